@@ -1,0 +1,1 @@
+"""What is remembered: the SQLite workspace database. Imports neither `trainer` nor `workbench`."""

@@ -1,0 +1,270 @@
+"""The one way to open the workspace database.
+
+The rules (each has a test): `busy_timeout` before anything else; write-ahead logging only on an SQLite without the
+checkpoint race and on a local file system; `synchronous=FULL`, so that a commit that returned is on disk; writes in
+`BEGIN IMMEDIATE`; migrations in one transaction each, after a backup; a newer schema is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from sqlite_utils import Database as Tables
+from sqlite_utils.utils import sqlite3
+
+from storage import clock
+from storage.errors import SchemaTooNewError, WorkbenchError
+from storage.migrations import CURRENT, MIGRATIONS
+from storage.workspace import Workspace
+
+BUSY_TIMEOUT_MS = 30_000
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "glusterfs", "lustre"}
+)
+Record = TypeVar("Record", bound=msgspec.Struct)
+DatabaseError = sqlite3.DatabaseError
+IntegrityError = sqlite3.IntegrityError
+
+
+class Database:
+    """One connection to the workspace database, for one thread of one process."""
+
+    def __init__(self, connection: Any, path: Path, journal_mode: str) -> None:
+        self.connection = connection
+        self.path = path
+        self.journal_mode = journal_mode
+        self.tables = Tables(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write atomically. The commit is synced to disk before this returns; an inner call joins the outer one."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """Run one writing statement; returns the number of rows it changed."""
+        return self.connection.execute(sql, parameters).rowcount
+
+    def insert(self, table: str, record: msgspec.Struct | dict[str, Any], **overrides: Any) -> None:
+        """Insert a record whose field names are the table's columns; lists and objects are stored as JSON."""
+        values = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else dict(record)
+        values.update(overrides)
+        columns = {name: _to_column(value) for name, value in values.items()}
+        names = ", ".join(columns)
+        marks = ", ".join("?" * len(columns))
+        self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """All rows of a query, each a dictionary by column name."""
+        cursor = self.connection.execute(sql, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> dict[str, Any] | None:
+        """The first row of a query, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def records(self, kind: type[Record], sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Record]:
+        """All rows of a query as records of `storage.records`; columns that hold JSON are decoded."""
+        as_json = _json_fields(kind)
+        found = []
+        for row in self.rows(sql, parameters):
+            for name in as_json & row.keys():
+                if row[name] is not None:
+                    row[name] = msgspec.json.decode(row[name])
+            found.append(msgspec.convert(row, kind, strict=False))
+        return found
+
+    def record(self, kind: type[Record], sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Record | None:
+        """The first row of a query as a record, or None."""
+        found = self.records(kind, sql, parameters)
+        return found[0] if found else None
+
+    def scalar(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        found = self.connection.execute(sql, parameters).fetchone()
+        return found[0] if found else None
+
+    def data_version(self) -> int:
+        """A number that moves when another connection commits (never on our own commits)."""
+        return self.scalar("PRAGMA data_version")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_database(workspace: Workspace) -> Database:
+    """Open (creating or migrating) the database of a workspace.
+
+    Raises:
+        SchemaTooNewError: a newer program wrote it.
+        WorkbenchError: the file is damaged or cannot be read.
+    """
+    workspace.prepare()
+    path = workspace.database
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    try:
+        connection = sqlite3.connect(str(path), isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > CURRENT:
+            connection.close()
+            raise SchemaTooNewError(
+                f"{path} has schema {version}; this program knows up to {CURRENT}",
+                "upgrade the program: nothing was changed in the database",
+            )
+        wanted = "WAL" if write_ahead_log_is_safe(sqlite3.sqlite_version_info, path) else "DELETE"
+        journal_mode = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        database = Database(connection, path, journal_mode)
+        if version < CURRENT:
+            _migrate(database, workspace)
+    except sqlite3.DatabaseError as error:
+        raise WorkbenchError(
+            f"cannot open {path}: {error}",
+            f"nothing was changed; restore the newest file of {workspace.backups}, or run `workbench doctor`",
+        ) from error
+    return database
+
+
+def write_ahead_log_is_safe(version: tuple[int, ...], path: Path) -> bool:
+    """Whether this SQLite is free of the lost-commit race between writers and checkpoints, and the disk is local.
+
+    Fixed in 3.51.3, and in the maintained branches from 3.44.6 and 3.50.7 on.
+    """
+    release, patch = version[:2], version[2]
+    fixed = version >= (3, 51, 3) or (release == (3, 44) and patch >= 6) or (release == (3, 50) and patch >= 7)
+    return fixed and file_system(path) not in NETWORK_FILE_SYSTEMS
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds `path`, or an empty text where the platform does not say."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return ""
+    resolved = str(path.resolve())
+    best, kind = "", ""
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, folder, name, *_ = line.split(" ")
+        folder = folder.replace("\\040", " ")
+        inside = resolved == folder or resolved.startswith(folder.rstrip("/") + "/")
+        if inside and len(folder) >= len(best):
+            best, kind = folder, name
+    return kind
+
+
+def backup(database: Database, destination: Path) -> Path:
+    """Copy the whole database to a new file and check the copy.
+
+    Raises:
+        WorkbenchError: the destination exists, or the copy did not pass `integrity_check`.
+    """
+    if destination.exists():
+        raise WorkbenchError(f"{destination} exists already", "name a new file: a backup never overwrites one")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    partial = destination.with_name(destination.name + ".partial")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
+    copy = sqlite3.connect(str(partial), isolation_level=None)
+    try:
+        database.connection.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
+    finally:
+        copy.close()
+    if verdict != "ok":
+        raise WorkbenchError(f"the copy in {partial} is not sound: {verdict}", "run `workbench doctor`")
+    sync_file(partial)
+    os.replace(partial, destination)
+    sync_folder(destination.parent)
+    return destination
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file to disk. A failure is raised and never retried: after one, the kernel may have dropped the pages."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _migrate(database: Database, workspace: Workspace) -> None:
+    """Bring the schema up to date, each step in a transaction of its own, after a backup of what was there."""
+    connection = database.connection
+    before = connection.execute("PRAGMA user_version").fetchone()[0]
+    if before > 0:
+        backup(database, workspace.backups / f"before-schema-{before + 1}-{clock.now().replace(':', '')}.db")
+    for migration in MIGRATIONS:
+        with database.transaction():
+            # Read again under the write lock: another process may have migrated while this one waited.
+            if connection.execute("PRAGMA user_version").fetchone()[0] >= migration.number:
+                continue
+            for statement in _statements(migration.sql):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {migration.number}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script into statements (`executescript` would commit the transaction around it)."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip():
+        raise ValueError("a migration ends in the middle of a statement")
+
+
+@cache
+def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields of a record that are stored as JSON text: its lists, objects and nested records."""
+    nested = (msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.StructType)
+    described = msgspec.inspect.type_info(kind)
+    assert isinstance(described, msgspec.inspect.StructType)
+    names = set()
+    for field in described.fields:
+        options = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+        if any(isinstance(option, nested) for option in options):
+            names.add(field.name)
+    return frozenset(names)
+
+
+def _to_column(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, bool):
+        return int(value)
+    return value

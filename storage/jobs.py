@@ -1,0 +1,181 @@
+"""The job queue: who trains what, and whether they are still alive.
+
+A worker claims a job under a lease and renews it with heartbeats. Each claim raises the job's fence; every write of a
+worker names its fence, so that one that was stopped past its lease (and whose job another has taken over) changes
+nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from storage import clock
+from storage.database import Database
+from storage.errors import LeaseLostError, UsageError
+from storage.records import Job, JobState
+
+LEASE_SECONDS = 60.0
+
+
+def enqueue(database: Database, kind: str, config: dict[str, Any], *, steps: int = 0, log: str | None = None) -> Job:
+    """Add a job to the queue."""
+    created = Job(clock.new_id(), kind, config, JobState.QUEUED, clock.now(), steps=steps, log=log)
+    with database.transaction():
+        database.insert("jobs", created)
+    return created
+
+
+def claim(
+    database: Database, worker: str, *, job_id: str | None = None, pid: int | None = None, lease: float = LEASE_SECONDS
+) -> Job | None:
+    """Take a job: the one named, else the oldest that waits or whose worker died. None when there is none to take.
+
+    Raises:
+        UsageError: the named job does not exist, has ended, or a living worker holds it.
+    """
+    with database.transaction():
+        moment = clock.now()
+        found = database.record(
+            Job,
+            """SELECT * FROM jobs WHERE (:id IS NULL OR id = :id)
+               AND (state = 'queued' OR (:id IS NOT NULL AND state IN ('paused', 'failed'))
+                    OR (state = 'running' AND lease_until < :moment))
+               ORDER BY id LIMIT 1""",
+            {"id": job_id, "moment": moment},
+        )
+        if found is None:
+            if job_id is None:
+                return None
+            job = get(database, job_id)
+            reason = "is running in another process" if job.state == JobState.RUNNING else f"is {job.state} already"
+            raise UsageError(f"job {job_id} {reason}", "`trainer jobs` lists all jobs and their states")
+        database.execute(
+            """UPDATE jobs SET state = 'running', worker = ?, pid = ?, lease_until = ?, heartbeat_at = ?,
+               fence = fence + 1, attempts = attempts + 1, cancel_requested = 0, error = NULL, hint = NULL,
+               started_at = ifnull(started_at, ?), finished_at = NULL WHERE id = ?""",
+            (worker, pid, clock.after(lease), moment, moment, found.id),
+        )
+        return get(database, found.id)
+
+
+def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:
+    """Renew the lease. Returns whether a cancel was requested. Raises LeaseLostError when another worker took over."""
+    with database.transaction():
+        _update(database, job, "lease_until = ?, heartbeat_at = ?", (clock.after(lease), clock.now()))
+        return bool(database.scalar("SELECT cancel_requested FROM jobs WHERE id = ?", (job.id,)))
+
+
+def progress(database: Database, job: Job, *, stage: str, step: int, steps: int) -> None:
+    """Say where the job stands. Raises LeaseLostError when another worker took over."""
+    with database.transaction():
+        _update(database, job, "stage = ?, step = ?, steps = ?", (stage, step, steps))
+
+
+def set_checkpoint(database: Database, job: Job, checkpoint: str) -> None:
+    """Name the folder (relative to the workspace) from which the job can go on."""
+    with database.transaction():
+        _update(database, job, "checkpoint = ?", (checkpoint,))
+
+
+def set_log(database: Database, job_id: str, log: str) -> None:
+    """Name the log file (relative to the workspace)."""
+    with database.transaction():
+        database.execute("UPDATE jobs SET log = ? WHERE id = ?", (log, job_id))
+
+
+def finish(database: Database, job: Job, result: dict[str, Any]) -> None:
+    """The job is done."""
+    _end(database, job, JobState.DONE, result=result)
+
+
+def pause(database: Database, job: Job) -> None:
+    """The job stopped on request and can be resumed from its checkpoint."""
+    _end(database, job, JobState.PAUSED)
+
+
+def fail(database: Database, job: Job, error: str, hint: str = "") -> None:
+    """The job failed; `error` says what happened, `hint` what to do."""
+    _end(database, job, JobState.FAILED, error=error, hint=hint)
+
+
+def check(database: Database, job: Job) -> None:
+    """Raise LeaseLostError unless this worker still holds the job. Call inside the transaction that writes."""
+    _update(database, job, "fence = fence", ())
+
+
+def request_cancel(database: Database, job_id: str) -> Job:
+    """Ask the worker to stop at the next step and leave a checkpoint; a job not started yet is paused at once."""
+    with database.transaction():
+        job = get(database, job_id)
+        if job.state in (JobState.DONE, JobState.FAILED, JobState.PAUSED):
+            raise UsageError(f"job {job_id} is {job.state} already", "there is nothing to cancel")
+        waiting = job.state == JobState.QUEUED
+        database.execute(
+            "UPDATE jobs SET cancel_requested = 1, state = ? WHERE id = ?",
+            (JobState.PAUSED if waiting else job.state, job.id),
+        )
+    return get(database, job.id)
+
+
+def get(database: Database, job_id: str) -> Job:
+    """One job by its key or an unambiguous beginning or ending of it. Raises UsageError when there is none."""
+    found = database.records(Job, "SELECT * FROM jobs WHERE id = ?", (job_id,)) or database.records(
+        Job, "SELECT * FROM jobs WHERE id LIKE ? OR id LIKE ?", (f"{job_id}%", f"%{job_id}")
+    )
+    if len(found) != 1:
+        what = "there is no job" if not found else f"{len(found)} jobs answer to"
+        raise UsageError(f"{what} {job_id!r}", "`trainer jobs` lists all jobs")
+    return found[0]
+
+
+def every(database: Database, limit: int = 1000) -> list[Job]:
+    """All jobs, newest first."""
+    return database.records(Job, "SELECT * FROM jobs ORDER BY id DESC LIMIT ?", (limit,))
+
+
+def is_alive(job: Job) -> bool:
+    """Whether a running job's worker has renewed its lease in time."""
+    return job.state == JobState.RUNNING and job.lease_until is not None and job.lease_until >= clock.now()
+
+
+def link_ratings(database: Database, job: Job, rating_ids: Sequence[str]) -> None:
+    """Record which ratings a job learned from."""
+    with database.transaction():
+        check(database, job)
+        for rating_id in rating_ids:
+            database.execute("INSERT OR IGNORE INTO job_ratings VALUES (?, ?)", (job.id, rating_id))
+
+
+def ratings_of(database: Database, job_id: str) -> list[str]:
+    """The keys of the ratings that a job learned from."""
+    return [row["rating_id"] for row in database.rows("SELECT rating_id FROM job_ratings WHERE job_id = ?", (job_id,))]
+
+
+def _end(
+    database: Database,
+    job: Job,
+    state: JobState,
+    *,
+    result: dict[str, Any] | None = None,
+    error: str | None = None,
+    hint: str | None = None,
+) -> None:
+    encoded = None if result is None else msgspec.json.encode(result).decode()
+    with database.transaction():
+        _update(
+            database, job, "state = ?, result = ?, error = ?, hint = ?, lease_until = NULL, finished_at = ?",
+            (state, encoded, error, hint, clock.now()),
+        )  # fmt: skip
+
+
+def _update(database: Database, job: Job, assignments: str, values: tuple[Any, ...]) -> None:
+    changed = database.execute(
+        f"UPDATE jobs SET {assignments} WHERE id = ? AND fence = ? AND state = 'running'", (*values, job.id, job.fence)
+    )
+    if changed != 1:
+        raise LeaseLostError(
+            f"job {job.id} was taken over by another worker", "this process stops; the other one goes on with the job"
+        )

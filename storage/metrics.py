@@ -1,0 +1,74 @@
+"""Training metrics and rollouts: what the plots draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from storage import clock
+from storage.database import Database
+from storage.records import Metric, Rollout
+
+
+def record(database: Database, job_id: str, step: int, values: Mapping[tuple[str, str | None], float]) -> None:
+    """Store the figures of one step, keyed `(name, language or None)`; a step written again (after a resume) replaces.
+
+    Values that are not finite are stored as null, so that a plot can show the gap.
+    """
+    moment = clock.now()
+    with database.transaction():
+        for (name, language), value in values.items():
+            database.execute(
+                "INSERT OR REPLACE INTO metrics (job_id, name, language, step, value, created_at) VALUES (?,?,?,?,?,?)",
+                (job_id, name, language, step, float(value) if math.isfinite(value) else None, moment),
+            )
+
+
+def series(database: Database, job_id: str, name: str, language: str | None = None) -> list[tuple[int, float | None]]:
+    """One curve: `(step, value)` in step order; `language` None is the figure over all languages."""
+    found = database.rows(
+        "SELECT step, value FROM metrics WHERE job_id = ? AND name = ? AND language IS ? ORDER BY step",
+        (job_id, name, language),
+    )
+    return [(row["step"], row["value"]) for row in found]
+
+
+def languages(database: Database, job_id: str, name: str) -> list[str]:
+    """The languages for which a metric was recorded."""
+    found = database.rows(
+        "SELECT DISTINCT language FROM metrics WHERE job_id = ? AND name = ? AND language NOT NULL ORDER BY language",
+        (job_id, name),
+    )
+    return [row["language"] for row in found]
+
+
+def latest(database: Database, job_id: str) -> dict[tuple[str, str | None], Metric]:
+    """The newest figure of every curve, keyed `(name, language or None)`."""
+    found = database.records(
+        Metric,
+        """SELECT name, language, max(step) AS step, value FROM metrics WHERE job_id = ?
+           GROUP BY name, language""",
+        (job_id,),
+    )
+    return {(metric.name, metric.language): metric for metric in found}
+
+
+def add_rollouts(database: Database, rollouts: Iterable[Rollout]) -> None:
+    """Keep some of what the policy said at a step."""
+    with database.transaction():
+        for rollout in rollouts:
+            database.insert("rollouts", rollout)
+
+
+def recent_rollouts(database: Database, job_id: str, limit: int = 20) -> list[Rollout]:
+    """What the policy said most recently, newest step first."""
+    return database.records(
+        Rollout, "SELECT * FROM rollouts WHERE job_id = ? ORDER BY step DESC, id DESC LIMIT ?", (job_id, limit)
+    )
+
+
+def new_rollout(
+    job_id: str, step: int, prompt: str, language: str, text: str, reward: float, kl: float, tokens: int
+) -> Rollout:
+    """A rollout with a fresh key, not stored yet."""
+    return Rollout(clock.new_id(), job_id, step, prompt, language, text, reward, kl, tokens)

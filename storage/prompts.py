@@ -1,0 +1,71 @@
+"""Prompts: what is asked, in which language, and what each may be used for."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from storage import clock
+from storage.database import Database
+from storage.records import Prompt, Split
+
+# When the same prompt is added twice, the stricter use wins: a held-out prompt never becomes training data.
+_STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
+
+
+def text_key(text: str) -> str:
+    """The form in which two prompts count as the same: NFC, outer white space removed."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def add(
+    database: Database,
+    text: str,
+    *,
+    language: str = "und",
+    system: str = "",
+    task: str = "",
+    split: Split = Split.TRAIN,
+    origin: str = "typed",
+) -> Prompt:
+    """Store a prompt, or return the one that is there already (made stricter if `split` is stricter)."""
+    with database.transaction():
+        found = database.record(
+            Prompt,
+            "SELECT * FROM prompts WHERE text_key = ? AND system = ? AND language = ?",
+            (text_key(text), system, language),
+        )
+        if found is None:
+            created = Prompt(clock.new_id(), text, language, clock.now(), system, task, Split(split), origin)
+            database.insert("prompts", created, text_key=text_key(text))
+            return created
+        if _STRICTNESS[Split(split)] > _STRICTNESS[found.split]:
+            database.execute("UPDATE prompts SET split = ? WHERE id = ?", (split, found.id))
+        if task and not found.task:
+            database.execute("UPDATE prompts SET task = ? WHERE id = ?", (task, found.id))
+    return get(database, found.id)
+
+
+def get(database: Database, prompt_id: str) -> Prompt:
+    """One prompt by its key. Raises KeyError when there is none."""
+    found = database.record(Prompt, "SELECT * FROM prompts WHERE id = ?", (prompt_id,))
+    if found is None:
+        raise KeyError(prompt_id)
+    return found
+
+
+def by_split(database: Database, split: Split, language: str | None = None) -> list[Prompt]:
+    """All prompts of one use, oldest first; of one language when given."""
+    return database.records(
+        Prompt,
+        "SELECT * FROM prompts WHERE split = ? AND (? IS NULL OR language = ?) ORDER BY id",
+        (split, language, language),
+    )
+
+
+def recent(database: Database, limit: int = 200, search: str = "") -> list[Prompt]:
+    """The newest prompts, optionally those whose text contains `search`."""
+    return database.records(
+        Prompt,
+        "SELECT * FROM prompts WHERE instr(lower(text_key), lower(?)) OR ? = '' ORDER BY id DESC LIMIT ?",
+        (text_key(search), search, limit),
+    )

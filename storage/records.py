@@ -1,0 +1,249 @@
+"""The things that travel between rooms: one frozen record for each table."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Split(StrEnum):
+    """What a prompt may be used for; only `train` prompts ever enter a training batch."""
+
+    TRAIN = "train"
+    HELD_OUT = "held-out"
+    ETHICS = "ethics"
+
+
+class RatingKind(StrEnum):
+    """What a rating event says. `undo` and `redo` act on the event they supersede."""
+
+    SCORE = "score"
+    LABEL = "label"
+    PAIR = "pair"
+    EDIT = "edit"
+    TAGS = "tags"
+    OUTCOME = "outcome"
+    NOTE = "note"
+    SKIP = "skip"
+    CANNOT_JUDGE = "cannot-judge"
+    UNDO = "undo"
+    REDO = "redo"
+
+
+class Source(StrEnum):
+    """Who or what produced a rating."""
+
+    HUMAN = "human"
+    AI = "ai"
+    IMPORTED = "imported"
+    SIMULATED = "simulated"
+
+
+class Choice(StrEnum):
+    """The answer to a preference pair: sample `a`, sample `b`, no difference, or neither acceptable."""
+
+    A = "a"
+    B = "b"
+    TIE = "tie"
+    BOTH_BAD = "both-bad"
+
+
+class JobState(StrEnum):
+    """Life of a job. `paused` jobs left a checkpoint and can be resumed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class VersionState(StrEnum):
+    """Life of a version of the weights."""
+
+    CANDIDATE = "candidate"
+    PUBLISHED = "published"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled-back"
+
+
+class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every parameter that shapes a sampled answer; stored with each sample."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0 keeps the whole vocabulary
+    max_new_tokens: int = 128
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError("temperature must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError("top_p must lie in (0, 1]")
+        if self.top_k < 0:
+            raise ValueError("top_k must be 0 (off) or more")
+        if self.max_new_tokens < 1:
+            raise ValueError("max_new_tokens must be 1 or more")
+        if self.repetition_penalty <= 0:
+            raise ValueError("repetition_penalty must be above 0")
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """Something asked, in one language (`language` is a BCP 47 tag, `und` when unknown)."""
+
+    id: str
+    text: str
+    language: str
+    created_at: str
+    system: str = ""
+    task: str = ""
+    split: Split = Split.TRAIN
+    origin: str = "typed"
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One answer, exactly as generated. `version` is None when it came from outside (imported or written)."""
+
+    id: str
+    prompt_id: str
+    text: str
+    created_at: str
+    version: str | None = None
+    token_ids: list[int] | None = None
+    finish_reason: str = ""  # eos, length, cancelled; empty for texts from outside
+    sampling: Sampling | None = None
+    seed: int | None = None
+    group_id: str | None = None
+    position: int = 0
+    origin: str = "model"  # model, imported, demonstration, edit
+
+
+class Rating(msgspec.Struct, frozen=True):
+    """One append-only event of feedback.
+
+    `value` is the score on `[scale_low, scale_high]`, or 1/0 for a label. A pair names `sample_id` (a) and
+    `other_sample_id` (b), `choice`, and `shown_order` (`ab` when a stood left).
+    """
+
+    id: str
+    created_at: str
+    rater: str
+    kind: RatingKind
+    sample_id: str | None = None
+    other_sample_id: str | None = None
+    value: float | None = None
+    choice: Choice | None = None
+    text: str | None = None  # edit, note or outcome
+    tags: dict[str, Any] | None = None
+    attribute: str = "overall"
+    shown_order: str | None = None
+    blind: bool = False
+    duration_ms: int | None = None
+    source: Source = Source.HUMAN
+    scale_low: float | None = None
+    scale_high: float | None = None
+    guideline: str = ""
+    supersedes: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run of a trainer stage. `fence` grows with each claim; only its holder may write."""
+
+    id: str
+    kind: str
+    config: dict[str, Any]
+    state: JobState
+    created_at: str
+    step: int = 0
+    steps: int = 0
+    stage: str = ""
+    attempts: int = 0
+    fence: int = 0
+    worker: str | None = None
+    pid: int | None = None
+    lease_until: str | None = None
+    heartbeat_at: str | None = None
+    cancel_requested: bool = False
+    checkpoint: str | None = None  # folder, relative to the workspace
+    log: str | None = None  # file, relative to the workspace
+    error: str | None = None
+    hint: str | None = None
+    result: dict[str, Any] | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One number of one step; `language` is None for the figure over all languages."""
+
+    step: int
+    name: str
+    value: float | None
+    language: str | None = None
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """What the policy said at a step, kept for the eye."""
+
+    id: str
+    job_id: str
+    step: int
+    prompt: str
+    language: str
+    text: str
+    reward: float
+    kl: float
+    tokens: int
+
+
+class Version(msgspec.Struct, frozen=True):
+    """Weights that can be served. `file` is relative to the workspace; None for an untouched base model."""
+
+    id: str
+    name: str
+    base_model: str
+    base_digest: str
+    state: VersionState
+    created_at: str
+    kind: str = "lora"  # base, lora or full
+    parent: str | None = None
+    job_id: str | None = None
+    step: int | None = None
+    file: str | None = None
+    sha256: str | None = None
+    gates: list[dict[str, Any]] = []
+    metrics: dict[str, Any] = {}
+
+
+class RewardModel(msgspec.Struct, frozen=True):
+    """A fitted reward model: adapter and head in `file`, digest of the ratings it learned from, quality figures."""
+
+    id: str
+    name: str
+    base_model: str
+    base_digest: str
+    file: str
+    sha256: str
+    data_digest: str
+    created_at: str
+    job_id: str | None = None
+    metrics: dict[str, Any] = {}
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """One measured figure of one version: mean with its interval over `n` units."""
+
+    id: str
+    version: str
+    suite: str
+    metric: str
+    value: float
+    n: int
+    created_at: str
+    language: str | None = None
+    low: float | None = None
+    high: float | None = None
+    job_id: str | None = None

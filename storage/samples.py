@@ -1,0 +1,59 @@
+"""Samples: answers exactly as generated, each stamped with the weights and parameters that produced it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from storage import clock
+from storage.database import Database
+from storage.records import Sample, Sampling
+
+
+def new(
+    prompt_id: str,
+    text: str,
+    *,
+    version: str | None = None,
+    token_ids: list[int] | None = None,
+    finish_reason: str = "",
+    sampling: Sampling | None = None,
+    seed: int | None = None,
+    group_id: str | None = None,
+    position: int = 0,
+    origin: str = "model",
+) -> Sample:
+    """A sample with a fresh key, not stored yet. `group_id` names the answers that were sampled together."""
+    return Sample(
+        clock.new_id(), prompt_id, text, clock.now(), version, token_ids, finish_reason, sampling, seed, group_id,
+        position, origin,
+    )  # fmt: skip
+
+
+def add(database: Database, samples: Iterable[Sample]) -> None:
+    """Store samples in one transaction."""
+    with database.transaction():
+        for sample in samples:
+            database.insert("samples", sample)
+
+
+def get(database: Database, sample_id: str) -> Sample:
+    """One sample by its key. Raises KeyError when there is none."""
+    found = database.record(Sample, "SELECT * FROM samples WHERE id = ?", (sample_id,))
+    if found is None:
+        raise KeyError(sample_id)
+    return found
+
+
+def of_prompt(database: Database, prompt_id: str) -> list[Sample]:
+    """All answers to one prompt, oldest first."""
+    return database.records(Sample, "SELECT * FROM samples WHERE prompt_id = ? ORDER BY id", (prompt_id,))
+
+
+def of_group(database: Database, group_id: str) -> list[Sample]:
+    """The answers that were sampled together, in their order."""
+    return database.records(Sample, "SELECT * FROM samples WHERE group_id = ? ORDER BY position", (group_id,))
+
+
+def recent(database: Database, limit: int = 200) -> list[Sample]:
+    """The newest samples."""
+    return database.records(Sample, "SELECT * FROM samples ORDER BY id DESC LIMIT ?", (limit,))

@@ -1,0 +1,193 @@
+"""Versions of the weights: which exist, where each came from, and which one is served.
+
+The served version is the newest row of `version_events`; publishing and rolling back only ever add rows there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from storage import clock
+from storage.database import Database
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Version, VersionState
+from storage.workspace import Workspace
+
+
+def ensure_base(database: Database, base_model: str, base_digest: str) -> Version:
+    """The version of an untouched base model: `v0` for the first one a workspace uses, then `v0-NAME`."""
+    with database.transaction():
+        found = database.record(
+            Version, "SELECT * FROM versions WHERE kind = 'base' AND base_digest = ?", (base_digest,)
+        )
+        if found:
+            return found
+        name = "v0" if find(database, "v0") is None else f"v0-{base_model}"
+        if find(database, name) is not None:
+            name = f"{name}-{base_digest[:6]}"
+        created = Version(
+            clock.new_id(), name, base_model, base_digest, VersionState.PUBLISHED, clock.now(), kind="base"
+        )
+        database.insert("versions", created)
+        if served(database) is None:
+            _event(database, name, "publish", "the base model")
+    return created
+
+
+def next_name(database: Database) -> str:
+    """The name the next trained version will have: v1, v2, ..."""
+    numbers = [int(row["name"][1:]) for row in database.rows("SELECT name FROM versions") if row["name"][1:].isdigit()]
+    return f"v{max(numbers, default=0) + 1}"
+
+
+def add_candidate(
+    database: Database,
+    *,
+    base: Version,
+    parent: str,
+    file: str,
+    sha256: str,
+    kind: str = "lora",
+    job_id: str | None = None,
+    step: int | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> Version:
+    """Record a finished, synced and hashed weights file under the next name; it is not served yet."""
+    with database.transaction():
+        created = Version(
+            clock.new_id(), next_name(database), base.base_model, base.base_digest, VersionState.CANDIDATE,
+            clock.now(), kind, parent, job_id, step, file, sha256, [], metrics or {},
+        )  # fmt: skip
+        database.insert("versions", created)
+    return created
+
+
+def record_gates(database: Database, name: str, gates: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
+    """Store what the gate found: objects `{gate, passed, value, bound, detail}`, and the figures to show."""
+    merged = {**get(database, name).metrics, **metrics}
+    with database.transaction():
+        database.execute(
+            "UPDATE versions SET gates = ?, metrics = ? WHERE name = ?",
+            (msgspec.json.encode(gates).decode(), msgspec.json.encode(merged).decode(), name),
+        )
+
+
+def publish(database: Database, workspace: Workspace, name: str, reason: str = "") -> Version:
+    """Serve a version from now on, after checking its file.
+
+    Raises:
+        WorkbenchError: its file is missing or is not the one that was recorded; the served version stays.
+    """
+    version = get(database, name)
+    verify(workspace, version)
+    with database.transaction():
+        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (name,))
+        _event(database, name, "publish", reason)
+    return get(database, name)
+
+
+def reject(database: Database, name: str, reason: str) -> Version:
+    """Mark a candidate that did not pass the gate."""
+    with database.transaction():
+        database.execute("UPDATE versions SET state = 'rejected' WHERE name = ?", (name,))
+        _event(database, name, "reject", reason)
+    return get(database, name)
+
+
+def rollback(database: Database, workspace: Workspace, reason: str = "") -> Version:
+    """Go back to the parent of the served version and mark the served one.
+
+    Raises:
+        UsageError: the served version is a base model and has no parent.
+        WorkbenchError: the parent's file is damaged.
+    """
+    current = served(database)
+    if current is None or current.parent is None:
+        raise UsageError(
+            "there is nothing to roll back: the untouched base model is being served",
+            "`workbench versions` lists what exists; `workbench publish VERSION` serves any of it",
+        )
+    target = get(database, current.parent)
+    verify(workspace, target)
+    with database.transaction():
+        database.execute("UPDATE versions SET state = 'rolled-back' WHERE name = ?", (current.name,))
+        _event(database, target.name, "rollback", reason or f"back from {current.name}")
+    return get(database, target.name)
+
+
+def served(database: Database) -> Version | None:
+    """The version that new answers come from; None in a workspace that has not loaded a model yet."""
+    return database.record(
+        Version,
+        """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
+           WHERE action IN ('publish', 'rollback') ORDER BY version_events.id DESC LIMIT 1""",
+    )
+
+
+def find(database: Database, name: str) -> Version | None:
+    """A version by name, or None."""
+    return database.record(Version, "SELECT * FROM versions WHERE name = ?", (name,))
+
+
+def get(database: Database, name: str) -> Version:
+    """A version by name. Raises UsageError when there is none."""
+    found = find(database, name)
+    if found is None:
+        known = ", ".join(version.name for version in every(database)) or "none yet"
+        raise UsageError(f"there is no version {name!r}", f"versions in this workspace: {known}")
+    return found
+
+
+def every(database: Database) -> list[Version]:
+    """All versions, newest first."""
+    return database.records(Version, "SELECT * FROM versions ORDER BY id DESC")
+
+
+def base_of(database: Database, version: Version) -> Version:
+    """The untouched base model that a version was trained from."""
+    found = database.record(
+        Version, "SELECT * FROM versions WHERE kind = 'base' AND base_digest = ?", (version.base_digest,)
+    )
+    if found is None:
+        raise WorkbenchError(f"the base model of {version.name} is not in this workspace", "run `workbench doctor`")
+    return found
+
+
+def path_of(workspace: Workspace, version: Version) -> Path | None:
+    """The absolute path of a version's weights file; None for a base model."""
+    return workspace.root / version.file if version.file else None
+
+
+def verify(workspace: Workspace, version: Version) -> None:
+    """Check that a version's file is complete and the one recorded.
+
+    Raises:
+        WorkbenchError: missing, unreadable, truncated or changed.
+    """
+    path = path_of(workspace, version)
+    if path is None:
+        return
+    keep = "the version being served stays; restore the file from a copy, or train again"
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise WorkbenchError(f"{version.name}: cannot read {path}: {error.strerror or error}", keep) from error
+    if digest != version.sha256:
+        raise WorkbenchError(f"{version.name}: {path} is not the file that was published (its digest differs)", keep)
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _event(database: Database, name: str, action: str, reason: str) -> None:
+    database.insert(
+        "version_events",
+        {"id": clock.new_id(), "version": name, "action": action, "reason": reason, "created_at": clock.now()},
+    )

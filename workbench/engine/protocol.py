@@ -1,0 +1,148 @@
+"""What the app and the engine say to each other: one JSON object a line, typed by its `type` field.
+
+Requests go to the engine's standard input, events come from its standard output; narration goes to standard error.
+A line is at most `MAX_LINE` bytes. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from storage.records import Sampling
+
+MAX_LINE = 8 * 1024 * 1024
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Load a model. `model` is `smollm2`, `gemma`, a folder, a GGUF file or a hub name."""
+
+    model: str = "smollm2"
+    version: str | None = None  # None: the version the workspace serves
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """Sample `count` answers to one prompt; they share its prefill. Events carry `request` back."""
+
+    request: str
+    prompt: str
+    system: str = ""
+    count: int = 1
+    seed: int = 0
+    sampling: Sampling = Sampling()
+    stream: bool = True
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Stop a generation within one decode step; what was said so far comes back as its answers."""
+
+    request: str
+
+
+class Swap(msgspec.Struct, frozen=True, tag="swap"):
+    """Serve another version from the next request on; a generation under way finishes on its own weights."""
+
+    version: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """Finish and exit."""
+
+
+Request = Load | Generate | Cancel | Swap | Shutdown
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Long work under way: `fraction` in [0, 1], or None when the end is not known."""
+
+    stage: str  # convert, load
+    text: str
+    fraction: float | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """A model is loaded and serves `version`."""
+
+    model: str
+    version: str
+    device: str
+    dtype: str
+    parameters: int
+    context: int  # tokens that prompt and answer may fill together
+    seconds: float
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """More text of one candidate (raw: clean it before it reaches a terminal). `tokens` counts so far."""
+
+    request: str
+    candidate: int
+    text: str
+    tokens: int
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """One finished candidate, whole. `finish_reason` is eos, length or cancelled."""
+
+    request: str
+    candidate: int
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+    version: str
+    seed: int
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """All candidates of a request are finished."""
+
+    request: str
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+
+
+class Swapped(msgspec.Struct, frozen=True, tag="swapped"):
+    """New answers come from `version` now. `seconds` is the time from the request to here."""
+
+    version: str
+    previous: str
+    seconds: float
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """Something could not be done. `request` names a generation; `during` is load, generate, swap or protocol.
+
+    After a failed swap the previous version goes on serving.
+    """
+
+    during: str
+    error: str
+    hint: str = ""
+    request: str | None = None
+
+
+Event = Progress | Ready | Text | Answer | Done | Swapped | Failed
+
+_encoder = msgspec.json.Encoder()
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(message: Request | Event) -> bytes:
+    """A message as one line. Raises ValueError when it is longer than `MAX_LINE`."""
+    line = _encoder.encode(message) + b"\n"
+    if len(line) > MAX_LINE:
+        raise ValueError(f"a message of {len(line)} bytes is longer than the limit of {MAX_LINE}")
+    return line
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises msgspec.ValidationError or msgspec.DecodeError when the line is no request."""
+    return _requests.decode(line)
+
+
+def decode_event(line: bytes) -> Event:
+    """Raises msgspec.ValidationError or msgspec.DecodeError when the line is no event."""
+    return _events.decode(line)
