@@ -11,6 +11,9 @@ import msgspec
 from storage.records import Sampling
 
 MAX_LINE = 8 * 1024 * 1024
+MAX_CANDIDATES = 64
+MAX_SEED = 2**63 - 1  # what the database's integers hold
+UNREADABLE = (ValueError, RecursionError)  # what decoding a bad line raises
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -23,7 +26,10 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Sample `count` answers to one prompt; they share its prefill. Events carry `request` back."""
+    """Sample `count` answers to one prompt; they share its prefill. Events carry `request` back.
+
+    Candidate `i` is sampled with `seed + i`. Raises ValueError when a value is out of its range.
+    """
 
     request: str
     prompt: str
@@ -33,9 +39,19 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     sampling: Sampling = Sampling()
     stream: bool = True
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAX_CANDIDATES:
+            raise ValueError(f"count must lie between 1 and {MAX_CANDIDATES}")
+        if not 0 <= self.seed <= MAX_SEED - self.count:
+            raise ValueError("seed must be 0 or more, and fit 63 bits")
+
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Stop a generation within one decode step; what was said so far comes back as its answers."""
+    """Stop a generation within one decode step; what was said so far comes back as its answers.
+
+    A candidate that said nothing yet has no answer; `Done` ends the request in any case. Unknown requests are ignored:
+    the generation may just have finished.
+    """
 
     request: str
 
@@ -139,10 +155,22 @@ def encode(message: Request | Event) -> bytes:
 
 
 def decode_request(line: bytes) -> Request:
-    """Raises msgspec.ValidationError or msgspec.DecodeError when the line is no request."""
+    """Raises one of `UNREADABLE` when the line is no request."""
     return _requests.decode(line)
 
 
 def decode_event(line: bytes) -> Event:
-    """Raises msgspec.ValidationError or msgspec.DecodeError when the line is no event."""
+    """Raises one of `UNREADABLE` when the line is no event."""
     return _events.decode(line)
+
+
+def request_of(line: bytes) -> str | None:
+    """The generation that an unreadable request spoke of, so that whoever waits for it can be told."""
+    try:
+        return msgspec.json.decode(line, type=_Envelope).request
+    except UNREADABLE:
+        return None
+
+
+class _Envelope(msgspec.Struct):
+    request: str | None = None
