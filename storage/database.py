@@ -8,6 +8,7 @@ checkpoint race and on a local file system; `synchronous=FULL`, so that a commit
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -138,18 +139,38 @@ def open_database(workspace: Workspace) -> Database:
                 "upgrade the program: nothing was changed in the database",
             )
         wanted = "WAL" if write_ahead_log_is_safe(sqlite3.sqlite_version_info, path) else "DELETE"
-        journal_mode = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+        journal_mode = _set_journal_mode(connection, wanted)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         database = Database(connection, path, journal_mode)
         if version < CURRENT:
             _migrate(database, workspace)
     except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise WorkbenchError(
+                f"{path} is locked by another program", "close the program that holds it, then try again"
+            ) from error
         raise WorkbenchError(
             f"cannot open {path}: {error}",
             f"nothing was changed; restore the newest file of {workspace.backups}, or run `workbench doctor`",
         ) from error
     return database
+
+
+def _set_journal_mode(connection: Any, wanted: str) -> str:
+    """Switch the journal mode and return the one in force.
+
+    SQLite answers "locked" at once, without the busy timeout, when two processes switch together: try again until it
+    has passed.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            return connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def write_ahead_log_is_safe(version: tuple[int, ...], path: Path) -> bool:

@@ -42,9 +42,9 @@ def claim(
             Job,
             """SELECT * FROM jobs WHERE (:id IS NULL OR id = :id)
                AND (state = 'queued' OR (:id IS NOT NULL AND state IN ('paused', 'failed'))
-                    OR (state = 'running' AND lease_until < :moment))
+                    OR (state = 'running' AND lease_until < :moment AND (:id IS NOT NULL OR NOT cancel_requested)))
                ORDER BY id LIMIT 1""",
-            {"id": job_id, "moment": moment},
+            {"id": job_id and get(database, job_id).id, "moment": moment},
         )
         if found is None:
             if job_id is None:
@@ -107,12 +107,12 @@ def check(database: Database, job: Job) -> None:
 
 
 def request_cancel(database: Database, job_id: str) -> Job:
-    """Ask the worker to stop at the next step and leave a checkpoint; a job not started yet is paused at once."""
+    """Ask the worker to stop at the next step, leaving a checkpoint; a job without a living worker pauses at once."""
     with database.transaction():
         job = get(database, job_id)
         if job.state in (JobState.DONE, JobState.FAILED, JobState.PAUSED):
             raise UsageError(f"job {job_id} is {job.state} already", "there is nothing to cancel")
-        waiting = job.state == JobState.QUEUED
+        waiting = not is_alive(job)
         database.execute(
             "UPDATE jobs SET cancel_requested = 1, state = ? WHERE id = ?",
             (JobState.PAUSED if waiting else job.state, job.id),

@@ -89,11 +89,13 @@ CREATE TABLE ratings (
     scale_high REAL,
     guideline TEXT NOT NULL DEFAULT '',
     supersedes TEXT REFERENCES ratings (id),
-    CHECK (kind != 'score' OR (value IS NOT NULL AND scale_low < scale_high
-                               AND value BETWEEN scale_low AND scale_high)),
-    CHECK (kind != 'label' OR value IN (0, 1)),
+    -- A CHECK that evaluates to null passes, hence the ifnull.
+    CHECK (kind != 'score' OR ifnull(scale_low < scale_high AND value BETWEEN scale_low AND scale_high, 0)),
+    CHECK (kind != 'label' OR ifnull(value IN (0, 1), 0)),
     CHECK (kind != 'pair' OR (choice IS NOT NULL AND other_sample_id IS NOT NULL
                               AND other_sample_id != sample_id)),
+    CHECK (kind != 'tags' OR tags IS NOT NULL),
+    CHECK (kind NOT IN ('edit', 'note', 'outcome') OR text IS NOT NULL),
     CHECK (kind NOT IN ('undo', 'redo') OR supersedes IS NOT NULL),
     CHECK (kind IN ('undo', 'redo') OR sample_id IS NOT NULL)
 ) STRICT;

@@ -8,7 +8,8 @@ from storage import clock
 from storage.database import Database
 from storage.records import Prompt, Split
 
-# When the same prompt is added twice, the stricter use wins: a held-out prompt never becomes training data.
+# The strictest use of a text wins, whatever language or system prompt stands beside it: a held-out prompt that is
+# imported again without its language must not become training data.
 _STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
 
 
@@ -27,19 +28,29 @@ def add(
     split: Split = Split.TRAIN,
     origin: str = "typed",
 ) -> Prompt:
-    """Store a prompt, or return the one that is there already (made stricter if `split` is stricter)."""
+    """Store a prompt, or return the one that is there already. All prompts of one text share its strictest split."""
+    key = text_key(text)
     with database.transaction():
+        strictest = max(
+            [
+                Split(split),
+                *(
+                    Split(row["split"])
+                    for row in database.rows("SELECT DISTINCT split FROM prompts WHERE text_key = ?", (key,))
+                ),
+            ],
+            key=_STRICTNESS.__getitem__,
+        )
+        database.execute("UPDATE prompts SET split = ? WHERE text_key = ? AND split != ?", (strictest, key, strictest))
         found = database.record(
             Prompt,
             "SELECT * FROM prompts WHERE text_key = ? AND system = ? AND language = ?",
-            (text_key(text), system, language),
+            (key, system, language),
         )
         if found is None:
-            created = Prompt(clock.new_id(), text, language, clock.now(), system, task, Split(split), origin)
-            database.insert("prompts", created, text_key=text_key(text))
+            created = Prompt(clock.new_id(), text, language, clock.now(), system, task, strictest, origin)
+            database.insert("prompts", created, text_key=key)
             return created
-        if _STRICTNESS[Split(split)] > _STRICTNESS[found.split]:
-            database.execute("UPDATE prompts SET split = ? WHERE id = ?", (split, found.id))
         if task and not found.task:
             database.execute("UPDATE prompts SET task = ? WHERE id = ?", (task, found.id))
     return get(database, found.id)

@@ -71,7 +71,7 @@ def append(database: Database, rating: Rating) -> Rating:
             raise WorkbenchError(f"this {rating.kind} rating was refused: {error}", "nothing was stored") from error
         database.execute("INSERT INTO rating_effects VALUES (?, 1)", (rating.id,))
         if rating.supersedes:
-            _set_effective(database, rating.supersedes, effective=False)
+            _settle(database, _family(database, rating.id))
     return rating
 
 
@@ -145,19 +145,47 @@ def rebuild_effects(database: Database) -> None:
     """Derive `rating_effects` anew from the events alone."""
     with database.transaction():
         database.execute("DELETE FROM rating_effects")
-        for row in database.rows("SELECT id, supersedes FROM ratings ORDER BY id"):
-            database.execute("INSERT INTO rating_effects VALUES (?, 1)", (row["id"],))
-            if row["supersedes"]:
-                _set_effective(database, row["supersedes"], effective=False)
+        database.execute("INSERT INTO rating_effects SELECT id, 1 FROM ratings")
+        _settle(database, _links(database))
+
+
+def effects_differ(database: Database) -> int:
+    """How many events `rating_effects` tells differently from the events themselves; 0 when it is sound."""
+    stored = {row["rating_id"] for row in database.rows("SELECT rating_id FROM rating_effects WHERE effective = 1")}
+    missing = database.scalar("SELECT count(*) FROM ratings WHERE id NOT IN (SELECT rating_id FROM rating_effects)")
+    return len(stored ^ counting(_links(database))) or missing
+
+
+def counting(events: Iterable[tuple[str, str, str | None]]) -> set[str]:
+    """The keys of the events that count, of all `(id, kind, supersedes)`, in any order.
+
+    An undo counts until it is redone. A rating counts unless it is undone, or replaced: directly or down the line, by
+    a rating that is not undone itself. This definition is the only one; `rating_effects` caches its result.
+    """
+    events = list(events)
+    parent = {key: earlier for key, _, earlier in events}
+    redone = {earlier for _, kind, earlier in events if kind == RatingKind.REDO}
+    undone = {earlier for key, kind, earlier in events if kind == RatingKind.UNDO and key not in redone}
+    replaced: set[str] = set()
+    for key, kind, earlier in events:
+        if kind in (RatingKind.UNDO, RatingKind.REDO) or key in undone:
+            continue
+        while earlier and earlier not in replaced:
+            replaced.add(earlier)
+            earlier = parent.get(earlier)
+    return parent.keys() - undone - redone - replaced
 
 
 def _earlier(database: Database, rating: Rating) -> str | None:
-    """The effective event that this one replaces: same rater, kind, sample(s) and attribute."""
+    """The effective event that this one replaces: same rater, kind, sample(s) and attribute.
+
+    The `+` keeps SQLite from walking all events of the rater; those of one sample are few.
+    """
     if rating.kind not in (RatingKind.SCORE, RatingKind.LABEL, RatingKind.PAIR, RatingKind.TAGS):
         return None
     return database.scalar(
         """SELECT id FROM effective_ratings
-           WHERE rater = :rater AND kind = :kind AND attribute = :attribute AND source = :source
+           WHERE +rater = :rater AND kind = :kind AND attribute = :attribute AND source = :source
              AND ((sample_id = :sample AND other_sample_id IS :other)
                   OR (sample_id = :other AND other_sample_id = :sample))
            ORDER BY id DESC LIMIT 1""",
@@ -172,9 +200,31 @@ def _earlier(database: Database, rating: Rating) -> str | None:
     )
 
 
-def _set_effective(database: Database, rating_id: str, *, effective: bool) -> None:
-    """Mark an event; what it superseded flips the other way, down the chain."""
-    while rating_id:
-        database.execute("UPDATE rating_effects SET effective = ? WHERE rating_id = ?", (int(effective), rating_id))
-        rating_id = database.scalar("SELECT supersedes FROM ratings WHERE id = ?", (rating_id,))
-        effective = not effective
+def _links(database: Database) -> list[tuple[str, str, str | None]]:
+    """Every event as `(id, kind, supersedes)`."""
+    return [tuple(row.values()) for row in database.rows("SELECT id, kind, supersedes FROM ratings")]
+
+
+def _family(database: Database, rating_id: str) -> list[tuple[str, str, str | None]]:
+    """The events tied to one through `supersedes`, up and down, as `(id, kind, supersedes)`."""
+    found = database.rows(
+        """WITH RECURSIVE family(id) AS (
+               SELECT ?
+               UNION SELECT ratings.supersedes FROM ratings JOIN family ON ratings.id = family.id
+                     WHERE ratings.supersedes NOT NULL
+               UNION SELECT ratings.id FROM ratings JOIN family ON ratings.supersedes = family.id)
+           SELECT id, kind, supersedes FROM ratings WHERE id IN (SELECT id FROM family)""",
+        (rating_id,),
+    )
+    return [tuple(row.values()) for row in found]
+
+
+def _settle(database: Database, events: list[tuple[str, str, str | None]]) -> None:
+    """Write into `rating_effects` which of these events count."""
+    counted = counting(events)
+    for key, _, _ in events:
+        effective = int(key in counted)
+        database.execute(
+            "UPDATE rating_effects SET effective = ? WHERE rating_id = ? AND effective != ?",
+            (effective, key, effective),
+        )

@@ -115,6 +115,7 @@ def rollback(database: Database, workspace: Workspace, reason: str = "") -> Vers
     verify(workspace, target)
     with database.transaction():
         database.execute("UPDATE versions SET state = 'rolled-back' WHERE name = ?", (current.name,))
+        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (target.name,))
         _event(database, target.name, "rollback", reason or f"back from {current.name}")
     return get(database, target.name)
 
