@@ -129,6 +129,17 @@ def served(database: Database) -> Version | None:
     )
 
 
+def served_of(database: Database, base: Version) -> Version:
+    """The version that was served last of those trained from `base`; the base model itself when there is none."""
+    found = database.record(
+        Version,
+        """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
+           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.id DESC LIMIT 1""",
+        (base.base_digest,),
+    )
+    return found or base
+
+
 def find(database: Database, name: str) -> Version | None:
     """A version by name, or None."""
     return database.record(Version, "SELECT * FROM versions WHERE name = ?", (name,))

@@ -1,0 +1,311 @@
+"""The engine process: it holds the weights, samples answers and swaps versions while it runs.
+
+    python -m workbench.engine.server --workspace DIR
+
+Three threads. The main one reads requests, and so hears a cancel or the end of the input at once. One builds weights
+(`load`, `swap`), one samples (`generate`), each in the order of its requests. `_serving` is the only thing they share:
+a generation takes it once, when it begins, and finishes on it; the weights thread replaces it whole.
+
+torch and the trainer's code are imported on the weights thread, so that requests are read from the first moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from storage import versions
+from storage.database import open_database
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Version
+from storage.workspace import Workspace
+from workbench.engine import protocol
+from workbench.engine.protocol import (
+    Answer,
+    Cancel,
+    Done,
+    Event,
+    Failed,
+    Generate,
+    Load,
+    Progress,
+    Ready,
+    Request,
+    Shutdown,
+    Swap,
+    Swapped,
+)
+from workbench.engine.stdio import claim_stdio, read_lines, writer_to
+from workbench.engine.streaming import TextStream, byte_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.policy.chat import ChatTokenizer
+    from trainer.policy.decoding import Decoder
+
+PATIENCE = 2.0  # seconds a generation has to stop when the engine ends
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What answers come from: one version of one model, never changed in place."""
+
+    model: str
+    folder: Path
+    base: Version
+    version: str
+    tokenizer: ChatTokenizer
+    held: frozenset[int]  # see streaming.StableText
+    dtype: torch.dtype
+    decoder: Decoder
+
+
+class Engine:
+    """Takes requests with `handle`, on one thread; answers through `send`, from any."""
+
+    def __init__(self, workspace: Workspace, send: Callable[[Event], None]) -> None:
+        self.workspace = workspace
+        self.send = send
+        self._serving: Serving | None = None
+        self._builds: SimpleQueue[tuple[Load | Swap, float, threading.Event]] = SimpleQueue()
+        self._turns: SimpleQueue[Generate | threading.Event] = SimpleQueue()
+        self._lock = threading.Lock()  # guards the two below, and the start and end of a generation
+        self._waiting: dict[str, Generate] = {}
+        self._running: str | None = None
+        self._stop = threading.Event()  # of the generation that runs
+        self._idle = threading.Event()
+        self._idle.set()
+        for work in (self._build_in_turn, self._generate_in_turn):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def handle(self, request: Request) -> None:
+        """Take one request; returns at once."""
+        match request:
+            case Load() | Swap():
+                built = threading.Event()
+                self._builds.put((request, time.monotonic(), built))
+                if isinstance(request, Load):
+                    self._turns.put(built)  # generations sent after a load wait for it
+            case Generate():
+                with self._lock:
+                    known = request.request in self._waiting or request.request == self._running
+                    if not known:
+                        self._waiting[request.request] = request
+                        self._turns.put(request)
+                if known:
+                    self.send(Failed("protocol", f"the request {request.request!r} is under way already"))
+            case Cancel():
+                with self._lock:
+                    was_waiting = self._waiting.pop(request.request, None)
+                    if request.request == self._running:
+                        self._stop.set()
+                if was_waiting:
+                    self.send(Done(request.request, 0, 0.0, 0.0))
+
+    def finish(self) -> None:
+        """Stop what is being generated and drop what waits; returns within `PATIENCE`."""
+        with self._lock:
+            self._waiting.clear()
+            self._stop.set()
+        self._idle.wait(PATIENCE)
+
+    def _build_in_turn(self) -> None:
+        while True:
+            request, arrived, built = self._builds.get()
+            try:
+                if isinstance(request, Load):
+                    self._load(request, arrived)
+                else:
+                    self._swap(request, arrived)
+            except Exception as error:
+                self.send(failure("load" if isinstance(request, Load) else "swap", error))
+            finally:
+                built.set()
+
+    def _load(self, request: Load, arrived: float) -> None:
+        from trainer.policy import chat, devices, models
+
+        device, dtype = devices.choose(request.device, request.dtype)
+        folder = models.resolve(
+            request.model, self.workspace, lambda text, fraction: self.send(Progress("convert", text, fraction))
+        )
+        self.send(Progress("load", f"loading {folder.name}"))
+        tokenizer = chat.ChatTokenizer.load(folder.path)
+        with open_database(self.workspace) as database:
+            base = versions.ensure_base(database, folder.name, folder.digest)
+            chosen = versions.get(database, request.version) if request.version else None
+            version = chosen or versions.served_of(database, base)
+        _check_base(version, base)
+        try:
+            decoder = self._build(folder.path, version, device, dtype)
+        except Exception as error:
+            if chosen or version.name == base.name:
+                raise
+            self.send(failure("swap", error))
+            version = base
+            decoder = self._build(folder.path, base, device, dtype)
+        self._serving = Serving(
+            model=folder.name,
+            folder=folder.path,
+            base=base,
+            version=version.name,
+            tokenizer=tokenizer,
+            held=byte_tokens(tokenizer.tokenizer),
+            dtype=dtype,
+            decoder=decoder,
+        )
+        self.send(
+            Ready(
+                model=folder.name,
+                version=version.name,
+                device=str(device),
+                dtype=devices.short_name(dtype),
+                parameters=decoder.parameters,
+                context=decoder.context,
+                seconds=time.monotonic() - arrived,
+            )
+        )
+
+    def _swap(self, request: Swap, arrived: float) -> None:
+        before = self._serving
+        if before is None:
+            raise UsageError("no model is loaded", "load one first")
+        with open_database(self.workspace) as database:
+            version = versions.get(database, request.version)
+        _check_base(version, before.base)
+        if version.name != before.version:
+            decoder = self._build(before.folder, version, before.decoder.device, before.dtype)
+            self._serving = replace(before, version=version.name, decoder=decoder)
+        self.send(Swapped(version.name, before.version, time.monotonic() - arrived))
+
+    def _build(self, folder: Path, version: Version, device: torch.device, dtype: torch.dtype) -> Decoder:
+        from trainer.policy.decoding import Decoder
+
+        versions.verify(self.workspace, version)
+        return Decoder.load(folder, device, dtype, adapter=versions.path_of(self.workspace, version))
+
+    def _generate_in_turn(self) -> None:
+        while True:
+            turn = self._turns.get()
+            if isinstance(turn, threading.Event):
+                turn.wait()
+                continue
+            with self._lock:
+                if self._waiting.get(turn.request) is not turn:
+                    continue  # cancelled while it waited
+                del self._waiting[turn.request]
+                self._running = turn.request
+                self._stop.clear()
+                self._idle.clear()
+            try:
+                last: Event = self._generate(turn)
+            except Exception as error:
+                last = failure("generate", error, turn.request)
+            with self._lock:
+                self._running = None
+            self.send(last)
+            self._idle.set()
+
+    def _generate(self, request: Generate) -> Done:
+        serving = self._serving
+        if serving is None:
+            raise UsageError("no model is loaded", "load one first")
+        prompt = serving.tokenizer.encode_prompt(request.prompt, request.system)
+        room = serving.decoder.context - len(prompt)
+        if room < 1:
+            raise UsageError(
+                f"the prompt has {len(prompt)} tokens; {serving.model} has room for {serving.decoder.context} in all",
+                "shorten the prompt, or load a model with a longer context",
+            )
+        sampling = msgspec.structs.replace(request.sampling, max_new_tokens=min(room, request.sampling.max_new_tokens))
+        seeds = [request.seed + candidate for candidate in range(request.count)]
+        stream = TextStream(request, serving.tokenizer.decode, serving.held, self.send)
+        began = time.monotonic()
+        completions = serving.decoder.generate(
+            [prompt] * request.count,
+            sampling,
+            seeds,
+            serving.tokenizer.eos_ids,
+            on_tokens=stream.push if request.stream else None,
+            should_stop=self._stop.is_set,
+        )
+        seconds = time.monotonic() - began
+        for candidate, completion in enumerate(completions):
+            ids, reason = completion.token_ids, completion.finish_reason
+            if reason == "cancelled" and not ids:
+                continue
+            text = serving.tokenizer.decode(ids)
+            if request.stream:
+                stream.end(candidate, text)
+            self.send(Answer(request.request, candidate, text, ids, reason, serving.version, seeds[candidate]))
+        tokens = sum(len(completion.token_ids) for completion in completions)
+        return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9))
+
+
+def failure(during: str, error: Exception, request: str | None = None) -> Failed:
+    """What to tell about an exception. The unexpected ones leave their traceback in the log."""
+    if isinstance(error, WorkbenchError):
+        return Failed(during, error.message, error.hint, request)
+    traceback.print_exception(error)
+    said = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in said.lower() or "allocate memory" in said:
+        hint = "ask for fewer answers at once or shorter ones, or load a smaller model; the engine goes on"
+        return Failed(during, "out of memory", hint, request)
+    return Failed(during, f"{type(error).__name__}: {said}", "the details are in logs/engine.log", request)
+
+
+def _check_base(version: Version, base: Version) -> None:
+    if version.base_digest != base.base_digest:
+        raise UsageError(
+            f"{version.name} was made from {version.base_model}, and {base.base_model} is being loaded or served",
+            f"load {version.base_model}, or choose a version of {base.base_model}: `workbench versions` lists them",
+        )
+
+
+def serve(workspace: Workspace, requests: BinaryIO, send: Callable[[Event], None]) -> None:
+    """Take requests until a Shutdown or the end of the input."""
+    engine = Engine(workspace, send)
+    for line in read_lines(requests):
+        if line is None:
+            send(Failed("protocol", f"a request was longer than {protocol.MAX_LINE} bytes", "shorten the prompt"))
+            continue
+        try:
+            request = protocol.decode_request(line)
+        except protocol.UNREADABLE as error:
+            send(Failed("protocol", f"unreadable request: {error}", "see docs/engine.md", protocol.request_of(line)))
+            continue
+        if isinstance(request, Shutdown):
+            break
+        engine.handle(request)
+    engine.finish()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m workbench.engine.server", description=__doc__)
+    parser.add_argument("--workspace", help="the folder of the project")
+    parser.add_argument("--threads", type=int, help="CPU threads to compute with (default: as torch chooses)")
+    options = parser.parse_args()
+    requests, events = claim_stdio()
+    faulthandler.enable()
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
+    serve(Workspace.locate(options.workspace), requests, writer_to(events))
+    sys.stderr.flush()
+    os._exit(0)  # a conversion or a build may be under way on a thread that cannot be asked to stop
+
+
+if __name__ == "__main__":
+    main()
