@@ -1,0 +1,276 @@
+"""`workbench generate`: sample answers without the app, and store them as it would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from storage import clock, prompts, versions
+from storage.database import Database, open_database
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Sampling, Split
+from storage.workspace import Workspace
+from workbench.engine.client import EngineClient, EngineDied
+from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Text
+from workbench.engine.recording import store_answers
+from workbench.text import UNSAFE, one_line, safe_text
+
+INTERRUPTED = 130
+DEFAULTS = Sampling()
+MODELS = "smollm2, gemma, a folder, a GGUF file or a hub name."
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One line of a prompt file; fields it does not name are ignored, so that any import file will do."""
+
+    prompt: str
+    language: str = ""
+    system: str | None = None
+    task: str = ""
+    split: Split = Split.TRAIN
+
+
+@click.command()
+@click.argument("stdin", metavar="[-]", required=False)
+@click.option("--prompt", "typed", multiple=True, help="A prompt; may be given several times.")
+@click.option("--from", "file", metavar="FILE", help="JSONL: prompt, and optionally language, system, task, split.")
+@click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
+@click.option("--system", default="", help="System prompt of prompts that name none.")
+@click.option("--count", default=1, show_default=True, help="Answers a prompt.")
+@click.option("--max-new-tokens", default=DEFAULTS.max_new_tokens, show_default=True)
+@click.option("--temperature", default=DEFAULTS.temperature, show_default=True, help="0 is greedy.")
+@click.option("--top-p", default=DEFAULTS.top_p, show_default=True)
+@click.option("--top-k", default=DEFAULTS.top_k, show_default=True, help="0 keeps the whole vocabulary.")
+@click.option("--seed", default=0, show_default=True, help="Answer i is sampled with seed + i.")
+@click.option(
+    "--model", default="smollm2", show_default=True, help="smollm2, gemma, a folder, a GGUF file, a hub name."
+)
+@click.option("--version", help="Sample from this version, without serving it.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default="auto", show_default=True, help="auto, bf16, fp16 or fp32.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list, an object for each answer.")
+@click.option("--workspace", metavar="DIR", help="The folder of the project.")
+def generate(
+    stdin: str | None,
+    typed: tuple[str, ...],
+    file: str | None,
+    language: str,
+    system: str,
+    count: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int,
+    model: str,
+    version: str | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    workspace: str | None,
+) -> None:
+    """Sample answers and store them in the workspace.
+
+    Prompts come from --prompt, from a file, or from standard input with `-`, one a line.
+    """
+    asks = read_asks(stdin, typed, file)
+    try:
+        sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
+        requests = [
+            Generate(clock.new_id(), ask.prompt, system if ask.system is None else ask.system, count, seed, sampling)
+            for ask in asks
+        ]
+    except ValueError as error:
+        raise UsageError(str(error), "see `workbench generate --help`") from error
+    place = Workspace.locate(workspace)
+    printer = Printer(as_json)
+    with open_database(place) as database:
+        if version:
+            versions.get(database, version)  # an unknown name is told before a model is loaded
+        session = Session(EngineClient(place), Load(model, version, device, dtype), database, printer)
+        try:
+            failed = asyncio.run(session.run(list(zip(asks, requests, strict=True)), language))
+        except KeyboardInterrupt:
+            printer.end()
+            printer.narrate("interrupted; the finished answers are stored")
+            sys.exit(INTERRUPTED)
+    printer.end()
+    if failed:
+        sys.exit(1)
+
+
+class Printer:
+    """Answers to standard output, as readable text at once or as one JSON document at the end; the rest to stderr."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.streams = not as_json and sys.stdout.isatty()
+        self.answers: list[dict[str, Any]] = []
+        self._last_narrated = ""
+
+    def narrate(self, text: str) -> None:
+        """Say something on standard error, unless it was just said."""
+        if text != self._last_narrated:
+            click.echo(safe_text(text), err=True)
+        self._last_narrated = text
+
+    def asked(self, ask: Ask, language: str) -> None:
+        if not self.as_json:
+            click.echo(f"{safe_text(language)} ▸ {one_line(ask.prompt)}")
+
+    def streamed(self, event: Text) -> None:
+        """Text of an answer as it grows."""
+        click.echo(safe_text(event.text), nl=False)
+
+    def answered(self, stored: list[dict[str, Any]], *, was_streamed: bool) -> None:
+        self.answers += stored
+        if self.as_json:
+            return
+        for answer in stored:
+            if not was_streamed:
+                click.echo(safe_text(answer["text"]), nl=False)
+            figures = f"{answer['tokens']} tokens · {answer['finish_reason']} · seed {answer['seed']}"
+            click.echo(f"\n  [{safe_text(answer['version'])} · {figures}]\n")
+
+    def end(self) -> None:
+        """Print the JSON document. Control characters in it are escaped: no terminal obeys them, no parser minds."""
+        if self.as_json:
+            document = json.dumps(self.answers, ensure_ascii=False, indent=2)
+            click.echo(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", document))
+
+
+class Session:
+    """One engine, asked one prompt after the other; each prompt's answers are stored as soon as they are whole."""
+
+    def __init__(self, client: EngineClient, load: Load, database: Database, printer: Printer) -> None:
+        self.client = client
+        self.load = load
+        self.database = database
+        self.printer = printer
+
+    async def run(self, asks: list[tuple[Ask, Generate]], default_language: str) -> int:
+        """Returns how many prompts could not be answered. Raises WorkbenchError when no model can be loaded."""
+        failed = 0
+        async with self.client:
+            await self._load()
+            hidden = self.printer.streams or not sys.stderr.isatty() or len(asks) == 1
+            for ask, request in tqdm(asks, unit="prompt", file=sys.stderr, disable=hidden, leave=False):
+                language = ask.language or default_language
+                streams = self.printer.streams and request.count == 1
+                self.printer.asked(ask, language)
+                try:
+                    answers = await self._answers(request, self.printer.streamed if streams else None)
+                except WorkbenchError as error:
+                    if not self.client.running:
+                        raise
+                    self.printer.narrate(f"{one_line(ask.prompt, 60)}: {error}")
+                    failed += 1
+                    continue
+                self.printer.answered(self._store(ask, request, language, answers), was_streamed=streams)
+        return failed
+
+    async def _load(self) -> None:
+        async for event in self.client.load(self.load):
+            match event:
+                case Progress(text=text):
+                    self.printer.narrate(text)
+                case Failed(during="swap", error=error, hint=hint):
+                    self.printer.narrate(f"the base model answers, for the served version cannot: {error} ({hint})")
+                case Failed() | EngineDied():
+                    raise WorkbenchError(event.error, event.hint)
+
+    async def _answers(self, request: Generate, on_text: Callable[[Text], None] | None) -> list[Answer]:
+        """Sample once, and once more when the engine died of it."""
+        for last_attempt in (False, True):
+            answers: list[Answer] = []
+            async for event in self.client.generate(request):
+                match event:
+                    case Text() if on_text:
+                        on_text(event)
+                    case Answer():
+                        answers.append(event)
+                    case Done():
+                        return answers
+                    case Failed(error=error, hint=hint):
+                        raise WorkbenchError(error, hint)
+                    case EngineDied(error=error, hint=hint):
+                        if last_attempt:
+                            raise WorkbenchError(error, hint)
+                        self.printer.narrate(f"\n{error}; it is started again ({hint})")
+            await self.client.start()
+            await self._load()
+        raise AssertionError("the second attempt returns or raises")
+
+    def _store(self, ask: Ask, request: Generate, language: str, answers: list[Answer]) -> list[dict[str, Any]]:
+        with self.database.transaction():
+            prompt = prompts.add(
+                self.database, ask.prompt, language=language, system=request.system, task=ask.task, split=ask.split
+            )
+            stored = store_answers(self.database, prompt.id, answers, request.sampling)
+        return [
+            {
+                "prompt": ask.prompt,
+                "language": language,
+                "text": sample.text,
+                "sample": sample.id,
+                "version": sample.version,
+                "tokens": len(sample.token_ids or ()),
+                "finish_reason": sample.finish_reason,
+                "seed": sample.seed,
+            }
+            for sample in stored
+        ]
+
+
+def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list[Ask]:
+    """The prompts from the one place that was named.
+
+    Raises:
+        UsageError: no place or several, or a prompt that cannot be used: with its file and line.
+    """
+    typed = list(typed)
+    if (stdin is not None) + bool(typed) + (file is not None) != 1 or stdin not in (None, "-"):
+        raise UsageError("where are the prompts?", "give exactly one of --prompt TEXT, --from FILE.jsonl, or -")
+    if typed:
+        return [_checked(Ask(text), "--prompt") for text in typed]
+    asks = []
+    for number, line in enumerate(_lines(file), start=1):
+        if not line.strip():
+            continue
+        where = f"{'standard input' if file in (None, '-') else file}, line {number}"
+        try:
+            ask = msgspec.json.decode(line, type=Ask) if file else Ask(line.decode("utf-8").rstrip("\r\n"))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where}: {error}", "nothing was generated; correct the line and run it again") from error
+        asks.append(_checked(ask, where))
+    if not asks:
+        raise UsageError("there are no prompts: the input is empty", "give at least one line")
+    return asks
+
+
+def _lines(file: str | None) -> list[bytes]:
+    if file in (None, "-"):
+        return sys.stdin.buffer.readlines()
+    assert file is not None
+    try:
+        return Path(file).read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}", "name a JSONL file of prompts") from error
+
+
+def _checked(ask: Ask, where: str) -> Ask:
+    if not ask.prompt.strip():
+        raise UsageError(f"{where}: the prompt is empty", "write something, or leave it out")
+    try:
+        ask.prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: the prompt is not valid UTF-8", "save it as UTF-8 and try again") from error
+    return ask
