@@ -31,22 +31,10 @@ def add(
     """Store a prompt, or return the one that is there already. All prompts of one text share its strictest split."""
     key = text_key(text)
     with database.transaction():
-        strictest = max(
-            [
-                Split(split),
-                *(
-                    Split(row["split"])
-                    for row in database.rows("SELECT DISTINCT split FROM prompts WHERE text_key = ?", (key,))
-                ),
-            ],
-            key=_STRICTNESS.__getitem__,
-        )
+        uses = database.rows("SELECT DISTINCT split FROM prompts WHERE text_key = ?", (key,))
+        strictest = max([Split(split), *(Split(row["split"]) for row in uses)], key=_STRICTNESS.__getitem__)
         database.execute("UPDATE prompts SET split = ? WHERE text_key = ? AND split != ?", (strictest, key, strictest))
-        found = database.record(
-            Prompt,
-            "SELECT * FROM prompts WHERE text_key = ? AND system = ? AND language = ?",
-            (key, system, language),
-        )
+        found = find(database, text, language=language, system=system)
         if found is None:
             created = Prompt(clock.new_id(), text, language, clock.now(), system, task, strictest, origin)
             database.insert("prompts", created, text_key=key)
@@ -54,6 +42,15 @@ def add(
         if task and not found.task:
             database.execute("UPDATE prompts SET task = ? WHERE id = ?", (task, found.id))
     return get(database, found.id)
+
+
+def find(database: Database, text: str, *, language: str = "und", system: str = "") -> Prompt | None:
+    """The prompt with this text, language and system prompt, or None."""
+    return database.record(
+        Prompt,
+        "SELECT * FROM prompts WHERE text_key = ? AND system = ? AND language = ?",
+        (text_key(text), system, language),
+    )
 
 
 def get(database: Database, prompt_id: str) -> Prompt:
