@@ -1,9 +1,9 @@
 """The review queue: which answers a rater should see next, and why.
 
 Two kinds of item: a single answer that the rater has not judged yet, and a blind pair of answers to one prompt that
-the rater has not compared yet. Pairs of an older version against a newer one come first: they measure whether training
-helped. Items are drawn from the language with the fewest ratings. Held-out and ethics prompts are reviewed like any
-other (their ratings never train).
+the rater has not compared yet. Pairs of an older version against a newer one, which measure whether training helped,
+take turns with single answers and with pairs of one version. Items are drawn from the language with the fewest
+ratings. Held-out and ethics prompts are reviewed like any other (their ratings never train).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def next_items(
     again, nor does anything the rater said they cannot judge.
     """
     judged, skipped = _judged(database, rater, session_start)
-    answers = [answer for answer in _answers(database)]
+    answers = _answers(database)
     by_language: dict[str, list[_Candidate]] = defaultdict(list)
     waiting: dict[str, list[_Candidate]] = defaultdict(list)
     for candidate in _interleaved(_pairs(answers, judged), _singles(answers, judged)):
@@ -108,7 +108,8 @@ def _judged(
     database: Database, rater: str, session_start: str | None
 ) -> tuple[set[frozenset[str]], set[frozenset[str]]]:
     """What not to ask again, and what to ask last: each a set of samples or pairs of them."""
-    done, skipped = set(), set()
+    done: set[frozenset[str]] = set()
+    skipped: set[frozenset[str]] = set()
     for row in database.rows(
         """SELECT kind, sample_id, other_sample_id, created_at FROM effective_ratings
            WHERE rater = ? AND kind NOT IN ('note', 'outcome')""",
@@ -138,7 +139,7 @@ def _pairs(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candida
                 if old is not None:
                     taken |= {new.id, old.id}
                     found.append(_Candidate((old.id, new.id), new.language, versions_differ))
-    return sorted(found, key=lambda pair: not pair.old_against_new)
+    return found
 
 
 def _partner(
@@ -153,10 +154,9 @@ def _partner(
 
 
 def _interleaved(pairs: list[_Candidate], singles: list[_Candidate]) -> Iterator[_Candidate]:
-    """Pairs of old against new first, then a pair and a single answer in turn."""
-    first = [pair for pair in pairs if pair.old_against_new]
-    yield from first
-    for turn in zip_longest(pairs[len(first) :], singles):
+    """In turn: a pair of old against new, a single answer, a pair of one version; each for as long as there are any."""
+    old_against_new = [pair for pair in pairs if pair.old_against_new]
+    for turn in zip_longest(old_against_new, singles, [pair for pair in pairs if not pair.old_against_new]):
         yield from (candidate for candidate in turn if candidate is not None)
 
 

@@ -36,31 +36,27 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 def summary(database: Database) -> Statistics:
-    """The counts of this moment, all from one state of the database."""
-    database.execute("BEGIN")
-    try:
-        by_language = {
-            "prompts": _counts(database, "SELECT language, count(*) FROM prompts GROUP BY 1"),
-            "samples": _counts(
-                database,
-                "SELECT language, count(*) FROM samples JOIN prompts ON prompts.id = prompt_id GROUP BY 1",
-            ),
-            "ratings": ratings_by_language(database),
-        }
-        return Statistics(
-            **{name: sum(counts.values()) for name, counts in by_language.items()},
-            languages={
-                language: LanguageCounts(**{name: counts.get(language, 0) for name, counts in by_language.items()})
-                for language in sorted(set().union(*by_language.values()))
-            },
-            kinds=_ratings_by(database, "kind"),
-            sources=_ratings_by(database, "source"),
-            raters=_ratings_by(database, "rater"),
-            splits=_counts(database, "SELECT split, count(*) FROM prompts GROUP BY 1"),
-            origins=_counts(database, "SELECT origin, count(*) FROM samples GROUP BY 1"),
-        )
-    finally:
-        database.execute("COMMIT")
+    """The counts of this moment."""
+    by_language = {
+        "prompts": _counts(database, "SELECT language, count(*) FROM prompts GROUP BY 1"),
+        "samples": _counts(
+            database,
+            "SELECT language, count(*) FROM samples JOIN prompts ON prompts.id = prompt_id GROUP BY 1",
+        ),
+        "ratings": ratings_by_language(database),
+    }
+    return Statistics(
+        **{name: sum(counts.values()) for name, counts in by_language.items()},
+        languages={
+            language: LanguageCounts(**{name: counts.get(language, 0) for name, counts in by_language.items()})
+            for language in sorted(set().union(*by_language.values()))
+        },
+        kinds=_ratings_by(database, "kind"),
+        sources=_ratings_by(database, "source"),
+        raters=_ratings_by(database, "rater"),
+        splits=_counts(database, "SELECT split, count(*) FROM prompts GROUP BY 1"),
+        origins=_counts(database, "SELECT origin, count(*) FROM samples GROUP BY 1"),
+    )
 
 
 def ratings_by_language(database: Database, rater: str | None = None) -> dict[str, int]:
@@ -81,4 +77,5 @@ def _ratings_by(database: Database, column: str) -> dict[str, int]:
 
 
 def _counts(database: Database, sql: str, parameters: dict[str, str | None] | tuple[()] = ()) -> dict[str, int]:
-    return {key: count for key, count in (tuple(row.values()) for row in database.rows(sql, parameters))}
+    """A query of two columns, key and count, as a dictionary."""
+    return {key: count for key, count in map(dict.values, database.rows(sql, parameters))}  # noqa: C416

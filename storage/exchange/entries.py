@@ -27,10 +27,8 @@ from storage.records import Rating, RatingKind, Split
 DEFAULT_RATER = "import"
 DEFAULT_SCALE = (1.0, 5.0)
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
-_KNOWN = frozenset(
-    ("prompt", "response", "completion", "chosen", "rejected", "score", "scale", "label", "tags", "messages", "id")
-    + ("rater", "language", "system", "task", "split", "attribute", "source", "version")
-)
+_MEANING = {"prompt", "response", "completion", "chosen", "rejected", "score", "scale", "label", "tags", "messages"}
+_KNOWN = _MEANING | {"id", "rater", "language", "system", "task", "split", "attribute", "source", "version"}
 
 
 class Defaults(msgspec.Struct, frozen=True):
