@@ -1,1 +1,1 @@
-"""The language model itself: finding it, talking to it, sampling from it quickly, and the log-probabilities of its words."""
+"""The language model itself: finding it, talking to it, sampling from it, the log-probabilities of its words."""

@@ -258,7 +258,7 @@ def _looks_like_hub_name(reference: str) -> bool:
 
 
 def _download(reference: str, on_progress: OnProgress) -> Path:
-    """Fetch weights and tokenizer files (nothing that could be code) of a hub model, or find them in the hub's cache."""
+    """Fetch weights and tokenizer files of a hub model (nothing that could be code), or find them in its cache."""
     import huggingface_hub
 
     on_progress(f"fetching {reference}", None)

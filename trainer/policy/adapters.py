@@ -1,0 +1,120 @@
+"""LoRA adapter files: low-rank updates `scale * B @ A` to the linear layers of a base model (Hu et al. 2021).
+
+The files use the key names and the metadata of peft, so that a version folder can be opened by peft as well.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from storage.database import sync_file
+from storage.errors import WorkbenchError
+
+PREFIX = "base_model.model."
+FILE_NAME = "adapter_model.safetensors"
+CONFIG_NAME = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank updates by the name of the weight they change.
+
+    Attributes:
+        pairs: weight name -> (A: (rank, in), B: (out, rank)).
+        scale: what `B @ A` is multiplied with.
+    """
+
+    pairs: dict[str, tuple[Tensor, Tensor]]
+    scale: float
+
+    def merge(self, name: str, weight: Tensor) -> Tensor:
+        """The weight with its update, computed in fp32 from the pristine weight and rounded once.
+
+        Raises:
+            WorkbenchError: the update does not fit the weight.
+        """
+        pair = self.pairs.get(name)
+        if pair is None:
+            return weight
+        down, up = pair
+        if up.shape[0] != weight.shape[0] or down.shape[1] != weight.shape[1] or up.shape[1] != down.shape[0]:
+            raise WorkbenchError(
+                f"the adapter's {name} is {tuple(up.shape)} x {tuple(down.shape)}, the model's {tuple(weight.shape)}",
+                "this adapter was trained on another base model",
+            )
+        return torch.addmm(weight.float(), up.float(), down.float(), alpha=self.scale).to(weight.dtype)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read an adapter file.
+
+    Raises:
+        WorkbenchError: missing, truncated, holding values that are not finite, or no adapter.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except (OSError, SafetensorError) as error:
+        raise WorkbenchError(f"the adapter {path} cannot be read: {error}", "it is damaged or incomplete") from error
+    pairs = {}
+    for key, down in tensors.items():
+        if not key.endswith(".lora_A.weight"):
+            continue
+        up = tensors.get(key.replace(".lora_A.", ".lora_B."))
+        if up is None:
+            raise WorkbenchError(f"the adapter {path} has {key} without its lora_B", "it is damaged or incomplete")
+        pairs[key.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")] = (down, up)
+    if not pairs:
+        raise WorkbenchError(f"{path} holds no LoRA weights", "name the file of a LoRA adapter")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise WorkbenchError(f"the adapter {path} holds values that are not finite", "it must not be served")
+    return Adapter(pairs, _scale(path, metadata, pairs))
+
+
+def write_adapter(path: Path, pairs: dict[str, tuple[Tensor, Tensor]], *, alpha: float, base: str) -> None:
+    """Write an adapter file and peft's configuration beside it; both are synced to disk."""
+    rank = next(iter(pairs.values()))[0].shape[0]
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        key = PREFIX + name.removesuffix(".weight")
+        tensors[f"{key}.lora_A.weight"] = down.detach().to("cpu", torch.float32).contiguous()
+        tensors[f"{key}.lora_B.weight"] = up.detach().to("cpu", torch.float32).contiguous()
+    metadata = {"format": "pt", "r": str(rank), "lora_alpha": repr(float(alpha)), "base": base}
+    save_file(tensors, str(path), metadata=metadata)
+    sync_file(path)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+        "target_modules": sorted({name.split(".")[-2] for name in pairs}),
+    }
+    config_file = path.with_name(CONFIG_NAME)
+    config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    sync_file(config_file)
+
+
+def _scale(path: Path, metadata: dict[str, str], pairs: dict[str, tuple[Tensor, Tensor]]) -> float:
+    """alpha / rank, from the file's own metadata or from peft's configuration beside it."""
+    if "lora_alpha" in metadata:
+        return float(metadata["lora_alpha"]) / float(metadata["r"])
+    try:
+        config = json.loads(path.with_name(CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkbenchError(
+            f"the scale of the adapter {path} is unknown: {error}", f"put its {CONFIG_NAME} beside it"
+        ) from error
+    rank = next(iter(pairs.values()))[0].shape[0]
+    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)

@@ -1,0 +1,271 @@
+"""Sampling answers from one version of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Sampling
+from trainer.policy import sampling as choosing
+from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
+from trainer.policy.llama import LlamaNetwork, supports
+from trainer.policy.models import weight_files
+
+# Finished rows are dropped from the batch once they are this share of it.
+COMPACT_SHARE = 1 / 8
+OnTokens = Callable[[list[int | None]], None]
+
+
+class Network(Protocol):
+    """What the sampling loop asks of a model."""
+
+    def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, Any]: ...
+
+    def step(self, tokens: Tensor, cache: Any) -> Tensor: ...
+
+
+@dataclass
+class Completion:
+    """One sampled answer.
+
+    Attributes:
+        token_ids: the answer's tokens; the end-of-text token is among them when `finish_reason` is `eos`.
+        logprobs: of each of them, under the full distribution at the sampling temperature, in nats.
+        finish_reason: eos, length or cancelled.
+    """
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str = "cancelled"
+
+
+class Decoder:
+    """The weights of exactly one version, ready to sample from. Never changes once built.
+
+    Attributes:
+        parameters: how many numbers the model has.
+        context: how many tokens prompt and answer may fill together.
+    """
+
+    def __init__(self, folder: Path, config: Any, network: Network, device: torch.device, dtype: torch.dtype) -> None:
+        self.folder = folder
+        self.config = config
+        self.network = network
+        self.device = device
+        self.dtype = dtype
+        self.parameters = parameter_count(folder)
+        self.context: int = config.max_position_embeddings
+        self.vocabulary: int = config.vocab_size
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype, adapter: Path | None = None) -> Decoder:
+        """Build from a model folder, and the file of a version on top of it.
+
+        Args:
+            adapter: a LoRA adapter file (merged from the pristine base), or the safetensors file of a full version.
+
+        Raises:
+            WorkbenchError: a file is damaged, or the version was made for another model.
+        """
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        config = getattr(config, "text_config", None) or config
+        return cls(
+            folder, config, _network(folder, config, Weights.open(folder, adapter), device, dtype), device, dtype
+        )
+
+    def with_version(self, version: Path | Adapter | None) -> Decoder:
+        """Another version of the same base model, built beside this one; what both have in common is shared.
+
+        Args:
+            version: a version's file, an adapter still in memory, or None for the untouched base.
+
+        Raises:
+            WorkbenchError: as :meth:`load`.
+        """
+        weights = (
+            Weights(weight_files(self.folder), version)
+            if isinstance(version, Adapter)
+            else Weights.open(self.folder, version)
+        )
+        network = _network(self.folder, self.config, weights, self.device, self.dtype, self.network)
+        return Decoder(self.folder, self.config, network, self.device, self.dtype)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        eos_ids: frozenset[int],
+        *,
+        on_tokens: OnTokens | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> list[Completion]:
+        """Sample one answer a row; rows with the same prompt share its prefill.
+
+        The same seed, version and device give the same tokens.
+
+        Args:
+            prompts: token ids, one list a row.
+            seeds: one a row.
+            on_tokens: called at each step with one new token a row, None for rows that had finished before.
+            should_stop: asked at each step; once true, unfinished rows end as `cancelled`.
+
+        Raises:
+            UsageError: a prompt that is empty or leaves no room in the context for an answer.
+        """
+        for prompt in prompts:
+            if not prompt or len(prompt) + 1 > self.context:
+                raise UsageError(
+                    f"a prompt of {len(prompt)} tokens cannot be answered: the context holds {self.context}",
+                    "write something" if not prompt else "shorten the prompt",
+                )
+        distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        rows = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=self.device)
+        longest = max(map(len, distinct))
+        steps = min(sampling.max_new_tokens, self.context - longest)
+        uniforms = choosing.uniforms(seeds, steps).to(self.device)
+        completions = [Completion() for _ in prompts]
+        active = list(range(len(prompts)))  # which answer each row of the batch is
+        seen = self._seen(prompts, sampling)
+        logits, cache = self.network.prefill([list(prompt) for prompt in distinct], rows, longest + steps)
+
+        for step in range(steps):
+            if sampling.repetition_penalty != 1:
+                logits = choosing.penalise_repeats(logits, seen[active], sampling.repetition_penalty)
+            tokens, logprobs = choosing.choose(logits, uniforms[active, step], sampling)
+            emitted: list[int | None] = [None] * len(prompts)
+            living = []
+            for row, (answer, token, logprob) in enumerate(
+                zip(active, tokens.tolist(), logprobs.tolist(), strict=True)
+            ):
+                completion = completions[answer]
+                if completion.finish_reason != "cancelled":
+                    continue
+                completion.token_ids.append(token)
+                completion.logprobs.append(logprob)
+                emitted[answer] = token
+                if token in eos_ids:
+                    completion.finish_reason = "eos"
+                elif step + 1 == steps:
+                    completion.finish_reason = "length"
+                else:
+                    living.append(row)
+            if on_tokens:
+                on_tokens(emitted)
+            if not living or (should_stop and should_stop()):
+                break
+            if sampling.repetition_penalty != 1:
+                seen[active, tokens] = True
+            if len(active) - len(living) >= max(1, COMPACT_SHARE * len(active)):
+                kept = torch.tensor(living, device=self.device)
+                cache.keep(kept)
+                tokens = tokens[kept]
+                active = [active[row] for row in living]
+            logits = self.network.step(tokens, cache)
+        return completions
+
+    def _seen(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Tensor:
+        """Which tokens each row has said, its prompt included: (rows, vocabulary) bool; empty when not needed."""
+        if sampling.repetition_penalty == 1:
+            return torch.empty(0, device=self.device)
+        seen = torch.zeros(len(prompts), self.vocabulary, dtype=torch.bool, device=self.device)
+        for row, prompt in enumerate(prompts):
+            seen[row, torch.tensor(list(prompt), device=self.device)] = True
+        return seen
+
+
+class Weights:
+    """Tensors by name with a version's changes applied; read from disk as they are asked for."""
+
+    def __init__(self, files: Sequence[Path], adapter: Adapter | None = None) -> None:
+        self.adapter = adapter
+        self._used: set[str] = set()
+        self._files: dict[str, Any] = {}
+        for file in files:
+            try:
+                opened = safe_open(str(file), framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
+            self._files.update(dict.fromkeys(opened.keys(), opened))
+
+    @classmethod
+    def open(cls, folder: Path, version_file: Path | None) -> Weights:
+        """The weights of a model folder; with a version's file, those of the version."""
+        if version_file is None:
+            return cls(weight_files(folder))
+        if version_file.name == FILE_NAME:
+            return cls(weight_files(folder), read_adapter(version_file))
+        return cls([version_file])
+
+    @property
+    def shares_embedding(self) -> bool:
+        """Whether the embedding and the output head are those of the untouched base."""
+        return self.adapter is not None and not any(
+            name.startswith(("model.embed_tokens", "lm_head")) for name in self.adapter.pairs
+        )
+
+    def get(self, name: str) -> Tensor | None:
+        """A tensor with the version's update merged in, or None when the model has none of that name."""
+        opened = self._files.get(name)
+        if opened is None:
+            return None
+        self._used.add(name)
+        tensor = opened.get_tensor(name)
+        return self.adapter.merge(name, tensor) if self.adapter else tensor
+
+    def names(self) -> list[str]:
+        """All tensor names."""
+        return list(self._files)
+
+    def check_all_used(self) -> None:
+        """Raise WorkbenchError when the adapter changes a weight that this model does not have."""
+        unknown = set(self.adapter.pairs) - self._used if self.adapter else set()
+        if unknown:
+            raise WorkbenchError(
+                f"the adapter changes weights that the model lacks, such as {min(unknown)}",
+                "this adapter was trained on another base model",
+            )
+
+
+def parameter_count(folder: Path) -> int:
+    """How many numbers the weight files of a model folder hold, read from their headers."""
+    count = 0
+    for file in weight_files(folder):
+        with safe_open(str(file), framework="pt") as opened:
+            count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    return count
+
+
+def _network(
+    folder: Path,
+    config: Any,
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype,
+    like: Network | None = None,
+) -> Network:
+    """The fast path where it computes exactly this architecture, else the general one."""
+    network: Network
+    if supports(config):
+        shared = like if isinstance(like, LlamaNetwork) and weights.shares_embedding else None
+        try:
+            network = LlamaNetwork(config, weights.get, device, dtype, shared)
+        except KeyError as error:
+            raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
+    else:
+        from trainer.policy.transformers_network import TransformersNetwork
+
+        network = TransformersNetwork.load(folder, weights, device, dtype)
+    weights.check_all_used()
+    return network

@@ -1,0 +1,89 @@
+"""The sampling loop's view of any causal language model of transformers: slower than the fast path, and general."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from storage.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from trainer.policy.decoding import Weights
+
+
+class GrowingCache:
+    """The model's own cache, with the mask of real tokens (rows, length) beside it."""
+
+    def __init__(self, past: Any, mask: Tensor) -> None:
+        self.past = past
+        self.mask = mask
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
+        self.past.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+
+
+class TransformersNetwork:
+    """Prefill and single steps through `model.forward`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @classmethod
+    def load(cls, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> TransformersNetwork:
+        """Build the module and fill it with a version's weights."""
+        from transformers import AutoModelForCausalLM
+
+        model = (
+            AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False).to(device).eval()
+        )
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name in weights.names():
+                value = weights.get(name)
+                target = parameters.get(name)
+                if value is None or target is None:
+                    continue
+                if target.shape != value.shape:
+                    raise WorkbenchError(
+                        f"{name} is {tuple(value.shape)}, the model needs {tuple(target.shape)}",
+                        "this version was trained on another base model",
+                    )
+                target.copy_(value)
+        return cls(model)
+
+    def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
+        """As :meth:`trainer.policy.llama.LlamaNetwork.prefill`."""
+        length = max(map(len, prompts))
+        device = self.model.device
+        ids = torch.zeros(len(prompts), length, dtype=torch.long, device=device)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, length - len(prompt) :] = torch.tensor(prompt, device=device)
+            mask[row, length - len(prompt) :] = 1
+        found = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = GrowingCache(found.past_key_values, mask)
+        cache.keep(rows)
+        return found.logits[rows, -1], cache
+
+    def step(self, tokens: Tensor, cache: GrowingCache) -> Tensor:
+        """As :meth:`trainer.policy.llama.LlamaNetwork.step`."""
+        cache.mask = torch.nn.functional.pad(cache.mask, (0, 1), value=1)
+        found = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=cache.mask,
+            position_ids=cache.mask.sum(-1, keepdim=True) - 1,
+            past_key_values=cache.past,
+            use_cache=True,
+        )
+        return found.logits[:, -1]
