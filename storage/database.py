@@ -138,7 +138,7 @@ def open_database(workspace: Workspace) -> Database:
                 f"{path} has schema {version}; this program knows up to {CURRENT}",
                 "upgrade the program: nothing was changed in the database",
             )
-        wanted = "WAL" if write_ahead_log_is_safe(sqlite3.sqlite_version_info, path) else "DELETE"
+        wanted = "WAL" if write_ahead_log_is_safe(sqlite_version(), path) else "DELETE"
         journal_mode = _set_journal_mode(connection, wanted)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -181,6 +181,11 @@ def write_ahead_log_is_safe(version: tuple[int, ...], path: Path) -> bool:
     release, patch = version[:2], version[2]
     fixed = version >= (3, 51, 3) or (release == (3, 44) and patch >= 6) or (release == (3, 50) and patch >= 7)
     return fixed and file_system(path) not in NETWORK_FILE_SYSTEMS
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """The version of the SQLite that this process is linked with."""
+    return sqlite3.sqlite_version_info
 
 
 def file_system(path: Path) -> str:

@@ -1,0 +1,110 @@
+"""The command `workbench`: alone it opens the app; with a command it works without a screen.
+
+Commands are imported when they run, so that `workbench --help` and the app's first frame wait for none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from storage.errors import UsageError, WorkbenchError
+from storage.workspace import ENVIRONMENT_VARIABLE, Workspace
+
+INTERRUPTED = 130
+
+# Name: where the click command lives, and its line in `workbench --help`.
+COMMANDS = {
+    "generate": ("workbench.commands.generate:generate", "Sample answers and store them."),
+    "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
+    "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
+    "stats": ("workbench.commands.stats:stats", "Count prompts, answers and ratings, by language."),
+    "queue": ("workbench.commands.queue:queue", "Show what to review next, and why."),
+    "versions": ("workbench.commands.versions:versions_command", "List the versions of the weights."),
+    "publish": ("workbench.commands.versions:publish", "Serve a version from now on."),
+    "rollback": ("workbench.commands.versions:rollback", "Go back to the parent of the served version."),
+    "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
+    "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
+    "keys": ("workbench.commands.keys:keys", "List every key of the app."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--workspace", metavar="DIR", help=f"The folder of the project. Default: ${ENVIRONMENT_VARIABLE}, else "
+              "the user's data folder.")  # fmt: skip
+@click.version_option(package_name="alignment-workbench", prog_name="workbench")
+@click.pass_context
+def cli(context: click.Context, workspace: str | None) -> None:
+    """Prompt, rate, train and hot-swap a local language model.
+
+    Without a command, open the app.
+
+    \b
+    Examples:
+      workbench                                  the app
+      workbench --workspace ~/dialects           the app, on another project
+      workbench import feedback.jsonl
+      workbench generate --prompt "What is a glacier?" --count 4 --json
+      workbench COMMAND --help                   the manual of one command
+
+    Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
+    130 interrupted.
+    """
+    context.default_map = {name: {"workspace": workspace} for name in COMMANDS}
+    if context.invoked_subcommand is None:
+        open_app(Workspace.locate(workspace))
+
+
+def open_app(workspace: Workspace) -> None:
+    """Open the app. Raises UsageError where there is no terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
+    from workbench.app import run
+
+    run(workspace)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run_command(cli, arguments))
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+    """Run a click command; failures become a message and a hint on standard error. Returns the exit code."""
+    try:
+        result: Any = command.main(args=arguments, prog_name="workbench", standalone_mode=False)
+    except WorkbenchError as error:
+        from workbench.text import safe_text
+
+        click.echo(f"error: {safe_text(error.message)}", err=True)
+        if error.hint:
+            click.echo(f"hint: {safe_text(error.hint)}", err=True)
+        return error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return result if isinstance(result, int) else 0

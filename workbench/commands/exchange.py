@@ -1,0 +1,102 @@
+"""`workbench import` and `workbench export`: prompts and feedback as files."""
+
+from __future__ import annotations
+
+import click
+
+from storage.errors import UsageError
+from storage.exchange import exporting, importing
+from storage.exchange.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
+from storage.exchange.entries import language as language_tag
+from storage.exchange.rows import BadFieldError
+from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE")
+@click.option("--dry-run", is_flag=True, help="Check and count everything, store nothing.")
+@click.option("--language", default="und", show_default=True, help="Language of records that name none.")
+@click.option("--rater", default=DEFAULT_RATER, show_default=True, help="Rater of records that name none.")
+@click.option("--scale", nargs=2, type=float, default=DEFAULT_SCALE, show_default=True, metavar="LOW HIGH",
+              help="Scale of scores that name none.")  # fmt: skip
+@json_option
+@workspace_option
+def import_command(
+    file: str,
+    dry_run: bool,
+    language: str,
+    rater: str,
+    scale: tuple[float, float],
+    as_json: bool,
+    workspace: str | None,
+) -> None:
+    """Read prompts and feedback from FILE (- for standard input).
+
+    JSONL, JSON, CSV or Parquet. What a record means is seen from its fields:
+
+    \b
+      prompt                              a prompt
+      prompt, response, score, [scale]    a score, on [1, 5] unless scale says otherwise
+      prompt, completion, label           good (true) or bad (false)
+      prompt, chosen, rejected            a preference
+      prompt, completion                  a demonstration
+      prompt, response, tags              ethics and culture tags
+      {prompt: {response: score}}         a table of scores, as one JSON object
+
+    Every record may also carry language, rater, system, task, split (train, held-out, ethics), attribute and id.
+    A file goes in whole or not at all; bad records are listed with line, field and reason. What the workspace
+    holds already is not stored twice.
+
+    \b
+    Examples:
+      workbench import feedback.jsonl
+      workbench import scores.csv --language sw --rater amina --dry-run
+      cat pairs.jsonl | workbench import -
+    """
+    try:
+        defaults = Defaults(language_tag(language), rater, scale)
+    except BadFieldError as error:
+        raise UsageError(f"--language {error.reason}", "for example --language fr") from error
+    if scale[0] >= scale[1]:
+        raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
+    with opened(workspace) as (_, database):
+        imported = importing.import_file(database, file, defaults, dry_run=dry_run)
+    if as_json:
+        print_json(imported)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in imported.kinds.items())
+    say(f"{'would import' if dry_run else 'imported'} {imported.records} records ({kinds})")
+    say(f"new: {imported.prompts} prompts, {imported.samples} answers, {imported.ratings} ratings")
+    if imported.already_there:
+        say(f"{imported.already_there} were in the workspace already")
+    if imported.ignored_fields:
+        say(f"fields not read: {', '.join(imported.ignored_fields)}")
+
+
+@click.command("export")
+@click.argument("kind", metavar="KIND", type=click.Choice(list(exporting.KINDS)))
+@click.argument("file", metavar="FILE")
+@workspace_option
+def export_command(kind: str, file: str, workspace: str | None) -> None:
+    """Write the records of KIND to FILE (- for standard output).
+
+    \b
+      preference   {prompt, chosen, rejected}          pairs with a winner
+      unpaired     {prompt, completion, label}         good and bad answers
+      sft          {prompt, completion}                demonstrations and edited answers
+      scores       {prompt, response, score, scale}    scored answers
+      prompts      {prompt, language, split, ...}      all prompts
+      events       every rating event there ever was, undone ones included
+
+    JSON lines; a FILE that ends in .csv gets CSV (not for events). Ratings that were undone or replaced appear in
+    events only. Every file imports again with `workbench import`. Held-out and ethics prompts are in the files too,
+    marked by their split: leave those rows out when you train with other tools.
+
+    \b
+    Examples:
+      workbench export preference pairs.jsonl
+      workbench export scores scores.csv
+      workbench export events - | gzip > log.jsonl.gz
+    """
+    with opened(workspace) as (_, database):
+        count = exporting.export_file(database, kind, file)
+    say(f"wrote {count} records to {'standard output' if file == '-' else file}")

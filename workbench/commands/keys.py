@@ -1,0 +1,44 @@
+"""`workbench keys`: every key of the app, from the registry that the app itself reads."""
+
+from __future__ import annotations
+
+import click
+
+from workbench.actions import ACTIONS, SCREENS
+from workbench.commands.options import json_option, print_json, print_table, workspace_option
+
+
+@click.command()
+@json_option
+@workspace_option
+def keys(as_json: bool, workspace: str | None) -> None:
+    """List every key of the app, by screen. The names in the first column are the ones a keymap file uses.
+
+    \b
+    Examples:
+      workbench keys
+      workbench keys --json | jq '.[] | select(.screen == "review")'
+    """
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": action.id,
+                    "keys": list(action.keys),
+                    "label": action.label,
+                    "help": action.help,
+                    "screen": action.screen,
+                    "when": action.when,
+                }
+                for action in ACTIONS
+            ]
+        )
+        return
+    print_table(
+        ["action", "keys", "where", "what it does"],
+        [
+            (action.id, " ".join(action.keys), " / ".join(filter(None, (SCREENS[action.screen], action.when))),
+             action.help)
+            for action in ACTIONS
+        ],
+    )  # fmt: skip

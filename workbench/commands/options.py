@@ -1,0 +1,43 @@
+"""What the commands share: their common options, opening the workspace, and printing tables and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import msgspec
+
+from storage.database import Database, open_database
+from storage.workspace import Workspace
+from workbench.text import one_line
+
+workspace_option = click.option("--workspace", metavar="DIR", help="The folder of the project.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@contextmanager
+def opened(workspace: str | None) -> Iterator[tuple[Workspace, Database]]:
+    """The workspace of `--workspace` and its open database."""
+    place = Workspace.locate(workspace)
+    with open_database(place) as database:
+        yield place, database
+
+
+def print_json(document: Any) -> None:
+    """Print records, lists and dictionaries as one indented JSON document."""
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print aligned columns; every cell is cleaned and kept on one line, None is a dash."""
+    cells = [[("-" if cell is None else one_line(str(cell), 60)) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
+    for row in [list(header), *cells]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def say(text: str) -> None:
+    """Narrate on standard error."""
+    click.echo(text, err=True)
