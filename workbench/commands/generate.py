@@ -122,6 +122,14 @@ class Printer:
             click.echo(safe_text(text), err=True)
         self._last_narrated = text
 
+    def progress(self, event: Progress) -> None:
+        """Long work under way: on a terminal with its share done, on one line."""
+        if event.fraction is None or not sys.stderr.isatty():
+            self.narrate(event.text)
+        else:
+            end = "\n" if event.fraction >= 1 else ""
+            click.echo(f"\r{one_line(event.text, 60)} {event.fraction:4.0%} {end}", err=True, nl=False)
+
     def asked(self, ask: Ask, language: str) -> None:
         if not self.as_json:
             click.echo(f"{safe_text(language)} ▸ {one_line(ask.prompt)}")
@@ -180,8 +188,8 @@ class Session:
     async def _load(self) -> None:
         async for event in self.client.load(self.load):
             match event:
-                case Progress(text=text):
-                    self.printer.narrate(text)
+                case Progress():
+                    self.printer.progress(event)
                 case Failed(during="swap", error=error, hint=hint):
                     self.printer.narrate(f"the base model answers, for the served version cannot: {error} ({hint})")
                 case Failed() | EngineDied():

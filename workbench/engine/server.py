@@ -66,10 +66,9 @@ class Serving:
     model: str
     folder: Path
     base: Version
-    version: str
+    version: Version
     tokenizer: ChatTokenizer
     held: frozenset[int]  # see streaming.StableText
-    dtype: torch.dtype
     decoder: Decoder
 
 
@@ -161,10 +160,9 @@ class Engine:
             model=folder.name,
             folder=folder.path,
             base=base,
-            version=version.name,
+            version=version,
             tokenizer=tokenizer,
             held=byte_tokens(tokenizer.tokenizer),
-            dtype=dtype,
             decoder=decoder,
         )
         self.send(
@@ -186,16 +184,22 @@ class Engine:
         with open_database(self.workspace) as database:
             version = versions.get(database, request.version)
         _check_base(version, before.base)
-        if version.name != before.version:
-            decoder = self._build(before.folder, version, before.decoder.device, before.dtype)
-            self._serving = replace(before, version=version.name, decoder=decoder)
-        self.send(Swapped(version.name, before.version, time.monotonic() - arrived))
+        if version.name != before.version.name:
+            self._serving = replace(before, version=version, decoder=self._build_beside(before, version))
+        self.send(Swapped(version.name, before.version.name, time.monotonic() - arrived))
 
     def _build(self, folder: Path, version: Version, device: torch.device, dtype: torch.dtype) -> Decoder:
         from trainer.policy.decoding import Decoder
 
         versions.verify(self.workspace, version)
         return Decoder.load(folder, device, dtype, adapter=versions.path_of(self.workspace, version))
+
+    def _build_beside(self, before: Serving, version: Version) -> Decoder:
+        decoder = before.decoder
+        if before.version.kind == "full":  # its embedding is its own, so the base's cannot be taken from it
+            return self._build(before.folder, version, decoder.device, decoder.dtype)
+        versions.verify(self.workspace, version)
+        return decoder.with_version(versions.path_of(self.workspace, version))
 
     def _generate_in_turn(self) -> None:
         while True:
@@ -243,6 +247,7 @@ class Engine:
             should_stop=self._stop.is_set,
         )
         seconds = time.monotonic() - began
+        version = serving.version.name
         for candidate, completion in enumerate(completions):
             ids, reason = completion.token_ids, completion.finish_reason
             if reason == "cancelled" and not ids:
@@ -250,7 +255,7 @@ class Engine:
             text = serving.tokenizer.decode(ids)
             if request.stream:
                 stream.end(candidate, text)
-            self.send(Answer(request.request, candidate, text, ids, reason, serving.version, seeds[candidate]))
+            self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate]))
         tokens = sum(len(completion.token_ids) for completion in completions)
         return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9))
 

@@ -1,0 +1,47 @@
+"""What several rooms' tests share: a workspace, a tiny model made on the spot, and the bundled one converted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_model import make_tiny_model
+
+from storage.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace."""
+    return Workspace(tmp_path / "workspace").prepare()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random llama that ends its answers by chance."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random llama whose answers are as long as is asked."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "endless", ends=False)
+
+
+@pytest.fixture(scope="session")
+def converted_models(request: pytest.FixtureRequest) -> Path:
+    """A folder of converted models in pytest's cache: the bundled model is unpacked on the first run only."""
+    from trainer.policy.models import resolve
+
+    cached = Workspace(Path(request.config.cache.mkdir("bundled-model"))).prepare()
+    resolve("smollm2", cached)
+    return cached.models
+
+
+@pytest.fixture
+def bundled_model_workspace(tmp_path: Path, converted_models: Path) -> Workspace:
+    """An empty workspace in which the bundled model is converted already."""
+    root = tmp_path / "workspace"
+    root.mkdir(mode=0o700)
+    (root / "models").symlink_to(converted_models)
+    return Workspace(root).prepare()
