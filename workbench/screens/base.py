@@ -1,0 +1,77 @@
+"""What all screens share: the bars, the keys of the registry, and how they hear of news."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingsMap
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from workbench import keymap
+from workbench.widgets.bars import HeaderBar, KeyBar, TabBar
+
+if TYPE_CHECKING:
+    from workbench.app import WorkbenchApp
+    from workbench.store import Store
+
+WIDTHS = [(0, "-narrow"), (60, "-medium"), (100, "-wide")]
+HEIGHTS = [(0, "-short"), (18, "-normal"), (34, "-tall")]
+
+
+class WorkbenchScreen(Screen[None]):
+    """One of the numbered screens. A subclass gives `KEY`, `body`, and `reload`."""
+
+    KEY: ClassVar[str] = ""
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+
+    def __init__(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings(self.KEY, chosen_keys)])
+
+    @property
+    def workbench(self) -> WorkbenchApp:
+        from workbench.app import WorkbenchApp
+
+        assert isinstance(self.app, WorkbenchApp)
+        return self.app
+
+    @property
+    def store(self) -> Store | None:
+        """The open workspace; None in the first moments."""
+        return self.workbench.store
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar()
+        yield TabBar(self.KEY)
+        yield Static(id="banner", markup=False)
+        with Vertical(id="body"):
+            yield from self.body()
+        yield KeyBar()
+
+    def body(self) -> ComposeResult:
+        """The widgets between the bars."""
+        raise NotImplementedError
+
+    async def reload(self) -> None:
+        """Read the workspace again and draw what changed."""
+
+    async def on_screen_resume(self) -> None:
+        self.refresh_bars()
+        self.show_banner(self.workbench.banner)
+        if self.store is not None:
+            await self.reload()
+
+    def refresh_bars(self) -> None:
+        for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):
+            bar.refresh()
+
+    def show_banner(self, banner: Content | None) -> None:
+        """Run a line above the screen, or take it away."""
+        line = self.query_one("#banner", Static)
+        line.display = banner is not None
+        line.update(banner or "")

@@ -1,0 +1,220 @@
+"""Dialogs over a screen: confirm, write a text, fill in a few fields, pick from a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingsMap
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from storage.errors import WorkbenchError
+from workbench import keymap
+from workbench.screens.base import HEIGHTS, WIDTHS
+from workbench.text import content, one_line
+from workbench.widgets.bars import KeyBar
+from workbench.widgets.editor import SafeInput, SafeTextArea, edit_outside
+
+if TYPE_CHECKING:
+    from workbench.app import WorkbenchApp
+
+Result = TypeVar("Result")
+
+
+class Dialog(ModalScreen[Result | None], Generic[Result]):
+    """A box in the middle. Escape closes it with None."""
+
+    KEY = "dialog"
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.box_title = title
+
+    def on_mount(self) -> None:
+        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("dialog", self.workbench.chosen_keys)])
+        self.query_one("#dialog").border_title = content(one_line(self.box_title))
+        self.refresh_bindings()
+
+    @property
+    def workbench(self) -> WorkbenchApp:
+        from workbench.app import WorkbenchApp
+
+        assert isinstance(self.app, WorkbenchApp)
+        return self.app
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield from self.fields()
+            yield Static(id="complaint", markup=False)
+            yield KeyBar()
+
+    def fields(self) -> ComposeResult:
+        raise NotImplementedError
+
+    def complain(self, what: str) -> None:
+        """Say what is wrong with the input, and keep it."""
+        line = self.query_one("#complaint", Static)
+        line.display = bool(what)
+        line.update(content(what))
+
+    def action_accept(self) -> None:
+        raise NotImplementedError
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "editor"
+
+
+class ConfirmDialog(Dialog[bool]):
+    """A question that Enter answers with yes."""
+
+    BINDINGS: ClassVar = [("enter", "accept", "yes"), ("y", "accept", "yes"), ("n", "cancel", "no")]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__(title)
+        self.text = text
+
+    def fields(self) -> ComposeResult:
+        yield Static(content(self.text))
+        yield Static(
+            Content.assemble(("enter", "bold $accent"), " yes   ", ("esc", "bold $accent"), " no"), id="answer"
+        )
+
+    def action_accept(self) -> None:
+        self.dismiss(True)
+
+
+class TextDialog(Dialog[str]):
+    """A text to write; the external editor is one key away."""
+
+    def __init__(self, title: str, text: str = "", *, hint: str = "") -> None:
+        super().__init__(title)
+        self.text = text
+        self.hint = hint
+
+    def fields(self) -> ComposeResult:
+        if self.hint:
+            yield Static(content(self.hint), id="hint")
+        yield SafeTextArea(self.text)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return True
+
+    def action_accept(self) -> None:
+        text = self.query_one(SafeTextArea).text
+        if not text.strip():
+            self.complain("nothing is written yet")
+            return
+        self.dismiss(text)
+
+    def action_editor(self) -> None:
+        area = self.query_one(SafeTextArea)
+        try:
+            area.load_text(edit_outside(self.app, area.text))
+        except WorkbenchError as error:
+            self.complain(str(error))
+
+
+@dataclass(frozen=True)
+class Field:
+    """One line of a form. `parse` raises ValueError with what is wrong."""
+
+    name: str
+    label: str
+    value: str
+    parse: Callable[[str], object]
+    hint: str = ""
+
+
+class FormDialog(Dialog[dict[str, object]]):
+    """A few fields; Enter in any of them accepts all."""
+
+    def __init__(self, title: str, fields: list[Field], *, text: str = "") -> None:
+        super().__init__(title)
+        self.form = fields
+        self.text = text
+
+    def fields(self) -> ComposeResult:
+        if self.text:
+            yield Static(content(self.text), id="hint")
+        with VerticalScroll(id="form"):
+            for field in self.form:
+                with Vertical(classes="field"):
+                    yield Static(
+                        Content.assemble((field.label, "bold"), (f"  {field.hint}", "$text-muted")), classes="label"
+                    )
+                    yield SafeInput(field.value, id=f"field-{field.name}", compact=True)
+
+    def on_input_submitted(self) -> None:
+        self.action_accept()
+
+    def action_accept(self) -> None:
+        values: dict[str, object] = {}
+        for field in self.form:
+            entry = self.query_one(f"#field-{field.name}", Input)
+            try:
+                values[field.name] = field.parse(entry.value.strip())
+            except ValueError as error:
+                self.complain(f"{field.label}: {error}")
+                entry.focus()
+                return
+        self.dismiss(values)
+
+
+class PickDialog(Dialog[str]):
+    """A search field over a list; `find` gives the choices `(value, line)` for what is typed."""
+
+    BINDINGS: ClassVar = [("down", "move(1)", "down"), ("up", "move(-1)", "up")]
+
+    def __init__(self, title: str, find: Callable[[str], list[tuple[str, Content]]], *, placeholder: str) -> None:
+        super().__init__(title)
+        self.find = find
+        self.placeholder = placeholder
+        self.choices: list[tuple[str, Content]] = []
+
+    def fields(self) -> ComposeResult:
+        yield SafeInput(placeholder=self.placeholder, compact=True)
+        yield OptionList(markup=False)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one(OptionList).can_focus = False
+        self.refill("")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self.refill(event.value)
+
+    def refill(self, typed: str) -> None:
+        self.choices = self.find(typed)
+        listed = self.query_one(OptionList)
+        listed.clear_options()
+        listed.add_options(Option(line) for _, line in self.choices)
+        listed.highlighted = 0 if self.choices else None
+
+    def action_move(self, step: int) -> None:
+        listed = self.query_one(OptionList)
+        if self.choices:
+            listed.highlighted = ((listed.highlighted or 0) + step) % len(self.choices)
+
+    def on_input_submitted(self) -> None:
+        self.action_accept()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self.choices[event.option_index][0])
+
+    def action_accept(self) -> None:
+        highlighted = self.query_one(OptionList).highlighted
+        if highlighted is None:
+            self.complain("nothing fits what is typed")
+            return
+        self.dismiss(self.choices[highlighted][0])

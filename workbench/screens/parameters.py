@@ -1,0 +1,64 @@
+"""The small dialog for what shapes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from storage.records import Sampling
+from workbench.screens.dialogs import Field, FormDialog
+from workbench.session import Session
+
+MOST_CANDIDATES = 4
+
+
+def dialog(session: Session) -> FormDialog:
+    """A form over the session's parameters."""
+    sampling = session.sampling
+    seed = "" if session.seed is None else str(session.seed)
+    return FormDialog(
+        "Parameters",
+        [
+            Field("candidates", "answers", str(session.candidates), _between(1, MOST_CANDIDATES), "1 to 4"),
+            Field("temperature", "temperature", f"{sampling.temperature:g}", _number(0, 10), "0 is greedy"),
+            Field("top_p", "top-p", f"{sampling.top_p:g}", _number(0.001, 1), "1 keeps all"),
+            Field("max_new_tokens", "longest answer", str(sampling.max_new_tokens), _between(1, 100_000), "tokens"),
+            Field("seed", "seed", seed, lambda text: None if not text else _between(0, 2**31 - 1)(text),
+                  "empty draws a fresh one"),
+            Field("system", "system prompt", session.system, str, "may be empty"),
+        ],
+    )  # fmt: skip
+
+
+def changes(values: dict[str, object], sampling: Sampling) -> dict[str, object]:
+    """The form's values as changes of the session; what the form lacks comes from `sampling`."""
+    shaped = {name: values[name] for name in ("temperature", "top_p", "max_new_tokens")}
+    kept = {name: values[name] for name in ("candidates", "seed", "system")}
+    return {**kept, "sampling": msgspec.convert({**msgspec.to_builtins(sampling), **shaped}, Sampling)}
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"want a whole number, not {text!r}") from None
+        if not low <= value <= high:
+            raise ValueError(f"want {low} to {high}")
+        return value
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"want a number, not {text!r}") from None
+        if not low <= value <= high:
+            raise ValueError(f"want {low:g} to {high:g}")
+        return value
+
+    return parse

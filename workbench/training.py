@@ -1,0 +1,89 @@
+"""Starting the trainer from the app: the command a person would type, detached and at low priority.
+
+The job is in the database before the process starts, so that closing the app at any moment loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+from storage import clock, jobs
+from storage.database import Database
+from storage.errors import WorkbenchError
+from storage.records import Job, JobState
+from storage.workspace import Workspace
+
+NICENESS = 10
+
+
+class Trainers:
+    """The trainer processes that this app has started. They live on when the app ends."""
+
+    def __init__(self, database: Database, workspace: Workspace) -> None:
+        self.database = database
+        self.workspace = workspace
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, stage: str, options: dict[str, Any]) -> Job:
+        """Queue a job for a stage of the trainer (say, `run`) with its options, and start a worker for it.
+
+        Raises:
+            WorkbenchError: the process could not be started; the job stays queued.
+        """
+        job = jobs.enqueue(self.database, stage, options, steps=int(options.get("steps") or 0))
+        self._spawn(job, stage)
+        return jobs.get(self.database, job.id)
+
+    def resume(self, job: Job) -> None:
+        """Start a worker for a job that was paused, failed or abandoned. Raises WorkbenchError as :meth:`start`."""
+        self._spawn(job, job.kind)
+
+    def cancel(self, job: Job) -> Job:
+        """Ask the worker to stop after its step. Raises UsageError when the job has ended already."""
+        return jobs.request_cancel(self.database, job.id)
+
+    def reap(self) -> WorkbenchError | None:
+        """Collect workers that ended; returns a failure of one that ended without saying why in its job."""
+        for job_id, process in list(self.started.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self.started[job_id]
+            job = jobs.get(self.database, job_id)
+            unexplained = job.state is JobState.QUEUED or (job.state is JobState.RUNNING and job.pid == process.pid)
+            if code != 0 and unexplained:
+                return WorkbenchError(
+                    f"the trainer ended with exit code {code}", f"its log is {self.workspace.root / (job.log or '')}"
+                )
+            if job.state is JobState.FAILED:
+                log = f"log: {self.workspace.root / (job.log or '')}"
+                return WorkbenchError(f"training failed: {job.error}", f"{job.hint}\n{log}" if job.hint else log)
+        return None
+
+    def _spawn(self, job: Job, stage: str) -> None:
+        log = f"logs/trainer-{clock.now()[:10]}-{job.id[-8:]}.log"
+        jobs.set_log(self.database, job.id, log)
+        command = [sys.executable, "-m", "trainer", stage, "--workspace", str(self.workspace.root), "--job", job.id]
+        try:
+            with (self.workspace.root / log).open("ab") as output:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    env=environment(os.environ), start_new_session=True,
+                )  # fmt: skip
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        except ProcessLookupError:
+            pass  # it has ended already; `reap` says why
+        except OSError as error:
+            raise WorkbenchError(
+                f"the trainer could not be started: {error}", f"try it by hand: {' '.join(command)}"
+            ) from error
+        self.started[job.id] = process
+
+
+def environment(outer: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+    """The trainer's environment: all cores but one, unless the user has set a number of threads."""
+    threads = str(max(1, (os.cpu_count() or 2) - 1))
+    return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **outer, "PYTHONUNBUFFERED": "1"}

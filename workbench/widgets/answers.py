@@ -1,0 +1,117 @@
+"""Answers side by side: one scrolling card and one Static for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import Grid, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from workbench.text import content, one_line
+
+NARROWEST = 34  # columns an answer needs beside another
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card shows. `text` is raw; `verdict` is the rating in words, empty when there is none."""
+
+    title: str
+    text: str
+    footnote: str = ""
+    verdict: str = ""
+    writing: bool = False
+
+
+class AnswerCard(VerticalScroll, can_focus=True):
+    """One answer. It follows its own end while it is being written, until the reader scrolls up."""
+
+    def __init__(self) -> None:
+        super().__init__(classes="answer")
+        self.facts: CardFacts | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(markup=False)
+
+    def show(self, facts: CardFacts) -> None:
+        """Draw what changed."""
+        if facts == self.facts:
+            return
+        follow = self.is_vertical_scroll_end
+        shown = content(facts.text)
+        if facts.writing:
+            shown = Content.assemble(shown, ("▍", "$policy"))
+        elif not facts.text:
+            shown = Content.styled("(an empty answer)", "$text-muted italic")
+        self.query_one(Static).update(shown)
+        self.border_title = Content.assemble(
+            (f"{one_line(facts.title)}", "bold"), *([(f" {one_line(facts.verdict)}", "$text-success")] if facts.verdict
+                                                    else [])
+        )  # fmt: skip
+        self.border_subtitle = Content.styled(one_line(facts.footnote), "$text-muted")
+        self.facts = facts
+        if facts.writing and follow:
+            self.scroll_end(animate=False)
+
+
+class AnswerGrid(Grid):
+    """Up to a handful of cards. Where there is room for one only, that is the current one."""
+
+    def __init__(self, **options: str) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.current = 0
+
+    @property
+    def cards(self) -> list[AnswerCard]:
+        return list(self.query(AnswerCard))
+
+    async def show(self, facts: list[CardFacts]) -> None:
+        """Draw the cards, reusing the ones that are there."""
+        cards = self.cards
+        if len(cards) > len(facts):
+            await self.remove_children(cards[len(facts) :])
+        elif len(cards) < len(facts):
+            await self.mount_all(AnswerCard() for _ in facts[len(cards) :])
+        if len(cards) != len(facts):
+            self.current = min(self.current, max(0, len(facts) - 1))
+            self._arrange_cards()
+        self.update(facts)
+
+    def update(self, facts: list[CardFacts]) -> None:
+        """Draw into the cards that are there; use :meth:`show` when their number may differ."""
+        for card, shown in zip(self.cards, facts, strict=False):
+            card.show(shown)
+
+    def select(self, index: int, *, focus: bool = True) -> None:
+        """Make a card the current one."""
+        cards = self.cards
+        if not cards:
+            return
+        self.current = index % len(cards)
+        self._arrange_cards()
+        if focus:
+            cards[self.current].focus()
+
+    def on_descendant_focus(self) -> None:
+        for n, card in enumerate(self.cards):
+            if card.has_focus:
+                self.current = n
+        self._arrange_cards()
+
+    def on_resize(self) -> None:
+        self._arrange_cards()
+
+    def _arrange_cards(self) -> None:
+        """Choose columns by width and height; a terminal with room for one card shows the current one."""
+        cards = self.cards
+        columns = max(1, min(len(cards), self.size.width // NARROWEST))
+        if columns < len(cards) == 4:
+            columns = min(columns, 2)
+        rows_fit = max(1, self.size.height // 5)
+        alone = bool(cards) and -(-len(cards) // columns) > rows_fit
+        for n, card in enumerate(cards):
+            card.set_class(n == self.current, "current")
+            card.display = not alone or n == self.current
+        self.styles.grid_size_columns = 1 if alone else columns
