@@ -122,22 +122,20 @@ class LlamaNetwork:
         self.layers = [self._layer(f"model.layers.{index}.", get, need) for index in range(config.num_hidden_layers)]
 
     def _layer(self, prefix: str, get: WeightSource, need: Callable[[str], Tensor]) -> Layer:
-        def joined(names: list[str], part: str, order: Callable[[Tensor], Tensor]) -> Tensor | None:
-            parts = [get(f"{prefix}{name}.{part}") for name in names]
-            if parts[0] is None:
+        def joined(part: str, get: Callable[[str], Tensor | None]) -> Tensor | None:
+            parts = [get(f"{prefix}self_attn.{name}_proj.{part}") for name in "qkv"]
+            query, key, value = parts
+            if query is None or key is None or value is None:
                 return None
-            turned = [order(value) if name[-6] in "qk" else value for name, value in zip(names, parts, strict=True)]  # type: ignore[arg-type]
-            return torch.cat(turned)
+            return torch.cat([self._interleave(query), self._interleave(key), value])
 
-        attention = [f"self_attn.{name}_proj" for name in "qkv"]
-        qkv = joined(attention, "weight", self._interleave)
+        qkv = joined("weight", need)
+        assert qkv is not None
         gate_up = torch.cat([need(f"{prefix}mlp.gate_proj.weight"), need(f"{prefix}mlp.up_proj.weight")])
-        if qkv is None:
-            raise KeyError(f"{prefix}self_attn.q_proj.weight")
         query_norm, key_norm = get(f"{prefix}self_attn.q_norm.weight"), get(f"{prefix}self_attn.k_norm.weight")
         return Layer(
             attention_norm=need(f"{prefix}input_layernorm.weight"),
-            qkv=FrozenLinear(qkv, joined(attention, "bias", self._interleave)),
+            qkv=FrozenLinear(qkv, joined("bias", get)),
             query_norm=None if query_norm is None else self._interleave(query_norm),
             key_norm=None if key_norm is None else self._interleave(key_norm),
             output=FrozenLinear(need(f"{prefix}self_attn.o_proj.weight"), get(f"{prefix}self_attn.o_proj.bias")),

@@ -159,7 +159,7 @@ def _convert(source: Path, folder: Path, on_progress: OnProgress) -> None:
             f"{source} cannot be unpacked: {error}", "check the file against its publisher's digest, or fetch it again"
         ) from error
     # The loaded model still believes that it is quantised and would refuse to be saved plainly.
-    model.hf_quantizer = None
+    model.hf_quantizer = None  # type: ignore[assignment]
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     on_progress(f"writing {folder.name}", 0.9)

@@ -1,0 +1,171 @@
+"""The differentiable forward pass for the llama family: frozen fused weights, trainable adapters, no padding.
+
+The layers can be run in two parts. The lower part with adapters off is the same for the reference policy, the value
+and the reward model, so it is computed once and handed to each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.policy.decoding import Weights
+from trainer.policy.layout import TokenLayout
+from trainer.policy.lora import LoraAdapter, gated_silu, linear, rms_norm
+
+_ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+_GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
+_OUTPUT = ("self_attn.o_proj",)
+_DOWN = ("mlp.down_proj",)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    prefix: str
+    attention_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    output: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+    def names(self, modules: tuple[str, ...]) -> list[str]:
+        return [f"{self.prefix}{module}.weight" for module in modules]
+
+
+class TrainableLlama:
+    """Hidden states of a llama-family model under an adapter.
+
+    Args:
+        config: a transformers configuration that `llama.supports` accepts.
+    """
+
+    def __init__(self, config: Any, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+        self.heads = config.num_attention_heads
+        self.key_heads = config.num_key_value_heads
+        self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.hidden_size = config.hidden_size
+        self.eps = config.rms_norm_eps
+        self.dtype = dtype
+        self.rotary = LlamaRotaryEmbedding(config=config).to(device)
+
+        def need(name: str) -> Tensor:
+            found = weights.get(name)
+            if found is None:
+                raise KeyError(name)
+            return found.to(device, dtype)
+
+        def maybe(name: str) -> Tensor | None:
+            return need(name) if name in known else None
+
+        known = set(weights.names())
+        self.embedding = need("model.embed_tokens.weight")
+        self.final_norm = need("model.norm.weight")
+        tied = config.tie_word_embeddings or "lm_head.weight" not in known
+        self.head_weight = self.embedding if tied else need("lm_head.weight")
+        self.layers = []
+        for index in range(config.num_hidden_layers):
+            prefix = f"model.layers.{index}."
+            biased = f"{prefix}self_attn.q_proj.bias" in known
+            self.layers.append(
+                _Layer(
+                    prefix=prefix,
+                    attention_norm=need(f"{prefix}input_layernorm.weight"),
+                    qkv=torch.cat([need(f"{prefix}{name}.weight") for name in _ATTENTION]),
+                    qkv_bias=torch.cat([need(f"{prefix}{name}.bias") for name in _ATTENTION]) if biased else None,
+                    query_norm=maybe(f"{prefix}self_attn.q_norm.weight"),
+                    key_norm=maybe(f"{prefix}self_attn.k_norm.weight"),
+                    output=need(f"{prefix}self_attn.o_proj.weight"),
+                    mlp_norm=need(f"{prefix}post_attention_layernorm.weight"),
+                    gate_up=torch.cat([need(f"{prefix}{name}.weight") for name in _GATE_UP]),
+                    down=need(f"{prefix}mlp.down_proj.weight"),
+                )
+            )
+
+    def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
+        """Names and (out, in) shapes of the linear layers from `first_layer` on."""
+        query, key = self.heads * self.head_size, self.key_heads * self.head_size
+        hidden, inner = self.hidden_size, self.layers[0].down.shape[1]
+        shapes = {
+            "self_attn.q_proj": (query, hidden),
+            "self_attn.k_proj": (key, hidden),
+            "self_attn.v_proj": (key, hidden),
+            "self_attn.o_proj": (hidden, query),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+        }
+        return {
+            f"{layer.prefix}{name}.weight": shape
+            for layer in self.layers[first_layer:]
+            for name, shape in shapes.items()
+        }
+
+    def embed(self, layout: TokenLayout) -> Tensor:
+        """(N, hidden) of the batch's distinct tokens."""
+        return self.embedding[layout.ids]
+
+    def run(
+        self, x: Tensor, layout: TokenLayout, adapter: LoraAdapter | None, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """Run layers `first` to `last` (exclusive; None runs to the end and applies the final norm).
+
+        Args:
+            x: (N, hidden), from :meth:`embed` or an earlier part.
+            adapter: whose updates to apply; None is the reference.
+
+        Returns:
+            (N, hidden).
+        """
+        cos, sin = self.rotary(x, layout.positions[None])
+        cos, sin = cos[0, :, None].to(self.dtype), sin[0, :, None].to(self.dtype)
+        mask = layout.attention_mask(self.dtype)
+        for layer in self.layers[first:last]:
+            x = self._block(layer, x, layout, mask, cos, sin, adapter)
+        return rms_norm(x, self.final_norm, self.eps) if last is None else x
+
+    def _block(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        layout: TokenLayout,
+        mask: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        adapter: LoraAdapter | None,
+    ) -> Tensor:
+        def update(modules: tuple[str, ...]) -> tuple[Tensor, Tensor] | None:
+            return adapter.joined(layer.names(modules), self.dtype) if adapter else None
+
+        turning = self.heads + self.key_heads
+        normal = rms_norm(x, layer.attention_norm, self.eps)
+        qkv = linear(normal, layer.qkv, layer.qkv_bias, update(_ATTENTION)).unflatten(-1, (-1, self.head_size))
+        turned = qkv[:, :turning]
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query = rms_norm(turned[:, : self.heads], layer.query_norm, self.eps)
+            key = rms_norm(turned[:, self.heads :], layer.key_norm, self.eps)
+            turned = torch.cat([query, key], 1)
+        first, second = turned.chunk(2, -1)
+        turned = turned * cos + torch.cat([-second, first], -1) * sin
+        rows = torch.cat([turned, qkv[:, turning:]], 1)[layout.gather].transpose(1, 2)  # (B, heads, T, head size)
+        groups = self.heads // self.key_heads
+        attended = functional.scaled_dot_product_attention(
+            rows[:, : self.heads],
+            rows[:, self.heads : turning].repeat_interleave(groups, 1),
+            rows[:, turning:].repeat_interleave(groups, 1),
+            attn_mask=mask,
+        )
+        attended = attended.transpose(1, 2).reshape(-1, self.heads * self.head_size)[layout.slots]
+        x = x + linear(attended, layer.output, None, update(_OUTPUT))
+        normal = rms_norm(x, layer.mlp_norm, self.eps)
+        inner = gated_silu(linear(normal, layer.gate_up, None, update(_GATE_UP)))
+        return x + linear(inner, layer.down, None, update(_DOWN))
