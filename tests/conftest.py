@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny_model import make_tiny_model
 
+from storage.database import Database, open_database
 from storage.workspace import Workspace
 
 
@@ -14,6 +16,13 @@ from storage.workspace import Workspace
 def workspace(tmp_path: Path) -> Workspace:
     """An empty workspace."""
     return Workspace(tmp_path / "workspace").prepare()
+
+
+@pytest.fixture
+def database(workspace: Workspace) -> Iterator[Database]:
+    """The open database of the empty workspace."""
+    with open_database(workspace) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,47 @@
+"""Starting the processes of `children.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import Child
+
+from storage import prompts, samples
+from storage.database import Database
+from storage.records import Sample
+from storage.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def start(workspace: Workspace) -> Iterator[Callable[..., Child]]:
+    """Start a function of `children.py` in a process of its own; what still runs at the end is killed."""
+    started: list[Child] = []
+
+    def start(name: str, *arguments: object) -> Child:
+        command = [sys.executable, str(Path(__file__).with_name("children.py")), name, str(workspace.root)]
+        child = subprocess.Popen(
+            [*command, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+@pytest.fixture
+def answer(database: Database) -> Sample:
+    """One answer to one prompt."""
+    prompt = prompts.add(database, "Mto ni nini?", language="sw")
+    made = samples.new(prompt.id, "Maji yanayotiririka.")
+    samples.add(database, [made])
+    return made
