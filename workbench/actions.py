@@ -52,14 +52,22 @@ def _scores(screen: str, when: str) -> tuple[Action, ...]:
     )
 
 
+def _digits(screen: str) -> tuple[Action, ...]:
+    """Plain digits change the screen where they score nothing."""
+    return tuple(
+        _on(screen, f"go-{n}", str(n), SCREENS[name], f"Go to {SCREENS[name]}", call=f"app.show('{name}')", shown=False)
+        for name, n in NUMBERS.items()
+    )
+
+
 _UNDO = "Take back your latest rating, also one from an earlier session"
 _REDO = "Bring back the rating that the latest undo took away"
 
 ACTIONS: tuple[Action, ...] = (
-    _on("app", "show-prompt", "f1 alt+1 1", "Prompt", "Go to Prompt", call="show('prompt')", shown=False),
-    _on("app", "show-review", "f2 alt+2 2", "Review", "Go to Review", call="show('review')", shown=False),
-    _on("app", "show-train", "f3 alt+3 3", "Train", "Go to Train", call="show('train')", shown=False),
-    _on("app", "show-versions", "f6 alt+6 6", "Versions", "Go to Versions", call="show('versions')", shown=False),
+    _on("app", "show-prompt", "f1 alt+1", "Prompt", "Go to Prompt", call="show('prompt')", shown=False),
+    _on("app", "show-review", "f2 alt+2", "Review", "Go to Review", call="show('review')", shown=False),
+    _on("app", "show-train", "f3 alt+3", "Train", "Go to Train", call="show('train')", shown=False),
+    _on("app", "show-versions", "f6 alt+6", "Versions", "Go to Versions", call="show('versions')", shown=False),
     _on("app", "palette", "ctrl+p", "palette", "Find any action by name", call="command_palette", shown=False,
         priority=True),
     _on("app", "help", "question_mark f12", "help", "Show the keys of this screen"),
@@ -113,11 +121,13 @@ ACTIONS: tuple[Action, ...] = (
     _on("train", "start", "enter", "start", "Start training on the ratings so far"),
     _on("train", "cancel", "c", "cancel", "Stop after this step and keep a checkpoint"),
     _on("train", "resume", "r", "resume", "Go on from the checkpoint"),
+    *_digits("train"),
     #
     _on("versions", "load", "enter", "load", "Answer with this version, and stay on it"),
     _on("versions", "publish", "p", "publish", "Serve this version from now on"),
     _on("versions", "rollback", "b", "roll back", "Go back to the version before the served one"),
     _on("versions", "follow", "f", "follow", "Follow newly published versions, or stay on the loaded one"),
+    *_digits("versions"),
     #
     _on("dialog", "accept", "ctrl+j alt+enter", "save", "Accept and close", priority=True),
     _on("dialog", "cancel", "escape", "cancel", "Close and change nothing"),

@@ -30,7 +30,7 @@ from workbench.engine import protocol
 from workbench.engine.client import EngineClient, EngineDied, Report
 from workbench.screens.base import WorkbenchScreen
 from workbench.session import DEFAULT_THEME, Session
-from workbench.status import EngineStatus, TrainerStatus, after
+from workbench.status import EngineStatus, TrainerStatus, after, swap_figures
 from workbench.text import safe_text
 from workbench.widgets.filter import SafeFilter
 
@@ -293,6 +293,14 @@ class WorkbenchApp(App[None]):
         if served.name not in (self.engine.version, self._swapping_to):
             self.load_version(served.name)
 
+    def follow(self, on: bool) -> None:
+        """Follow what is published, or stay on the loaded version (then the header says "pinned")."""
+        self.update_session(follow=on)
+        self.engine = replace(self.engine, pinned=not on)
+        if self.store is not None:
+            self._follow(self.store)
+        self.refresh_bars()
+
     def load_version(self, name: str) -> None:
         self._swapping_to = name
         self.send(protocol.Swap(name))
@@ -301,7 +309,7 @@ class WorkbenchApp(App[None]):
         """Run the swap banner for some seconds."""
         parts = [Content.assemble((f"▲ {previous} → {version}", "bold"))]
         found = self.store.find_version(version) if self.store else None
-        for label, value in themes.swap_figures(found.metrics if found else {}):
+        for label, value in swap_figures(found.metrics if found else {}):
             parts.append(Content(f"{label} {value}"))
         self.banner = Content.assemble(" ", Content("  ").join(parts))
         self._show_banner()
@@ -331,7 +339,7 @@ class WorkbenchApp(App[None]):
     def _tell_screens(self) -> None:
         screen = self.base_screen
         if isinstance(screen, WorkbenchScreen) and screen.is_mounted:
-            self.call_later(screen.reload)
+            screen.call_later(screen.reload)
 
     def _paint_stream(self) -> None:
         """Show what arrived since the last time; at most 25 times a second."""
@@ -372,7 +380,7 @@ class WorkbenchApp(App[None]):
         base = self.base_screen
         for action in (*of_screen(getattr(base, "KEY", "")), *of_screen("app")):
             owner = "" if action.screen == "app" else f"{SCREENS[action.screen]}: "
-            if action.method != "command_palette":
+            if action.method != "command_palette" and not action.method.startswith("app."):
                 call = partial(self.run_action, action.method, self if action.screen == "app" else base)
                 yield SystemCommand(f"{owner}{action.help}", action.id, call)
         for command in super().get_system_commands(screen):

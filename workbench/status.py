@@ -6,6 +6,8 @@ depends on colour.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from storage.records import Job, JobState
@@ -152,3 +154,16 @@ def fitting(choices: list[list[str]], room: int, gap: int) -> list[str]:
         if sum(map(cell_len, parts)) + gap * (len(parts) - 1) <= room:
             return parts
     return choices[-1]
+
+
+_FIGURES = (("reward", ("reward_gain", "reward"), "{:+.2f}"), ("KL", ("kl",), "{:.1f}"))
+
+
+def swap_figures(metrics: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The figures of a version that the swap banner names: `(label, number in words)`."""
+    found = []
+    for label, names, form in _FIGURES:
+        value = next((metrics[name] for name in names if name in metrics), None)
+        if isinstance(value, int | float) and math.isfinite(value):
+            found.append((label, form.format(value)))
+    return found

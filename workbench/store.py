@@ -34,6 +34,13 @@ class TrainView:
     counts: list[tuple[str, str, int]]
     seconds_left: float | None
 
+    @property
+    def kl_target(self) -> float | None:
+        """The KL that the controller steers towards, in nats a sequence."""
+        recorded = self.latest.get(("objective/kl_target", None))
+        configured = self.job.config.get("kl_target") if self.job is not None else None
+        return recorded if recorded is not None else configured
+
 
 class Store:
     """One connection to the workspace, for the app's event loop."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from textual.theme import Theme
 
 VARIABLES = {"policy": "#e0a458", "reference": "#7f9ccf", "tab-background": "#2a3140"}
@@ -68,15 +65,3 @@ THEMES = (
         },
     ),
 )
-
-_FIGURES = (("reward", ("reward_gain", "reward"), "{:+.2f}"), ("KL", ("kl",), "{:.1f}"))
-
-
-def swap_figures(metrics: Mapping[str, object]) -> list[tuple[str, str]]:
-    """The figures of a version that the swap banner names: `(label, number in words)`."""
-    found = []
-    for label, names, form in _FIGURES:
-        value = next((metrics[name] for name in names if name in metrics), None)
-        if isinstance(value, int | float) and math.isfinite(value):
-            found.append((label, form.format(value)))
-    return found

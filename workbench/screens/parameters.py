@@ -20,11 +20,11 @@ def dialog(session: Session) -> FormDialog:
     return FormDialog(
         "Parameters",
         [
-            Field("candidates", "answers", str(session.candidates), _between(1, MOST_CANDIDATES), "1 to 4"),
+            Field("candidates", "answers", str(session.candidates), whole_number(1, MOST_CANDIDATES), "1 to 4"),
             Field("temperature", "temperature", f"{sampling.temperature:g}", _number(0, 10), "0 is greedy"),
             Field("top_p", "top-p", f"{sampling.top_p:g}", _number(0.001, 1), "1 keeps all"),
-            Field("max_new_tokens", "longest answer", str(sampling.max_new_tokens), _between(1, 100_000), "tokens"),
-            Field("seed", "seed", seed, lambda text: None if not text else _between(0, 2**31 - 1)(text),
+            Field("max_new_tokens", "longest answer", str(sampling.max_new_tokens), whole_number(1, 100_000), "tokens"),
+            Field("seed", "seed", seed, lambda text: None if not text else whole_number(0, 2**31 - 1)(text),
                   "empty draws a fresh one"),
             Field("system", "system prompt", session.system, str, "may be empty"),
         ],
@@ -38,7 +38,9 @@ def changes(values: dict[str, object], sampling: Sampling) -> dict[str, object]:
     return {**kept, "sampling": msgspec.convert({**msgspec.to_builtins(sampling), **shaped}, Sampling)}
 
 
-def _between(low: int, high: int) -> Callable[[str], int]:
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A parser for a form's field."""
+
     def parse(text: str) -> int:
         try:
             value = int(text)

@@ -31,9 +31,10 @@ class AnswerCard(VerticalScroll, can_focus=True):
     def __init__(self) -> None:
         super().__init__(classes="answer")
         self.facts: CardFacts | None = None
+        self.words = Static(markup=False)
 
     def compose(self) -> ComposeResult:
-        yield Static(markup=False)
+        yield self.words
 
     def show(self, facts: CardFacts) -> None:
         """Draw what changed."""
@@ -45,7 +46,7 @@ class AnswerCard(VerticalScroll, can_focus=True):
             shown = Content.assemble(shown, ("▍", "$policy"))
         elif not facts.text:
             shown = Content.styled("(an empty answer)", "$text-muted italic")
-        self.query_one(Static).update(shown)
+        self.words.update(shown)
         self.border_title = Content.assemble(
             (f"{one_line(facts.title)}", "bold"), *([(f" {one_line(facts.verdict)}", "$text-success")] if facts.verdict
                                                     else [])
