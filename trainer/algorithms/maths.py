@@ -1,0 +1,135 @@
+"""The formulas of policy optimisation, as pure functions. Masks are explicit; padding never counts.
+
+Shapes: B responses, R places for response tokens; `mask` (B, R) is true on real tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the places where the mask is true; 0 when there are none."""
+    return (values * mask).sum() / mask.sum().clamp_min(1)
+
+
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale to mean 0 and standard deviation 1 over the mask; 0 elsewhere."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean).square(), mask)
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016) over response tokens.
+
+    `values[:, t]` is the value before token t is chosen; after the last real token it is 0.
+
+    Returns:
+        advantages and returns, (B, R), 0 outside the mask.
+    """
+    steps = rewards.shape[1]
+    advantages = torch.zeros_like(rewards)
+    following_value = torch.zeros_like(rewards[:, 0])
+    following_advantage = torch.zeros_like(rewards[:, 0])
+    for step in reversed(range(steps)):
+        here = mask[:, step].to(rewards.dtype)
+        delta = rewards[:, step] + gamma * following_value - values[:, step]
+        following_advantage = (delta + gamma * lam * following_advantage) * here
+        following_value = values[:, step] * here
+        advantages[:, step] = following_advantage
+    return advantages, (advantages + values) * mask
+
+
+def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """`log pi - log ref`: unbiased for KL(pi || ref) on samples of pi; what the reward is charged with."""
+    return logprobs - reference
+
+
+def k2(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """`(log pi - log ref)^2 / 2`: its gradient is that of the KL; the one to use as a loss."""
+    return (logprobs - reference).square() / 2
+
+
+def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """`ref/pi - 1 - log(ref/pi)`: unbiased, never negative, with less spread than k1; the one to show (Schulman 2020)."""
+    difference = reference - logprobs
+    return torch.expm1(difference) - difference
+
+
+def last_token(mask: Tensor) -> Tensor:
+    """(B, R) bool, true on the last real token of each row."""
+    lengths = mask.sum(1)
+    return torch.arange(mask.shape[1], device=mask.device) == (lengths - 1)[:, None]
+
+
+def token_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """The KL penalty on every token, and the score of the response on its last one.
+
+    Args:
+        scores: (B,). logprobs, reference: (B, R), in nats.
+    """
+    penalty = -beta * k1(logprobs, reference) * mask
+    return penalty + scores[:, None] * last_token(mask)
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """The clipped loss of one minibatch and what it looked like."""
+
+    loss: Tensor
+    clip_fraction: Tensor
+    approximate_kl: Tensor
+    ratio: Tensor
+
+
+def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> PolicyLoss:
+    """PPO's clipped surrogate (Schulman et al. 2017): the mean over tokens of `-min(r A, clip(r) A)`."""
+    log_ratio = (new - old) * mask
+    ratio = log_ratio.exp()
+    plain = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
+    with torch.no_grad():
+        clip_fraction = masked_mean((clipped > plain).float(), mask)
+        approximate_kl = masked_mean(torch.expm1(log_ratio) - log_ratio, mask)
+    return PolicyLoss(masked_mean(torch.maximum(plain, clipped), mask), clip_fraction, approximate_kl, ratio.detach())
+
+
+def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """Half the larger of the clipped and the plain squared error; and the share of tokens where clipping decided."""
+    clipped = old + (values - old).clamp(-clip, clip)
+    plain_error, clipped_error = (values - returns).square(), (clipped - returns).square()
+    share = masked_mean((clipped_error > plain_error).float(), mask)
+    return masked_mean(torch.maximum(plain_error, clipped_error), mask) / 2, share.detach()
+
+
+def explained_variance(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """1 - var(target - predicted) / var(target) over the mask; 1 is perfect, 0 no better than the mean."""
+
+    def variance(values: Tensor) -> Tensor:
+        return masked_mean((values - masked_mean(values, mask)).square(), mask)
+
+    return 1 - variance(target - predicted) / variance(target).clamp_min(1e-8)
+
+
+@dataclass(frozen=True)
+class KlController:
+    """The adaptive KL coefficient (Ziegler et al. 2019): it rises while the KL is above target and falls below it.
+
+    Attributes:
+        beta: the coefficient in force.
+        target: nats per response.
+        horizon: in responses; how quickly it reacts.
+    """
+
+    beta: float
+    target: float
+    horizon: float
+
+    def after(self, kl: float, responses: int) -> KlController:
+        """The controller after a batch with mean KL `kl` (nats per response)."""
+        error = min(max(kl / self.target - 1, -0.2), 0.2)
+        return KlController(self.beta * (1 + error * responses / self.horizon), self.target, self.horizon)

@@ -1,0 +1,128 @@
+"""What can be configured, with its defaults, bounds and meaning. The command line is made from these classes."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from storage.errors import UsageError
+
+
+def _positive(description: str) -> Meta:
+    return Meta(gt=0, description=description)
+
+
+def _at_least(low: float, description: str) -> Meta:
+    return Meta(ge=low, description=description)
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model, where and from which seed."""
+
+    model: Annotated[str, Meta(description="smollm2, gemma, a folder, a GGUF file or a hub name")] = "smollm2"
+    device: Annotated[str, Meta(description="auto, cpu, cuda or cuda:N")] = "auto"
+    dtype: Annotated[str, Meta(description="auto, bf16, fp16 or fp32")] = "auto"
+    threads: Annotated[int, _at_least(0, "CPU threads; 0 takes all")] = 0
+    seed: Annotated[int, _at_least(0, "of every random choice")] = 0
+
+
+class AdapterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The low-rank adapters."""
+
+    rank: Annotated[int, _positive("rank of the adapters")] = 16
+    alpha: Annotated[float, _positive("updates are scaled by alpha / rank")] = 32.0
+    upper_share: Annotated[
+        float, Meta(gt=0, le=1, description="share of the layers, from the top, that value and reward adapt")
+    ] = 1 / 3
+
+
+class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fitting the reward model."""
+
+    epochs: Annotated[int, _positive("passes over the ratings")] = 4
+    batch: Annotated[int, _positive("rated answers (or pairs) an update")] = 16
+    learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 3e-4
+    held_out: Annotated[float, Meta(ge=0, lt=1, description="share of the prompts kept to measure accuracy")] = 0.1
+    centring: Annotated[float, _at_least(0, "weight of the penalty that keeps pair rewards centred")] = 0.01
+    minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
+
+
+class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Proximal policy optimisation."""
+
+    steps: Annotated[int, _positive("rounds of rollouts and updates")] = 40
+    batch: Annotated[int, _positive("responses a round")] = 16
+    answers: Annotated[int, _positive("responses to each prompt of a round; divides the batch")] = 4
+    minibatch: Annotated[int, _positive("responses an update; divides the batch")] = 8
+    epochs: Annotated[int, _positive("passes over a round")] = 2
+    learning_rate: Annotated[float, _positive("of the policy adapter")] = 1e-4
+    value_learning_rate: Annotated[float, _positive("of the value adapter and head")] = 3e-4
+    warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 2
+    max_new_tokens: Annotated[int, _positive("longest response")] = 48
+    temperature: Annotated[float, _positive("of sampling, in rollouts and in the update alike")] = 1.0
+    gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 1.0
+    lam: Annotated[float, Meta(ge=0, le=1, description="lambda of generalised advantage estimation")] = 0.95
+    clip: Annotated[float, _positive("of the probability ratio")] = 0.2
+    value_clip: Annotated[float, _positive("of the value's change")] = 0.2
+    value_coefficient: Annotated[float, _positive("weight of the value loss")] = 0.1
+    max_grad_norm: Annotated[float, _positive("gradients are scaled down to this norm")] = 1.0
+    beta: Annotated[float, _at_least(0, "first KL coefficient")] = 0.05
+    kl_target: Annotated[float, _positive("nats per response; 0 < target")] = 6.0
+    kl_horizon_batches: Annotated[float, _positive("rounds over which the KL coefficient reacts")] = 10.0
+    missing_eos_penalty: Annotated[float, _at_least(0, "taken from the score of a response that was cut off")] = 1.0
+    score_clip: Annotated[float, _positive("normalised scores are clipped to this size")] = 5.0
+    max_update_kl: Annotated[float, _positive("approximate KL at which a round's updates stop early")] = 0.03
+    language_balance: Annotated[
+        float, Meta(ge=0, le=1, description="languages are drawn with p ~ n^this; 1 follows the prompts, 0 is even")
+    ] = 0.4
+    checkpoint_every: Annotated[int, _positive("rounds between checkpoints")] = 5
+
+    def __post_init__(self) -> None:
+        if self.batch % self.minibatch:
+            raise ValueError(f"minibatch {self.minibatch} does not divide batch {self.batch}")
+        if self.batch % self.answers:
+            raise ValueError(f"answers {self.answers} does not divide batch {self.batch}")
+
+
+class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a candidate must show before it is published."""
+
+    prompts: Annotated[int, _positive("most held-out prompts to answer")] = 40
+    answers: Annotated[int, _positive("answers to each")] = 2
+    max_kl: Annotated[float, _positive("nats per response to the base model")] = 15.0
+    min_gain: Annotated[float, Meta(description="lower end of the 95% interval of the reward gain")] = 0.0
+
+
+class RunConfig(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole pipeline: ratings to reward model to policy to gate to publication."""
+
+    reward: RewardConfig = RewardConfig()
+    ppo: PpoConfig = PpoConfig()
+    gate: GateConfig = GateConfig()
+    publish: Annotated[bool, Meta(description="publish a candidate that passes the gate")] = True
+
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+
+def build(kind: type[Config], values: dict[str, Any], *, where: str = "configuration") -> Config:
+    """A validated configuration. Raises UsageError that names the field and the rule."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(kind))
+        raise UsageError(f"{where}: {error}", f"fields here: {known}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. Raises UsageError when it is missing or malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}", "name an existing TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}", "mend that line") from error
