@@ -100,6 +100,7 @@ CREATE TABLE ratings (
     CHECK (kind IN ('undo', 'redo') OR sample_id IS NOT NULL)
 ) STRICT;
 CREATE INDEX ratings_by_sample ON ratings (sample_id);
+CREATE INDEX ratings_by_other_sample ON ratings (other_sample_id) WHERE other_sample_id NOT NULL;
 CREATE INDEX ratings_by_rater ON ratings (rater, created_at);
 CREATE INDEX ratings_by_superseded ON ratings (supersedes);
 

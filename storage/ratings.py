@@ -121,10 +121,14 @@ def get(database: Database, rating_id: str) -> Rating:
 
 def effective(database: Database, *, rater: str | None = None, sample_id: str | None = None) -> list[Rating]:
     """The ratings that count today (not undone, not replaced), oldest first."""
+    conditions = ["1"]
+    if rater is not None:
+        conditions.append("rater = :rater")
+    if sample_id is not None:
+        conditions.append("(sample_id = :sample OR other_sample_id = :sample)")
     return database.records(
         Rating,
-        """SELECT * FROM effective_ratings WHERE (:rater IS NULL OR rater = :rater)
-           AND (:sample IS NULL OR sample_id = :sample OR other_sample_id = :sample) ORDER BY id""",
+        f"SELECT * FROM effective_ratings WHERE {' AND '.join(conditions)} ORDER BY id",
         {"rater": rater, "sample": sample_id},
     )
 
