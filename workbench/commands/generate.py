@@ -14,10 +14,10 @@ import msgspec
 from tqdm import tqdm
 
 from storage import clock, prompts, versions
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling, Split
-from storage.workspace import Workspace
+from workbench.commands.options import json_option, opened, workspace_option
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Text
 from workbench.engine.recording import store_answers
@@ -50,14 +50,12 @@ class Ask(msgspec.Struct, frozen=True):
 @click.option("--top-p", default=DEFAULTS.top_p, show_default=True)
 @click.option("--top-k", default=DEFAULTS.top_k, show_default=True, help="0 keeps the whole vocabulary.")
 @click.option("--seed", default=0, show_default=True, help="Answer i is sampled with seed + i.")
-@click.option(
-    "--model", default="smollm2", show_default=True, help="smollm2, gemma, a folder, a GGUF file, a hub name."
-)
+@click.option("--model", default=Load().model, show_default=True, help=MODELS)
 @click.option("--version", help="Sample from this version, without serving it.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="auto", show_default=True, help="auto, bf16, fp16 or fp32.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list, an object for each answer.")
-@click.option("--workspace", metavar="DIR", help="The folder of the project.")
+@json_option
+@workspace_option
 def generate(
     stdin: str | None,
     typed: tuple[str, ...],
@@ -79,7 +77,13 @@ def generate(
 ) -> None:
     """Sample answers and store them in the workspace.
 
-    Prompts come from --prompt, from a file, or from standard input with `-`, one a line.
+    Prompts come from --prompt, from a file, or from standard input with `-`, one a line. With --json, standard output
+    is one list with an object for each answer.
+
+    \b
+    Examples:
+      workbench generate --prompt "¿Qué es un glaciar?" --language es --count 4
+      workbench generate --from prompts.jsonl --version v3 --temperature 0.7 --json
     """
     asks = read_asks(stdin, typed, file)
     try:
@@ -90,9 +94,8 @@ def generate(
         ]
     except ValueError as error:
         raise UsageError(str(error), "see `workbench generate --help`") from error
-    place = Workspace.locate(workspace)
     printer = Printer(as_json)
-    with open_database(place) as database:
+    with opened(workspace) as (place, database):
         if version:
             versions.get(database, version)  # an unknown name is told before a model is loaded
         session = Session(EngineClient(place), Load(model, version, device, dtype), database, printer)
@@ -222,7 +225,7 @@ class Session:
             prompt = prompts.add(
                 self.database, ask.prompt, language=language, system=request.system, task=ask.task, split=ask.split
             )
-            stored = store_answers(self.database, prompt.id, answers, request.sampling)
+            stored = store_answers(self.database, prompt.id, answers, request.sampling, request.request)
         return [
             {
                 "prompt": ask.prompt,

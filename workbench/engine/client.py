@@ -23,6 +23,7 @@ from workbench.engine.protocol import Done, Event, Failed, Generate, Load, Progr
 PATIENCE = 3.0  # seconds that a closing engine has before it is made to stop
 TAIL_BYTES = 4000
 LOG_LIMIT = 8 * 1024 * 1024
+SERVER = "workbench.engine.server"
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
@@ -88,7 +89,7 @@ class EngineClient:
         self.workspace.prepare()
         self._closing, self.ready = False, None
         self.unfinished.clear()
-        command = ["-P", "-m", "workbench.engine.server", "--workspace", str(self.workspace.root)]
+        command = ["-P", "-m", SERVER, "--workspace", str(self.workspace.root)]
         if self.threads:
             command += ["--threads", str(self.threads)]
         # `-P` and an explicit path: a folder named `storage` where the user stands must not be taken for ours.
