@@ -1,0 +1,173 @@
+"""Export: what counts, in files that import again without loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import prompts, ratings, samples
+from storage.database import Database, open_database
+from storage.errors import UsageError
+from storage.exchange import exporting
+from storage.exchange.exporting import export_file
+from storage.exchange.importing import import_file
+from storage.records import Choice, Sample, Source, Split
+from storage.workspace import Workspace
+
+QUESTIONS = {
+    "en": "What is a river?", "es": "¿Qué es un faro?", "fr": "Qu'est-ce qu'un glacier ?", "ar": "ما هو النهر؟",
+    "zh": "什么是冰川？", "hi": "हिमनद क्या है?", "ja": "氷河とは何ですか。", "sw": "Mto ni nini?",
+}  # fmt: skip
+FLAT = ["preference", "unpaired", "sft", "scores", "prompts"]
+HOSTILE = 'comma, "quote",\r\nnew line, \x1b[2J, tab\t, \u2028, =1+1'
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """A workspace with every kind of rating in eight languages, some undone, some replaced."""
+    with database.transaction():
+        for turn, (language, text) in enumerate(QUESTIONS.items()):
+            split = Split.HELD_OUT if turn % 4 == 3 else Split.TRAIN
+            prompt = prompts.add(database, text, language=language, split=split, task="dialogue" if turn % 2 else "",
+                                 system="Be brief." if turn == 2 else "")  # fmt: skip
+            a, b = (samples.new(prompt.id, f"{text} {letter} {HOSTILE}", finish_reason="eos") for letter in "ab")
+            empty = samples.new(prompt.id, "")
+            shown = samples.new(prompt.id, f"{text}!", origin="demonstration")
+            samples.add(database, [a, b, empty, shown])
+            rate(database, a, b, empty, turn)
+    return database
+
+
+def rate(database: Database, a: Sample, b: Sample, empty: Sample, turn: int) -> None:
+    choice = list(Choice)[turn % 4]
+    for rating in (
+        ratings.score(a.id, 1, "ana"),
+        ratings.score(a.id, 1 + turn % 5, "ana"),
+        ratings.score(a.id, 0.1 * turn, "amina", (0, 1), attribute="fluency"),
+        ratings.score(empty.id, 1, "ana"),
+        ratings.label(b.id, turn % 2 == 0, "ana", source=Source.SIMULATED),
+        ratings.label(empty.id, False, "amina"),
+        ratings.pair(a.id, b.id, choice, "ana", shown_order="ba", blind=True, duration_ms=1200),
+        ratings.tags(b.id, {"harm": "none", "severity": 0}, "ana"),
+        ratings.edit(b.id, f"better {turn}", "ana"),
+        ratings.skip(b.id, "amina", cannot_judge=True),
+        ratings.note(a.id, HOSTILE, "ana"),
+        ratings.label(a.id, True, "ana"),
+    ):
+        ratings.append(database, rating)
+    if turn % 2:
+        ratings.undo(database, "ana")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Any:
+    """The empty workspace of another researcher."""
+    with open_database(Workspace(tmp_path / "other")) as opened:
+        yield opened
+
+
+def without(records: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    return [{name: value for name, value in record.items() if name not in names} for record in records]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("kind", FLAT)
+def test_what_is_exported_imports_again_without_loss(
+    filled: Database, other: Database, tmp_path: Path, kind: str, ending: str
+) -> None:
+    file = str(tmp_path / f"{kind}.{ending}")
+    count = export_file(filled, kind, file)
+    assert count == len(exporting.KINDS[kind](filled)) > 0
+    assert import_file(other, file).records == count
+    # Only who entered it differs: it came from a file there.
+    exported, again = (without(exporting.KINDS[kind](place), "source") for place in (filled, other))
+    assert again == exported
+    if kind not in ("sft", "prompts"):
+        assert {rating.source for rating in ratings.effective(other)} == {Source.IMPORTED}
+
+
+def test_the_log_of_events_imports_again_whole(filled: Database, other: Database, tmp_path: Path) -> None:
+    file = str(tmp_path / "events.jsonl")
+    assert export_file(filled, "events", file) == filled.scalar("SELECT count(*) FROM ratings")
+    import_file(other, file)
+    everything = "SELECT * FROM ratings ORDER BY id"
+    assert other.rows(everything) == filled.rows(everything)
+    assert ratings.effective(other) == ratings.effective(filled)
+    assert ratings.effects_differ(other) == 0
+    again = import_file(other, file)
+    assert (again.ratings, again.samples, again.prompts) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [*FLAT, "events"])
+def test_importing_an_export_into_its_own_workspace_adds_nothing(filled: Database, tmp_path: Path, kind: str) -> None:
+    file = str(tmp_path / "export.jsonl")
+    before = {name: export(filled) for name, export in exporting.KINDS.items()}
+    export_file(filled, kind, file)
+    import_file(filled, file)
+    after = {name: export(filled) for name, export in exporting.KINDS.items()}
+    if kind == "sft":  # an edited answer comes back as a demonstration of the same words
+        assert without(after.pop("sft"), "id") == without(before.pop("sft"), "id")
+    assert after == before
+
+
+def test_an_event_that_supersedes_an_unknown_one_is_refused(filled: Database, other: Database, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    export_file(filled, "events", str(file))
+    lines = file.read_text(encoding="utf-8").split("\n")
+    file.write_text("\n".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(UsageError, match="supersedes: names an event that stands neither earlier"):
+        import_file(other, str(file))
+    assert other.scalar("SELECT count(*) FROM ratings") == 0
+
+
+def test_undone_and_replaced_ratings_are_in_the_events_only(database: Database, answer: Sample) -> None:
+    ratings.append(database, ratings.score(answer.id, 2, "ana"))
+    ratings.append(database, ratings.score(answer.id, 5, "ana"))
+    ratings.append(database, ratings.label(answer.id, True, "ana"))
+    ratings.undo(database, "ana")
+    assert [record["score"] for record in exporting.scores(database)] == [5]
+    assert exporting.unpaired(database) == []
+    assert [record["event"] for record in exporting.events(database)] == ["score", "score", "label", "undo"]
+
+
+def test_a_preference_names_the_better_answer_chosen(filled: Database) -> None:
+    for record in exporting.preference(filled):
+        assert {record["chosen"][len(record["prompt"]) + 1], record["rejected"][len(record["prompt"]) + 1]} == {
+            "a",
+            "b",
+        }
+    choices = [rating.choice for rating in ratings.effective(filled) if rating.choice in (Choice.A, Choice.B)]
+    letters = [record["chosen"][len(record["prompt"]) + 1] for record in exporting.preference(filled)]
+    assert letters == [str(choice) for choice in choices]
+
+
+def test_the_fields_are_those_that_training_tools_read(database: Database, answer: Sample) -> None:
+    ratings.append(database, ratings.score(answer.id, 4, "ana"))
+    (record,) = exporting.scores(database)
+    assert {name: record[name] for name in ("prompt", "response", "score", "scale", "language", "rater", "split")} == {
+        "prompt": "Mto ni nini?", "response": "Maji yanayotiririka.", "score": 4, "scale": [1, 5], "language": "sw",
+        "rater": "ana", "split": "train",
+    }  # fmt: skip
+
+
+def test_standard_output_gets_json_lines(filled: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    export_file(filled, "scores", "-")
+    lines = capsys.readouterr().out.split("\n")[:-1]
+    assert [json.loads(line) for line in lines] == exporting.scores(filled)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("events", "events.csv"), ("scores", "scores.parquet")])
+def test_a_format_that_cannot_hold_the_kind_is_refused(filled: Database, tmp_path: Path, kind: str, name: str) -> None:
+    with pytest.raises(UsageError, match=r"\.jsonl"):
+        export_file(filled, kind, str(tmp_path / name))
+    assert not (tmp_path / name).exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(filled: Database, tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(UsageError, match="cannot write"):
+        export_file(filled, "scores", str(tmp_path / "folder.jsonl"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

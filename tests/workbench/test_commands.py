@@ -1,0 +1,352 @@
+"""The commands without a screen: what they print, where, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from storage import jobs, prompts, ratings, samples, versions
+from storage.database import Database, open_database
+from storage.workspace import Workspace
+from workbench.cli import COMMANDS, cli, run_command
+
+ROOT = Path(__file__).parents[2]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command on the workspace."""
+
+    def run(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        code = run_command(cli, ["--workspace", str(workspace.root), *arguments])
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return run
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def feedback(tmp_path: Path) -> Path:
+    """A file with three records."""
+    records: list[dict[str, Any]] = [
+        {"prompt": "Qu'est-ce qu'un glacier ?", "response": "De la glace.", "score": 4, "language": "fr"},
+        {"prompt": "什么是冰川？", "chosen": "冰。", "rejected": "水。", "language": "zh"},
+        {"prompt": "Mto ni nini?", "language": "sw"},
+    ]
+    path = tmp_path / "feedback.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture
+def two_versions(workspace: Workspace, database: Database) -> list[str]:
+    """The base version and one trained from it, with its file on disk."""
+    base = versions.ensure_base(database, "smollm2", "d" * 64)
+    file = workspace.versions / "v1.safetensors"
+    file.write_bytes(b"weights")
+    made = versions.add_candidate(
+        database, base=base, parent="v0", file="versions/v1.safetensors", sha256=versions.sha256_of(file), step=80,
+        metrics={"kl": 3.1},
+    )  # fmt: skip
+    return [base.name, made.name]
+
+
+# The command line itself
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_manual_with_an_example_and_takes_a_workspace(name: str, run: Run) -> None:
+    told = run(name, "--help")
+    assert told.code == 0
+    assert f"workbench {name}" in told.out
+    assert "--workspace" in told.out
+    if name != "export":
+        assert "--json" in told.out
+    if name != "generate":
+        assert "Example" in told.out
+
+
+def test_the_list_of_commands_is_shown_without_importing_any() -> None:
+    code = (
+        "import sys; from workbench.cli import cli, run_command; run_command(cli, ['--help']);"
+        "heavy = {'sqlite_utils', 'textual', 'torch', 'transformers', 'trainer', 'numpy', 'workbench.commands.stats'};"
+        "print(heavy & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert all(name in done.stdout for name in COMMANDS)
+    assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["stats", "import", "doctor", "keys", "queue"])
+def test_no_command_imports_torch_or_the_trainer(name: str) -> None:
+    module = COMMANDS[name][0].partition(":")[0]
+    code = f"import sys, {module}; print({{'torch', 'transformers', 'trainer', 'textual'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["stats", "--nonsense"], ["export", "everything", "f"], ["import"]]
+)
+def test_wrong_usage_exits_with_two(run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Error: " in outcome.err
+
+
+def test_the_app_without_a_terminal_says_so(run: Run) -> None:
+    outcome = run()
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: the app needs a terminal\nhint: ")
+
+
+def test_the_workspace_may_stand_after_the_command_and_comes_from_the_environment_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKBENCH_WORKSPACE", str(tmp_path / "environment"))
+    run_command(cli, ["--workspace", str(tmp_path / "before"), "stats", "--workspace", str(tmp_path / "after")])
+    assert [path.name for path in tmp_path.iterdir()] == ["after"]
+    run_command(cli, ["--workspace", str(tmp_path / "before"), "stats"])
+    run_command(cli, ["stats"])
+    assert {path.name for path in tmp_path.iterdir()} == {"after", "before", "environment"}
+
+
+def test_an_interrupt_exits_with_130(workspace: Workspace) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "workbench", "import", "-"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "WORKBENCH_WORKSPACE": str(workspace.root)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 20
+    while not workspace.database.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)  # now it reads standard input
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate()
+    assert child.returncode == 130
+    assert b"Traceback" not in told
+
+
+def test_errors_are_cleaned_before_they_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "hostile.jsonl").write_text(json.dumps({"prompt": "a", "split": "\x1b]52;c;aGk=\x07"}))
+    outcome = run("import", str(tmp_path / "hostile.jsonl"))
+    assert outcome.code == 2
+    assert "\x1b" not in outcome.err
+    outcome = run("import", "\x1b[2Jnowhere.jsonl")
+    assert "\x1b" not in outcome.err
+
+
+# Feedback in and out
+
+
+def test_import_then_stats_then_export(run: Run, feedback: Path, tmp_path: Path) -> None:
+    imported = run("import", str(feedback), "--json")
+    assert (imported.code, imported.document["prompts"], imported.document["ratings"]) == (0, 3, 2)
+    assert "imported 3 records (1 pair, 1 prompt, 1 score)" in imported.err
+    stats = run("stats", "--json").document
+    assert (stats["prompts"], stats["samples"], stats["ratings"]) == (3, 3, 2)
+    assert stats["languages"] == {
+        "fr": {"prompts": 1, "samples": 1, "ratings": 1},
+        "sw": {"prompts": 1, "samples": 0, "ratings": 0},
+        "zh": {"prompts": 1, "samples": 2, "ratings": 1},
+    }
+    exported = run("export", "preference", "-")
+    assert (exported.code, exported.err) == (0, "wrote 1 records to standard output\n")
+    assert exported.document["chosen"] == "冰。"
+    assert run("export", "scores", str(tmp_path / "scores.csv")).out == ""
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,language,")
+
+
+def test_stats_for_the_eye(run: Run, feedback: Path) -> None:
+    run("import", str(feedback))
+    lines = run("stats").out.split("\n")
+    assert lines[0].split() == ["language", "prompts", "samples", "ratings"]
+    assert ["all", "3", "3", "2"] in [line.split() for line in lines]
+
+
+def test_a_dry_run_stores_nothing(run: Run, feedback: Path) -> None:
+    assert "would import 3 records" in run("import", "--dry-run", str(feedback)).err
+    assert run("stats", "--json").document["prompts"] == 0
+
+
+def test_a_bad_file_exits_with_two_and_names_the_place(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("prompt,response,score\na,b,9\n")
+    outcome = run("import", str(tmp_path / "bad.csv"))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "bad.csv:2: score: 9 lies outside the scale [1, 5]" in outcome.err
+    assert "hint: nothing was imported" in outcome.err
+
+
+def test_defaults_for_records_that_do_not_say(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text('{"Mto ni nini?": {"Maji.": 0.5}}')
+    run("import", str(tmp_path / "table.json"), "--language", "sw", "--rater", "amina", "--scale", "0", "1")
+    record = run("export", "scores", "-").document
+    assert (record["language"], record["rater"], record["scale"]) == ("sw", "amina", [0, 1])
+
+
+@pytest.mark.parametrize("options", [("--language", "?!"), ("--scale", "5", "1")])
+def test_wrong_defaults_are_refused(run: Run, feedback: Path, options: tuple[str, ...]) -> None:
+    assert run("import", str(feedback), *options).code == 2
+
+
+def test_the_queue_hides_which_version_spoke(run: Run, database: Database, two_versions: list[str]) -> None:
+    prompt = prompts.add(database, "Was ist ein Fjord?", language="de")
+    samples.add(database, [samples.new(prompt.id, f"said by {n}", version=name) for n, name in enumerate(two_versions)])
+    items = run("queue", "--json").document
+    assert (items[0]["kind"], items[0]["old_against_new"], len(items[0]["texts"])) == ("pair", True, 2)
+    assert "version" not in items[0]
+    assert "Was ist ein Fjord?" in run("queue").out
+
+
+# Versions
+
+
+def test_versions_are_listed_newest_first(run: Run, two_versions: list[str]) -> None:
+    newest, base = run("versions", "--json").document
+    assert {name: newest[name] for name in ("version", "parent", "state", "job", "step", "metrics")} == {
+        "version": "v1", "parent": "v0", "state": "candidate", "job": None, "step": 80, "metrics": {"kl": 3.1},
+    }  # fmt: skip
+    assert (base["version"], base["parent"], base["served"]) == ("v0", None, True)
+    assert "created_at" in newest
+
+
+def test_publish_and_rollback(run: Run, database: Database, two_versions: list[str]) -> None:
+    published = run("publish", "v1", "--json")
+    assert (published.code, published.document["state"], published.err) == (0, "published", "v1 is served now\n")
+    assert run("rollback").err == "v0 is served now\n"
+    assert versions.get(database, "v1").state == "rolled-back"
+    again = run("rollback")
+    assert again.code == 2
+    assert "nothing to roll back" in again.err
+
+
+def test_a_damaged_file_is_not_published(run: Run, workspace: Workspace, two_versions: list[str]) -> None:
+    (workspace.versions / "v1.safetensors").write_bytes(b"weigh")
+    outcome = run("publish", "v1")
+    assert outcome.code == 1
+    assert "its digest differs" in outcome.err
+    assert [version["version"] for version in run("versions", "--json").document if version["served"]] == ["v0"]
+
+
+def test_an_unknown_version_is_wrong_usage(run: Run, two_versions: list[str]) -> None:
+    outcome = run("publish", "v9")
+    assert outcome.code == 2
+    assert "versions in this workspace: v1, v0" in outcome.err
+
+
+# Care
+
+
+def test_backup(run: Run, feedback: Path, tmp_path: Path) -> None:
+    run("import", str(feedback))
+    made = run("backup", str(tmp_path / "copies" / "one.db"), "--json")
+    assert made.code == 0
+    copy = Workspace(tmp_path / "restored").prepare()
+    copy.database.write_bytes(Path(made.document["file"]).read_bytes())
+    with open_database(copy) as database:
+        assert len(ratings.effective(database)) == 2
+    assert run("backup", str(tmp_path / "copies" / "one.db")).code == 1
+
+
+def doctor(run: Run) -> tuple[int, dict[str, list[str]]]:
+    outcome = run("doctor", "--json")
+    found: dict[str, list[str]] = {}
+    for finding in outcome.document:
+        found.setdefault(finding["check"], []).append(finding["status"])
+        assert finding["status"] == "ok" or finding["hint"]
+    return outcome.code, found
+
+
+def test_a_sound_workspace_passes_every_check(run: Run, database: Database, two_versions: list[str]) -> None:
+    code, found = doctor(run)
+    assert code == 0
+    assert {status for name, all_of in found.items() for status in all_of if name not in ("model", "disk")} == {"ok"}
+    assert "ok    integrity" in run("doctor").out
+
+
+def test_the_doctor_makes_no_workspace(run: Run, workspace: Workspace) -> None:
+    code, found = doctor(run)
+    assert (code, found["workspace"]) == (0, ["warn"])
+    assert not workspace.database.exists()
+
+
+def test_the_doctor_sees_damage_to_the_database(run: Run, workspace: Workspace, database: Database) -> None:
+    for n in range(200):
+        prompts.add(database, f"question {n} " + "x" * 500, language="en")
+    database.close()
+    with workspace.database.open("r+b") as file:
+        file.seek(20 * 4096)
+        file.write(b"\xff" * 8 * 4096)
+    code, found = doctor(run)
+    assert code == 1
+    assert "fail" in found.get("integrity", []) + found["database"]
+
+
+def test_the_doctor_sees_an_effects_table_that_lies(run: Run, database: Database, feedback: Path) -> None:
+    run("import", str(feedback))
+    database.execute("UPDATE rating_effects SET effective = 0")
+    assert doctor(run)[1]["ratings"] == ["fail"]
+
+
+def test_the_doctor_sees_missing_weights(
+    run: Run, workspace: Workspace, database: Database, two_versions: list[str]
+) -> None:
+    (workspace.versions / "v1.safetensors").unlink()
+    code, found = doctor(run)
+    assert (code, found["versions"]) == (0, ["warn"])
+
+
+def test_the_doctor_sees_weights_that_are_served_and_damaged(
+    run: Run, workspace: Workspace, two_versions: list[str]
+) -> None:
+    run("publish", "v1")
+    (workspace.versions / "v1.safetensors").write_bytes(b"")
+    code, found = doctor(run)
+    assert (code, found["versions"]) == (1, ["fail"])
+
+
+def test_the_doctor_sees_a_silent_job(run: Run, database: Database) -> None:
+    jobs.enqueue(database, "ppo", {})
+    jobs.claim(database, "gone", lease=-1)
+    code, found = doctor(run)
+    assert (code, found["jobs"]) == (0, ["warn"])
+
+
+def test_the_doctor_sees_what_others_may_read(run: Run, workspace: Workspace, database: Database) -> None:
+    workspace.root.chmod(0o755)
+    workspace.database.chmod(0o644)
+    assert doctor(run)[1]["permissions"] == ["warn", "warn"]
+
+
+def test_keys_come_from_the_registry(run: Run) -> None:
+    from workbench.actions import ACTIONS
+
+    listed = run("keys", "--json").document
+    assert [one["id"] for one in listed] == [action.id for action in ACTIONS]
+    assert all(one["keys"] and one["help"] for one in listed)
+    assert ACTIONS[0].help in run("keys").out
