@@ -47,7 +47,9 @@ def _on(screen: str, name: str, keys: str, label: str, help: str, **more: object
 
 def _scores(screen: str, when: str) -> tuple[Action, ...]:
     return tuple(
-        _on(screen, f"score-{n}", str(n), "score", f"Score the answer {n} of 5", when=when, call=f"score({n})")
+        _on(
+            screen, f"score-{n}", str(n), "score", "Score the answer, 1 worst and 5 best", when=when, call=f"score({n})"
+        )
         for n in range(1, 6)
     )
 
@@ -85,7 +87,7 @@ ACTIONS: tuple[Action, ...] = (
     _on("prompt", "bad", "x", "bad", "Label the answer in focus bad", when="answers"),
     _on("prompt", "bad-one", "b", "bad", "Label the only answer bad", when="one answer"),
     *(
-        _on("prompt", f"prefer-{c}", c, "prefer", f"Prefer answer {c} to the others", when="several answers",
+        _on("prompt", f"prefer-{c}", c, "prefer", "Prefer the answer with this letter to the others", when="several answers",
             call=f"prefer('{c}')")
         for c in "abcd"
     ),

@@ -61,7 +61,10 @@ def _screen(name: str, kind: str, chosen: dict[str, tuple[str, ...]]) -> Screen[
 
 
 class WorkbenchApp(App[None]):
-    """The alignment workbench on one workspace. Without `start_engine` it shows everything and answers nothing."""
+    """The alignment workbench on one workspace. Without `start_engine` it shows everything and answers nothing.
+
+    `model` is `smollm2`, `gemma`, a folder, a GGUF file or a hub name.
+    """
 
     TITLE = "workbench"
     CSS_PATH = "workbench.tcss"
@@ -69,7 +72,7 @@ class WorkbenchApp(App[None]):
     ESCAPE_TO_MINIMIZE = False
     NOTIFICATION_TIMEOUT = 6
 
-    def __init__(self, workspace: Workspace, *, start_engine: bool = True) -> None:
+    def __init__(self, workspace: Workspace, *, model: str | None = None, start_engine: bool = True) -> None:
         super().__init__()
         self.workspace = workspace
         self.chosen_keys = keymap.load(workspace)
@@ -77,6 +80,7 @@ class WorkbenchApp(App[None]):
         self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("app", self.chosen_keys)])
         for name in ("prompt", "review", "train", "versions"):
             self.add_mode(name, partial(_screen, name, f"{name.title()}Screen", self.chosen_keys))
+        self.model = model  # None: the one of the last session
         self.start_engine = start_engine
         self.first_run = not workspace.database.exists()
         self.session = Session()
@@ -123,6 +127,8 @@ class WorkbenchApp(App[None]):
             self.refresh_bars()
             return
         self.session = session.load(store.database)
+        if self.model is not None:
+            self.session = msgspec.structs.replace(self.session, model=self.model)
         store.rater = self.session.rater
         self.store = store
         self.trainers = Trainers(store.database, self.workspace)
@@ -142,7 +148,7 @@ class WorkbenchApp(App[None]):
         self.client = client
         try:
             await client.start()
-            await client.send(protocol.Load())
+            await client.send(protocol.Load(self.session.model))
         except (WorkbenchError, OSError) as error:
             self.report(error)
 

@@ -36,11 +36,17 @@ TALK = (
     ("pt", "Como se faz pão em casa?",
      "Misture farinha, água, sal e fermento, sove, deixe crescer uma hora e asse em forno bem quente.",
      "Compre o pão na padaria e leve-o para casa."),
-    ("zh", "为什么海水是咸的?", "雨水溶解岩石中的盐, 河流把盐带进大海; 水会蒸发, 盐却留了下来。", "因为鱼在海里生活了很久。"),
-    ("ar", "كيف يتكوّن قوس قزح؟", "تنكسر أشعة الشمس داخل قطرات المطر وتنعكس، فيظهر كل لون من زاوية مختلفة.", "يظهر بعد المطر."),
-    ("hi", "चाय कैसे बनाते हैं?", "पानी उबालें, चायपत्ती और अदरक डालें, फिर दूध मिलाकर दो मिनट पकाएँ।", "दुकान से चाय लें।"),
+    ("zh", "为什么海水是咸的?",
+     "雨水溶解岩石中的盐, 河流把盐带进大海; 水会蒸发, 盐却留了下来。",
+     "因为鱼在海里生活了很久。"),
+    ("ar", "كيف يتكوّن قوس قزح؟",
+     "تنكسر أشعة الشمس داخل قطرات المطر وتنعكس، فيظهر كل لون من زاوية مختلفة.",
+     "يظهر بعد المطر."),
+    ("hi", "चाय कैसे बनाते हैं?",
+     "पानी उबालें, चायपत्ती और अदरक डालें, फिर दूध मिलाकर दो मिनट पकाएँ।", "दुकान से चाय लें।"),
     ("ja", "猫はなぜ昼間よく眠るのですか。", "夜明けと夕方に狩りをする動物なので、昼は休んで力をためます。", "眠いからです。"),
-    ("sw", "Kwa nini majani ni ya kijani?", "Yana klorofili, ambayo hufyonza mwanga mwekundu na wa bluu na kurudisha kijani.",
+    ("sw", "Kwa nini majani ni ya kijani?",
+     "Yana klorofili, ambayo hufyonza mwanga mwekundu na wa bluu na kurudisha kijani.",
      "Kwa sababu ya mvua."),
 )  # fmt: skip
 
@@ -95,14 +101,14 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
     return written
 
 
-async def _ask(app: WorkbenchApp, pilot) -> None:  # type: ignore[no-untyped-def]
+async def _ask(app: WorkbenchApp, pilot) -> None:
     """A prompt with two answers: the left one finished and scored, the right one preferred less."""
     from workbench.screens.prompt import PromptScreen
 
     screen = app.screen
     assert isinstance(screen, PromptScreen)
     app.update_session(language="es")
-    language, text, good, bad = TALK[0]
+    _, text, good, bad = TALK[0]
     screen.ask(text)
     await _until(pilot, lambda: app.conversation.current is not None)
     assert app.conversation.current is not None
@@ -115,7 +121,7 @@ async def _ask(app: WorkbenchApp, pilot) -> None:  # type: ignore[no-untyped-def
     await pilot.pause(0.2)
 
 
-async def _until(pilot, condition) -> None:  # type: ignore[no-untyped-def]
+async def _until(pilot, condition) -> None:
     for _ in range(200):
         if condition():
             return
@@ -130,7 +136,7 @@ def furnish(database: Database) -> None:
     for n, (good, bad) in enumerate(answers):
         for sample, value in ((good, 5 - n % 2), (bad, 1 + n % 3)):
             ratings.append(database, ratings.score(sample.id, value, RATER, source=Source.SIMULATED))
-    finished = jobs.enqueue(database, "run", {"steps": 40, "seed": 0})
+    finished = jobs.enqueue(database, "run", {"seed": 0, "ppo": {"steps": 40}})
     for step, parent, kl, reward in ((24, "v0", 2.2, 0.28), (40, "v1", 3.1, 0.41)):
         made = versions.add_candidate(
             database, base=base, parent=parent, file=f"versions/{step}.safetensors", sha256="0" * 64,
@@ -162,7 +168,7 @@ def _answers(database: Database, language: str, text: str, good: str, bad: str, 
 def _run_under_way(database: Database) -> None:
     """A job in the middle of its steps, with the curves of a run that goes well."""
     noise = random.Random(0)
-    queued = jobs.enqueue(database, "run", {"steps": STEPS, "seed": 1, "kl_target": 6.0}, steps=STEPS)
+    queued = jobs.enqueue(database, "run", {"seed": 1, "ppo": {"steps": STEPS, "kl_target": 6.0}}, steps=STEPS)
     job = jobs.claim(database, "example", job_id=queued.id, lease=3600)
     assert job is not None
     for step in range(1, STEP + 1):
@@ -185,6 +191,10 @@ def _run_under_way(database: Database) -> None:
             values["objective/scores", language] = -0.3 + 0.1 * n + 0.8 * grown + noise.gauss(0, 0.06)
             values["objective/kl", language] = 3.2 * grown + noise.gauss(0, 0.3)
         metrics.record(database, job.id, step, values)
+        database.execute(
+            "UPDATE metrics SET created_at = ? WHERE job_id = ? AND step = ?",
+            (clock.after(12 * (step - STEP)), job.id, step),
+        )
     metrics.add_rollouts(
         database,
         [

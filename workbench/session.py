@@ -19,6 +19,7 @@ DEFAULT_THEME = "workbench"
 class Session(msgspec.Struct, frozen=True):
     """The researcher's choices. `seed` None draws a fresh one for each prompt."""
 
+    model: str = "smollm2"
     screen: str = "prompt"
     language: str = "en"
     candidates: int = 2

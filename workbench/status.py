@@ -74,13 +74,12 @@ def engine_words(status: EngineStatus) -> tuple[str, str, str]:
         return f"{dot} {word}", f"{dot} {word}", f"{dot} {status.state}{percent}"
     name = DISPLAY_NAMES.get(status.model, status.model.rstrip("/").rpartition("/")[2])
     pinned = " pinned" if status.pinned else ""
-    state = "writing" if status.state == "writing" else "ready"
     device = " ".join(filter(None, [status.device, short_dtype(status.dtype)]))
     speed = "" if status.speed is None else f" · {status.speed:.0f} tok/s"
     return (
-        f"{dot} {state} {name} {status.version}{pinned} · {device}{speed}",
+        f"{dot} {name} {status.version}{pinned} · {device}{speed}",
         f"{dot} {name} {status.version}{pinned} · {device}",
-        f"{dot} {state} {status.version}",
+        f"{dot} {status.state} {status.version}",
     )
 
 

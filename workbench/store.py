@@ -38,7 +38,7 @@ class TrainView:
     def kl_target(self) -> float | None:
         """The KL that the controller steers towards, in nats a sequence."""
         recorded = self.latest.get(("objective/kl_target", None))
-        configured = self.job.config.get("kl_target") if self.job is not None else None
+        configured = self.job.config.get("ppo", {}).get("kl_target") if self.job is not None else None
         return recorded if recorded is not None else configured
 
 

@@ -27,13 +27,13 @@ class Trainers:
         self.workspace = workspace
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, stage: str, options: dict[str, Any]) -> Job:
-        """Queue a job for a stage of the trainer (say, `run`) with its options, and start a worker for it.
+    def start(self, stage: str, config: dict[str, Any], steps: int) -> Job:
+        """Queue a job for a stage of the trainer (say, `run`) with its configuration, and start a worker for it.
 
         Raises:
             WorkbenchError: the process could not be started; the job stays queued.
         """
-        job = jobs.enqueue(self.database, stage, options, steps=int(options.get("steps") or 0))
+        job = jobs.enqueue(self.database, stage, config, steps=steps)
         self._spawn(job, stage)
         return jobs.get(self.database, job.id)
 

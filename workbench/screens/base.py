@@ -9,6 +9,7 @@ from textual.binding import BindingsMap
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench import keymap
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 WIDTHS = [(0, "-narrow"), (60, "-medium"), (100, "-wide")]
 HEIGHTS = [(0, "-short"), (18, "-normal"), (34, "-tall")]
+
+
+def present(widget: Widget, on: bool) -> None:
+    """Show or hide a widget; what the style sheet hides in a small terminal stays hidden."""
+    widget.set_class(not on, "absent")
 
 
 class WorkbenchScreen(Screen[None]):
@@ -73,5 +79,5 @@ class WorkbenchScreen(Screen[None]):
     def show_banner(self, banner: Content | None) -> None:
         """Run a line above the screen, or take it away."""
         line = self.query_one("#banner", Static)
-        line.display = banner is not None
+        present(line, banner is not None)
         line.update(banner or "")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import ClassVar
 
+from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from workbench.actions import SCREENS, Action, of_screen, spoken
+from workbench.actions import SCREENS, of_screen, spoken
 from workbench.screens.base import HEIGHTS, WIDTHS
 
 
@@ -29,24 +32,24 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="help"):
             with VerticalScroll():
-                yield Static(help_page(self.about, self.keys))
+                yield Static(help_page(self.about, self.keys, self.app.theme_variables["accent"]))
             yield Static(Content.assemble(("esc", "bold $accent"), (" close", "$text-muted")), id="answer")
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = Content(f"Keys · {SCREENS[self.about]}")
 
 
-def help_page(screen: str, keys: dict[str, tuple[str, ...]]) -> Content:
+def help_page(screen: str, keys: dict[str, tuple[str, ...]], accent: str) -> Table:
     """The actions of a screen, then those of everywhere: keys, what they do, and when."""
-    lines = []
+    page = Table.grid(padding=(0, 2))
+    page.add_column(no_wrap=True, max_width=18, overflow="ellipsis", style=f"bold {accent}")
+    page.add_column()
     for name in (screen, "app"):
-        lines.append(Content.styled(SCREENS[name], "bold"))
-        lines += [_line(action, keys[action.id]) for action in of_screen(name)]
-        lines.append(Content(""))
-    return Content("\n").join(lines[:-1])
-
-
-def _line(action: Action, keys: tuple[str, ...]) -> Content:
-    written = " ".join(spoken(key) for key in keys)
-    when = f"  ({action.when})" if action.when else ""
-    return Content.assemble((f"{written:<22} ", "bold $accent"), action.help, (when, "$text-muted"))
+        page.add_row(Text(SCREENS[name], style="bold not italic default"), "")
+        for _, group in groupby(of_screen(name), key=lambda action: (action.help, action.when)):
+            actions = list(group)
+            written = " ".join(spoken(key) for action in actions for key in keys[action.id])
+            when = f"  when: {actions[0].when}" if actions[0].when else ""
+            page.add_row(Text(written), Text.assemble(actions[0].help, (when, "dim")))
+        page.add_row("", "")
+    return page

@@ -17,7 +17,7 @@ from workbench.actions import spoken
 from workbench.conversation import Ask, Exchange
 from workbench.engine import protocol
 from workbench.languages import matching
-from workbench.screens.base import WorkbenchScreen
+from workbench.screens.base import WorkbenchScreen, present
 from workbench.screens.rating import Rater
 from workbench.text import one_line, safe_text
 from workbench.widgets.answers import AnswerGrid, CardFacts
@@ -93,8 +93,9 @@ class PromptScreen(Rater, WorkbenchScreen):
 
     def _draw_asked(self, exchange: Exchange | None) -> None:
         asked, empty = self.query_one("#asked", Static), self.query_one("#empty", Static)
-        empty.display = exchange is None
-        asked.display = exchange is not None
+        present(empty, exchange is None)
+        present(asked, exchange is not None)
+        present(self.query_one(AnswerGrid), exchange is not None)
         if exchange is None:
             empty.update(_welcome(self.workbench.keys))
             return
@@ -128,7 +129,7 @@ class PromptScreen(Rater, WorkbenchScreen):
             queued = f"{waiting} prompt{'s' * (waiting > 1)} kept, waiting: {why}"
             line = Content("   ").join([Content.styled(queued, "$text-warning"), *([line] if line.plain else [])])
         self.query_one("#said", Static).update(line)
-        self.query_one("#said", Static).display = bool(line.plain)
+        present(self.query_one("#said"), bool(line.plain))
 
     def say(self, line: Content) -> None:
         self.said = line

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from storage import clock
 from workbench.curves import bar
-from workbench.screens.base import WorkbenchScreen
+from workbench.screens.base import WorkbenchScreen, present
 from workbench.screens.rating import Rater
 from workbench.text import one_line, safe_text
 from workbench.widgets.answers import AnswerGrid, CardFacts
@@ -68,9 +68,9 @@ class ReviewScreen(Rater, WorkbenchScreen):
 
     async def draw(self) -> None:
         item = self.item
-        self.query_one("#empty", Static).display = item is None
+        present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):
-            self.query_one(name).display = item is not None
+            present(self.query_one(name), item is not None)
         grid = self.query_one(AnswerGrid)
         if item is None:
             self.query_one("#empty", Static).update(self._nothing())

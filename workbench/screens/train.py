@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.containers import Grid, Horizontal
@@ -13,7 +15,7 @@ from textual.widgets import Static
 from storage.errors import WorkbenchError
 from storage.records import JobState
 from workbench.curves import Curve, bar, sparkline
-from workbench.screens.base import WorkbenchScreen
+from workbench.screens.base import WorkbenchScreen, present
 from workbench.screens.parameters import whole_number
 from workbench.status import TRAINER_DOTS, time_left
 from workbench.text import one_line, safe_text
@@ -22,6 +24,7 @@ from workbench.widgets.plots import CurvePlot, Line
 if TYPE_CHECKING:
     from storage.records import Rollout
     from workbench.store import TrainView
+    from workbench.training import Trainers
 
 REDRAW_SECONDS = 0.5
 DEFAULT_STEPS = 40
@@ -89,9 +92,9 @@ class TrainScreen(WorkbenchScreen):
 
     def draw(self, view: TrainView) -> None:
         started = view.job is not None
-        self.query_one("#empty", Static).display = not started
+        present(self.query_one("#empty"), not started)
         for name in ("#plots", "#figures", "#lower"):
-            self.query_one(name).set_class(not started, "absent")
+            present(self.query_one(name), started)
         self.query_one("#recipe", Static).update(recipe(view))
         if not started:
             self.query_one("#empty", Static).update(_nothing(view))
@@ -99,17 +102,16 @@ class TrainScreen(WorkbenchScreen):
             self._draw_plots(view)
             self.query_one("#figures", Static).update(figures(view))
             height = max(1, self.query_one("#lower").size.height - 2)
-            self.query_one("#languages", Static).update(languages(view))
+            self.query_one("#languages", Static).update(languages(view, language_colors(view)))
             self.query_one("#rollouts", Static).update(rollouts(view.rollouts))
             tail = safe_text(view.log).splitlines()[-height:]
             self.query_one("#log", Static).update(Content.styled("\n".join(tail), "$text-muted"))
         self.refresh_bindings()
 
     def _draw_plots(self, view: TrainView) -> None:
-        spoken = _languages(view)
-        colors = dict(zip(spoken, LANGUAGE_COLORS * (1 + len(spoken) // len(LANGUAGE_COLORS)), strict=False))
+        colors = language_colors(view)
         reward = [Line(view.curves.get((REWARD, None), Curve()), "policy")]
-        reward += [Line(view.curves[REWARD, name], colors[name]) for name in spoken if (REWARD, name) in view.curves]
+        reward += [Line(view.curves[REWARD, name], colors[name]) for name in colors if (REWARD, name) in view.curves]
         target = view.kl_target
         self.query_one("#reward", CurvePlot).show(reward, reward_words(reward[0].curve))
         kl = view.curves.get((KL, None), Curve())
@@ -125,9 +127,11 @@ class TrainScreen(WorkbenchScreen):
     def action_start(self) -> None:
         from workbench.screens.dialogs import Field, FormDialog
 
-        def chosen(values: dict[str, object] | None) -> None:
+        def chosen(values: dict[str, Any] | None) -> None:
             if values is not None:
-                self.act(lambda trainers: trainers.start("run", values), "training starts")
+                steps, model = int(values["steps"]), self.workbench.session.model
+                config = {"model": model, "seed": values["seed"], "ppo": {"steps": steps}}
+                self.act(lambda trainers: trainers.start("run", config, steps), "training starts")
 
         counts = self.store.counts() if self.store is not None else []
         fields = [
@@ -147,7 +151,7 @@ class TrainScreen(WorkbenchScreen):
         if job is not None:
             self.act(lambda trainers: trainers.resume(job), "training goes on")
 
-    def act(self, change, words: str) -> None:
+    def act(self, change: Callable[[Trainers], object], words: str) -> None:
         """Do something to the trainer; say so, or say why not."""
         trainers = self.workbench.trainers
         if trainers is None:
@@ -192,13 +196,12 @@ def recipe(view: TrainView) -> Content:
         where.append(Content.assemble((f"{done:·<16}", "$policy"), f" {job.step}/{job.steps}"))
     if view.seconds_left is not None:
         where.append(Content(time_left(view.seconds_left)))
-    where.append(ratings)
     first = Content("  ").join(where)
     if job.state is JobState.FAILED and job.error:
         said = Content.styled(f"✕ {one_line(job.error, 400)}", "$text-error")
         hint = Content.styled(f"  {one_line(job.hint or '', 400)}  log: {one_line(job.log or '')}", "$text-muted")
         return Content("\n").join([first, said, hint])
-    return first
+    return Content("\n").join([first, Content.assemble(("learns from ", "$text-muted"), ratings)])
 
 
 def ratings_words(counts: list[tuple[str, str, int]]) -> str:
@@ -252,7 +255,12 @@ def figures(view: TrainView) -> Content:
     memory = view.latest.get(("memory/peak", None))
     if memory is not None:
         parts.append(Content.assemble(("memory ", "$text-muted"), f"{memory_words(memory)}"))
-    return Content("   ").join(parts)
+    return Content("   ").join(_unbroken(part) for part in parts)
+
+
+def _unbroken(part: Content) -> Content:
+    """The same, kept on one line by no-break spaces."""
+    return Content(part.plain.replace(" ", "\u00a0"), list(part.spans))
 
 
 def memory_words(value: float) -> str:
@@ -260,7 +268,12 @@ def memory_words(value: float) -> str:
     return f"{value / 1e9:.1f} GB"
 
 
-def languages(view: TrainView) -> Content:
+def language_colors(view: TrainView) -> dict[str, str]:
+    """A colour for each language, the same in the plot and in the table."""
+    return dict(zip(_languages(view), itertools.cycle(LANGUAGE_COLORS), strict=False))
+
+
+def languages(view: TrainView, colors: dict[str, str]) -> Content:
     """One row a language: its reward now, since the start, and its KL."""
     lines = [Content.styled(f"{'':<6}{'reward':>7} {'gain':>6} {'KL':>5}", "$text-muted")]
     for name in _languages(view):
@@ -269,7 +282,7 @@ def languages(view: TrainView) -> Content:
         gain = f"{reward.change:+.2f}" if reward else "-"
         away = f"{kl.now:.1f}" if kl else "-"
         lines.append(
-            Content.assemble((f"{one_line(name, 6):<6}", "bold"), f"{now:>7} {gain:>6} {away:>5} ",
+            Content.assemble((f"{one_line(name, 6):<6}", f"bold ${colors[name]}"), f"{now:>7} {gain:>6} {away:>5} ",
                              (sparkline(reward.values, 8), "$policy"))
         )  # fmt: skip
     return Content("\n").join(lines)

@@ -12,7 +12,7 @@ from textual.widgets import DataTable, Static
 
 from storage.errors import WorkbenchError
 from storage.records import Version, VersionState
-from workbench.screens.base import WorkbenchScreen
+from workbench.screens.base import WorkbenchScreen, present
 from workbench.status import swap_figures
 from workbench.text import cell, one_line
 
@@ -74,9 +74,9 @@ class VersionsScreen(WorkbenchScreen):
             for version in self.versions:
                 self.table.add_row(*_row(version, served, loaded), key=version.name)
             self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
-        self.table.display = bool(self.versions)
-        self.query_one("#detail").display = bool(self.versions)
-        self.query_one("#empty", Static).display = not self.versions
+        for name in ("VersionTable", "#detail"):
+            present(self.query_one(name), bool(self.versions))
+        present(self.query_one("#empty"), not self.versions)
         self.query_one("#empty", Static).update(_nothing())
         self._draw_follow(served, loaded)
         self._draw_detail()
@@ -171,7 +171,8 @@ def _row(version: Version, served: Version | None, loaded: str) -> list[Text]:
     figures = dict(swap_figures(version.metrics))
     mark = ("●" if version.name == loaded else " ") + ("◆" if served and version.name == served.name else " ")
     passed = sum(bool(gate.get("passed")) for gate in version.gates)
-    gate = f"{passed} of {len(version.gates)}" if version.gates else ""
+    sign = "✓" if passed == len(version.gates) else "✕"
+    gate = f"{sign} {passed} of {len(version.gates)}" if version.gates else ""
     return [
         Text(mark), cell(version.name, "bold"), Text(_STATES[version.state]), cell(version.parent or ""),
         Text("" if version.step is None else str(version.step), justify="right"),

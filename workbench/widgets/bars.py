@@ -10,7 +10,7 @@ from textual.events import Click
 from textual.style import Style
 from textual.widget import Widget
 
-from workbench.actions import BY_ID, NUMBERS, SCREENS, Action, of_screen, spoken
+from workbench.actions import NUMBERS, SCREENS, Action, of_screen, spoken
 from workbench.status import engine_words, fitting, trainer_words
 from workbench.text import one_line
 
@@ -52,6 +52,7 @@ class HeaderBar(Bar):
         parts = fitting(
             [
                 [f"workbench · {place}", engine[0], trainer[0], rated],
+                [place, engine[0], trainer[0], rated],
                 [place, engine[0], trainer[1], rated],
                 [place, engine[1], trainer[1], rated],
                 [engine[1], trainer[1], rated],
@@ -116,12 +117,13 @@ class KeyBar(Bar):
 
     def _available(self) -> list[tuple[str, Action]]:
         """The screen's actions whose key would work now, each with that key."""
-        keys: dict[str, str] = {}
-        for key, active in self.screen.active_bindings.items():
-            if active.enabled and active.binding.id in BY_ID:
-                keys.setdefault(active.binding.id, key)
-        screen = getattr(self.screen, "KEY", "")
-        return [(keys[action.id], action) for action in of_screen(screen) if action.shown and action.id in keys]
+        working = {(active.binding.id, key) for key, active in self.screen.active_bindings.items() if active.enabled}
+        found = []
+        for action in of_screen(getattr(self.screen, "KEY", "")):
+            key = next((key for key in self.workbench.keys[action.id] if (action.id, key) in working), None)
+            if action.shown and key is not None:
+                found.append((key, action))
+        return found
 
 
 def grouped(available: list[tuple[str, Action]]) -> list[tuple[str, list[Action]]]:
