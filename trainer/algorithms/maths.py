@@ -55,7 +55,7 @@ def k2(logprobs: Tensor, reference: Tensor) -> Tensor:
 
 
 def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """`ref/pi - 1 - log(ref/pi)`: unbiased, never negative, with less spread than k1; the one to show (Schulman 2020)."""
+    """`ref/pi - 1 - log(ref/pi)`: unbiased, never negative, less spread than k1; the one to show (Schulman 2020)."""
     difference = reference - logprobs
     return torch.expm1(difference) - difference
 

@@ -1,0 +1,1 @@
+"""Measuring a version on prompts it was never trained on."""

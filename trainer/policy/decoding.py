@@ -206,7 +206,9 @@ class Weights:
             return cls(weight_files(folder))
         if version_file.name == FILE_NAME:
             return cls(weight_files(folder), read_adapter(version_file))
-        return cls([version_file])
+        full = cls([version_file])
+        full.check_shapes(cls(weight_files(folder)))
+        return full
 
     @property
     def shares_embedding(self) -> bool:
@@ -223,6 +225,15 @@ class Weights:
         self._used.add(name)
         tensor = opened.get_tensor(name)
         return self.adapter.merge(name, tensor) if self.adapter else tensor
+
+    def check_shapes(self, base: Weights) -> None:
+        """Raise WorkbenchError when a weight has another shape here than in the base model (read from the headers)."""
+        for name in self._files.keys() & base._files.keys():
+            here, there = (weights._files[name].get_slice(name).get_shape() for weights in (self, base))
+            if here != there:
+                raise WorkbenchError(
+                    f"{name} is {here}, the model needs {there}", "this version was trained on another base model"
+                )
 
     def names(self) -> list[str]:
         """All tensor names."""

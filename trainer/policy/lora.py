@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from storage.errors import UsageError
 from trainer.policy.adapters import Adapter
 
 
@@ -54,7 +55,18 @@ class LoraAdapter(nn.Module):
         return Adapter(pairs, self.scale)
 
     def load(self, adapter: Adapter) -> None:
-        """Take over the values of an adapter with the same weights and rank (its scale is folded into B)."""
+        """Take over the values of an adapter of the same weights (its scale is folded into B).
+
+        Raises:
+            UsageError: it has another rank, or adapts other weights.
+        """
+        ranks = {down.shape[0] for down, _ in adapter.pairs.values()}
+        if set(adapter.pairs) != set(self.names) or ranks != {self.rank}:
+            raise UsageError(
+                f"the adapter to go on from has rank {min(ranks)} on {len(adapter.pairs)} weights; "
+                f"this run asks for rank {self.rank} on {len(self.names)}",
+                f"use --rank {min(ranks)}, or publish v0 first to start from the base model",
+            )
         with torch.no_grad():
             for name, (down, up) in adapter.pairs.items():
                 key = self.names[name]

@@ -1,0 +1,1 @@
+"""What is wanted: reward models fitted to ratings."""

@@ -1,0 +1,228 @@
+"""From ratings to training examples: what each kind of feedback teaches, and whether there is enough of it."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from storage import prompts as prompt_store
+from storage import ratings as rating_store
+from storage import versions
+from storage.database import Database
+from storage.errors import UsageError
+from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Split
+
+# Fewer held-out prompts than this say nothing: some training prompts are then kept out as well.
+FEWEST_HELD_OUT = 4
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer to a prompt. `token_ids` are those that were sampled; None for a text from outside."""
+
+    prompt: Prompt
+    text: str
+    token_ids: tuple[int, ...] | None
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score, standardised per rater (mean 0, deviation 1 over all that this rater ever scored)."""
+
+    response: Response
+    value: float
+    rater: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A good or bad label; `weight` is below 1 where the label is implied by something else."""
+
+    response: Response
+    good: bool
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: `first_wins` is 1, 0, or 0.5 for a tie."""
+
+    first: Response
+    second: Response
+    first_wins: float
+
+
+@dataclass
+class Examples:
+    """All that the reward model can learn from, and the ratings it came from."""
+
+    scores: list[Scored] = field(default_factory=list)
+    labels: list[Labelled] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    rating_ids: list[str] = field(default_factory=list)
+
+    def count(self) -> int:
+        return len(self.scores) + len(self.labels) + len(self.pairs)
+
+    def languages(self) -> dict[str, int]:
+        """Examples by language, the most frequent first."""
+        found = Counter(score.response.prompt.language for score in self.scores)
+        found.update(label.response.prompt.language for label in self.labels)
+        found.update(pair.first.prompt.language for pair in self.pairs)
+        return dict(found.most_common())
+
+    def digest(self) -> str:
+        """A fingerprint of the ratings learned from."""
+        return hashlib.sha256("\n".join(sorted(self.rating_ids)).encode()).hexdigest()
+
+
+def collect(database: Database, base_digest: str) -> Examples:
+    """The examples that today's effective ratings of *training* prompts teach.
+
+    A both-bad pair teaches two bad labels, an edit a pair that the edited text wins, a harm tag a bad label.
+
+    Args:
+        base_digest: of the model that will learn; only its own versions' token ids are taken over.
+    """
+    examples = Examples()
+    everything = rating_store.effective(database)
+    responses = _responses(database, base_digest)
+    spread = _spread_by_rater(everything)
+    for rating in everything:
+        response = responses.get(rating.sample_id or "")
+        if response is None:
+            continue
+        match rating.kind:
+            case RatingKind.SCORE:
+                mean, deviation = spread[rating.rater]
+                examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rating.rater))
+            case RatingKind.LABEL:
+                examples.labels.append(Labelled(response, bool(rating.value)))
+            case RatingKind.PAIR:
+                other = responses.get(rating.other_sample_id or "")
+                if other is None:
+                    continue
+                if rating.choice == Choice.BOTH_BAD:
+                    examples.labels += [Labelled(response, False, 0.5), Labelled(other, False, 0.5)]
+                else:
+                    wins = {Choice.A: 1.0, Choice.B: 0.0}.get(rating.choice or Choice.TIE, 0.5)
+                    examples.pairs.append(Pair(response, other, wins))
+            case RatingKind.EDIT:
+                better = Response(response.prompt, rating.text or "", None, None)
+                examples.pairs.append(Pair(better, response, 1.0))
+            case RatingKind.TAGS:
+                severity = (rating.tags or {}).get("severity", 1)
+                if not severity:
+                    continue
+                examples.labels.append(Labelled(response, False, min(float(severity), 3.0) / 3))
+            case _:
+                continue
+        examples.rating_ids.append(rating.id)
+    return examples
+
+
+def check_enough(examples: Examples, minimum: int) -> None:
+    """Refuse to learn from too little, or from feedback that says the same of everything.
+
+    Raises:
+        UsageError: saying how many of what are missing.
+    """
+    counts = f"{len(examples.scores)} scores, {len(examples.labels)} labels, {len(examples.pairs)} pairs"
+    if examples.count() < minimum:
+        missing = minimum - examples.count()
+        raise UsageError(
+            f"too few ratings of training prompts to learn from: {counts}; {minimum} are needed in all",
+            f"rate {missing} more answer{'s' * (missing > 1)}, or import ratings with `workbench import FILE`",
+        )
+    distinct = len({round(score.value, 6) for score in examples.scores})
+    good = sum(label.good for label in examples.labels)
+    decided = sum(pair.first_wins != 0.5 for pair in examples.pairs)
+    if distinct < 2 and not 0 < good < len(examples.labels) and not decided:
+        lacks = []
+        if examples.scores:
+            lacks.append(f"all {len(examples.scores)} scores are equal: score at least one answer higher or lower")
+        if examples.labels:
+            kind = "good" if good else "bad"
+            lacks.append(
+                f"all {len(examples.labels)} labels are {kind}: label at least one {'bad' if good else 'good'}"
+            )
+        if examples.pairs:
+            lacks.append(f"all {len(examples.pairs)} pairs are ties: prefer one answer of at least one pair")
+        raise UsageError(f"the ratings are one-sided, so nothing can be learned from them ({counts})", "; ".join(lacks))
+
+
+@dataclass(frozen=True)
+class PromptSplit:
+    """Prompts that the policy practises on, and prompts kept back to measure it."""
+
+    practice: list[Prompt]
+    held_out: list[Prompt]
+
+
+def split_prompts(database: Database) -> PromptSplit:
+    """Training prompts and held-out prompts; where too few are marked held-out, a fifth of the others is kept back."""
+    practice = prompt_store.by_split(database, Split.TRAIN)
+    held_out = prompt_store.by_split(database, Split.HELD_OUT)
+    if len(held_out) < FEWEST_HELD_OUT:
+        ordered = sorted(practice, key=lambda prompt: fingerprint(prompt.id))
+        keep = max(FEWEST_HELD_OUT, len(practice) // 5)
+        if len(practice) < 2 * FEWEST_HELD_OUT:
+            raise UsageError(
+                f"only {len(practice)} training prompts and {len(held_out)} held-out ones: too few to measure a change",
+                f"ask and rate at least {2 * FEWEST_HELD_OUT} different prompts",
+            )
+        held_out = held_out + ordered[:keep]
+        practice = ordered[keep:]
+    return PromptSplit(practice, held_out)
+
+
+def fingerprint(text: str) -> str:
+    """A fixed pseudo-random order for splits: the same on every machine and run."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _responses(database: Database, base_digest: str) -> dict[str, Response]:
+    """All samples of training prompts, by key."""
+    own = {version.name for version in versions.every(database) if version.base_digest == base_digest}
+    prompts = {prompt.id: prompt for prompt in prompt_store.by_split(database, Split.TRAIN)}
+    samples = database.records(
+        Sample, "SELECT samples.* FROM samples JOIN prompts ON prompts.id = prompt_id WHERE split = 'train'"
+    )
+    return {
+        sample.id: Response(
+            prompts[sample.prompt_id],
+            sample.text,
+            tuple(sample.token_ids) if sample.token_ids and sample.version in own else None,
+            sample.version,
+        )
+        for sample in samples
+    }
+
+
+def _unit(rating: Rating) -> float:
+    """A score moved to [0, 1] by its stated scale."""
+    assert rating.value is not None, "a score has a value"
+    assert rating.scale_low is not None, "a score has a scale"
+    assert rating.scale_high is not None, "a score has a scale"
+    return (rating.value - rating.scale_low) / (rating.scale_high - rating.scale_low)
+
+
+def _spread_by_rater(ratings: Sequence[Rating]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of each rater's scores on [0, 1].
+
+    Over everything a rater scored, never per version: that would erase progress. A rater with few or equal scores is
+    taken at the middle of the scale.
+    """
+    by_rater: dict[str, list[float]] = {}
+    for rating in ratings:
+        if rating.kind == RatingKind.SCORE:
+            by_rater.setdefault(rating.rater, []).append(_unit(rating))
+    spread = {}
+    for rater, values in by_rater.items():
+        deviation = statistics.pstdev(values)
+        spread[rater] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else (0.5, 0.25)
+    return spread
