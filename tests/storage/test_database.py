@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import stat
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,7 +135,7 @@ def test_two_processes_hammering_never_meet_a_locked_database(
 
 
 def test_many_processes_can_open_a_new_workspace_at_once(workspace: Workspace, start: Callable[..., Child]) -> None:
-    for turn in range(3):
+    for turn in range(2):
         for file in workspace.root.glob("workbench.db*"):
             file.unlink()
         children = [start("open_only") for _ in range(4)]
@@ -141,6 +143,28 @@ def test_many_processes_can_open_a_new_workspace_at_once(workspace: Workspace, s
         for child in children:
             go(child)
         assert [next_line(child) for child in children] == ["wal"] * 4, turn
+
+
+def test_opening_waits_for_a_writer_that_keeps_the_journal_mode_from_changing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = threading.Event()
+
+    def write_slowly() -> None:
+        with open_database(workspace) as slow, slow.transaction():
+            settings.put(slow, "theme", "dusk")
+            writing.set()
+            time.sleep(0.3)
+
+    monkeypatch.setattr(storage_database, "sqlite_version", lambda: (3, 40, 1))
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    assert writing.wait(10)
+    monkeypatch.undo()
+    with open_database(workspace) as database:
+        assert database.journal_mode == "wal"
+        assert settings.get(database, "theme") == "dusk"
+    writer.join()
 
 
 def test_no_acknowledged_rating_is_lost_to_sigkill(

@@ -167,6 +167,15 @@ def test_a_damaged_effects_table_is_noticed_and_rebuilt(database: Database, answ
     assert values(database) == [3]
 
 
+def test_what_replaces_a_rating_down_the_line_holds_though_the_one_between_was_undone() -> None:
+    """Two logs merged can tell this story, the app alone cannot."""
+    log = [("1", "score", None), ("2", "score", "1"), ("3", "score", "2"), ("4", "undo", "2")]
+    for turned in (log, log[::-1]):
+        assert ratings.counting(turned) == {"3", "4"}
+    assert ratings.counting([*log, ("5", "undo", "3")]) == {"1", "4", "5"}
+    assert ratings.counting([*log, ("5", "redo", "4")]) == {"3", "5"}
+
+
 # A model of the whole behaviour that shares no idea with the code: each rater has a stack of screens to go back to.
 
 
