@@ -82,10 +82,15 @@ def append_all(database: Database, ratings: Iterable[Rating]) -> list[Rating]:
 
 
 def undo(database: Database, rater: str) -> Rating | None:
-    """Take back this rater's newest rating that still counts; survives a restart. None when there is none."""
+    """Take back this rater's newest rating that still counts; survives a restart. None when there is none.
+
+    Ratings from files are left alone: the rater did not just give them.
+    """
     with database.transaction():
         last = database.record(
-            Rating, "SELECT * FROM effective_ratings WHERE rater = ? ORDER BY id DESC LIMIT 1", (rater,)
+            Rating,
+            "SELECT * FROM effective_ratings WHERE rater = ? AND source != 'imported' ORDER BY id DESC LIMIT 1",
+            (rater,),
         )
         if last is None:
             return None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storage import prompts, ratings, samples
 from storage.database import Database, DatabaseError, open_database
 from storage.errors import WorkbenchError
-from storage.records import Choice, Rating, RatingKind, Sample
+from storage.records import Choice, Rating, RatingKind, Sample, Source
 from storage.workspace import Workspace
 
 
@@ -137,6 +137,14 @@ def test_undo_takes_only_the_raters_own(database: Database, answers: list[Sample
     ratings.append(database, ratings.label(answers[0].id, True, "ana"))
     assert ratings.undo(database, "amina") is None
     assert values(database) == [1]
+
+
+def test_undo_leaves_ratings_from_files_alone(database: Database, answers: list[Sample]) -> None:
+    ratings.append(database, ratings.label(answers[0].id, True, "ana"))
+    ratings.append(database, ratings.score(answers[1].id, 3, "ana", source=Source.IMPORTED))
+    assert ratings.undo(database, "ana") is not None
+    assert values(database) == [3]
+    assert ratings.undo(database, "ana") is None
 
 
 def test_redo_ends_at_a_new_rating(database: Database, answers: list[Sample]) -> None:
