@@ -6,92 +6,25 @@ import json
 import queue
 import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tiny_model import CONTEXT, CORPUS, make_adapter, make_tiny_model
+from engine_talk import LONG, SHORT, Talk, add_version, serve
+from tiny_model import CONTEXT, CORPUS
 
 from storage import versions
 from storage.database import open_database
-from storage.records import Sampling, Version
-from storage.workspace import Workspace
+from storage.records import Sampling
 from workbench.engine.protocol import (
     Answer,
     Cancel,
     Done,
-    Event,
     Failed,
     Generate,
     Load,
     Ready,
-    Request,
-    Swap,
-    Swapped,
     Text,
 )
-from workbench.engine.server import Engine, failure
-
-SHORT = Sampling(max_new_tokens=12)
-LONG = Sampling(max_new_tokens=3000)
-
-
-class Talk:
-    """One engine and what it said so far."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.engine = Engine(workspace, self.events.put)
-
-    def say(self, *requests: Request) -> None:
-        for request in requests:
-            self.engine.handle(request)
-
-    def until(self, *kinds: type, request: str | None = None) -> list[Event]:
-        """The events up to the first of these kinds (and of that request), which is the last of the list."""
-        seen: list[Event] = []
-        while True:
-            seen.append(self.events.get(timeout=60))
-            if isinstance(seen[-1], kinds) and request in (None, getattr(seen[-1], "request", None)):
-                return seen
-
-    def load(self, model: Path, **options: str) -> list[Event]:
-        self.say(Load(str(model), device="cpu", dtype="fp32", **options))
-        return self.until(Ready, Failed) if options.get("version") else self.until(Ready)
-
-    def answers(self, request: Generate) -> list[Answer]:
-        self.say(request)
-        return [event for event in self.until(Done, request=request.request) if isinstance(event, Answer)]
-
-
-def add_version(workspace: Workspace, model: Path, seed: int = 1) -> Version:
-    """A trained version of the model loaded last: random LoRA weights, hashed and recorded."""
-    with open_database(workspace) as database:
-        base = versions.served(database)
-        assert base is not None
-        base = versions.base_of(database, base)
-        name = versions.next_name(database)
-        file = make_adapter(workspace.versions / name, model, seed)
-        relative = str(file.relative_to(workspace.root))
-        return versions.add_candidate(
-            database, base=base, parent=base.name, file=relative, sha256=versions.sha256_of(file)
-        )
-
-
-def serve(workspace: Workspace, version: Version) -> None:
-    with open_database(workspace) as database:
-        versions.publish(database, workspace, version.name)
-
-
-@pytest.fixture
-def talk(workspace: Workspace, endless_model: Path) -> Iterator[Talk]:
-    """An engine that has loaded the endless model."""
-    talk = Talk(workspace)
-    talk.load(endless_model)
-    yield talk
-    talk.engine.finish()
-
+from workbench.engine.server import failure
 
 # Loading
 
@@ -310,123 +243,6 @@ def test_finishing_stops_what_runs_and_drops_what_waits(talk):
     assert talk.until(Done)[-1].request == "runs"
     with pytest.raises(queue.Empty):
         talk.events.get(timeout=0.2)
-
-
-# Swapping
-
-
-def test_a_swap_changes_what_is_said_and_a_swap_back_restores_it(talk, endless_model, workspace):
-    version = add_version(workspace, endless_model)
-    ask = Generate("r", CORPUS[0], seed=3, sampling=SHORT, stream=False)
-    (before,) = talk.answers(ask)
-    talk.say(Swap(version.name))
-    swapped = talk.until(Swapped, Failed)[-1]
-    assert (swapped.version, swapped.previous) == (version.name, "v0")
-    (after,) = talk.answers(ask)
-    assert after.version == version.name
-    assert after.token_ids != before.token_ids
-    talk.say(Swap("v0"))
-    assert talk.until(Swapped, Failed)[-1].previous == version.name
-    assert talk.answers(ask) == [before]
-
-
-def test_swapping_and_loading_the_same_version_say_the_same(talk, endless_model, workspace):
-    first, second = add_version(workspace, endless_model, 1), add_version(workspace, endless_model, 2)
-    ask = Generate("r", CORPUS[1], seed=3, sampling=SHORT, stream=False)
-    talk.say(Swap(first.name), Swap(second.name))
-    talk.until(Swapped)
-    talk.until(Swapped)
-    by_swap = talk.answers(ask)
-    fresh = Talk(workspace)
-    fresh.load(endless_model, version=second.name)
-    assert fresh.answers(ask) == by_swap
-
-
-def test_a_generation_under_way_finishes_on_the_weights_it_began_with(talk, endless_model, workspace):
-    version = add_version(workspace, endless_model)
-    ask = Generate("old", CORPUS[2], seed=5, sampling=Sampling(max_new_tokens=1500))
-    talk.say(ask)
-    talk.until(Text)
-    talk.say(Swap(version.name), Generate("new", CORPUS[2], sampling=SHORT))
-    events = talk.until(Done, request="new")
-    kinds = [type(event) for event in events if not isinstance(event, Text)]
-    assert kinds == [Swapped, Answer, Done, Answer, Done], "the swap did not happen beside the generation"
-    old, new = (event for event in events if isinstance(event, Answer))
-    assert (old.version, new.version) == ("v0", version.name)
-    talk.say(Swap("v0"))
-    talk.until(Swapped)
-    (again,) = talk.answers(Generate("again", CORPUS[2], seed=5, sampling=ask.sampling))
-    assert again.token_ids == old.token_ids
-
-
-def truncate(workspace: Workspace, version: Version) -> None:
-    path = workspace.root / version.file
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def remove(workspace: Workspace, version: Version) -> None:
-    (workspace.root / version.file).unlink()
-
-
-def flip_one_bit(workspace: Workspace, version: Version) -> None:
-    path = workspace.root / version.file
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def record(workspace: Workspace, version: Version) -> None:
-    """Make the database agree with the file, so that only its content can give it away."""
-    digest = versions.sha256_of(workspace.root / version.file)
-    with open_database(workspace) as database, database.transaction():
-        database.execute("UPDATE versions SET sha256 = ? WHERE name = ?", (digest, version.name))
-
-
-def wrong_shape(workspace: Workspace, version: Version) -> None:
-    other = make_tiny_model(workspace.root / "other", hidden=32)
-    make_adapter((workspace.root / version.file).parent, other)
-    record(workspace, version)
-
-
-def hashed_rubbish(workspace: Workspace, version: Version) -> None:
-    (workspace.root / version.file).write_bytes(b"\x80\x04\x95 this is no safetensors file")
-    record(workspace, version)
-
-
-def not_finite(workspace: Workspace, version: Version) -> None:
-    from safetensors.torch import load_file, save_file
-
-    path = workspace.root / version.file
-    tensors = load_file(path)
-    next(iter(tensors.values()))[0, 0] = float("nan")
-    save_file(tensors, path, metadata={"format": "pt", "r": "4", "lora_alpha": "8.0"})
-    record(workspace, version)
-
-
-@pytest.mark.parametrize("damage", [truncate, remove, flip_one_bit, wrong_shape, hashed_rubbish, not_finite])
-def test_a_bad_file_never_goes_live(talk, endless_model, workspace, damage):
-    version = add_version(workspace, endless_model)
-    ask = Generate("r", CORPUS[3], seed=2, sampling=SHORT, stream=False)
-    before = talk.answers(ask)
-    damage(workspace, version)
-    talk.say(Swap(version.name))
-    failed = talk.until(Swapped, Failed)[-1]
-    assert isinstance(failed, Failed)
-    assert failed.during == "swap"
-    assert failed.error
-    assert failed.hint
-    assert talk.answers(ask) == before
-
-
-def test_an_unknown_version_or_one_of_another_model_is_refused(talk, tiny_model, endless_model):
-    talk.say(Swap("v99"))
-    assert "v99" in talk.until(Failed)[-1].error
-    talk.load(tiny_model)
-    talk.load(endless_model)
-    talk.say(Swap("v0-tiny"))
-    failed = talk.until(Swapped, Failed)[-1]
-    assert failed.during == "swap"
-    assert "tiny" in failed.error
 
 
 # Failing

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import math
 import os
 import sys
 import threading
@@ -29,7 +30,7 @@ import msgspec
 from storage import versions
 from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
-from storage.records import Version
+from storage.records import Sampling, Version
 from storage.workspace import Workspace
 from workbench.engine import protocol
 from workbench.engine.protocol import (
@@ -51,8 +52,6 @@ from workbench.engine.stdio import claim_stdio, read_lines, writer_to
 from workbench.engine.streaming import TextStream, byte_tokens
 
 if TYPE_CHECKING:
-    import torch
-
     from trainer.policy.chat import ChatTokenizer
     from trainer.policy.decoding import Decoder
 
@@ -136,6 +135,7 @@ class Engine:
 
     def _load(self, request: Load, arrived: float) -> None:
         from trainer.policy import chat, devices, models
+        from trainer.policy.decoding import Decoder
 
         device, dtype = devices.choose(request.device, request.dtype)
         folder = models.resolve(
@@ -148,14 +148,20 @@ class Engine:
             chosen = versions.get(database, request.version) if request.version else None
             version = chosen or versions.served_of(database, base)
         _check_base(version, base)
+
+        def build(version: Version) -> Decoder:
+            versions.verify(self.workspace, version)
+            path = versions.path_of(self.workspace, version)
+            return _tried(Decoder.load(folder.path, device, dtype, adapter=path), tokenizer, version)
+
         try:
-            decoder = self._build(folder.path, version, device, dtype)
+            decoder = build(version)
         except Exception as error:
             if chosen or version.name == base.name:
                 raise
             self.send(failure("swap", error))
             version = base
-            decoder = self._build(folder.path, base, device, dtype)
+            decoder = build(base)
         self._serving = Serving(
             model=folder.name,
             folder=folder.path,
@@ -188,18 +194,14 @@ class Engine:
             self._serving = replace(before, version=version, decoder=self._build_beside(before, version))
         self.send(Swapped(version.name, before.version.name, time.monotonic() - arrived))
 
-    def _build(self, folder: Path, version: Version, device: torch.device, dtype: torch.dtype) -> Decoder:
-        from trainer.policy.decoding import Decoder
-
-        versions.verify(self.workspace, version)
-        return Decoder.load(folder, device, dtype, adapter=versions.path_of(self.workspace, version))
-
     def _build_beside(self, before: Serving, version: Version) -> Decoder:
-        decoder = before.decoder
-        if before.version.kind == "full":  # its embedding is its own, so the base's cannot be taken from it
-            return self._build(before.folder, version, decoder.device, decoder.dtype)
         versions.verify(self.workspace, version)
-        return decoder.with_version(versions.path_of(self.workspace, version))
+        path, old = versions.path_of(self.workspace, version), before.decoder
+        if before.version.kind == "full":  # its embedding is its own: nothing of it can be shared with another version
+            new = type(old).load(before.folder, old.device, old.dtype, adapter=path)
+        else:
+            new = old.with_version(path)
+        return _tried(new, before.tokenizer, version)
 
     def _generate_in_turn(self) -> None:
         while True:
@@ -270,6 +272,21 @@ def failure(during: str, error: Exception, request: str | None = None) -> Failed
         hint = "ask for fewer answers at once or shorter ones, or load a smaller model; the engine goes on"
         return Failed(during, "out of memory", hint, request)
     return Failed(during, f"{type(error).__name__}: {said}", "the details are in logs/engine.log", request)
+
+
+def _tried(decoder: Decoder, tokenizer: ChatTokenizer, version: Version) -> Decoder:
+    """The decoder itself, once it has sampled two tokens: weights that cannot do so must not go live."""
+    try:
+        (said,) = decoder.generate([tokenizer.encode_prompt("?")], Sampling(max_new_tokens=2), [0], frozenset())
+        sound = all(map(math.isfinite, said.logprobs))
+        reason = "its probabilities are not finite"
+    except (RuntimeError, IndexError, ValueError) as error:
+        sound, reason = False, str(error)
+    if not sound:
+        raise WorkbenchError(
+            f"{version.name} cannot be sampled from: {reason}", "its weights are damaged or made for another model"
+        )
+    return decoder
 
 
 def _check_base(version: Version, base: Version) -> None:
