@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -219,15 +220,7 @@ def _report(model: RewardModel, keep: list[Example], raters: RaterEffects, learn
 
 
 def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
-    """Spearman's rank correlation; ties share their mean rank. 0 when either side is constant."""
-
-    def ranks(values: Sequence[float]) -> Tensor:
-        column = torch.tensor(values, dtype=torch.float64)
-        below = (column[:, None] > column).sum(1)
-        equal = (column[:, None] == column).sum(1)
-        return below + (equal - 1) / 2
-
-    first, second = ranks(left), ranks(right)
-    first, second = first - first.mean(), second - second.mean()
-    scale = (first.norm() * second.norm()).item()
-    return float((first @ second) / scale) if scale else 0.0
+    """Spearman's rank correlation; 0 when either side is constant."""
+    if len(set(left)) < 2 or len(set(right)) < 2:
+        return 0.0
+    return float(stats.spearmanr(left, right).statistic)

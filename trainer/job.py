@@ -1,0 +1,173 @@
+"""Holding a job while it is worked on: lease, heartbeat, cancellation, metrics, progress and the way it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from storage import jobs, metrics
+from storage.database import Database, open_database
+from storage.errors import LeaseLostError, WorkbenchError
+from storage.records import Job, JobState, Rollout
+from storage.workspace import Workspace
+
+HEARTBEAT_SECONDS = 5.0
+
+
+class CancelledError(WorkbenchError):
+    """Somebody asked the job to stop; a checkpoint was left and `trainer resume` goes on from it."""
+
+    exit_code = 130
+
+
+class HeldJob:
+    """A claimed job. One connection works; a second one, on its own thread, keeps the lease alive."""
+
+    def __init__(self, workspace: Workspace, database: Database, job: Job, *, quiet: bool = False) -> None:
+        self.workspace = workspace
+        self.database = database
+        self.job = job
+        self.quiet = quiet
+        self._cancelled = threading.Event()
+        self._lost = threading.Event()
+        self._ended = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
+        self._bar: tqdm | None = None
+        self._stage = ""
+        self._shown = 0.0
+
+    @property
+    def folder(self) -> Path:
+        """Working files and checkpoints of the job."""
+        return self.workspace.jobs / self.job.id
+
+    @property
+    def resuming(self) -> bool:
+        """Whether an earlier attempt worked on this job."""
+        return self.job.attempts > 1
+
+    def check(self) -> None:
+        """Raise when the job must stop now.
+
+        Raises:
+            CancelledError: a cancel was requested, or Ctrl-C pressed.
+            LeaseLostError: another worker has taken over.
+        """
+        if self._lost.is_set():
+            raise LeaseLostError(f"job {self.job.id} was taken over by another worker", "this process stops")
+        if self._cancelled.is_set():
+            raise CancelledError(f"job {self.job.id} was cancelled", f"go on with `trainer resume {self.job.id}`")
+
+    def progress(self, stage: str, step: int, steps: int, **figures: float) -> None:
+        """Say where the job stands: in the database (at most twice a second within a stage) and on the bar."""
+        now = time.monotonic()
+        if stage != self._stage or step == steps or now - self._shown > 0.5:
+            jobs.progress(self.database, self.job, stage=stage, step=step, steps=steps)
+            self._shown = now
+        if stage != self._stage:
+            self._stage = stage
+            self._close_bar()
+            if not self.quiet:
+                self._bar = tqdm(total=steps, desc=stage, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+            if figures:
+                self._bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
+
+    def record(self, step: int, figures: dict[tuple[str, str | None], float], rollouts: Sequence[Rollout] = ()) -> None:
+        """Store the metrics of a step. Raises LeaseLostError, storing nothing, when another worker has taken over."""
+        with self.database.transaction():
+            jobs.check(self.database, self.job)
+            metrics.record(self.database, self.job.id, step, figures)
+            metrics.add_rollouts(self.database, rollouts)
+
+    def say(self, text: str) -> None:
+        """A line of narration on standard error, which is the job's log when it runs in the background."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def run(self, work: Callable[[HeldJob], dict[str, Any]]) -> dict[str, Any]:
+        """Do the work and record how it ended; the result is what `work` returned."""
+        earlier = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._keeper.start()
+        try:
+            result = work(self)
+            jobs.finish(self.database, self.job, result)
+        except CancelledError:
+            jobs.pause(self.database, self.job)
+            raise
+        except LeaseLostError:
+            raise
+        except WorkbenchError as error:
+            jobs.fail(self.database, self.job, error.message, error.hint)
+            raise
+        except Exception as error:
+            jobs.fail(self.database, self.job, f"{type(error).__name__}: {error}", "the job's log has the details")
+            raise
+        finally:
+            self._ended.set()
+            self._close_bar()
+            self._keeper.join()
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+        return result
+
+    def _keep_alive(self) -> None:
+        with open_database(self.workspace) as database:
+            while not self._ended.wait(HEARTBEAT_SECONDS):
+                try:
+                    if jobs.heartbeat(database, self.job):
+                        self._cancelled.set()
+                except LeaseLostError:
+                    if not self._ended.is_set():
+                        self._lost.set()
+                    return
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._cancelled.is_set():
+            raise KeyboardInterrupt
+        self._cancelled.set()
+        self.say("stopping after this step; press again to stop at once")
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def worker_name() -> str:
+    """Who works: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def claim(database: Database, job_id: str | None) -> Job | None:
+    """Claim a job for this process, as :func:`storage.jobs.claim`."""
+    return jobs.claim(database, worker_name(), job_id=job_id, pid=os.getpid())
+
+
+def summary(database: Database, job_id: str, version: str | None) -> dict[str, Any]:
+    """What a trainer stage prints: job, state, version, steps, metrics and, where there is one, the error."""
+    job = jobs.get(database, job_id)
+    latest = metrics.latest(database, job_id)
+    return {
+        "job": job.id,
+        "state": str(job.state),
+        "version": version,
+        "steps": job.step,
+        "metrics": {
+            name: metric.value for (name, language), metric in sorted(latest.items(), key=str) if language is None
+        },
+        "result": job.result if job.state == JobState.DONE else None,
+        "error": job.error,
+    }

@@ -1,0 +1,95 @@
+"""Command-line options made from the configuration classes, so that there is one list of what can be set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec import inspect
+
+from storage.errors import UsageError
+from trainer.config import Config, build, read_toml
+
+Command = Callable[..., Any]
+# Sections whose options need no prefix; the others are spelled `--SECTION-FIELD`.
+UNPREFIXED = frozenset({"ppo"})
+_TYPES: dict[type, click.ParamType | type] = {
+    inspect.IntType: int,
+    inspect.FloatType: float,
+    inspect.StrType: str,
+}
+
+
+def options_of(kind: type[msgspec.Struct]) -> Callable[[Command], Command]:
+    """A decorator that gives a click command an option for each field of a configuration, nested sections included."""
+
+    def decorate(command: Command) -> Command:
+        for path, field in reversed(_fields(kind)):
+            command = _option(path, field)(command)
+        return command
+
+    return decorate
+
+
+def configuration(
+    kind: type[Config], given: dict[str, Any], config_file: Path | None, stored: dict[str, Any] | None = None
+) -> Config:
+    """Defaults, then a stored configuration, then a TOML file, then the options that were given.
+
+    Raises:
+        UsageError: an unknown key or a value out of bounds, with where it was said.
+    """
+    values: dict[str, Any] = dict(stored or {})
+    if config_file is not None:
+        from_file = read_toml(config_file)
+        build(kind, from_file, where=str(config_file))  # so that a mistake is blamed on the file
+        values = _merge(values, from_file)
+    for path, _ in _fields(kind):
+        value = given.get("__".join(path))
+        if value is not None:
+            section = values
+            for part in path[:-1]:
+                section = section.setdefault(part, {})
+            section[path[-1]] = value
+    return build(kind, values, where="options")
+
+
+def _fields(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], inspect.Field]]:
+    described = inspect.type_info(kind)
+    assert isinstance(described, inspect.StructType)
+    found = []
+    for field in described.fields:
+        inner = field.type
+        if isinstance(inner, inspect.StructType):
+            found += _fields(inner.cls, (*path, field.name))
+        else:
+            found.append(((*path, field.name), field))
+    return found
+
+
+def _option(path: tuple[str, ...], field: inspect.Field) -> Callable[[Command], Command]:
+    spelled = "-".join(part for part in path if part not in UNPREFIXED).replace("_", "-")
+    plain, text = field.type, ""
+    if isinstance(plain, inspect.Metadata):
+        text = (plain.extra_json_schema or {}).get("description", "")
+        plain = plain.type
+    default = field.default if field.default is not msgspec.NODEFAULT else None
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    if isinstance(plain, inspect.BoolType):
+        declaration = f"--{spelled}/--no-{spelled}"
+        return click.option(declaration, "__".join(path), default=None, help=f"{text}  [default: {shown.lower()}]")
+    kind = _TYPES.get(type(plain))
+    if kind is None:
+        raise UsageError(f"the field {'.'.join(path)} cannot be an option", "give it a plain type")
+    return click.option(f"--{spelled}", "__".join(path), type=kind, default=None, help=f"{text}  [default: {shown}]")
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,221 @@
+"""The whole pipeline, top to bottom: ratings -> reward model -> policy -> gate -> publish."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from storage import clock, jobs, metrics, versions
+from storage.database import Database
+from storage.records import Prompt, Sampling, Version
+from storage.records import RewardModel as RewardModelRecord
+from trainer.algorithms.ppo import Ppo, RoundReport
+from trainer.algorithms.rollouts import PromptSampler, collect, round_seed
+from trainer.checkpoints import load_ppo, save_ppo, whole_folder
+from trainer.config import RunConfig
+from trainer.evaluation.gate import GateReport, judge
+from trainer.examples import PromptSplit, check_enough, split_prompts
+from trainer.examples import collect as collect_examples
+from trainer.job import CancelledError, HeldJob
+from trainer.policy import devices, models
+from trainer.policy.adapters import Adapter, read_adapter
+from trainer.policy.backbone import Backbone
+from trainer.publishing import add_candidate
+from trainer.reward.fitting import fit
+from trainer.reward.model import RewardModel
+
+REWARD_FILE = "reward.safetensors"
+# The reference policy's answers on which rewards get mean 0 and deviation 1.
+REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
+ROLLOUTS_KEPT = 4  # a step, for the eye
+
+
+def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
+    """Learn from today's ratings and publish what passes the gate.
+
+    Returns:
+        `{version, published, gates, reward_model, ...}`, the job's result.
+    """
+    database, workspace = held.database, held.workspace
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = models.resolve(config.model, workspace, lambda text, _: held.say(text))
+    examples = collect_examples(database, folder.digest)
+    check_enough(examples, config.reward.minimum)
+    split = split_prompts(database)
+    base = versions.ensure_base(database, folder.name, folder.digest)
+    parent = _parent(database, base)
+    jobs.link_ratings(database, held.job, examples.rating_ids)
+    held.say(
+        f"learning from {examples.count()} ratings: " + ", ".join(f"{k} {n}" for k, n in examples.languages().items())
+    )
+
+    device, dtype = devices.choose(config.device, config.dtype)
+    torch.manual_seed(config.seed)
+    backbone = Backbone(folder, device, dtype, config.ppo.upper_share)
+    reward_model = _reward_model(held, backbone, config, examples, split, base)
+
+    adapter = _adapter_of(workspace.root, parent)
+    ppo = Ppo(backbone, reward_model, split.practice, config.ppo, config.seed, adapter)
+    train(held, ppo)
+
+    held.progress("gate", 0, 1)
+    parent_decoder = ppo.base_decoder if adapter is None else ppo.base_decoder.with_version(adapter)
+    report = judge(backbone, reward_model, ppo.policy, parent_decoder, split.held_out, config.gate, ppo.sampling)
+    held.progress("gate", 1, 1)
+    version = _finish(held, ppo, report, base, parent, publish=config.publish)
+    shutil.rmtree(held.folder / "checkpoint", ignore_errors=True)
+    return {
+        "version": version.name,
+        "state": str(version.state),
+        "parent": parent.name,
+        "gates": report.gates,
+        **report.metrics(),
+    }
+
+
+def train(held: HeldJob, ppo: Ppo) -> None:
+    """Run the rounds that are left, from the last checkpoint if there is one; leave one when cancelled."""
+    checkpoint = held.folder / "checkpoint"
+    if checkpoint.exists():
+        load_ppo(checkpoint, ppo)
+        held.say(f"going on from step {ppo.step}")
+    steps = ppo.config.steps
+    held.progress("policy", ppo.step, steps)
+    while ppo.step < steps:
+        try:
+            held.check()
+        except CancelledError:
+            _checkpoint(held, checkpoint, ppo)
+            raise
+        report = ppo.round()
+        held.record(ppo.step, report.figures, _shown(held.job.id, ppo.step, report))
+        held.progress(
+            "policy",
+            ppo.step,
+            steps,
+            reward=report.figures["objective/scores", None],
+            kl=report.figures["objective/kl", None],
+        )
+        if ppo.step % ppo.config.checkpoint_every == 0 and ppo.step < steps:
+            _checkpoint(held, checkpoint, ppo)
+
+
+def _reward_model(
+    held: HeldJob, backbone: Backbone, config: RunConfig, examples: Any, split: PromptSplit, base: Version
+) -> RewardModel:
+    """The reward model of this job: the one an earlier attempt finished, or a freshly fitted one."""
+    file = held.folder / "reward" / REWARD_FILE
+    model = RewardModel(backbone, config.reward, config.seed)
+    if file.exists():
+        model.load(file)
+        return model
+
+    def on_step(step: int, steps: int, loss: float) -> None:
+        held.check()
+        held.record(step, {("loss/reward", None): loss})
+        held.progress("reward model", step, steps, loss=loss)
+
+    model, report = fit(backbone, examples, config.reward, config.seed, on_step)
+    prompts = _reference_prompts(split.practice, config)
+    sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
+    seed = round_seed(config.seed, 1 << 40)
+    answers = collect(backbone.decoder(), backbone.tokenizer, prompts, REFERENCE_ANSWERS, sampling, seed)
+    model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
+    facts = dataclasses.asdict(report)
+    figures = {("reward/spearman", None): report.spearman, ("reward/pair_accuracy", None): report.pair_accuracy}
+    held.record(0, {name: value for name, value in figures.items() if value is not None})
+    with whole_folder(held.folder / "reward") as partial:
+        model.save(partial / REWARD_FILE, facts)
+    with held.database.transaction():
+        jobs.check(held.database, held.job)
+        count = held.database.scalar("SELECT count(*) FROM reward_models")
+        record = RewardModelRecord(
+            clock.new_id(), f"rm{count + 1}", base.base_model, base.base_digest,
+            str(file.relative_to(held.workspace.root)), versions.sha256_of(file), examples.digest(), clock.now(),
+            held.job.id, facts,
+        )  # fmt: skip
+        held.database.insert("reward_models", record)
+    held.say(
+        f"{record.name}: learned from {report.examples}, held out {report.held_out}"
+        + (f", rank correlation {report.spearman:+.2f} (n {report.spearman_n})" if report.spearman is not None else "")
+        + (
+            f", pair accuracy {report.pair_accuracy:.0%} (n {report.pair_n})"
+            if report.pair_accuracy is not None
+            else ""
+        )
+    )
+    return model
+
+
+def _reference_prompts(practice: list[Prompt], config: RunConfig) -> list[Prompt]:
+    sampler = PromptSampler(practice, config.ppo.language_balance, config.seed)
+    return sampler.draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
+
+
+def _parent(database: Database, base: Version) -> Version:
+    """What this run goes on from: the served version if it is of the same base model, else the base."""
+    served = versions.served(database)
+    return served if served is not None and served.base_digest == base.base_digest else base
+
+
+def _adapter_of(root: Path, version: Version) -> Adapter | None:
+    return read_adapter(root / version.file) if version.file else None
+
+
+def _finish(held: HeldJob, ppo: Ppo, report: GateReport, base: Version, parent: Version, *, publish: bool) -> Version:
+    """Record the candidate with what the gate found, and publish or reject it."""
+    database, workspace = held.database, held.workspace
+    held.progress("publish", 0, 1)
+    with database.transaction():
+        candidate = add_candidate(
+            database, workspace, held.job, ppo.policy,
+            base=base, parent=parent.name, step=ppo.step, metrics=report.metrics(),
+        )  # fmt: skip
+        versions.record_gates(database, candidate.name, report.gates, {})
+        failed = [gate["gate"] for gate in report.gates if not gate["passed"]]
+        if failed:
+            version = versions.reject(database, candidate.name, f"did not pass: {', '.join(failed)}")
+        elif publish:
+            version = versions.publish(database, workspace, candidate.name, "passed the gate")
+        else:
+            version = candidate
+    held.progress("publish", 1, 1)
+    for gate in report.gates:
+        held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
+    held.say(f"{version.name} is {version.state}")
+    return version
+
+
+def _checkpoint(held: HeldJob, folder: Path, ppo: Ppo) -> None:
+    save_ppo(folder, ppo)
+    jobs.set_checkpoint(held.database, held.job, str(folder.relative_to(held.workspace.root)))
+
+
+def _shown(job_id: str, step: int, report: RoundReport) -> list[Any]:
+    """The best, the worst and a few other rollouts of a round."""
+    ordered = sorted(report.rollouts, key=lambda item: item[1])
+    spaced = {round(place * (len(ordered) - 1) / (ROLLOUTS_KEPT - 1)) for place in range(ROLLOUTS_KEPT)}
+    chosen = [ordered[place] for place in sorted(spaced, reverse=True)]
+    return [
+        metrics.new_rollout(
+            job_id, step, rollout.prompt.text, rollout.prompt.language, rollout.text, score, kl,
+            len(rollout.completion.token_ids),
+        )
+        for rollout, score, kl in chosen
+    ]  # fmt: skip
+
+
+def steps_of(config: RunConfig) -> int:
+    """The number of policy steps a configuration asks for."""
+    return config.ppo.steps
+
+
+def as_dictionary(config: RunConfig) -> dict[str, Any]:
+    """A configuration as plain data, to store with its job."""
+    return msgspec.to_builtins(config)
