@@ -193,7 +193,7 @@ async def test_closing_while_a_model_loads_is_quick(workspace, endless_model):
     await client.send(Load(str(endless_model)))
     began = time.monotonic()
     await client.close()
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 3, "it had to be stopped by force"
 
 
 async def test_the_engine_ends_with_the_process_that_started_it(workspace, endless_model):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pexpect
+import psutil
 import pytest
 from tiny_model import CORPUS, make_adapter
 
@@ -129,6 +130,20 @@ def test_ctrl_c_keeps_what_was_finished_and_exits_130(workspace, endless_model):
     (answer,) = json.loads(out)
     assert answer["prompt"] == "mfupi"
     assert [sample.id for sample in stored_samples(workspace)] == [answer["sample"]]
+
+
+def test_an_engine_that_dies_is_started_again_and_no_prompt_is_lost(workspace, endless_model):
+    asked = ["--prompt", "mfupi", "--prompt", "mrefu", "--max-new-tokens", "1200", "--json"]
+    command = arguments(workspace, endless_model, *asked)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not stored_samples(workspace):
+            assert running.poll() is None, running.stderr.read()
+        (engine,) = psutil.Process(running.pid).children()
+        engine.kill()
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert "started again" in err
+    assert [(answer["prompt"], answer["tokens"]) for answer in json.loads(out)] == [("mfupi", 1200), ("mrefu", 1200)]
 
 
 def test_no_control_character_reaches_a_terminal(workspace, endless_model):
