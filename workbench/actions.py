@@ -66,10 +66,11 @@ _UNDO = "Take back your latest rating, also one from an earlier session"
 _REDO = "Bring back the rating that the latest undo took away"
 
 ACTIONS: tuple[Action, ...] = (
-    _on("app", "show-prompt", "f1 alt+1", "Prompt", "Go to Prompt", call="show('prompt')", shown=False),
-    _on("app", "show-review", "f2 alt+2", "Review", "Go to Review", call="show('review')", shown=False),
-    _on("app", "show-train", "f3 alt+3", "Train", "Go to Train", call="show('train')", shown=False),
-    _on("app", "show-versions", "f6 alt+6", "Versions", "Go to Versions", call="show('versions')", shown=False),
+    *(
+        _on("app", f"show-{name}", f"f{n} alt+{n}", SCREENS[name], f"Go to {SCREENS[name]}", call=f"show('{name}')",
+            shown=False, priority=True)
+        for name, n in NUMBERS.items()
+    ),
     _on("app", "palette", "ctrl+p", "palette", "Find any action by name", call="command_palette", shown=False,
         priority=True),
     _on("app", "help", "question_mark f12", "help", "Show the keys of this screen"),
@@ -87,8 +88,8 @@ ACTIONS: tuple[Action, ...] = (
     _on("prompt", "bad", "x", "bad", "Label the answer in focus bad", when="answers"),
     _on("prompt", "bad-one", "b", "bad", "Label the only answer bad", when="one answer"),
     *(
-        _on("prompt", f"prefer-{c}", c, "prefer", "Prefer the answer with this letter to the others", when="several answers",
-            call=f"prefer('{c}')")
+        _on("prompt", f"prefer-{c}", c, "prefer", "Prefer the answer with this letter to the others",
+            when="several answers", call=f"prefer('{c}')")
         for c in "abcd"
     ),
     _on("prompt", "tie", "equals_sign", "tie", "The answers are equally good", when="several answers"),
@@ -174,3 +175,7 @@ def keys_page() -> str:
             keys = " ".join(f"`{spoken(key)}`" for key in action.keys)
             lines.append(f"| {keys} | `{action.id}` | {action.help} | {action.when} |")
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(keys_page(), end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def load(workspace: Workspace) -> dict[str, tuple[str, ...]]:
     chosen: dict[str, tuple[str, ...]] = {}
     for path in (config_file(), workspace.root / FILE_NAME):
         if path.is_file():
-            chosen.update(read(path))
+            chosen.update(read(path, chosen))
     return chosen
 
 
@@ -48,14 +49,14 @@ def config_file() -> Path:
     return Path(platformdirs.user_config_dir("alignment-workbench", appauthor=False)) / FILE_NAME
 
 
-def read(path: Path) -> dict[str, tuple[str, ...]]:
-    """The remapped keys in one file. Raises UsageError as :func:`load`."""
+def read(path: Path, before: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The remapped keys in one file, on top of those chosen `before` it. Raises UsageError as :func:`load`."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: {error}", 'write lines such as "review.skip" = "n"') from error
     chosen = {name: _keys(path, name, value) for name, value in _flat(table).items()}
-    _refuse_clashes(path, chosen)
+    _refuse_clashes(path, chosen, effective({**before, **chosen}))
     return chosen
 
 
@@ -101,11 +102,21 @@ def _normal(key: str) -> str:
 
 def _is_key(key: str) -> bool:
     *modifiers, last = key.split("+")
-    return set(modifiers) <= _MODIFIERS and (last in _NAMED or (len(last) == 1 and last.isalnum()) or key in _NAMED)
+    if not set(modifiers) <= _MODIFIERS:
+        return False
+    return last in _NAMED or (len(last) == 1 and last.isalnum()) or _is_sign(last)
 
 
-def _refuse_clashes(path: Path, chosen: Mapping[str, tuple[str, ...]]) -> None:
-    keys = effective(chosen)
+def _is_sign(name: str) -> bool:
+    """Whether this is a sign's Unicode name as Textual writes it, such as `question_mark`."""
+    try:
+        unicodedata.lookup(name.replace("_", " "))
+    except KeyError:
+        return False
+    return True
+
+
+def _refuse_clashes(path: Path, chosen: Mapping[str, tuple[str, ...]], keys: Mapping[str, tuple[str, ...]]) -> None:
     for name, wanted in chosen.items():
         for other in ACTIONS:
             shared = set(wanted) & set(keys[other.id])

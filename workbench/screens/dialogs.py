@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
@@ -16,8 +16,8 @@ from textual.widgets.option_list import Option
 
 from storage.errors import WorkbenchError
 from workbench import keymap
-from workbench.screens.base import HEIGHTS, WIDTHS
-from workbench.text import content, one_line
+from workbench.screens.base import HEIGHTS, WIDTHS, present
+from workbench.text import content, one_line, safe_text
 from workbench.widgets.bars import KeyBar
 from workbench.widgets.editor import SafeInput, SafeTextArea, edit_outside
 
@@ -31,6 +31,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
     """A box in the middle. Escape closes it with None."""
 
     KEY = "dialog"
+    AUTO_FOCUS = "Input, TextArea"
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS
 
@@ -53,7 +54,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield from self.fields()
-            yield Static(id="complaint", markup=False)
+            yield Static(id="complaint", classes="absent", markup=False)
             yield KeyBar()
 
     def fields(self) -> ComposeResult:
@@ -62,7 +63,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
     def complain(self, what: str) -> None:
         """Say what is wrong with the input, and keep it."""
         line = self.query_one("#complaint", Static)
-        line.display = bool(what)
+        present(line, bool(what))
         line.update(content(what))
 
     def action_accept(self) -> None:
@@ -105,7 +106,9 @@ class TextDialog(Dialog[str]):
     def fields(self) -> ComposeResult:
         if self.hint:
             yield Static(content(self.hint), id="hint")
-        yield SafeTextArea(self.text)
+        area = SafeTextArea(self.text)
+        area.move_cursor(area.document.end)
+        yield area
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return True
@@ -147,13 +150,12 @@ class FormDialog(Dialog[dict[str, object]]):
     def fields(self) -> ComposeResult:
         if self.text:
             yield Static(content(self.text), id="hint")
-        with VerticalScroll(id="form"):
+        with VerticalScroll(id="form", can_focus=False):
             for field in self.form:
-                with Vertical(classes="field"):
-                    yield Static(
-                        Content.assemble((field.label, "bold"), (f"  {field.hint}", "$text-muted")), classes="label"
-                    )
-                    yield SafeInput(field.value, id=f"field-{field.name}", compact=True)
+                with Horizontal(classes="field"):
+                    yield Static(Content.styled(field.label, "bold"), classes="label")
+                    yield SafeInput(safe_text(field.value), id=f"field-{field.name}", compact=True)
+                    yield Static(Content.styled(field.hint, "$text-muted"), classes="aside")
 
     def on_input_submitted(self) -> None:
         self.action_accept()

@@ -32,17 +32,17 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="help"):
             with VerticalScroll():
-                yield Static(help_page(self.about, self.keys, self.app.theme_variables["accent"]))
+                yield Static(help_page(self.about, self.keys, self.app.theme_variables["accent"], self.app.size.width))
             yield Static(Content.assemble(("esc", "bold $accent"), (" close", "$text-muted")), id="answer")
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = Content(f"Keys · {SCREENS[self.about]}")
 
 
-def help_page(screen: str, keys: dict[str, tuple[str, ...]], accent: str) -> Table:
+def help_page(screen: str, keys: dict[str, tuple[str, ...]], accent: str, width: int) -> Table:
     """The actions of a screen, then those of everywhere: keys, what they do, and when."""
     page = Table.grid(padding=(0, 2))
-    page.add_column(no_wrap=True, max_width=18, overflow="ellipsis", style=f"bold {accent}")
+    page.add_column(no_wrap=True, max_width=18 if width >= 60 else 8, overflow="ellipsis", style=f"bold {accent}")
     page.add_column()
     for name in (screen, "app"):
         page.add_row(Text(SCREENS[name], style="bold not italic default"), "")

@@ -100,7 +100,7 @@ class TrainScreen(WorkbenchScreen):
             self.query_one("#empty", Static).update(_nothing(view))
         else:
             self._draw_plots(view)
-            self.query_one("#figures", Static).update(figures(view))
+            self.query_one("#figures", Static).update(figures(view, self.size.width - 4))
             height = max(1, self.query_one("#lower").size.height - 2)
             self.query_one("#languages", Static).update(languages(view, language_colors(view)))
             self.query_one("#rollouts", Static).update(rollouts(view.rollouts))
@@ -237,7 +237,7 @@ def kl_words(curve: Curve, view: TrainView, target: float | None) -> str:
     return "  ".join(parts)
 
 
-def figures(view: TrainView) -> Content:
+def figures(view: TrainView, width: int) -> Content:
     """The latest figures as text: they hold where there is no room for a plot."""
     parts = []
     for label, metric, form in (("reward", REWARD, "{:+.2f}"), ("KL", KL, "{:.1f}"), ("loss", POLICY_LOSS, "{:+.4f}"),
@@ -255,12 +255,20 @@ def figures(view: TrainView) -> Content:
     memory = view.latest.get(("memory/peak", None))
     if memory is not None:
         parts.append(Content.assemble(("memory ", "$text-muted"), f"{memory_words(memory)}"))
-    return Content("   ").join(_unbroken(part) for part in parts)
+    return packed(parts, width)
 
 
-def _unbroken(part: Content) -> Content:
-    """The same, kept on one line by no-break spaces."""
-    return Content(part.plain.replace(" ", "\u00a0"), list(part.spans))
+def packed(parts: list[Content], width: int) -> Content:
+    """The parts in as few lines of `width` cells as hold them, none of them broken."""
+    lines: list[list[Content]] = [[]]
+    room = width
+    for part in parts:
+        if lines[-1] and part.cell_length > room:
+            lines.append([])
+            room = width
+        lines[-1].append(part)
+        room -= part.cell_length + 3
+    return Content("\n").join(Content("   ").join(line) for line in lines)
 
 
 def memory_words(value: float) -> str:

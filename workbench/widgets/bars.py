@@ -103,7 +103,8 @@ class KeyBar(Bar):
 
     def render(self) -> Content:
         groups = grouped(self._available())
-        help_item = _item(spoken(self.workbench.keys["app.help"][0]), "help", "app.help")
+        help_key = spoken(self.workbench.keys["app.help"][0])
+        help_item = () if self.screen.is_modal else _item(help_key, "help", "app.help")
         shown: list[Content] = []
         room = self.size.width - 2 - Content.assemble(*help_item).cell_length
         for keys, actions in groups:
@@ -113,7 +114,9 @@ class KeyBar(Bar):
             if room < 0:
                 break
             shown.append(item)
-        return Content.assemble(" ", Content("  ").join([*shown, Content.assemble(*help_item)]))
+        if help_item:
+            shown.append(Content.assemble(*help_item))
+        return Content.assemble(" ", Content("  ").join(shown))
 
     def _available(self) -> list[tuple[str, Action]]:
         """The screen's actions whose key would work now, each with that key."""

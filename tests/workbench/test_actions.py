@@ -1,0 +1,72 @@
+"""The registry of actions: whole, without clashes, and behind the documentation."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from workbench import keymap
+from workbench.actions import ACTIONS, BY_ID, NUMBERS, SCREENS, keys_page, of_screen, spoken
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_action_is_named_once_and_explained():
+    assert len(BY_ID) == len(ACTIONS)
+    for action in ACTIONS:
+        assert action.screen in SCREENS
+        assert action.id.startswith(f"{action.screen}.")
+        assert action.keys
+        assert action.label
+        assert action.help[0].isupper()
+        assert not action.help.endswith(".")
+
+
+def test_no_key_means_two_things_at_one_moment():
+    for screen in SCREENS:
+        meanings = Counter((key, action.when) for action in of_screen(screen) for key in action.keys)
+        assert [pair for pair, times in meanings.items() if times > 1] == []
+        always = {key for action in of_screen(screen) for key in action.keys if not action.when}
+        sometimes = {key for action in of_screen(screen) for key in action.keys if action.when}
+        assert not always & sometimes
+
+
+@pytest.mark.parametrize("screen", list(NUMBERS))
+def test_every_action_of_a_screen_has_its_method(screen: str):
+    module = importlib.import_module(f"workbench.screens.{screen}")
+    kind = getattr(module, f"{screen.title()}Screen")
+    for action in of_screen(screen):
+        name = action.method.split("(")[0]
+        if not name.startswith("app."):
+            assert callable(getattr(kind, f"action_{name}", None)), action.id
+
+
+def test_every_action_of_everywhere_has_its_method():
+    from workbench.app import WorkbenchApp
+
+    for action in of_screen("app"):
+        assert callable(getattr(WorkbenchApp, f"action_{action.method.split('(')[0]}", None)), action.id
+
+
+def test_the_numbers_leave_room_for_insight_and_library():
+    assert NUMBERS == {"prompt": 1, "review": 2, "train": 3, "versions": 6}
+
+
+def test_bindings_carry_the_ids_of_their_actions():
+    for screen in SCREENS:
+        bound = {binding.id for _, binding in keymap.bindings(screen, {})}
+        assert bound == {action.id for action in of_screen(screen)}
+
+
+def test_keys_are_spoken_as_people_write_them():
+    assert [spoken(key) for key in ("ctrl+p", "question_mark", "equals_sign", "escape", "f1", "a")] == [
+        "^p", "?", "=", "esc", "f1", "a",
+    ]  # fmt: skip
+
+
+def test_the_page_of_keys_is_current():
+    page = (ROOT / "docs" / "keys.md").read_text(encoding="utf-8")
+    assert page == keys_page(), "write it anew: python -m workbench.actions > docs/keys.md"

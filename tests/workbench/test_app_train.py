@@ -1,0 +1,190 @@
+"""Train: plots and figures of a job that another process writes, and starting, cancelling, resuming one."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+from driving import SIZES, opened, served_base, until, visible
+
+from storage import jobs, metrics, prompts, ratings, samples
+from storage.database import Database
+from storage.records import Job, JobState
+from storage.workspace import Workspace
+from workbench.app import WorkbenchApp
+from workbench.screens.train import TrainScreen
+from workbench.training import Trainers, environment
+from workbench.widgets.plots import CurvePlot
+
+
+def running_job(database: Database, steps: int = 12, *, lease: float = 600) -> Job:
+    """A job with figures in two languages, one of them not finite for a step."""
+    served_base(database)
+    queued = jobs.enqueue(database, "run", {"seed": 0, "ppo": {"steps": 40, "kl_target": 6.0}}, steps=40)
+    job = jobs.claim(database, "test", job_id=queued.id, lease=lease)
+    assert job is not None
+    for step in range(1, steps + 1):
+        write_step(database, job, step)
+    jobs.progress(database, job, stage="policy", step=steps, steps=40)
+    return jobs.get(database, job.id)
+
+
+def write_step(database: Database, job: Job, step: int) -> None:
+    metrics.record(
+        database, job.id, step,
+        {
+            ("objective/scores", None): math.nan if step == 3 else step / 10,
+            ("objective/scores", "es"): step / 9,
+            ("objective/scores", "hi"): step / 11,
+            ("objective/kl", None): math.inf if step == 4 else step / 4,
+            ("objective/kl_coef", None): 0.1,
+            ("loss/policy", None): -0.01 * step,
+            ("response/length", None): 40.0 - step,
+            ("throughput/tokens_per_second", None): 400.0,
+        },
+    )  # fmt: skip
+
+
+async def training(pilot) -> TrainScreen:  # type: ignore[no-untyped-def]
+    app = await opened(pilot)
+    await pilot.press("f3")
+    await until(pilot, lambda: isinstance(app.screen, TrainScreen) and getattr(app.screen, "view", None) is not None)
+    return app.screen  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_latest_figures_are_text_at_every_size(
+    workspace: Workspace, database: Database, size: tuple[int, int]
+):
+    running_job(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        screen = await training(pilot)
+        await until(pilot, lambda: "+1.20" in visible(app))
+        shown = visible(app)
+        assert "12/40" in shown
+        assert "KL" in shown
+        plots = [plot for plot in screen.query(CurvePlot) if plot.display and screen.query_one("#plots").display]
+        assert len(plots) == {(120, 40): 4, (80, 24): 2, (40, 12): 0}[size] or size == (40, 12)
+        if size[0] >= 80:
+            assert "reward, by language" in shown
+            assert "now +1.20  best +1.20 (step 12)" in shown
+
+
+async def test_figures_that_are_not_finite_leave_a_gap(workspace: Workspace, database: Database):
+    running_job(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await training(pilot)
+        assert screen.view is not None
+        reward = screen.view.curves["objective/scores", None]
+        assert 3 not in reward.steps
+        assert 4 not in screen.view.curves["objective/kl", None].steps
+        assert all(math.isfinite(value) for curve in screen.view.curves.values() for value in curve.values)
+
+
+async def test_plots_move_when_the_trainer_writes(workspace: Workspace, database: Database):
+    job = running_job(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await until(pilot, lambda: "12/40" in visible(app))
+        write_step(database, job, 13)
+        jobs.progress(database, job, stage="policy", step=13, steps=40)
+        await until(pilot, lambda: "13/40" in visible(app) and "+1.30" in visible(app))
+        assert "policy 13/40" in visible(app).splitlines()[0]
+
+
+async def test_a_trainer_past_its_lease_is_called_stalled(workspace: Workspace, database: Database):
+    running_job(database, lease=-1)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await training(pilot)
+        await until(pilot, lambda: "✕ stalled" in visible(app))
+        assert "r resume" in visible(app).splitlines()[-1]
+
+
+async def test_cancel_asks_the_trainer_to_stop(workspace: Workspace, database: Database):
+    job = running_job(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await pilot.press("c")
+        await until(pilot, lambda: jobs.get(database, job.id).cancel_requested)
+        await until(pilot, lambda: "stopping" in visible(app))
+
+
+async def test_a_failed_job_says_why_and_where_its_log_is(workspace: Workspace, database: Database):
+    job = running_job(database)
+    jobs.set_log(database, job.id, "logs/run.log")
+    (workspace.logs / "run.log").write_text("the last words \x1b[31m[/red]\n", encoding="utf-8")
+    jobs.fail(database, job, "17 ratings are too few", "rate 3 more answers")
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await training(pilot)
+        await until(pilot, lambda: "17 ratings are too few" in visible(app))
+        shown = visible(app)
+        assert "rate 3 more answers" in shown
+        assert "logs/run.log" in shown
+        assert "the last words ␛[31m[/red]" in shown
+
+
+async def test_the_recipe_counts_ratings_by_language_and_kind(workspace: Workspace, database: Database):
+    served_base(database)
+    for language, count in (("fr", 3), ("ar", 2)):
+        prompt = prompts.add(database, f"prompt in {language}", language=language)
+        made = [samples.new(prompt.id, f"{n}", version="v0") for n in range(count)]
+        samples.add(database, made)
+        for sample in made:
+            ratings.append(database, ratings.score(sample.id, 4, "rater"))
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await until(pilot, lambda: "5 ratings (fr 3, ar 2; 5 score)" in visible(app))
+
+
+async def test_start_queues_the_job_and_starts_the_command(
+    workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """The real spawning code, with a short command of our own in place of the interpreter's `-m trainer`."""
+    seen: list[list[str]] = []
+    real = subprocess.Popen
+
+    def popen(command, **options):  # type: ignore[no-untyped-def]
+        seen.append(command)
+        return real([sys.executable, "-c", "import os; print(os.nice(0), os.getsid(0) == os.getpid())"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await pilot.pause()
+        await pilot.press("backspace", "backspace", "7", "enter")
+        await until(pilot, lambda: seen)
+        (job,) = jobs.every(database)
+        assert (job.kind, job.state, job.steps) == ("run", JobState.QUEUED, 7)
+        assert job.config["ppo"] == {"steps": 7}
+        assert seen[0][1:4] == ["-m", "trainer", "run"]
+        assert seen[0][-2:] == ["--job", job.id]
+        log = workspace.root / (job.log or "")
+        await until(pilot, lambda: log.read_text().endswith("True\n"))
+    assert environment({"PATH": "/bin"})["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 2) - 1))
+    assert environment({"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_worker_that_dies_without_a_word_is_reported(
+    workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    trainers = Trainers(database, workspace)
+    job = trainers.start("run", {}, 3)
+    trainers.started[job.id].wait()
+    problem = trainers.reap()
+    assert problem is not None
+    assert "exit code 1" in problem.message
+    assert (job.log or "?") in problem.hint
+    assert trainers.reap() is None

@@ -1,0 +1,133 @@
+"""Versions: what exists, which one answers, publishing and going back."""
+
+from __future__ import annotations
+
+import pytest
+from driving import SIZES, opened, ready, until, visible
+
+from storage import versions
+from storage.database import Database
+from storage.records import Version
+from storage.workspace import Workspace
+from workbench.app import WorkbenchApp
+from workbench.engine import protocol
+
+
+@pytest.fixture
+def v1(workspace: Workspace, database: Database) -> Version:
+    """A candidate with a real file that passed one gate and failed another."""
+    base = versions.ensure_base(database, "smollm2", "0" * 64)
+    file = workspace.versions / "v1.safetensors"
+    file.write_bytes(b"weights")
+    made = versions.add_candidate(
+        database, base=base, parent="v0", file="versions/v1.safetensors", sha256=versions.sha256_of(file), step=40,
+        metrics={"reward_gain": 0.41, "kl": 3.1},
+    )  # fmt: skip
+    gates = [
+        {"gate": "reward on held-out prompts", "passed": True, "value": 0.41, "bound": 0.0, "detail": "[/gain]"},
+        {"gate": "KL to the base", "passed": False, "value": 17.0, "bound": 15.0, "detail": ""},
+    ]
+    versions.record_gates(database, "v1", gates, {})
+    return made
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_list_names_state_and_gates(workspace: Workspace, v1: Version, size: tuple[int, int]):
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        await opened(pilot)
+        ready(app)
+        await pilot.press("f6")
+        await until(pilot, lambda: "candidate" in visible(app))
+        shown = visible(app)
+        assert "loaded v0" in shown
+        if size[0] >= 80:
+            assert "✕ 1 of 2" in shown
+            assert "✓ passed  reward on held-out prompts" in shown
+            assert "✕ failed  KL to the base" in shown
+            assert "[/gain]" in shown
+
+
+async def test_publishing_asks_first_and_the_engine_follows(workspace: Workspace, database: Database, v1: Version):
+    sent: list[protocol.Request] = []
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        ready(app)
+        app.send = sent.append  # type: ignore[method-assign]
+        await pilot.press("f6")
+        await until(pilot, lambda: "candidate" in visible(app))
+        await pilot.press("p")
+        await until(pilot, lambda: "did not pass: KL to the base" in visible(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert versions.served(database).name == "v0"
+        await pilot.press("p")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: protocol.Swap("v1") in sent)
+        assert versions.served(database).name == "v1"
+        app.hear(protocol.Swapped("v1", "v0", 0.2))
+        await until(pilot, lambda: "v0 → v1  reward +0.41  KL 3.1" in visible(app))
+        assert "SmolLM2 v1" in visible(app)
+        await pilot.press("b")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: sent[-1] == protocol.Swap("v0"))
+        assert versions.get(database, "v1").state == "rolled-back"
+
+
+async def test_another_process_publishes_and_the_engine_swaps(workspace: Workspace, database: Database, v1: Version):
+    sent: list[protocol.Request] = []
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        ready(app)
+        app.send = sent.append  # type: ignore[method-assign]
+        versions.publish(database, workspace, "v1")
+        await until(pilot, lambda: sent == [protocol.Swap("v1")])
+
+
+async def test_a_pinned_version_is_not_left(workspace: Workspace, database: Database, v1: Version):
+    sent: list[protocol.Request] = []
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        ready(app)
+        app.send = sent.append  # type: ignore[method-assign]
+        await pilot.press("f6")
+        await until(pilot, lambda: "candidate" in visible(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: sent == [protocol.Swap("v1")])
+        app.hear(protocol.Swapped("v1", "v0", 0.1))
+        await until(pilot, lambda: "v1 pinned" in visible(app))
+        versions.publish(database, workspace, "v0")
+        await pilot.pause(0.6)
+        assert sent == [protocol.Swap("v1")]
+        await pilot.press("f")
+        await until(pilot, lambda: sent[-1] == protocol.Swap("v0"))
+
+
+async def test_a_damaged_file_is_not_published(workspace: Workspace, database: Database, v1: Version):
+    (workspace.versions / "v1.safetensors").write_bytes(b"other")
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot)
+        ready(app)
+        await pilot.press("f6")
+        await until(pilot, lambda: "candidate" in visible(app))
+        await pilot.press("p")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: "its digest differs" in visible(app))
+        assert versions.served(database).name == "v0"
+
+
+async def test_a_failed_swap_is_told_and_the_version_stays(workspace: Workspace, v1: Version):
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot)
+        ready(app)
+        app.hear(protocol.Failed("swap", "v1: the file is truncated"))
+        await until(pilot, lambda: "the file is truncated" in visible(app))
+        assert "SmolLM2 v0" in visible(app)
