@@ -1,0 +1,1 @@
+"""The whole loop with no hands: prompts, a simulated rater, and the walk through it."""
