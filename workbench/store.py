@@ -18,6 +18,8 @@ from workbench.curves import Curve, points_of, seconds_left
 from workbench.engine.recording import store_answers
 from workbench.status import TrainerStatus, trainer_status
 
+# The metric that a stage writes once a step; its moments give the pace.
+_PACE = {"reward model": "loss/reward"}
 PLOTTED = ("objective/scores", "objective/kl", "loss/policy", "loss/value", "response/length")
 
 
@@ -195,9 +197,9 @@ class Store:
         if not jobs.is_alive(job):
             return None
         found = self.database.rows(
-            """SELECT step, max(created_at) AS at FROM metrics WHERE job_id = ?
-               GROUP BY step ORDER BY step DESC LIMIT 12""",
-            (job.id,),
+            """SELECT step, created_at AS at FROM metrics WHERE job_id = ? AND name = ? AND language IS NULL
+               ORDER BY step DESC LIMIT 12""",
+            (job.id, _PACE.get(job.stage, "objective/kl")),
         )
         return seconds_left([(row["step"], row["at"]) for row in reversed(found)], job.step, job.steps)
 

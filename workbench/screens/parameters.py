@@ -21,8 +21,8 @@ def dialog(session: Session) -> FormDialog:
         "Parameters",
         [
             Field("candidates", "answers", str(session.candidates), whole_number(1, MOST_CANDIDATES), "1 to 4"),
-            Field("temperature", "temperature", f"{sampling.temperature:g}", _number(0, 10), "0 is greedy"),
-            Field("top_p", "top-p", f"{sampling.top_p:g}", _number(0.001, 1), "1 keeps all"),
+            Field("temperature", "temperature", f"{sampling.temperature:g}", number(0, 10), "0 is greedy"),
+            Field("top_p", "top-p", f"{sampling.top_p:g}", number(0.001, 1), "1 keeps all"),
             Field("max_new_tokens", "longest answer", str(sampling.max_new_tokens), whole_number(1, 100_000), "tokens"),
             Field("seed", "seed", seed, lambda text: None if not text else whole_number(0, 2**31 - 1)(text),
                   "empty draws a fresh one"),
@@ -53,7 +53,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _number(low: float, high: float) -> Callable[[str], float]:
+def number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)

@@ -16,7 +16,7 @@ from storage.errors import WorkbenchError
 from storage.records import JobState
 from workbench.curves import Curve, bar, sparkline
 from workbench.screens.base import WorkbenchScreen, present
-from workbench.screens.parameters import whole_number
+from workbench.screens.parameters import number, whole_number
 from workbench.status import TRAINER_DOTS, time_left
 from workbench.text import one_line, safe_text
 from workbench.widgets.plots import CurvePlot, Line
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workbench.training import Trainers
 
 REDRAW_SECONDS = 0.5
-DEFAULT_STEPS = 40
+DEFAULT_STEPS, DEFAULT_KL_TARGET = 40, 6.0
 REWARD, KL, POLICY_LOSS, LENGTH = "objective/scores", "objective/kl", "loss/policy", "response/length"
 LANGUAGE_COLORS = ("reference", "secondary", "success", "accent", "error", "primary", "text-muted")
 _FIGURES = (
@@ -130,12 +130,14 @@ class TrainScreen(WorkbenchScreen):
         def chosen(values: dict[str, Any] | None) -> None:
             if values is not None:
                 steps, model = int(values["steps"]), self.workbench.session.model
-                config = {"model": model, "seed": values["seed"], "ppo": {"steps": steps}}
+                ppo = {"steps": steps, "kl_target": values["kl_target"]}
+                config = {"model": model, "seed": values["seed"], "ppo": ppo}
                 self.act(lambda trainers: trainers.start("run", config, steps), "training starts")
 
         counts = self.store.counts() if self.store is not None else []
         fields = [
             Field("steps", "steps", str(DEFAULT_STEPS), whole_number(1, 1_000_000), "updates of the policy"),
+            Field("kl_target", "KL target", f"{DEFAULT_KL_TARGET:g}", number(0.01, 1000), "nats a response"),
             Field("seed", "seed", "0", whole_number(0, 2**31 - 1), "the same seed, the same run"),
         ]
         text = f"A reward model from {ratings_words(counts)}, then PPO, a gate, and a new version."

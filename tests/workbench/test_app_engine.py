@@ -1,0 +1,90 @@
+"""The app with a real engine process: a tiny random model answers, is swapped, dies and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from driving import opened, type_text, until, visible
+from tiny_model import make_adapter
+
+from storage import samples, versions
+from storage.database import Database
+from storage.records import Sampling
+from storage.workspace import Workspace
+from workbench.app import WorkbenchApp
+
+SLOW = 60.0
+
+
+@pytest.fixture
+def app(workspace: Workspace, endless_model: Path) -> WorkbenchApp:
+    return WorkbenchApp(workspace, model=str(endless_model))
+
+
+async def loaded(pilot, app: WorkbenchApp, tokens: int) -> None:  # type: ignore[no-untyped-def]
+    await opened(pilot)
+    app.update_session(sampling=Sampling(max_new_tokens=tokens), seed=3)
+    await until(pilot, lambda: app.engine.state == "ready", SLOW)
+
+
+async def test_ask_publish_swap_ask(workspace: Workspace, database: Database, endless_model: Path, app: WorkbenchApp):
+    async with app.run_test(size=(100, 30)) as pilot:
+        await loaded(pilot, app, 12)
+        await type_text(pilot, "why")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(samples.recent(database)) == 2, SLOW)
+        base = versions.served(database)
+        assert base is not None
+        file = make_adapter(workspace.versions / "v1", endless_model)
+        versions.add_candidate(
+            database, base=base, parent="v0", file=str(file.relative_to(workspace.root)),
+            sha256=versions.sha256_of(file), metrics={"reward_gain": 0.3, "kl": 2.0},
+        )  # fmt: skip
+        versions.publish(database, workspace, "v1")
+        await until(pilot, lambda: app.engine.version == "v1", SLOW)
+        await until(pilot, lambda: "v0 → v1  reward +0.30  KL 2.0" in visible(app))
+        await type_text(pilot, "why")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(samples.recent(database)) == 4, SLOW)
+        newest = samples.recent(database, 4)
+        assert [sample.version for sample in newest] == ["v1", "v1", "v0", "v0"]
+        assert {sample.seed for sample in newest} == {3, 4}
+        assert newest[1].text != newest[3].text  # same prompt, same seed, other weights
+
+
+async def test_escape_stops_a_long_answer_at_once(database: Database, app: WorkbenchApp):
+    async with app.run_test(size=(100, 30)) as pilot:
+        await loaded(pilot, app, 3000)
+        await type_text(pilot, "long")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.engine.state == "writing", SLOW)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(samples.recent(database)) == 2, SLOW)
+        assert {sample.finish_reason for sample in samples.recent(database)} == {"cancelled"}
+        assert app.engine.state == "ready"
+
+
+async def test_a_killed_engine_comes_back_and_answers_what_was_asked(database: Database, app: WorkbenchApp):
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await loaded(pilot, app, 1500)
+        await type_text(pilot, "again")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.engine.state == "writing", SLOW)
+        assert app.client is not None
+        assert app.client._process is not None
+        os.kill(app.client._process.pid, signal.SIGKILL)
+        await until(pilot, lambda: "starting it again" in visible(app))
+        await until(pilot, lambda: app.engine.state == "writing", SLOW)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(samples.recent(database)) == 2, SLOW)
+
+
+async def test_a_model_that_is_not_there_is_explained(workspace: Workspace, tmp_path: Path):
+    app = WorkbenchApp(workspace, model=str(tmp_path / "nothing"))
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await opened(pilot)
+        await until(pilot, lambda: app.engine.state == "down", SLOW)
+        await until(pilot, lambda: "engine down" in visible(app) and "nothing" in visible(app))
