@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +28,8 @@ from workbench import keymap, themes
 from workbench.actions import SCREENS, of_screen
 from workbench.conversation import Conversation
 from workbench.engine import protocol
-from workbench.engine.client import EngineClient, EngineDied, Report
+from workbench.engine.client import EngineDied, Report
+from workbench.engine_link import EngineLink
 from workbench.screens.base import WorkbenchScreen
 from workbench.session import DEFAULT_THEME, Session
 from workbench.status import EngineStatus, TrainerStatus, after, swap_figures
@@ -67,7 +69,7 @@ class WorkbenchApp(App[None]):
     """
 
     TITLE = "workbench"
-    CSS_PATH = "workbench.tcss"
+    CSS_PATH = Path(__file__).with_name("workbench.tcss")
     DEFAULT_MODE = "prompt"
     ESCAPE_TO_MINIMIZE = False
     NOTIFICATION_TIMEOUT = 6
@@ -86,7 +88,7 @@ class WorkbenchApp(App[None]):
         self.session = Session()
         self.store: Store | None = None
         self.trainers: Trainers | None = None
-        self.client: EngineClient | None = None
+        self.link: EngineLink | None = None
         self.engine = EngineStatus()
         self.trainer = TrainerStatus()
         self.conversation = Conversation()
@@ -140,21 +142,12 @@ class WorkbenchApp(App[None]):
         self.set_interval(POLL_SECONDS, self._look)
         self.set_interval(STREAM_SECONDS, self._paint_stream)
         if self.start_engine:
-            await self._start_engine()
-
-    async def _start_engine(self) -> None:
-        client = EngineClient(self.workspace)
-        client.listen(self.hear)
-        self.client = client
-        try:
-            await client.start()
-            await client.send(protocol.Load(self.session.model))
-        except (WorkbenchError, OSError) as error:
-            self.report(error)
+            self.link = EngineLink(self.workspace, hear=self.hear, report=self.report, spawn=self.run_worker)
+            self.link.start(self.session.model)
 
     async def on_unmount(self) -> None:
-        if self.client is not None:
-            await self.client.close()
+        if self.link is not None:
+            await self.link.client.close()
         if self.store is not None:
             self.save_session()
             self.store.close()
@@ -217,7 +210,7 @@ class WorkbenchApp(App[None]):
 
     def _mourn(self, died: EngineDied) -> None:
         self.conversation.engine_died()
-        if died.was_ready and self._restarts < RESTARTS and self.client is not None:
+        if died.was_ready and self._restarts < RESTARTS:
             self._restarts += 1
             self.report(WorkbenchError(f"{died.error}; starting it again", died.hint), severity="warning")
             self.action_restart_engine()
@@ -227,19 +220,10 @@ class WorkbenchApp(App[None]):
             )
 
     def action_restart_engine(self) -> None:
-        self.engine = EngineStatus()
-        self.refresh_bars()
-        self.run_worker(self._restart_engine())
-
-    async def _restart_engine(self) -> None:
-        if self.client is None:
-            await self._start_engine()
-            return
-        try:
-            await self.client.close()
-            await self.client.restart()
-        except (WorkbenchError, OSError) as error:
-            self.report(error)
+        if self.link is not None:
+            self.engine = EngineStatus()
+            self.refresh_bars()
+            self.link.restart()
 
     def send_waiting(self) -> None:
         """Send the next prompt if the engine is free."""
@@ -249,15 +233,8 @@ class WorkbenchApp(App[None]):
 
     def send(self, request: protocol.Request) -> None:
         """Hand a request to the engine; a failure becomes a toast."""
-
-        async def deliver() -> None:
-            try:
-                if self.client is not None:
-                    await self.client.send(request)
-            except WorkbenchError as error:
-                self.report(error)
-
-        self.run_worker(deliver())
+        if self.link is not None:
+            self.link.send(request)
 
     # News from the workspace
 

@@ -30,7 +30,6 @@ class Session(msgspec.Struct, frozen=True):
     draft: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
-    welcomed: bool = False
 
 
 def load(database: Database) -> Session:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from storage import jobs, metrics, prompts, queue, ratings, settings, statistics, versions
+from storage import jobs, metrics, prompts, queue, ratings, statistics, versions
 from storage.database import Database, open_database
 from storage.queue import ReviewItem
 from storage.records import Choice, Job, JobState, Prompt, Rating, Rollout, Sample, Version
@@ -226,9 +226,6 @@ class Store:
     def changed(self) -> int:
         """A number that moves when another process has written."""
         return self.database.data_version()
-
-    def setting(self, key: str, default: Any = None) -> Any:
-        return settings.get(self.database, key, default)
 
     def close(self) -> None:
         self.database.close()

@@ -103,7 +103,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
         asked.update(
             Content.assemble(
-                (one_line(exchange.ask.prompt.language), "bold $accent"), (" ▸ ", "$text-muted"),
+                (one_line(exchange.ask.prompt.language, 12), "bold $accent"), (" ▸ ", "$text-muted"),
                 (safe_text(exchange.ask.prompt.text), "bold"), (f"   {facts}", "$text-muted"),
             )
         )  # fmt: skip
@@ -117,7 +117,7 @@ class PromptScreen(Rater, WorkbenchScreen):
             parts.append(f"seed {session.seed}")
         if session.system:
             parts.append(f"system: {one_line(session.system, 24)}")
-        self.editor.border_title = Content.assemble((one_line(session.language), "bold $accent"), " ▸")
+        self.editor.border_title = Content.assemble((one_line(session.language, 12), "bold $accent"), " ▸")
         self.editor.border_subtitle = Content.styled(" · ".join(parts), "$text-muted")
 
     def _draw_said(self) -> None:

@@ -94,8 +94,9 @@ class ReviewScreen(Rater, WorkbenchScreen):
         blind = (
             "" if item.kind == "single" else " · old against new, blind" if item.old_against_new else " · blind pair"
         )
+        language = one_line(item.prompt.language, 12)
         left = Content.assemble(
-            (f"{len(self.done) + 1} of {many}{more}", "bold"), " · ", (one_line(item.prompt.language), "bold $accent"),
+            (f"{len(self.done) + 1} of {many}{more}", "bold"), " · ", (language, "bold $accent"),
             (f"{blind} · why: {one_line(item.why)}", "$text-muted"),
         )  # fmt: skip
         pace = f"pace {sum(self.pace) / len(self.pace):.1f} s" if self.pace else ""

@@ -18,7 +18,7 @@ from workbench.curves import Curve, bar, sparkline
 from workbench.screens.base import WorkbenchScreen, present
 from workbench.screens.parameters import number, whole_number
 from workbench.status import TRAINER_DOTS, time_left
-from workbench.text import one_line, safe_text
+from workbench.text import one_line
 from workbench.widgets.plots import CurvePlot, Line
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ class TrainScreen(WorkbenchScreen):
             height = max(1, self.query_one("#lower").size.height - 2)
             self.query_one("#languages", Static).update(languages(view, language_colors(view)))
             self.query_one("#rollouts", Static).update(rollouts(view.rollouts))
-            tail = safe_text(view.log).splitlines()[-height:]
-            self.query_one("#log", Static).update(Content.styled("\n".join(tail), "$text-muted"))
+            self.query_one("#log", Static).update(log_tail(view.log, height, self.query_one("#log").size.width))
         self.refresh_bindings()
 
     def _draw_plots(self, view: TrainView) -> None:
@@ -192,7 +191,8 @@ def recipe(view: TrainView) -> Content:
         last = "" if job is None else f"   last run: {job.state}, {job.step} steps"
         return Content.assemble(("recipe ", "bold"), "PPO on a reward model from ", ratings, (last, "$text-muted"))
     dot = TRAINER_DOTS[view.status.state]
-    where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {one_line(job.stage or job.kind)}")]
+    stage = one_line(job.stage or job.kind, 24)
+    where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {stage}")]
     if job.steps:
         done = bar(job.step, job.steps, 16)
         where.append(Content.assemble((f"{done:·<16}", "$policy"), f" {job.step}/{job.steps}"))
@@ -310,6 +310,12 @@ def rollouts(said: list[Rollout]) -> Content:
             )
         )  # fmt: skip
     return Content("\n").join(lines)
+
+
+def log_tail(log: str, lines: int, width: int) -> Content:
+    """The last lines of a log, each cut to the width; a progress bar's rewritten line counts as one."""
+    tail = [one_line(line.rpartition("\r")[2], max(1, width)) for line in log.rstrip().split("\n")]
+    return Content.styled("\n".join(tail[-lines:]), "$text-muted")
 
 
 def _languages(view: TrainView) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -183,25 +183,35 @@ def _row(version: Version, served: Version | None, loaded: str) -> list[Text]:
 
 def detail(version: Version) -> Content:
     """Gate results and figures of one version."""
-    lines = [
-        Content.assemble((f"{version.kind} of {one_line(version.base_model)}", ""),
-                         (f"   {version.file or 'the base model, untouched'}", "$text-muted"))
-    ]  # fmt: skip
-    for gate in version.gates:
-        passed = bool(gate.get("passed"))
-        sign, style = ("✓ passed", "$text-success") if passed else ("✕ failed", "$text-error")
-        numbers = "  ".join(
-            f"{word} {_number(gate[word])}" for word in ("value", "bound") if gate.get(word) is not None
-        )
-        lines.append(
-            Content.assemble((f"{sign}  ", style), (f"{one_line(str(gate.get('gate', '')))}  ", "bold"), numbers,
-                             (f"  {one_line(str(gate.get('detail') or ''))}", "$text-muted"))
-        )  # fmt: skip
-    shown = [f"{one_line(name)} {_number(value)}" for name, value in version.metrics.items()
-             if isinstance(value, int | float | str)]  # fmt: skip
+    file = one_line(version.file or "the base model, untouched")
+    lines = [Content.assemble(f"{version.kind} of {one_line(version.base_model)}", (f"   {file}", "$text-muted"))]
+    lines += [_gate(gate) for gate in version.gates]
+    shown = [f"{one_line(name)} {_number(value)}" for name, value in version.metrics.items() if _is_figure(value)]
     if shown:
         lines.append(Content.styled("   ".join(shown), "$text-muted"))
+    gains = version.metrics.get("reward_gain_by_language")
+    if isinstance(gains, dict):
+        by_language = [
+            f"{one_line(language, 12)} {gain['mean']:+.2f}" for language, gain in gains.items() if _is_gain(gain)
+        ]
+        lines.append(Content.assemble(("gain by language  ", "$text-muted"), "   ".join(by_language)))
     return Content("\n").join(lines)
+
+
+def _gate(gate: dict[str, Any]) -> Content:
+    sign, style = ("✓ passed", "$text-success") if gate.get("passed") else ("✕ failed", "$text-error")
+    words = one_line(str(gate.get("detail") or ""))
+    if not words:
+        words = "  ".join(f"{name} {_number(gate[name])}" for name in ("value", "bound") if gate.get(name) is not None)
+    return Content.assemble((f"{sign}  ", style), (f"{one_line(str(gate.get('gate', '')))}  ", "bold"), words)
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def _is_gain(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("mean"), int | float)
 
 
 def _number(value: object) -> str:
