@@ -32,7 +32,7 @@ from workbench.engine.client import EngineDied, Report
 from workbench.engine_link import EngineLink
 from workbench.screens.base import WorkbenchScreen
 from workbench.session import DEFAULT_THEME, Session
-from workbench.status import EngineStatus, TrainerStatus, after, swap_figures
+from workbench.status import EngineStatus, TrainerStatus, after, outcome, swap_figures
 from workbench.text import safe_text
 from workbench.widgets.filter import SafeFilter
 
@@ -252,6 +252,9 @@ class WorkbenchApp(App[None]):
             if self.trainers is not None and (problem := self.trainers.reap()) is not None:
                 self.report(problem)
             before, self.trainer = self.trainer, store.trainer()
+            if before.state in ("training", "stopping") and self.trainer.state == "idle":
+                job = store.newest_job()
+                self.say(f"training is done: {outcome(job)}" if job else "training is done")
             if news:
                 self.rated = store.rated()
             self._follow(store)

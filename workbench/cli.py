@@ -30,6 +30,7 @@ COMMANDS = {
     "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
     "keys": ("workbench.commands.keys:keys", "List every key of the app."),
+    "screenshots": ("workbench.commands.screenshots:screenshots", "Draw every screen into SVG files."),
 }
 
 

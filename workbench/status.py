@@ -133,6 +133,16 @@ def trainer_words(status: TrainerStatus) -> tuple[str, str, str]:
     )
 
 
+def outcome(job: Job) -> str:
+    """How a finished job ended, such as `v3 rejected: reward gain` or `v3 published, reward +0.41, KL 3.1`."""
+    result = job.result or {}
+    named = " ".join(str(result[name]) for name in ("version", "state") if name in result) or str(job.state)
+    failed = [str(gate.get("gate")) for gate in result.get("gates", []) if not gate.get("passed")]
+    if failed:
+        return f"{named}: {', '.join(failed)}"
+    return ", ".join([named, *(f"{label} {value}" for label, value in swap_figures(result))])
+
+
 def time_left(seconds: float) -> str:
     """A duration still to go, in the words of the header."""
     if seconds < 60:

@@ -19,7 +19,7 @@ from workbench.engine.recording import store_answers
 from workbench.status import TrainerStatus, trainer_status
 
 # The metric that a stage writes once a step; its moments give the pace.
-_PACE = {"reward model": "loss/reward"}
+_PACE = {"reward model": "loss/reward", "policy": "objective/kl"}
 PLOTTED = ("objective/scores", "objective/kl", "loss/policy", "loss/value", "response/length")
 
 
@@ -194,12 +194,12 @@ class Store:
             return ""
 
     def _seconds_left(self, job: Job) -> float | None:
-        if not jobs.is_alive(job):
+        if not jobs.is_alive(job) or job.stage not in _PACE:
             return None
         found = self.database.rows(
             """SELECT step, created_at AS at FROM metrics WHERE job_id = ? AND name = ? AND language IS NULL
                ORDER BY step DESC LIMIT 12""",
-            (job.id, _PACE.get(job.stage, "objective/kl")),
+            (job.id, _PACE[job.stage]),
         )
         return seconds_left([(row["step"], row["at"]) for row in reversed(found)], job.step, job.steps)
 

@@ -10,9 +10,9 @@ import pytest
 from driving import opened, type_text, until, visible
 from tiny_model import make_adapter
 
-from storage import samples, versions
+from storage import jobs, prompts, ratings, samples, versions
 from storage.database import Database
-from storage.records import Sampling
+from storage.records import Sampling, Split
 from storage.workspace import Workspace
 from workbench.app import WorkbenchApp
 
@@ -88,3 +88,27 @@ async def test_a_model_that_is_not_there_is_explained(workspace: Workspace, tmp_
         await opened(pilot)
         await until(pilot, lambda: app.engine.state == "down", SLOW)
         await until(pilot, lambda: "engine down" in visible(app) and "nothing" in visible(app))
+
+
+async def test_rate_train_and_read_the_verdict(database: Database, app: WorkbenchApp):
+    """The loop with the real trainer as its own process; a random model need not pass the gate."""
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await loaded(pilot, app, 8)
+        for n in range(24):
+            prompt = prompts.add(
+                database, f"¿Cuánto es {n}?", language="es", split=Split.HELD_OUT if n % 3 == 0 else Split.TRAIN
+            )
+            good, bad = (samples.new(prompt.id, text, version="v0", finish_reason="eos") for text in ("azul", "no no"))
+            samples.add(database, [good, bad])
+            ratings.append(database, ratings.score(good.id, 5, "rater"))
+            ratings.append(database, ratings.score(bad.id, 1, "rater"))
+        await pilot.press("f3")
+        await until(pilot, lambda: "48 ratings" in visible(app))
+        await pilot.press("enter")
+        await pilot.pause()
+        await pilot.press("backspace", "backspace", "2", "enter")
+        await until(pilot, lambda: app.trainer.state == "training", SLOW)
+        await until(pilot, lambda: jobs.every(database)[0].state == "done", 2 * SLOW)
+        await until(pilot, lambda: "training is done: v1" in visible(app) and "last run: v1" in visible(app))
+        assert "reward, by language" in visible(app)
+        assert [version.name for version in versions.every(database)] == ["v1", "v0"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from storage.workspace import Workspace
+from workbench import keymap
 from workbench.actions import ACTIONS, SCREENS
 from workbench.commands.options import json_option, print_json, print_table, workspace_option
 
@@ -12,19 +14,21 @@ from workbench.commands.options import json_option, print_json, print_table, wor
 @json_option
 @workspace_option
 def keys(as_json: bool, workspace: str | None) -> None:
-    """List every key of the app, by screen. The names in the first column are the ones a keymap file uses.
+    """List every key of the app, by screen, your own keymap included. The names in the first column are the ones
+    a keymap file uses.
 
     \b
     Examples:
       workbench keys
       workbench keys --json | jq '.[] | select(.screen == "review")'
     """
+    chosen = keymap.effective(keymap.load(Workspace.locate(workspace)))
     if as_json:
         print_json(
             [
                 {
                     "id": action.id,
-                    "keys": list(action.keys),
+                    "keys": list(chosen[action.id]),
                     "label": action.label,
                     "help": action.help,
                     "screen": action.screen,
@@ -37,7 +41,7 @@ def keys(as_json: bool, workspace: str | None) -> None:
     print_table(
         ["action", "keys", "where", "what it does"],
         [
-            (action.id, " ".join(action.keys), " / ".join(filter(None, (SCREENS[action.screen], action.when))),
+            (action.id, " ".join(chosen[action.id]), " / ".join(filter(None, (SCREENS[action.screen], action.when))),
              action.help)
             for action in ACTIONS
         ],

@@ -17,7 +17,7 @@ from storage.records import JobState
 from workbench.curves import Curve, bar, sparkline
 from workbench.screens.base import WorkbenchScreen, present
 from workbench.screens.parameters import number, whole_number
-from workbench.status import TRAINER_DOTS, time_left
+from workbench.status import TRAINER_DOTS, outcome, time_left
 from workbench.text import one_line
 from workbench.widgets.plots import CurvePlot, Line
 
@@ -188,7 +188,7 @@ def recipe(view: TrainView) -> Content:
     job = view.job
     ratings = Content.styled(ratings_words(view.counts), "$text-muted")
     if job is None or view.status.state == "idle":
-        last = "" if job is None else f"   last run: {job.state}, {job.step} steps"
+        last = "" if job is None else f"   last run: {one_line(outcome(job))}"
         return Content.assemble(("recipe ", "bold"), "PPO on a reward model from ", ratings, (last, "$text-muted"))
     dot = TRAINER_DOTS[view.status.state]
     stage = one_line(job.stage or job.kind, 24)
