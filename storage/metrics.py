@@ -54,8 +54,11 @@ def latest(database: Database, job_id: str) -> dict[tuple[str, str | None], Metr
 
 
 def add_rollouts(database: Database, rollouts: Iterable[Rollout]) -> None:
-    """Keep some of what the policy said at a step."""
+    """Keep some of what the policy said at a step; a step written again (after a resume) replaces."""
+    rollouts = list(rollouts)
     with database.transaction():
+        for job_id, step in {(rollout.job_id, rollout.step) for rollout in rollouts}:
+            database.execute("DELETE FROM rollouts WHERE job_id = ? AND step = ?", (job_id, step))
         for rollout in rollouts:
             database.insert("rollouts", rollout)
 

@@ -35,9 +35,6 @@ class AdapterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     rank: Annotated[int, _positive("rank of the adapters")] = 16
     alpha: Annotated[float, _positive("updates are scaled by alpha / rank")] = 32.0
-    upper_share: Annotated[
-        float, Meta(gt=0, le=1, description="share of the layers, from the top, that value and reward adapt")
-    ] = 1 / 3
 
 
 class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +100,9 @@ class RunConfig(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reward: RewardConfig = RewardConfig()
     ppo: PpoConfig = PpoConfig()
     gate: GateConfig = GateConfig()
+    upper_share: Annotated[
+        float, Meta(gt=0, le=1, description="share of the layers, from the top, that value and reward adapt")
+    ] = 1 / 3
     publish: Annotated[bool, Meta(description="publish a candidate that passes the gate")] = True
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from storage import prompts as prompt_store
 from storage import ratings as rating_store
@@ -115,10 +116,10 @@ def collect(database: Database, base_digest: str) -> Examples:
                 better = Response(response.prompt, rating.text or "", None, None)
                 examples.pairs.append(Pair(better, response, 1.0))
             case RatingKind.TAGS:
-                severity = (rating.tags or {}).get("severity", 1)
-                if not severity:
+                weight = _harm(rating.tags or {})
+                if not weight:
                     continue
-                examples.labels.append(Labelled(response, False, min(float(severity), 3.0) / 3))
+                examples.labels.append(Labelled(response, False, weight))
             case _:
                 continue
         examples.rating_ids.append(rating.id)
@@ -201,6 +202,15 @@ def _responses(database: Database, base_digest: str) -> dict[str, Response]:
         )
         for sample in samples
     }
+
+
+def _harm(tags: dict[str, Any]) -> float:
+    """How much a harm tag weighs: a third for each degree of its severity (1 to 3); 0 where no harm is named."""
+    if not tags.get("harm") and "severity" not in tags:
+        return 0.0
+    severity = tags.get("severity", 1)
+    degree = float(severity) if isinstance(severity, int | float) else 1.0
+    return min(max(degree, 0.0), 3.0) / 3
 
 
 def _unit(rating: Rating) -> float:

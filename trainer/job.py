@@ -104,7 +104,7 @@ class HeldJob:
         try:
             result = work(self)
             jobs.finish(self.database, self.job, result)
-        except CancelledError:
+        except (CancelledError, KeyboardInterrupt):
             jobs.pause(self.database, self.job)
             raise
         except LeaseLostError:

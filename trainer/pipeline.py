@@ -45,19 +45,21 @@ def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = models.resolve(config.model, workspace, lambda text, _: held.say(text))
+    made = next((version for version in versions.every(database) if version.job_id == held.job.id), None)
+    if made:  # an earlier attempt ended between its last commit and saying so
+        return _result(made, made.metrics)
     examples = collect_examples(database, folder.digest)
     check_enough(examples, config.reward.minimum)
     split = split_prompts(database)
     base = versions.ensure_base(database, folder.name, folder.digest)
     parent = _parent(database, base)
-    jobs.link_ratings(database, held.job, examples.rating_ids)
     held.say(
         f"learning from {examples.count()} ratings: " + ", ".join(f"{k} {n}" for k, n in examples.languages().items())
     )
 
     device, dtype = devices.choose(config.device, config.dtype)
     torch.manual_seed(config.seed)
-    backbone = Backbone(folder, device, dtype, config.ppo.upper_share)
+    backbone = Backbone(folder, device, dtype, config.upper_share)
     reward_model = _reward_model(held, backbone, config, examples, split, base)
 
     adapter = _adapter_of(workspace.root, parent)
@@ -69,21 +71,14 @@ def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
     report = judge(backbone, reward_model, ppo.policy, parent_decoder, split.held_out, config.gate, ppo.sampling)
     held.progress("gate", 1, 1)
     version = _finish(held, ppo, report, base, parent, publish=config.publish)
-    shutil.rmtree(held.folder / "checkpoint", ignore_errors=True)
-    return {
-        "version": version.name,
-        "state": str(version.state),
-        "parent": parent.name,
-        "gates": report.gates,
-        **report.metrics(),
-    }
+    shutil.rmtree(held.folder / "checkpoints", ignore_errors=True)
+    return _result(version, report.metrics())
 
 
 def train(held: HeldJob, ppo: Ppo) -> None:
     """Run the rounds that are left, from the last checkpoint if there is one; leave one when cancelled."""
-    checkpoint = held.folder / "checkpoint"
-    if checkpoint.exists():
-        load_ppo(checkpoint, ppo)
+    if held.job.checkpoint:
+        load_ppo(held.workspace.root / held.job.checkpoint, ppo)
         held.say(f"going on from step {ppo.step}")
     steps = ppo.config.steps
     held.progress("policy", ppo.step, steps)
@@ -91,7 +86,7 @@ def train(held: HeldJob, ppo: Ppo) -> None:
         try:
             held.check()
         except CancelledError:
-            _checkpoint(held, checkpoint, ppo)
+            _checkpoint(held, ppo)
             raise
         report = ppo.round()
         held.record(ppo.step, report.figures, _shown(held.job.id, ppo.step, report))
@@ -103,7 +98,7 @@ def train(held: HeldJob, ppo: Ppo) -> None:
             kl=report.figures["objective/kl", None],
         )
         if ppo.step % ppo.config.checkpoint_every == 0 and ppo.step < steps:
-            _checkpoint(held, checkpoint, ppo)
+            _checkpoint(held, ppo)
 
 
 def _reward_model(
@@ -112,9 +107,10 @@ def _reward_model(
     """The reward model of this job: the one an earlier attempt finished, or a freshly fitted one."""
     file = held.folder / "reward" / REWARD_FILE
     model = RewardModel(backbone, config.reward, config.seed)
-    if file.exists():
+    if held.database.scalar("SELECT 1 FROM reward_models WHERE job_id = ?", (held.job.id,)):
         model.load(file)
         return model
+    jobs.link_ratings(held.database, held.job, examples.rating_ids)
 
     def on_step(step: int, steps: int, loss: float) -> None:
         held.check()
@@ -184,7 +180,7 @@ def _finish(held: HeldJob, ppo: Ppo, report: GateReport, base: Version, parent: 
         elif publish:
             version = versions.publish(database, workspace, candidate.name, "passed the gate")
         else:
-            version = candidate
+            version = versions.get(database, candidate.name)
     held.progress("publish", 1, 1)
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
@@ -192,9 +188,28 @@ def _finish(held: HeldJob, ppo: Ppo, report: GateReport, base: Version, parent: 
     return version
 
 
-def _checkpoint(held: HeldJob, folder: Path, ppo: Ppo) -> None:
+def _result(version: Version, figures: dict[str, Any]) -> dict[str, Any]:
+    """The job's result."""
+    return {
+        "version": version.name,
+        "state": str(version.state),
+        "parent": version.parent,
+        "gates": version.gates,
+        **figures,
+    }
+
+
+def _checkpoint(held: HeldJob, ppo: Ppo) -> None:
+    """Save the run beside its last checkpoint, name the new one in the job, and only then drop the old one."""
+    folder = held.folder / "checkpoints" / f"step-{ppo.step}"
+    name = str(folder.relative_to(held.workspace.root))
+    if name == jobs.get(held.database, held.job.id).checkpoint:  # nothing was learned since
+        return
     save_ppo(folder, ppo)
-    jobs.set_checkpoint(held.database, held.job, str(folder.relative_to(held.workspace.root)))
+    jobs.set_checkpoint(held.database, held.job, name)
+    for earlier in folder.parent.iterdir():
+        if earlier != folder:
+            shutil.rmtree(earlier)
 
 
 def _shown(job_id: str, step: int, report: RoundReport) -> list[Any]:

@@ -224,7 +224,7 @@ class Ppo:
         if finite:
             self.policy_optimizer.step()
         return {
-            "loss/policy": float(result.loss) if finite else 0.0,
+            "loss/policy": float(result.loss.detach()) if finite else 0.0,
             "policy/clipfrac": float(result.clip_fraction),
             "policy/approxkl": float(result.approximate_kl),
             "policy/grad_norm": float(norm) if finite else 0.0,
@@ -239,7 +239,7 @@ class Ppo:
         norm = nn.utils.clip_grad_norm_(self.value_parameters, self.config.max_grad_norm)
         if torch.isfinite(norm):
             self.value_optimizer.step()
-        return {"loss/value": float(loss), "value/clipfrac": float(share)}
+        return {"loss/value": float(loss.detach()), "value/clipfrac": float(share)}
 
     def _check_ratio(self, ratio: Tensor, mask: Tensor) -> None:
         """Before the first update of a round the policy is the one that was recorded: every ratio is 1."""

@@ -68,7 +68,10 @@ class Backbone:
                 f"{folder.name} is a {self.config.model_type} model; training covers the llama family so far",
                 "train a llama, mistral, qwen2 or qwen3 model; any model can be prompted and rated",
             )
-        self.network = TrainableLlama(self.config, Weights.open(folder.path, None), device, dtype)
+        try:
+            self.network = TrainableLlama(self.config, Weights.open(folder.path, None), device, dtype)
+        except KeyError as error:
+            raise WorkbenchError(f"the weights of {folder.path} lack {error}", "is the folder complete?") from error
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
 

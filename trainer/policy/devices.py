@@ -19,8 +19,8 @@ def choose(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, tor
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.ones(1, device=chosen).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {device!r} cannot be used: {reason}", "use --device auto, cpu or cuda") from error
     if dtype == "auto":

@@ -28,6 +28,7 @@ def supports(config: Any) -> bool:
     return (
         config.model_type in FAMILY
         and config.hidden_act == "silu"
+        and not getattr(config, "mlp_bias", False)
         and getattr(config, "sliding_window", None) is None
         and rope.get("rope_type", "default") in _STATIC_ROPE
     )

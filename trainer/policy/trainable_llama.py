@@ -33,6 +33,7 @@ class _Layer:
     query_norm: Tensor | None
     key_norm: Tensor | None
     output: Tensor
+    output_bias: Tensor | None
     mlp_norm: Tensor
     gate_up: Tensor
     down: Tensor
@@ -86,6 +87,7 @@ class TrainableLlama:
                     query_norm=maybe(f"{prefix}self_attn.q_norm.weight"),
                     key_norm=maybe(f"{prefix}self_attn.k_norm.weight"),
                     output=need(f"{prefix}self_attn.o_proj.weight"),
+                    output_bias=maybe(f"{prefix}self_attn.o_proj.bias"),
                     mlp_norm=need(f"{prefix}post_attention_layernorm.weight"),
                     gate_up=torch.cat([need(f"{prefix}{name}.weight") for name in _GATE_UP]),
                     down=need(f"{prefix}mlp.down_proj.weight"),
@@ -166,7 +168,7 @@ class TrainableLlama:
             mask,
         )
         attended = attended.transpose(1, 2).reshape(-1, self.heads * self.head_size)[layout.slots]
-        x = x + linear(attended, layer.output, None, update(_OUTPUT))
+        x = x + linear(attended, layer.output, layer.output_bias, update(_OUTPUT))
         normal = rms_norm(x, layer.mlp_norm, self.eps)
         inner = gated_silu(linear(normal, layer.gate_up, None, update(_GATE_UP)))
         return x + linear(inner, layer.down, None, update(_DOWN))

@@ -87,7 +87,7 @@ def fit(
     everything: list[Example] = [*examples.scores, *examples.labels, *examples.pairs]
     learn, keep = hold_out(everything, config.held_out)
     raters = RaterEffects(sorted({score.rater for score in examples.scores})).to(backbone.device)
-    random.Random(seed).shuffle(learn)
+    learn = shuffled_by_prompt(learn, seed)
     batches = [
         make_batch(backbone, learn[start : start + config.batch], raters)
         for start in range(0, len(learn), config.batch)
@@ -116,7 +116,7 @@ def fit(
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         if torch.isfinite(norm):
             optimizer.step()
-        loss_value = float(loss)
+        loss_value = float(loss.detach())
         on_step(step + 1, steps, loss_value)
     return model, _report(model, keep, raters, len(learn), loss_value)
 
@@ -147,6 +147,14 @@ def hold_out(examples: Sequence[Example], share: float) -> tuple[list[Example], 
     kept = set(prompts[: int(len(prompts) * share)])
     learn = [example for example in examples if _prompt_id(example) not in kept]
     return learn, [example for example in examples if _prompt_id(example) in kept]
+
+
+def shuffled_by_prompt(examples: Sequence[Example], seed: int) -> list[Example]:
+    """A random order that keeps the examples of a prompt together: a batch computes the prompt's tokens only once."""
+    prompts = sorted({_prompt_id(example) for example in examples})
+    random.Random(seed).shuffle(prompts)
+    place = {prompt: number for number, prompt in enumerate(prompts)}
+    return sorted(examples, key=lambda example: place[_prompt_id(example)])
 
 
 def make_batch(backbone: Backbone, examples: Sequence[Example], raters: RaterEffects) -> Batch:

@@ -1,0 +1,257 @@
+"""Our forward passes say what transformers and peft say, alone and in any company."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from architectures import LLAMA_FAMILY, OTHERS, reference_logits, reference_model, tokens
+from transformers import AutoConfig
+
+from storage.records import Sampling
+from trainer.policy import trainable_llama
+from trainer.policy.decoding import Decoder, Weights
+from trainer.policy.layout import TokenLayout
+from trainer.policy.llama import LlamaNetwork, supports
+from trainer.policy.logprobs import CHUNK, chosen_logprobs
+from trainer.policy.lora import LoraAdapter
+from trainer.policy.trainable_llama import TrainableLlama
+from trainer.policy.transformers_network import TransformersNetwork
+
+CPU = torch.device("cpu")
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+NO_STOP: frozenset[int] = frozenset()
+
+
+@pytest.fixture(params=LLAMA_FAMILY)
+def llama(request, model_of):
+    """The folder of each architecture of the fast path."""
+    return model_of(request.param)
+
+
+def trainable(folder) -> TrainableLlama:
+    return TrainableLlama(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
+
+
+def random_adapter(network: TrainableLlama, first_layer: int = 0) -> LoraAdapter:
+    """An adapter of rank 4 that changes every linear layer."""
+    generator = torch.Generator().manual_seed(7)
+    adapter = LoraAdapter(network.adaptable(first_layer), 4, 8.0, generator)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return adapter
+
+
+# --- sampling: prefill and steps -------------------------------------------------------------------------------------
+
+
+def test_prefill_and_steps_equal_the_plain_forward_pass(llama):
+    decoder, model = Decoder.load(llama, CPU, torch.float32), reference_model(llama)
+    assert isinstance(decoder.network, LlamaNetwork)
+    prompts = tokens(1, 3, 11, 6)
+    rows = torch.tensor([1, 0, 2, 1])  # two rows share a prompt, and lengths differ
+    said = tokens(2, 5, 5, 5, 5)
+    found = [[], [], [], []]
+    with torch.inference_mode():
+        logits, cache = decoder.network.prefill(prompts, rows, 16)
+        for step in range(6):
+            for row in range(4):
+                found[row].append(logits[row])
+            if step < 5:
+                logits = decoder.network.step(torch.tensor([said[row][step] for row in range(4)]), cache)
+        for row in range(4):
+            prompt = prompts[rows[row]]
+            expected = reference_logits(model, prompt + said[row])[len(prompt) - 1 :]
+            torch.testing.assert_close(torch.stack(found[row]), expected, **CLOSE)
+
+
+def test_rows_that_end_leave_and_the_others_go_on_unchanged(llama):
+    decoder, model = Decoder.load(llama, CPU, torch.float32), reference_model(llama)
+    prompts, said = tokens(3, 9, 2, 5), tokens(4, 4, 4, 4)
+    with torch.inference_mode():
+        _, cache = decoder.network.prefill(prompts, torch.arange(3), 16)
+        decoder.network.step(torch.tensor([ids[0] for ids in said]), cache)
+        cache.keep(torch.tensor([1, 2]))
+        decoder.network.step(torch.tensor([said[1][1], said[2][1]]), cache)
+        cache.keep(torch.tensor([1]))
+        last = decoder.network.step(torch.tensor([said[2][2]]), cache)
+        torch.testing.assert_close(last[0], reference_logits(model, prompts[2] + said[2][:3])[-1], **CLOSE)
+
+
+def test_what_a_row_says_does_not_depend_on_its_company(llama):
+    decoder = Decoder.load(llama, CPU, torch.float32)
+    prompts = tokens(5, 4, 13, 7, 4, 1)
+    sampling = Sampling(max_new_tokens=12)
+    together = decoder.generate([*prompts, prompts[0]], sampling, range(6), NO_STOP)
+    for row, prompt in enumerate([*prompts, prompts[0]]):
+        (alone,) = decoder.generate([prompt], sampling, [row], NO_STOP)
+        assert alone.token_ids == together[row].token_ids
+        assert alone.logprobs == pytest.approx(together[row].logprobs, abs=1e-4)
+    backwards = decoder.generate(prompts[::-1], sampling, range(5)[::-1], NO_STOP)
+    assert [answer.token_ids for answer in backwards[::-1]] == [answer.token_ids for answer in together[:5]]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_go_through_transformers_and_say_the_same(name, model_of):
+    folder = model_of(name)
+    decoder, model = Decoder.load(folder, CPU, torch.float32), reference_model(folder)
+    assert isinstance(decoder.network, TransformersNetwork)
+    prompts = tokens(6, 3, 9, 5)
+    answers = decoder.generate([*prompts, prompts[1]], Sampling(max_new_tokens=10), range(4), frozenset(range(20)))
+    assert {answer.finish_reason for answer in answers} == {"eos", "length"}, "some rows left the batch early"
+    with torch.inference_mode():
+        for prompt, answer in zip([*prompts, prompts[1]], answers, strict=True):
+            before = reference_logits(model, prompt + answer.token_ids)[len(prompt) - 1 : -1]
+            chosen = before.log_softmax(-1).gather(-1, torch.tensor(answer.token_ids)[:, None])[:, 0]
+            assert answer.logprobs == pytest.approx(chosen.tolist(), abs=1e-4)
+
+
+def test_the_fast_path_refuses_what_it_does_not_compute(model_of):
+    for name in OTHERS:
+        assert not supports(AutoConfig.from_pretrained(model_of(name)))
+    config = AutoConfig.from_pretrained(model_of("llama"))
+    config.hidden_act = "gelu"
+    assert not supports(config)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_hidden_states_log_probabilities_and_entropies_equal_those_of_transformers(llama):
+    network, model = trainable(llama), reference_model(llama)
+    prompts, said = tokens(8, 6, 6, 2, 9), tokens(9, 4, 1, 7, 3)
+    prompts[1] = prompts[0]  # shared tokens
+    layout = TokenLayout.build(prompts, said, CPU)
+    assert len(layout.ids) == 6 + 2 + 9 + 4 + 1 + 7 + 3, "the shared prompt is computed once"
+    temperature = 0.7
+    with torch.no_grad():
+        hidden = network.run(network.embed(layout), layout, None)
+        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
+        found, entropy = chosen_logprobs(before, network.head_weight, targets, temperature)
+        place = 0
+        for prompt, answer in zip(prompts, said, strict=True):
+            logits = reference_logits(model, prompt + answer)[len(prompt) - 1 : -1] / temperature
+            logprobs = logits.log_softmax(-1)
+            here = slice(place, place + len(answer))
+            chosen = logprobs.gather(-1, torch.tensor(answer)[:, None])[:, 0]
+            torch.testing.assert_close(found[here], chosen, **CLOSE)
+            torch.testing.assert_close(entropy[here], -(logprobs.exp() * logprobs).sum(-1), **CLOSE)
+            place += len(answer)
+        for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+            states = model.model(torch.tensor([prompt + answer])).last_hidden_state[0]
+            torch.testing.assert_close(hidden[layout.last[row]], states[-1], **CLOSE)
+
+
+def test_lower_and_upper_part_together_equal_the_whole(llama):
+    network = trainable(llama)
+    layout = TokenLayout.build(tokens(10, 5, 3), tokens(11, 2, 6), CPU)
+    adapter = random_adapter(network, first_layer=2)
+    with torch.no_grad():
+        whole = network.run(network.embed(layout), layout, adapter)
+        trunk = network.run(network.embed(layout), layout, None, 0, 2)
+        torch.testing.assert_close(network.run(trunk, layout, adapter, 2), whole)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["short", "long"])
+def test_adapter_gradients_equal_those_of_peft(llama, fused, monkeypatch):
+    if fused:
+        monkeypatch.setattr(trainable_llama, "_SHORT", 0)
+    from peft import LoraConfig, get_peft_model
+
+    network = trainable(llama)
+    adapter = random_adapter(network)
+    targets = sorted({name.split(".")[-2] for name in adapter.names})
+    peft = get_peft_model(reference_model(llama), LoraConfig(r=4, lora_alpha=8, target_modules=targets))
+    theirs = {name: value for name, value in peft.named_parameters() if ".lora_" in name}
+    assert len(theirs) == 2 * len(adapter.names)
+    key = "base_model.model.{}.lora_{}.default.weight"
+    with torch.no_grad():
+        for name in adapter.names:
+            for letter, value in zip("AB", adapter.pair(name), strict=True):
+                theirs[key.format(name.removesuffix(".weight"), letter)].copy_(value)
+
+    prompts, said = tokens(12, 5, 3, 5), tokens(13, 6, 2, 4)
+    prompts[2] = prompts[0]
+    layout = TokenLayout.build(prompts, said, CPU)
+    weight = torch.randn(layout.mask.shape, generator=torch.Generator().manual_seed(3))
+    hidden = network.run(network.embed(layout), layout, adapter)
+    chosen, _ = chosen_logprobs(
+        hidden[layout.predictors[layout.mask]], network.head_weight, layout.targets[layout.mask], 0.7
+    )
+    ours = (chosen * weight[layout.mask]).sum()
+    ours.backward()
+    expected = torch.zeros(())
+    for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+        logprobs = (reference_logits(peft, prompt + answer)[len(prompt) - 1 : -1] / 0.7).log_softmax(-1)
+        picked = logprobs.gather(-1, torch.tensor(answer)[:, None])[:, 0]
+        expected = expected + (picked * weight[row, : len(answer)]).sum()
+    expected.backward()
+    torch.testing.assert_close(ours, expected, **CLOSE)
+    for name in adapter.names:
+        for letter, value in zip("AB", adapter.pair(name), strict=True):
+            slope = theirs[key.format(name.removesuffix(".weight"), letter)].grad
+            assert slope.abs().max() > 1e-3
+            torch.testing.assert_close(value.grad, slope, rtol=1e-3, atol=1e-3)
+
+
+def test_padding_and_company_change_neither_log_probabilities_nor_gradients(llama):
+    network = trainable(llama)
+    prompts, said = tokens(14, 6, 2, 15), tokens(15, 3, 4, 12)
+
+    def of_first(rows):
+        adapter = random_adapter(network)
+        layout = TokenLayout.build([prompts[row] for row in rows], [said[row] for row in rows], CPU)
+        hidden = network.run(network.embed(layout), layout, adapter)
+        place = rows.index(0)
+        before = hidden[layout.predictors[place][layout.mask[place]]]
+        chosen, _ = chosen_logprobs(before, network.head_weight, torch.tensor(said[0]), 1.0)
+        chosen.sum().backward()
+        return chosen.detach(), [parameter.grad for parameter in adapter.parameters()]
+
+    alone, slopes = of_first([0])
+    for company in ([0, 1, 2], [2, 0], [1, 0]):
+        chosen, others = of_first(company)
+        torch.testing.assert_close(chosen, alone, **CLOSE)
+        for one, other in zip(slopes, others, strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+
+
+def test_log_probabilities_in_chunks_equal_those_in_one_piece():
+    generator = torch.Generator().manual_seed(0)
+    n = 2 * CHUNK + 5
+    hidden = torch.randn(n, 8, generator=generator, requires_grad=True)
+    weight, targets = torch.randn(19, 8, generator=generator), torch.randint(19, (n,), generator=generator)
+    found, entropy = chosen_logprobs(hidden, weight, targets, 0.7)
+    logprobs = (hidden @ weight.T / 0.7).log_softmax(-1)
+    expected = logprobs.gather(-1, targets[:, None])[:, 0]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(entropy, -(logprobs.exp() * logprobs).sum(-1))
+    scale = torch.randn(n, generator=generator)
+    (ours,) = torch.autograd.grad((found * scale).sum(), hidden)
+    (theirs,) = torch.autograd.grad((expected * scale).sum(), hidden)
+    torch.testing.assert_close(ours, theirs)
+
+
+# --- the two agree ---------------------------------------------------------------------------------------------------
+
+
+def test_recomputed_log_probabilities_equal_the_sampled_ones_at_a_temperature(llama):
+    """What PPO's ratio rests on: temperature, positions and the adapter enter both sides alike."""
+    network = trainable(llama)
+    adapter = random_adapter(network)
+    decoder = Decoder.load(llama, CPU, torch.float32).with_version(adapter.snapshot())
+    prompts = tokens(16, 4, 9, 4, 6)
+    prompts[2] = prompts[0]
+    answers = decoder.generate(
+        prompts, Sampling(temperature=0.7, max_new_tokens=14), range(4), frozenset(range(3, 12))
+    )
+    assert {answer.finish_reason for answer in answers} == {"eos", "length"}
+    layout = TokenLayout.build(prompts, [answer.token_ids for answer in answers], CPU)
+    with torch.no_grad():
+        hidden = network.run(network.embed(layout), layout, adapter)
+        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
+        found, _ = chosen_logprobs(before, network.head_weight, targets, 0.7)
+        ignored, _ = chosen_logprobs(before, network.head_weight, targets, 1.0)
+    sampled = torch.tensor([value for answer in answers for value in answer.logprobs])
+    torch.testing.assert_close(found, sampled, **CLOSE)
+    assert (ignored - sampled).abs().max() > 0.05, "the test would notice a temperature that is ignored"
