@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling, Split
 from workbench.commands.options import json_option, opened, workspace_option
 from workbench.engine.client import EngineClient, EngineDied
-from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Text
+from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers
 from workbench.text import UNSAFE, one_line, safe_text
 
 INTERRUPTED = 130
+BATCH = 32  # answers sampled together
 DEFAULTS = Sampling()
 MODELS = "smollm2, gemma, a folder, a GGUF file or a hub name."
 
@@ -159,7 +160,7 @@ class Printer:
 
 
 class Session:
-    """One engine, asked one prompt after the other; each prompt's answers are stored as soon as they are whole."""
+    """One engine, asked a few prompts at a time; their answers are stored as soon as they are whole."""
 
     def __init__(self, client: EngineClient, load: Load, database: Database, printer: Printer) -> None:
         self.client = client
@@ -170,23 +171,41 @@ class Session:
     async def run(self, asks: list[tuple[Ask, Generate]], default_language: str) -> int:
         """Returns how many prompts could not be answered. Raises WorkbenchError when no model can be loaded."""
         failed = 0
+        size = 1 if self.printer.streams else max(1, BATCH // asks[0][1].count)
         async with self.client:
             await self._load()
             hidden = self.printer.streams or not sys.stderr.isatty() or len(asks) == 1
-            for ask, request in tqdm(asks, unit="prompt", file=sys.stderr, disable=hidden, leave=False):
-                language = ask.language or default_language
-                streams = self.printer.streams and request.count == 1
-                self.printer.asked(ask, language)
-                try:
-                    answers = await self._answers(request, self.printer.streamed if streams else None)
-                except WorkbenchError as error:
-                    if not self.client.running:
-                        raise
-                    self.printer.narrate(f"{one_line(ask.prompt, 60)}: {error}")
-                    failed += 1
-                    continue
-                self.printer.answered(self._store(ask, request, language, answers), was_streamed=streams)
+            with tqdm(total=len(asks), unit="prompt", file=sys.stderr, disable=hidden, leave=False) as bar:
+                for start in range(0, len(asks), size):
+                    chunk = asks[start : start + size]
+                    failed += await self._answer_together(chunk, default_language)
+                    bar.update(len(chunk))
         return failed
+
+    async def _answer_together(self, asks: list[tuple[Ask, Generate]], default_language: str) -> int:
+        """Answer prompts in one batch; when that fails, one by one, so that one bad prompt spoils no other."""
+        alone = len(asks) == 1
+        streams = alone and self.printer.streams and asks[0][1].count == 1
+        if alone:
+            self.printer.asked(asks[0][0], asks[0][0].language or default_language)
+        try:
+            answers = await self._answers(
+                together([request for _, request in asks]), self.printer.streamed if streams else None
+            )
+        except WorkbenchError as error:
+            if not self.client.running:
+                raise
+            if not alone:
+                return sum([await self._answer_together([ask], default_language) for ask in asks])
+            self.printer.narrate(f"{one_line(asks[0][0].prompt, 60)}: {error}")
+            return 1
+        for place, (ask, request) in enumerate(asks):
+            language = ask.language or default_language
+            if not alone:
+                self.printer.asked(ask, language)
+            own = [answer for answer in answers if answer.candidate // request.count == place]
+            self.printer.answered(self._store(ask, request, language, own), was_streamed=streams)
+        return 0
 
     async def _load(self) -> None:
         async for event in self.client.load(self.load):
@@ -239,6 +258,13 @@ class Session:
             }
             for sample in stored
         ]
+
+
+def together(requests: Sequence[Generate]) -> Generate:
+    """A fresh request that answers them all in one batch; all have the same count and sampling."""
+    first, *others = requests
+    also = tuple(Question(request.prompt, request.system, request.seed) for request in others)
+    return msgspec.structs.replace(first, request=clock.new_id(), also=also, stream=not others)
 
 
 def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list[Ask]:

@@ -25,10 +25,21 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     dtype: str = "auto"
 
 
+class Question(msgspec.Struct, frozen=True):
+    """A prompt that is answered in the same batch as others."""
+
+    prompt: str
+    system: str = ""
+    seed: int = 0
+
+
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Sample `count` answers to one prompt; they share its prefill. Events carry `request` back.
 
     Candidate `i` is sampled with `seed + i`. Raises ValueError when a value is out of its range.
+
+    With `also`, further prompts are answered in the same batch, which is several times faster than one after the
+    other; candidate c then answers question c // count, the first being `prompt` itself.
     """
 
     request: str
@@ -38,12 +49,18 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     seed: int = 0
     sampling: Sampling = Sampling()
     stream: bool = True
+    also: tuple[Question, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_CANDIDATES:
             raise ValueError(f"count must lie between 1 and {MAX_CANDIDATES}")
-        if not 0 <= self.seed <= MAX_SEED - self.count:
-            raise ValueError("seed must be 0 or more, and fit 63 bits")
+        for question in self.questions():
+            if not 0 <= question.seed <= MAX_SEED - self.count:
+                raise ValueError("seed must be 0 or more, and fit 63 bits")
+
+    def questions(self) -> list[Question]:
+        """All prompts of the batch, the first one included."""
+        return [Question(self.prompt, self.system, self.seed), *self.also]
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

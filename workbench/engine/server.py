@@ -229,19 +229,22 @@ class Engine:
         serving = self._serving
         if serving is None:
             raise UsageError("no model is loaded", "load one first")
-        prompt = serving.tokenizer.encode_prompt(request.prompt, request.system)
-        room = serving.decoder.context - len(prompt)
+        questions = request.questions()
+        encoded = [serving.tokenizer.encode_prompt(question.prompt, question.system) for question in questions]
+        longest = max(map(len, encoded))
+        room = serving.decoder.context - longest
         if room < 1:
             raise UsageError(
-                f"the prompt has {len(prompt)} tokens; {serving.model} has room for {serving.decoder.context} in all",
+                f"the prompt has {longest} tokens; {serving.model} has room for {serving.decoder.context} in all",
                 "shorten the prompt, or load a model with a longer context",
             )
         sampling = msgspec.structs.replace(request.sampling, max_new_tokens=min(room, request.sampling.max_new_tokens))
-        seeds = [request.seed + candidate for candidate in range(request.count)]
+        prompts = [prompt for prompt in encoded for _ in range(request.count)]
+        seeds = [question.seed + answer for question in questions for answer in range(request.count)]
         stream = TextStream(request, serving.tokenizer.decode, serving.held, self.send)
         began = time.monotonic()
         completions = serving.decoder.generate(
-            [prompt] * request.count,
+            prompts,
             sampling,
             seeds,
             serving.tokenizer.eos_ids,

@@ -78,8 +78,9 @@ class TextStream:
         self._request = request.request
         self._send = send
         self._clock = clock
-        self._texts = [StableText(decode, held) for _ in range(request.count)]
-        self._next_at = [0.0] * request.count
+        count = request.count * len(request.questions())
+        self._texts = [StableText(decode, held) for _ in range(count)]
+        self._next_at = [0.0] * count
 
     def push(self, token_ids: Sequence[int | None]) -> None:
         """Take one decode step: a token for each candidate, None for the finished ones."""
