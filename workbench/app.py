@@ -95,6 +95,7 @@ class WorkbenchApp(App[None]):
         self.rated: int | None = None
         self.banner: Content | None = None
         self._seen, self._looks = -1, 0
+        self._problem = ""
         self._restarts = 0
         self._swapping_to = ""
         self._unpainted = False
@@ -261,8 +262,11 @@ class WorkbenchApp(App[None]):
             if news or self.trainer != before:
                 self.refresh_bars()
                 self._tell_screens()
-        except WorkbenchError as error:
-            self.report(error)
+            self._problem = ""
+        except Exception as error:  # on a timer: say it once, and go on looking
+            if str(error) != self._problem:
+                self.report(error)
+            self._problem = str(error)
 
     def refresh_facts(self) -> None:
         """After a write of our own, which the watch does not see."""
@@ -325,7 +329,7 @@ class WorkbenchApp(App[None]):
     def _tell_screens(self) -> None:
         screen = self.base_screen
         if isinstance(screen, WorkbenchScreen) and screen.is_mounted:
-            screen.call_later(screen.reload)
+            screen.call_later(screen.read)
 
     def _paint_stream(self) -> None:
         """Show what arrived since the last time; at most 25 times a second."""

@@ -20,6 +20,7 @@ from workbench.status import TrainerStatus, trainer_status
 
 # The metric that a stage writes once a step; its moments give the pace.
 _PACE = {"reward model": "loss/reward", "policy": "objective/kl"}
+PATIENCE_MS = 3000  # a write waits this long for another process: an app that stands still is worse than a message
 PLOTTED = ("objective/scores", "objective/kl", "loss/policy", "loss/value", "response/length")
 
 
@@ -55,7 +56,9 @@ class Store:
     @classmethod
     def open(cls, workspace: Workspace, rater: str) -> Store:
         """Open the workspace's database. Raises WorkbenchError as `open_database`."""
-        return cls(workspace, open_database(workspace), rater)
+        database = open_database(workspace)
+        database.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+        return cls(workspace, database, rater)
 
     # Prompts and answers
 

@@ -256,3 +256,18 @@ async def test_four_answers_stay_a_small_tree(app: WorkbenchApp):
         await asked(pilot, app, *("words " * 200 for _ in range(4)))
         assert all(card.display for card in app.screen.query(AnswerCard))
         assert len(list(app.screen.walk_children())) < 60
+
+
+async def test_a_workspace_held_by_another_process_is_told_and_nothing_is_lost(app: WorkbenchApp, database: Database):
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot)
+        await asked(pilot, app, "one", "two")
+        assert app.store is not None
+        app.store.database.execute("PRAGMA busy_timeout = 50")
+        with database.transaction():
+            await pilot.press("4")
+            await until(pilot, lambda: "locked" in visible(app))
+            assert "saved ✓" not in visible(app)
+        await pilot.press("4")
+        await until(pilot, lambda: "saved ✓" in visible(app))
+        assert [rating.value for rating in ratings.effective(database)] == [4]

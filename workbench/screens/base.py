@@ -70,7 +70,18 @@ class WorkbenchScreen(Screen[None]):
         self.refresh_bars()
         self.show_banner(self.workbench.banner)
         if self.store is not None:
+            await self.read()
+
+    async def read(self) -> None:
+        """Reload; a workspace that cannot be read at this moment is told, and read again at the next news."""
+        try:
             await self.reload()
+        except Exception as error:
+            from storage.database import DatabaseError
+
+            if not isinstance(error, DatabaseError):
+                raise
+            self.workbench.report(error)
 
     def refresh_bars(self) -> None:
         for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):

@@ -160,7 +160,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         assert self.store is not None
         try:
             prompt = self.store.remember_prompt(text, session.language, session.system)
-        except WorkbenchError as error:
+        except Exception as error:  # the prompt stays in its field
             app.report(error)
             return False
         generate = protocol.Generate(
@@ -170,7 +170,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         app.conversation.ask(Ask(prompt, generate))
         self.said = Content("")
         app.send_waiting()
-        self.call_later(self.reload)
+        self.call_later(self.read)
         return True
 
     def action_again(self) -> None:

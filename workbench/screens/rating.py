@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
-from storage.errors import WorkbenchError
 from workbench.text import one_line, safe_text
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Rater:
-    """What a screen with a `sample` in focus can do with it. The screen gives `sample`, `say` and `reload`."""
+    """What a screen with a `sample` in focus can do with it. The screen gives `sample`, `say` and `read`."""
 
     if TYPE_CHECKING:
 
@@ -30,7 +29,7 @@ class Rater:
         @property
         def sample(self) -> Sample | None: ...
         def say(self, line: Content) -> None: ...
-        async def reload(self) -> None: ...
+        async def read(self) -> None: ...
         def call_later(self, callback: Callable[..., object]) -> bool: ...
 
     def circumstances(self) -> dict[str, Any]:
@@ -43,7 +42,7 @@ class Rater:
             return False
         try:
             write(self.store)
-        except WorkbenchError as error:
+        except Exception as error:  # whatever it was, nothing was stored, and the rater must hear it
             self.workbench.report(error)
             return False
         self.saved(words)
@@ -52,7 +51,7 @@ class Rater:
     def saved(self, words: str) -> None:
         self.workbench.refresh_facts()
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
-        self.call_later(self.reload)
+        self.call_later(self.read)
 
     def action_score(self, value: int) -> None:
         if (sample := self.sample) is not None:
@@ -77,7 +76,7 @@ class Rater:
             return
         try:
             rating = change(self.store)
-        except WorkbenchError as error:
+        except Exception as error:
             self.workbench.report(error)
             return
         if rating is None:

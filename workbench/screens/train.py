@@ -81,12 +81,12 @@ class TrainScreen(WorkbenchScreen):
 
     async def _redraw_later(self) -> None:
         self.redraw_waits = False
-        await self.reload()
+        await self.read()
 
     def on_resize(self) -> None:
         if getattr(self, "view", None) is not None:
             self.drawn_at = 0.0
-            self.call_after_refresh(self.reload)
+            self.call_after_refresh(self.read)
 
     # Drawing
 
@@ -165,7 +165,7 @@ class TrainScreen(WorkbenchScreen):
             self.workbench.say(words)
         self.workbench.refresh_facts()
         self.drawn_at = 0.0
-        self.call_later(self.reload)
+        self.call_later(self.read)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         view = getattr(self, "view", None)

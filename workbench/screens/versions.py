@@ -117,11 +117,11 @@ class VersionsScreen(WorkbenchScreen):
         self.workbench.follow(served is not None and served.name == version.name)
         if version.name != self.workbench.engine.version:
             self.workbench.load_version(version.name)
-        self.call_later(self.reload)
+        self.call_later(self.read)
 
     def action_follow(self) -> None:
         self.workbench.follow(not self.workbench.session.follow)
-        self.call_later(self.reload)
+        self.call_later(self.read)
 
     def action_publish(self) -> None:
         version = self.selected
@@ -157,7 +157,7 @@ class VersionsScreen(WorkbenchScreen):
             else:
                 self.workbench.say(done)
                 self.workbench.follow(self.workbench.session.follow)
-            self.call_later(self.reload)
+            self.call_later(self.read)
 
         self.app.push_screen(ConfirmDialog(title, text), decided)
 
