@@ -97,8 +97,8 @@ def test_other_architectures_go_through_transformers_and_say_the_same(name, mode
     decoder, model = Decoder.load(folder, CPU, torch.float32), reference_model(folder)
     assert isinstance(decoder.network, TransformersNetwork)
     prompts = tokens(6, 3, 9, 5)
-    answers = decoder.generate([*prompts, prompts[1]], Sampling(max_new_tokens=10), range(4), frozenset(range(20)))
-    assert {answer.finish_reason for answer in answers} == {"eos", "length"}, "some rows left the batch early"
+    answers = decoder.generate([*prompts, prompts[1]], Sampling(max_new_tokens=16), range(4), frozenset(range(12)))
+    assert len({len(answer.token_ids) for answer in answers}) > 1, "some rows leave the batch early"
     with torch.inference_mode():
         for prompt, answer in zip([*prompts, prompts[1]], answers, strict=True):
             before = reference_logits(model, prompt + answer.token_ids)[len(prompt) - 1 : -1]
@@ -225,7 +225,7 @@ def test_log_probabilities_in_chunks_equal_those_in_one_piece():
     logprobs = (hidden @ weight.T / 0.7).log_softmax(-1)
     expected = logprobs.gather(-1, targets[:, None])[:, 0]
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(entropy, -(logprobs.exp() * logprobs).sum(-1))
+    torch.testing.assert_close(entropy, -(logprobs.exp() * logprobs).sum(-1), **CLOSE)
     scale = torch.randn(n, generator=generator)
     (ours,) = torch.autograd.grad((found * scale).sum(), hidden)
     (theirs,) = torch.autograd.grad((expected * scale).sum(), hidden)
@@ -242,10 +242,8 @@ def test_recomputed_log_probabilities_equal_the_sampled_ones_at_a_temperature(ll
     decoder = Decoder.load(llama, CPU, torch.float32).with_version(adapter.snapshot())
     prompts = tokens(16, 4, 9, 4, 6)
     prompts[2] = prompts[0]
-    answers = decoder.generate(
-        prompts, Sampling(temperature=0.7, max_new_tokens=14), range(4), frozenset(range(3, 12))
-    )
-    assert {answer.finish_reason for answer in answers} == {"eos", "length"}
+    answers = decoder.generate(prompts, Sampling(temperature=0.7, max_new_tokens=14), range(4), frozenset(range(10)))
+    assert len({len(answer.token_ids) for answer in answers}) > 1, "some rows leave the batch early"
     layout = TokenLayout.build(prompts, [answer.token_ids for answer in answers], CPU)
     with torch.no_grad():
         hidden = network.run(network.embed(layout), layout, adapter)
