@@ -29,6 +29,7 @@ COMMANDS = {
     "rollback": ("workbench.commands.versions:rollback", "Go back to the parent of the served version."),
     "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
+    "demo": ("workbench.commands.demo:demo", "Walk the whole loop with no hands, on the real model."),
     "keys": ("workbench.commands.keys:keys", "List every key of the app."),
     "screenshots": ("workbench.commands.screenshots:screenshots", "Draw every screen into SVG files."),
 }

@@ -38,9 +38,8 @@ class TransformersNetwork:
         """Build the module and fill it with a version's weights."""
         from transformers import AutoModelForCausalLM
 
-        model = (
-            AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False).to(device).eval()
-        )
+        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
+        model.to(device).eval()
         parameters = dict(model.named_parameters())
         with torch.no_grad():
             for name in weights.names():
