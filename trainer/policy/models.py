@@ -22,6 +22,8 @@ from storage.workspace import Workspace
 
 OnProgress = Callable[[str, float | None], None]
 MANIFEST = "manifest.json"
+# The tokenizer takes the first third of a conversion, writing the last tenth.
+UNPACKING_FROM, WRITING_FROM = 0.35, 0.9
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,13 @@ def _convert(source: Path, folder: Path, on_progress: OnProgress) -> None:
     import torch
     import transformers
 
-    on_progress(f"unpacking {source.name}", 0.0)
+    on_progress(f"reading the tokenizer of {source.name}", 0.02)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+        on_progress(f"unpacking {source.name}", UNPACKING_FROM)
         with _reported(on_progress, f"unpacking {source.name}"):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 str(source.parent), gguf_file=source.name, dtype=torch.bfloat16
             )
@@ -162,7 +165,7 @@ def _convert(source: Path, folder: Path, on_progress: OnProgress) -> None:
     model.hf_quantizer = None  # type: ignore[assignment]
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    on_progress(f"writing {folder.name}", 0.9)
+    on_progress(f"writing {folder.name}", WRITING_FROM)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     digest = _weights_digest(partial)
@@ -177,7 +180,7 @@ def _convert(source: Path, folder: Path, on_progress: OnProgress) -> None:
 
 @contextmanager
 def _reported(on_progress: OnProgress, text: str) -> Iterator[None]:
-    """Forward the progress bar that transformers draws while it unpacks tensors, as fractions up to 0.9."""
+    """Forward the progress bar that transformers draws while it unpacks tensors, as fractions of the whole."""
     from transformers import modeling_gguf_pytorch_utils as unpacking
 
     original = getattr(unpacking, "tqdm", None)
@@ -185,16 +188,19 @@ def _reported(on_progress: OnProgress, text: str) -> Iterator[None]:
         yield
         return
 
+    def fraction(done: float) -> float:
+        return UNPACKING_FROM + (WRITING_FROM - UNPACKING_FROM) * done
+
     class Forwarded(original):  # type: ignore[misc, valid-type]
         def update(self, n: float = 1) -> bool | None:
             shown = super().update(n)
             if self.total:
-                on_progress(text, 0.9 * self.n / self.total)
+                on_progress(text, fraction(self.n / self.total))
             return shown
 
         def __iter__(self) -> Iterator:
             for index, item in enumerate(super().__iter__()):
-                on_progress(text, 0.9 * index / self.total if self.total else None)
+                on_progress(text, fraction(index / self.total) if self.total else None)
                 yield item
 
     unpacking.tqdm = Forwarded

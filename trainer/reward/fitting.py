@@ -27,6 +27,8 @@ LONGEST_RESPONSE = 512
 # Trunk states kept between epochs, in bytes; beyond it they are computed again.
 TRUNK_CACHE = 1 << 30
 RATER_PRIOR = 0.1
+# The habits of raters are a few plain numbers: at the rate of the weights they would stay where they start.
+RATER_RATE = 0.03
 
 
 class RaterEffects(nn.Module):
@@ -96,8 +98,13 @@ def fit(
     room = TRUNK_CACHE
 
     parameters = [*model.parameters(), *raters.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+    groups = [
+        {"params": model.parameters(), "lr": config.learning_rate},
+        {"params": raters.parameters(), "lr": RATER_RATE},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     steps = config.epochs * len(batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     order = [(epoch, place) for epoch in range(config.epochs) for place in range(len(batches))]
     loss_value = 0.0
     for step, (_, place) in enumerate(order):
@@ -108,14 +115,13 @@ def fit(
             room -= trunk.numel() * trunk.element_size()
             if room > 0:
                 trunks[place] = trunk
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / steps)
         loss = batch_loss(model.raw(trunk, batch.layout), batch, raters, config.centring)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         if torch.isfinite(norm):
             optimizer.step()
+        schedule.step()
         loss_value = float(loss.detach())
         on_step(step + 1, steps, loss_value)
     return model, _report(model, keep, raters, len(learn), loss_value)
