@@ -134,10 +134,11 @@ async def _until(pilot, condition) -> None:
 def furnish(database: Database) -> None:
     """Fill an empty workspace with prompts, answers, ratings, versions and a run under way; figures are invented."""
     base = versions.ensure_base(database, "smollm2", "0" * 64)
-    answers = [pair for entry in TALK for pair in [_answers(database, *entry, base.name)]]
-    for n, (good, bad) in enumerate(answers):
-        for sample, value in ((good, 5 - n % 2), (bad, 1 + n % 3)):
-            ratings.append(database, ratings.score(sample.id, value, RATER, source=Source.SIMULATED))
+    for n, (language, text, _, bad) in enumerate(TALK):
+        old = _answer(database, language, text, bad, base.name)
+        ratings.append(database, ratings.score(old.id, 1 + n % 3, RATER, source=Source.SIMULATED))
+        if language == "ar":
+            ratings.append(database, ratings.label(old.id, False, RATER, source=Source.SIMULATED))
     finished = jobs.enqueue(database, "run", {"seed": 0, "ppo": {"steps": 40}})
     for step, parent, kl, reward in ((24, "v0", 2.2, 0.28), (40, "v1", 3.1, 0.41)):
         made = versions.add_candidate(
@@ -145,26 +146,37 @@ def furnish(database: Database) -> None:
             job_id=finished.id, step=step, metrics={"reward_gain": reward, "kl": kl},
         )  # fmt: skip
         gates = [
-            {"gate": "reward on held-out prompts", "passed": True, "value": reward, "bound": 0.0, "detail": "gain"},
-            {"gate": "KL to the reference", "passed": True, "value": kl, "bound": 10.0, "detail": "nats a sequence"},
+            {
+                "gate": "reward on held-out prompts",
+                "passed": True,
+                "value": reward,
+                "bound": 0.0,
+                "detail": f"{reward:+.2f} over 40 held-out prompts",
+            },
+            {
+                "gate": "KL to the reference",
+                "passed": True,
+                "value": kl,
+                "bound": 10.0,
+                "detail": f"{kl:.2f} nats per response; at most 10",
+            },
             {"gate": "nothing non-finite", "passed": True, "value": 0, "bound": 0, "detail": ""},
         ]
         versions.record_gates(database, made.name, gates, {})
         database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (made.name,))
-    for entry in TALK:
-        _answers(database, *entry, "v2")
+    for language, text, good, _ in TALK:
+        _answer(database, language, text, good, "v2")
     _run_under_way(database)
 
 
-def _answers(database: Database, language: str, text: str, good: str, bad: str, version: str) -> list[Sample]:
+def _answer(database: Database, language: str, text: str, answer: str, version: str) -> Sample:
     prompt = prompts.add(database, text, language=language)
-    found = [
-        samples.new(prompt.id, f"{answer}", version=version, token_ids=list(range(len(answer) // 4)),
-                    finish_reason="eos", sampling=Sampling(), seed=n, position=n)
-        for n, answer in enumerate((good, bad))
-    ]  # fmt: skip
-    samples.add(database, found)
-    return found
+    tokens = list(range(len(answer) // 4))
+    made = samples.new(
+        prompt.id, answer, version=version, token_ids=tokens, finish_reason="eos", sampling=Sampling(), seed=0
+    )
+    samples.add(database, [made])
+    return made
 
 
 def _run_under_way(database: Database) -> None:
