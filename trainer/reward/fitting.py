@@ -26,16 +26,21 @@ Example = Scored | Labelled | Pair
 LONGEST_RESPONSE = 512
 # Trunk states kept between epochs, in bytes; beyond it they are computed again.
 TRUNK_CACHE = 1 << 30
-RATER_PRIOR = 0.1
+RATER_PRIOR = 2.0  # in ratings: it fades as there are more of them
 # The habits of raters are a few plain numbers: at the rate of the weights they would stay where they start.
 RATER_RATE = 0.03
 
 
 class RaterEffects(nn.Module):
-    """`score = offset + gain * reward` for each rater, drawn towards offset 0 and gain 1."""
+    """`score = offset + gain * reward` for each rater, drawn towards offset 0 and gain 1.
 
-    def __init__(self, raters: Sequence[str]) -> None:
+    Args:
+        examples: how many are learned from; the more, the weaker the draw.
+    """
+
+    def __init__(self, raters: Sequence[str], examples: int) -> None:
         super().__init__()
+        self.examples = examples
         self.index = {rater: place for place, rater in enumerate(raters)}
         self.offset = nn.Parameter(torch.zeros(len(raters)))
         self.log_gain = nn.Parameter(torch.zeros(len(raters)))
@@ -45,7 +50,7 @@ class RaterEffects(nn.Module):
         return self.offset[raters] + self.log_gain[raters].exp() * rewards
 
     def penalty(self) -> Tensor:
-        return RATER_PRIOR * (self.offset.square().sum() + self.log_gain.square().sum()) / max(1, len(self.index))
+        return RATER_PRIOR * (self.offset.square().sum() + self.log_gain.square().sum()) / max(1, self.examples)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def fit(
     model = RewardModel(backbone, config, seed)
     everything: list[Example] = [*examples.scores, *examples.labels, *examples.pairs]
     learn, keep = hold_out(everything, config.held_out)
-    raters = RaterEffects(sorted({score.rater for score in examples.scores})).to(backbone.device)
+    raters = RaterEffects(sorted({score.rater for score in examples.scores}), len(learn)).to(backbone.device)
     learn = shuffled_by_prompt(learn, seed)
     batches = [
         make_batch(backbone, learn[start : start + config.batch], raters)

@@ -1,0 +1,177 @@
+"""The reward model finds what was planted in the ratings: a reward, raters with habits, an order of pairs."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_model import CORPUS
+
+from storage.records import Prompt
+from trainer.config import RewardConfig
+from trainer.examples import Examples, Labelled, Pair, Response, Scored
+from trainer.policy.backbone import Backbone
+from trainer.policy.models import ModelFolder
+from trainer.reward import fitting
+from trainer.reward.model import RewardModel
+
+CONFIG = RewardConfig(rank=4, alpha=8, epochs=12, learning_rate=1e-2, held_out=0.2)
+WORDS = " ".join(CORPUS).split()
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_model: Path) -> Backbone:
+    """The tiny model with larger weights, so that what an answer says shows in the state after its last token."""
+    backbone = Backbone(ModelFolder("tiny", tiny_model, "digest"), torch.device("cpu"), torch.float32)
+    backbone.network.embedding.mul_(20)
+    for layer in backbone.network.layers:
+        for weight in (layer.qkv, layer.output, layer.gate_up, layer.down):
+            weight.mul_(6)
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def answers(backbone: Backbone) -> list[tuple[Response, float]]:
+    """Answers of random words, two to a prompt, with a planted reward: a direction in the model's own features.
+
+    All prompts have one text, so that the reward is about the answers.
+    """
+    chosen = random.Random(1)
+    responses: list[Response] = []
+    for number in range(320):
+        prompt = responses[-1].prompt if number % 2 else Prompt(f"p{number}", CORPUS[0], "en", "")
+        responses.append(Response(prompt, " ".join(chosen.choices(WORDS, k=chosen.randint(1, 6))), None, None))
+    direction = torch.randn(backbone.hidden_size, generator=torch.Generator().manual_seed(2))
+    encoded = [fitting.encode(backbone, response) for response in responses]
+    layout = backbone.layout([prompt for prompt, _ in encoded], [said for _, said in encoded])
+    with torch.no_grad():
+        features = backbone.hidden(layout, None)[layout.last]
+    planted = features @ direction
+    planted = (planted - planted.mean()) / planted.std()
+    return list(zip(responses, planted.tolist(), strict=True))
+
+
+def test_a_planted_reward_is_found_on_prompts_that_were_kept_back(backbone, answers):
+    examples = Examples(scores=[Scored(response, reward, "amina") for response, reward in answers])
+    losses = []
+    _, report = fitting.fit(backbone, examples, CONFIG, 0, lambda step, steps, loss: losses.append(loss))
+    assert report.spearman_n == report.held_out == 64
+    assert report.examples == 256
+    assert report.spearman > 0.9
+    assert losses[-1] < losses[0] / 2
+    assert len(losses) == 12 * 16  # batches of 16, twelve times
+
+
+def test_shuffled_ratings_teach_nothing_that_holds(backbone, answers):
+    rewards = [reward for _, reward in answers]
+    random.Random(3).shuffle(rewards)
+    scores = [Scored(response, reward, "amina") for (response, _), reward in zip(answers, rewards, strict=True)]
+    _, report = fitting.fit(backbone, Examples(scores=scores), CONFIG, 0)
+    assert abs(report.spearman) < 0.4, "three standard deviations of chance at 64"
+
+
+def test_habits_of_raters_are_found_and_taken_out(backbone, answers):
+    """One rater is strict and moves a little, another generous and moves a lot."""
+    habits = {"mild": (0.8, 1.5), "strict": (-0.8, 0.5)}
+    chosen = random.Random(4)
+    scores = []
+    for response, reward in answers:
+        rater = chosen.choice(sorted(habits))
+        offset, gain = habits[rater]
+        scores.append(Scored(response, offset + gain * reward, rater))
+    model, report = fitting.fit(backbone, Examples(scores=scores), CONFIG, 0)
+    (mild_offset, mild_gain), (strict_offset, strict_gain) = report.raters["mild"], report.raters["strict"]
+    assert mild_offset - strict_offset == pytest.approx(1.6, abs=0.3)
+    assert math.log(mild_gain / strict_gain) == pytest.approx(math.log(3), abs=0.3)
+    encoded = [fitting.encode(backbone, response) for response, _ in answers]
+    rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
+    assert fitting.rank_correlation(rewards.tolist(), [reward for _, reward in answers]) > 0.9
+
+
+def test_pairs_alone_order_answers(backbone, answers):
+    pairs = [
+        Pair(one, other, float(first > second))
+        for (one, first), (other, second) in zip(answers[::2], answers[1::2], strict=True)
+        if abs(first - second) > 0.3
+    ]
+    _, report = fitting.fit(backbone, Examples(pairs=pairs), CONFIG, 0)
+    assert report.pair_n > 15
+    assert report.pair_accuracy > 0.8
+    assert report.spearman is None
+
+
+def test_labels_alone_separate_good_from_bad(backbone, answers):
+    labels = [Labelled(response, reward > 0) for response, reward in answers]
+    model, _ = fitting.fit(backbone, Examples(labels=labels), CONFIG, 0)
+    encoded = [fitting.encode(backbone, label.response) for label in labels]
+    rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
+    good = torch.tensor([label.good for label in labels])
+    assert float(((rewards > 0) == good).float().mean()) > 0.85
+
+
+def batch_of(backbone, examples):
+    raters = fitting.RaterEffects(["amina"], 10)
+    return fitting.make_batch(backbone, examples, raters), raters
+
+
+def test_a_tie_pulls_rewards_together_and_a_win_pushes_them_apart(backbone, answers):
+    (one, _), (other, _) = answers[:2]
+    for wins, expected in ((0.5, 0.0), (1.0, 1.0), (0.0, -1.0)):
+        batch, raters = batch_of(backbone, [Pair(one, other, wins)])
+        rewards = torch.zeros(2, requires_grad=True)
+        fitting.batch_loss(rewards, batch, raters, centring=0.0).backward()
+        downhill = -rewards.grad
+        assert float(downhill[0] - downhill[1]) == pytest.approx(expected)
+    batch, raters = batch_of(backbone, [Pair(one, other, 0.5)])
+    rewards = torch.tensor([2.0, -1.0], requires_grad=True)
+    fitting.batch_loss(rewards, batch, raters, centring=0.0).backward()
+    assert rewards.grad[0] > 0 > rewards.grad[1]
+
+
+def test_the_loss_of_a_batch_is_what_is_written_down(backbone, answers):
+    """Squared error, logistic loss, Bradley-Terry and centring, averaged over the examples."""
+    responses = [response for response, _ in answers[:3]]
+    batch, raters = batch_of(
+        backbone,
+        [
+            Scored(responses[0], 1.5, "amina"),
+            Labelled(responses[1], False, 0.5),
+            Pair(responses[0], responses[2], 1.0),
+        ],
+    )
+    assert len(batch.layout.mask) == 3, "each response is laid out once"
+    with torch.no_grad():
+        raters.offset[0], raters.log_gain[0] = 0.25, math.log(2)
+    rewards = torch.tensor([0.5, -1.0, 2.0])  # of the three responses
+    expected = (0.25 + 2 * 0.5 - 1.5) ** 2 / 2 + 0.5 * math.log1p(math.exp(-1.0)) + math.log1p(math.exp(2.0 - 0.5))
+    expected = (expected + 0.01 * 2.5**2) / 3 + fitting.RATER_PRIOR * (0.25**2 + math.log(2) ** 2) / 10
+    assert fitting.batch_loss(rewards, batch, raters, 0.01).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_examples_of_one_prompt_are_never_on_both_sides(answers):
+    responses = [response for response, _ in answers[:80:2]]
+    scores = [Scored(response, 0.0, "amina") for response in responses for _ in range(3)]
+    learn, keep = fitting.hold_out(scores, 0.25)
+    learned, kept = ({score.response.prompt.id for score in part} for part in (learn, keep))
+    assert not learned & kept
+    assert (len(learned), len(kept)) == (30, 10)
+    assert fitting.hold_out(scores[::-1], 0.25)[1] == keep[::-1], "the order of the ratings does not matter"
+
+
+def test_normalised_rewards_have_mean_0_and_deviation_1_and_come_back_from_the_file(backbone, answers, tmp_path):
+    examples = Examples(scores=[Scored(response, 3 + 2 * reward, "amina") for response, reward in answers[:64]])
+    model, _ = fitting.fit(backbone, examples, CONFIG, 0)
+    encoded = [fitting.encode(backbone, response) for response, _ in answers[64:128]]
+    prompts, said = [prompt for prompt, _ in encoded], [said for _, said in encoded]
+    model.normalise(prompts, said)
+    rewards = model.score_responses(prompts, said)
+    assert float(rewards.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(rewards.std()) == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(model.score_responses(prompts, said, batch=5), rewards, rtol=1e-4, atol=1e-4)
+    model.save(tmp_path / "reward.safetensors", {"examples": 64})
+    again = RewardModel(backbone, CONFIG, seed=99)
+    assert again.load(tmp_path / "reward.safetensors") == {"examples": 64}
+    assert torch.equal(again.score_responses(prompts, said), rewards)
