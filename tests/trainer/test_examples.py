@@ -1,0 +1,245 @@
+"""What each kind of rating teaches, what never teaches, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage import prompts, ratings, samples, versions
+from storage.errors import UsageError
+from storage.records import Choice, Rating, Split
+from trainer.examples import FEWEST_HELD_OUT, check_enough, collect, split_prompts
+
+DIGEST = "digest of the model that learns"
+
+
+@pytest.fixture
+def answered(database):
+    """A function that stores a prompt with some answers and returns their keys."""
+
+    def store(
+        text: str = "天空为什么是蓝色的？", *answers: str, split: Split = Split.TRAIN, **more: object
+    ) -> list[str]:
+        prompt = prompts.add(database, text, language="zh", split=split)
+        made = [samples.new(prompt.id, answer, **more) for answer in answers or ("因为散射。",)]
+        samples.add(database, made)
+        return [sample.id for sample in made]
+
+    return store
+
+
+def rate(database, *events: Rating) -> None:
+    ratings.append_all(database, events)
+
+
+def test_scores_are_standardised_by_rater_whatever_their_scale(database, answered):
+    keys = answered("Warum?", "a", "b", "c", "d", "e")
+    for value, key in zip((1, 2, 3, 4, 5), keys, strict=True):
+        rate(database, ratings.score(key, value, "amina"), ratings.score(key, 20 * value, "jürgen", scale=(0, 100)))
+    found = collect(database, DIGEST).scores
+    assert len(found) == 10
+    for rater in ("amina", "jürgen"):
+        values = [score.value for score in found if score.rater == rater]
+        assert values == pytest.approx([-(2**0.5), -(0.5**0.5), 0, 0.5**0.5, 2**0.5])
+
+
+def test_a_rater_with_few_or_equal_scores_is_taken_at_the_middle_of_the_scale(database, answered):
+    keys = answered("Why?", *"abcdef")
+    rate(database, *(ratings.score(key, 5, "always five") for key in keys), ratings.score(keys[0], 2, "rarely"))
+    values = {(score.rater, score.value) for score in collect(database, DIGEST).scores}
+    assert values == {("always five", 2.0), ("rarely", -1.0)}
+
+
+def test_labels_teach_good_and_bad(database, answered):
+    good, bad = answered("¿Por qué?", "sí", "no")
+    rate(database, ratings.label(good, True, "amina"), ratings.label(bad, False, "amina"))
+    assert [(label.response.text, label.good, label.weight) for label in collect(database, DIGEST).labels] == [
+        ("sí", True, 1.0), ("no", False, 1.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("choice", "wins"), [(Choice.A, 1.0), (Choice.B, 0.0), (Choice.TIE, 0.5)])
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_pairs_teach_who_wins_wherever_each_stood(database, answered, choice, wins, order):
+    a, b = answered("Pourquoi ?", "un", "deux")
+    rate(database, ratings.pair(a, b, choice, "amina", shown_order=order))
+    (pair,) = collect(database, DIGEST).pairs
+    assert (pair.first.text, pair.second.text, pair.first_wins) == ("un", "deux", wins)
+
+
+def test_a_pair_of_two_bad_answers_teaches_two_bad_labels_of_half_weight(database, answered):
+    rate(database, ratings.pair(*answered("Kwa nini?", "x", "y"), Choice.BOTH_BAD, "amina"))
+    found = collect(database, DIGEST)
+    assert not found.pairs
+    assert [(label.good, label.weight) for label in found.labels] == [(False, 0.5)] * 2
+
+
+def test_an_edit_wins_against_what_it_corrects(database, answered):
+    (key,) = answered("Por quê?", "poruqe")
+    rate(database, ratings.edit(key, "porque", "amina"))
+    (pair,) = collect(database, DIGEST).pairs
+    assert (pair.first.text, pair.second.text, pair.first_wins) == ("porque", "poruqe", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("tags", "weight"),
+    [
+        ({"harm": "medical"}, 1 / 3),
+        ({"harm": "medical", "severity": 2}, 2 / 3),
+        ({"harm": "medical", "severity": 9}, 1.0),
+        ({"harm": True, "severity": "high"}, 1 / 3),
+        ({"severity": 3}, 1.0),
+        ({"harm": "medical", "severity": 0}, None),
+        ({"harm": False}, None),
+        ({"polite": True, "register": "formal"}, None),
+    ],
+)
+def test_a_harm_tag_teaches_a_bad_label_and_other_tags_teach_nothing(database, answered, tags, weight):
+    (key,) = answered()
+    rate(database, ratings.tags(key, tags, "amina"))
+    found = collect(database, DIGEST)
+    assert [label.weight for label in found.labels] == ([] if weight is None else [pytest.approx(weight)])
+    assert not any(label.good for label in found.labels)
+    assert len(found.rating_ids) == len(found.labels)
+
+
+def test_notes_and_skips_teach_nothing(database, answered):
+    (key,) = answered()
+    rate(
+        database,
+        ratings.note(key, "いいですね", "amina"),
+        ratings.skip(key, "amina"),
+        ratings.skip(key, "juma", cannot_judge=True),
+    )
+    found = collect(database, DIGEST)
+    assert (found.count(), found.rating_ids) == (0, [])
+
+
+def test_what_was_undone_or_replaced_teaches_nothing(database, answered):
+    one, other = answered("آسمان؟", "أ", "ب")
+    rate(database, ratings.label(one, True, "amina"))
+    rate(database, ratings.label(one, False, "amina"))
+    rate(database, ratings.label(other, True, "amina"))
+    assert ratings.undo(database, "amina")
+    assert [(label.response.text, label.good) for label in collect(database, DIGEST).labels] == [("أ", False)]
+
+
+@pytest.mark.parametrize("split", [Split.HELD_OUT, Split.ETHICS])
+def test_held_out_and_ethics_prompts_never_train(database, answered, split):
+    a, b = answered("secret", "x", "y", split=split)
+    rate(
+        database,
+        ratings.score(a, 5, "amina"),
+        ratings.label(a, True, "amina"),
+        ratings.pair(a, b, Choice.A, "amina"),
+        ratings.pair(b, a, Choice.BOTH_BAD, "juma"),
+        ratings.edit(a, "z", "amina"),
+        ratings.tags(a, {"harm": "medical"}, "amina"),
+    )
+    for number in range(12):
+        answered(f"open {number}")
+    found = collect(database, DIGEST)
+    assert (found.count(), found.rating_ids) == (0, [])
+    practice = {prompt.text for prompt in split_prompts(database).practice}
+    assert practice
+    assert "secret" not in practice
+
+
+def test_a_prompt_that_becomes_held_out_takes_its_ratings_with_it(database, answered):
+    (key,) = answered("Warum?")
+    rate(database, ratings.label(key, True, "amina"))
+    assert collect(database, DIGEST).count() == 1
+    prompts.add(database, "Warum?", language="zh", split=Split.HELD_OUT)
+    assert collect(database, DIGEST).count() == 0
+
+
+def test_only_token_ids_of_the_learning_model_are_taken_over(database, answered):
+    own = versions.ensure_base(database, "tiny", DIGEST)
+    other = versions.ensure_base(database, "other", "another digest")
+    for base, ids in ((own, [5, 6]), (other, [7]), (own, [])):
+        (key,) = answered(f"{base.name} {ids}", version=base.name, token_ids=ids)
+        rate(database, ratings.label(key, True, "amina"))
+    found = collect(database, DIGEST).labels
+    assert [label.response.token_ids for label in found] == [(5, 6), None, None]
+
+
+def test_the_digest_names_the_ratings_and_nothing_else(database, answered):
+    a, b = answered("Why?", "x", "y")
+    rate(database, ratings.label(a, True, "amina"))
+    before = collect(database, DIGEST).digest()
+    assert collect(database, DIGEST).digest() == before
+    rate(database, ratings.label(b, True, "amina"))
+    assert collect(database, DIGEST).digest() != before
+    ratings.undo(database, "amina")
+    assert collect(database, DIGEST).digest() == before
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_too_few_ratings_are_refused_with_numbers(database, answered):
+    keys = answered("Why?", "x", "y", "z")
+    rate(database, ratings.score(keys[0], 1, "amina"), ratings.label(keys[1], True, "amina"))
+    rate(database, ratings.pair(keys[0], keys[1], Choice.A, "amina"))
+    with pytest.raises(UsageError) as caught:
+        check_enough(collect(database, DIGEST), 20)
+    assert "1 scores, 1 labels, 1 pairs; 20 are needed" in caught.value.message
+    assert "rate 17 more answers" in caught.value.hint
+    check_enough(collect(database, DIGEST), 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [
+        ("scores", "all 6 scores are equal"),
+        ("good", "all 6 labels are good: label at least one bad"),
+        ("bad", "all 6 labels are bad: label at least one good"),
+        ("ties", "all 5 pairs are ties"),
+    ],
+)
+def test_one_sided_ratings_are_refused_saying_what_is_missing(database, answered, kind, lacks):
+    keys = answered("Why?", *"abcdef")
+    make = {
+        "scores": lambda: [ratings.score(key, 4, "amina") for key in keys],
+        "good": lambda: [ratings.label(key, True, "amina") for key in keys],
+        "bad": lambda: [ratings.label(key, False, "amina") for key in keys],
+        "ties": lambda: [
+            ratings.pair(a, b, Choice.TIE, "amina") for a, b in zip(keys, keys[1:], strict=False)
+        ],
+    }  # fmt: skip
+    rate(database, *make[kind]())
+    with pytest.raises(UsageError) as caught:
+        check_enough(collect(database, DIGEST), 5)
+    assert "one-sided" in caught.value.message
+    assert lacks in caught.value.hint
+    rate(database, ratings.edit(keys[0], "better", "amina"))  # one decided pair is a side to learn from
+    check_enough(collect(database, DIGEST), 5)
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+def test_enough_held_out_prompts_leave_all_others_for_practice(database, answered):
+    for number in range(3):
+        answered(f"open {number}")
+    for number in range(FEWEST_HELD_OUT):
+        answered(f"kept {number}", split=Split.HELD_OUT)
+    found = split_prompts(database)
+    assert [prompt.text for prompt in found.practice] == ["open 0", "open 1", "open 2"]
+    assert [prompt.text for prompt in found.held_out] == [f"kept {number}" for number in range(FEWEST_HELD_OUT)]
+
+
+def test_without_held_out_prompts_a_fifth_is_kept_back_the_same_each_time(database, answered):
+    for number in range(30):
+        answered(f"open {number}")
+    found = split_prompts(database)
+    assert (len(found.practice), len(found.held_out)) == (24, 6)
+    assert not {prompt.id for prompt in found.practice} & {prompt.id for prompt in found.held_out}
+    assert split_prompts(database) == found
+
+
+def test_too_few_prompts_to_measure_with_are_refused_with_numbers(database, answered):
+    for number in range(7):
+        answered(f"open {number}")
+    with pytest.raises(UsageError, match="only 7 training prompts and 0 held-out ones") as caught:
+        split_prompts(database)
+    assert "8 different prompts" in caught.value.hint
