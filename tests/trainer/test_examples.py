@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from storage import prompts, ratings, samples, versions
@@ -202,9 +204,7 @@ def test_one_sided_ratings_are_refused_saying_what_is_missing(database, answered
         "scores": lambda: [ratings.score(key, 4, "amina") for key in keys],
         "good": lambda: [ratings.label(key, True, "amina") for key in keys],
         "bad": lambda: [ratings.label(key, False, "amina") for key in keys],
-        "ties": lambda: [
-            ratings.pair(a, b, Choice.TIE, "amina") for a, b in zip(keys, keys[1:], strict=False)
-        ],
+        "ties": lambda: [ratings.pair(a, b, Choice.TIE, "amina") for a, b in pairwise(keys)],
     }  # fmt: skip
     rate(database, *make[kind]())
     with pytest.raises(UsageError) as caught:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +23,14 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Student's t interval of a mean; the units must be independent (prompts, not the answers to one prompt)."""
+    """Student's t interval of a mean; the units must be independent (prompts, not the answers to one prompt).
+
+    Values that are not finite give a mean and bounds that are not finite either.
+    """
     n = len(values)
-    mean = statistics.fmean(values)
+    mean = sum(values) / n
     if n < 2:
         return Interval(mean, -math.inf, math.inf, n)
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    variance = sum((value - mean) * (value - mean) for value in values) / (n - 1)
+    half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
     return Interval(mean, mean - half, mean + half, n)

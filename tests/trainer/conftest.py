@@ -1,0 +1,46 @@
+"""A tiny model as a backbone, and reward models and jobs to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rated_workspace import LANGUAGES
+from tiny_model import CORPUS
+
+from storage import jobs
+from storage.records import Job, Prompt
+from trainer.config import RewardConfig
+from trainer.policy.backbone import Backbone
+from trainer.policy.models import ModelFolder
+from trainer.reward.model import RewardModel
+
+
+@pytest.fixture(scope="session")
+def backbone(tiny_model: Path) -> Backbone:
+    return Backbone(ModelFolder("tiny", tiny_model, "digest"), torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def reward_model(backbone: Backbone) -> RewardModel:
+    """One that likes some answers and not others, for no reason."""
+    model = RewardModel(backbone, RewardConfig(rank=4), seed=5)
+    with torch.no_grad():
+        model.head.weight.normal_(generator=torch.Generator().manual_seed(6))
+    return model
+
+
+@pytest.fixture
+def asked() -> list[Prompt]:
+    """A prompt in each of ten languages."""
+    return [Prompt(f"p{place}", CORPUS[place], language, "") for place, language in enumerate(LANGUAGES)]
+
+
+@pytest.fixture
+def job(database) -> Job:
+    """A job that this process holds."""
+    queued = jobs.enqueue(database, "run", {}, steps=10)
+    held = jobs.claim(database, "this test", job_id=queued.id)
+    assert held is not None
+    return held

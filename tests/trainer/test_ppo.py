@@ -1,0 +1,220 @@
+"""PPO on a tiny model: it learns, says what it does, and its guards hold."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import msgspec
+import pytest
+import torch
+from rated_workspace import LANGUAGES
+
+from storage.errors import WorkbenchError
+from trainer.algorithms import maths
+from trainer.algorithms.ppo import Ppo
+from trainer.algorithms.rollouts import PromptSampler, round_seed
+from trainer.config import PpoConfig
+
+CONFIG = PpoConfig(
+    rank=4, batch=8, answers=2, minibatch=4, epochs=2, warmup=0, max_new_tokens=8, learning_rate=1e-3
+)  # fmt: skip
+
+
+@pytest.fixture
+def new_run(backbone, reward_model, asked):
+    def make(**changes) -> Ppo:
+        return Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, **changes), seed=1)
+
+    return make
+
+
+def weights(run: Ppo) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in run.policy.parameters()])
+
+
+def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
+    run = new_run(batch=32, answers=8, minibatch=16, learning_rate=3e-3, alpha=8.0, missing_eos_penalty=0.0)
+
+    def score(trunk, layout):
+        """4 times the share of tokens in the upper half of the vocabulary."""
+        liked = (layout.targets >= 192) & layout.mask
+        return 4 * liked.sum(1) / layout.mask.sum(1)
+
+    monkeypatch.setattr(run.reward_model, "score", score)
+    reports = [run.round().figures for _ in range(14)]
+    rewards = [figures["objective/scores", None] for figures in reports]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.7, rewards
+    assert reports[0]["objective/kl", None] == pytest.approx(0, abs=1e-4)
+    assert reports[-1]["objective/kl", None] > 0.05
+
+
+def test_the_first_rounds_teach_the_value_alone(new_run):
+    run = new_run(warmup=2)
+    start, value = weights(run), run.value_head.weight.detach().clone()
+    first = run.round().figures
+    assert torch.equal(weights(run), start)
+    assert not torch.equal(run.value_head.weight, value)
+    assert ("loss/policy", None) not in first
+    run.round()
+    assert torch.equal(weights(run), start)
+    run.round()
+    assert not torch.equal(weights(run), start)
+
+
+def test_before_the_first_update_of_each_round_the_ratio_is_one(new_run, monkeypatch):
+    """With an adapter that has moved, sampled and recomputed log-probabilities still agree."""
+    run = new_run(temperature=0.7)
+    seen = []
+    check = run._check_ratio
+    monkeypatch.setattr(run, "_check_ratio", lambda ratio, mask: (seen.append((ratio, mask)), check(ratio, mask)))
+    for _ in range(3):
+        report = run.round()
+    assert len(seen) == 3
+    assert all(((ratio - 1).abs() * mask).max() < 1e-4 for ratio, mask in seen)
+    assert report.figures["objective/kl", None] > 0
+
+
+def test_a_temperature_that_is_ignored_on_one_side_is_noticed(new_run, monkeypatch):
+    run = new_run(temperature=0.7)
+    prepare = run._prepare
+
+    def at_another_temperature(rollouts):
+        batch = prepare(rollouts)
+        hidden = run.backbone.hidden(batch.layout, run.policy)
+        batch.old = run.backbone.logprobs(hidden, batch.layout, 1.0).chosen.detach()
+        return batch
+
+    monkeypatch.setattr(run, "_prepare", at_another_temperature)
+    with pytest.raises(WorkbenchError, match="ratio is off by") as caught:
+        run.round()
+    assert "temperature" in caught.value.hint
+
+
+def test_a_round_whose_divergence_explodes_is_undone_and_the_leash_shortened(new_run):
+    run = new_run(kl_target=0.05, beta=0.1)
+    run.round()
+    good = weights(run)
+    run.last_good = run.policy.snapshot()
+    with torch.no_grad():
+        for parameter in run.policy.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    figures = run.round().figures
+    assert figures["objective/kl", None] > 3 * 0.05
+    assert figures["policy/rolled_back", None] == 1
+    assert torch.equal(weights(run), good)
+    assert run.controller.beta == pytest.approx(0.1 * 0.98 * 2 * 1.02)
+    assert run.step == 2
+
+
+def test_divergence_that_explodes_again_and_again_ends_the_run_kindly(new_run):
+    run = new_run(kl_target=1e-9)
+    with torch.no_grad():
+        for parameter in run.policy.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    run.last_good = run.policy.snapshot()
+    for _ in range(3):
+        run.round()
+    with pytest.raises(WorkbenchError, match="for the 4th time") as caught:
+        run.round()
+    assert "--learning-rate" in caught.value.hint
+    assert run.step == 3
+
+
+def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
+    far = new_run(learning_rate=0.3, epochs=4, max_update_kl=1e-3).round().figures
+    near = new_run(learning_rate=1e-6, epochs=4, max_update_kl=1e-3).round().figures
+    assert far["policy/stopped_early", None] == 1
+    assert near["policy/stopped_early", None] == 0
+
+
+def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
+    run = new_run()
+    start = weights(run)
+    monkeypatch.setattr(run.reward_model, "score", lambda trunk, layout: torch.full((len(layout.mask),), torch.nan))
+    figures = run.round().figures
+    assert torch.equal(weights(run), start)
+    assert torch.isfinite(run.value_head.weight).all()
+    assert figures["policy/skipped", None] == 1
+
+
+def test_scores_are_clipped_and_an_answer_that_was_cut_off_pays(new_run, monkeypatch):
+    run = new_run(missing_eos_penalty=1.0, score_clip=2.0, batch=32, answers=4)
+    monkeypatch.setattr(run.reward_model, "score", lambda trunk, layout: torch.full((len(layout.mask),), 50.0))
+    scores = {rollout.completion.finish_reason: score for rollout, score, _ in run.round().rollouts}
+    assert scores["length"] == 1.0
+    assert scores.get("eos", 2.0) == 2.0
+
+
+def test_figures_over_all_languages_are_the_mean_of_those_of_each(new_run):
+    report = new_run(batch=16).round()
+    figures = report.figures
+    languages = [rollout.prompt.language for rollout, _, _ in report.rollouts]
+    assert len(set(languages)) > 1
+    for name in ("objective/scores", "objective/kl", "objective/entropy", "response/length", "response/truncated"):
+        each = {language: figures[name, language] for language in set(languages)}
+        assert figures[name, None] == pytest.approx(sum(each[language] for language in languages) / 16, abs=1e-5)
+    lengths = [len(rollout.completion.token_ids) for rollout, _, _ in report.rollouts]
+    assert figures["response/length", None] == pytest.approx(sum(lengths) / 16)
+    assert figures["throughput/tokens_per_second", None] == pytest.approx(
+        sum(lengths) / figures["timing/rollout", None]
+    )
+
+
+def test_entropy_and_divergence_count_real_tokens_alone(new_run, backbone):
+    """The figures of a round against sums over each answer by itself, without padding."""
+    run = new_run(temperature=0.8)
+    run.round()
+    policy = run.policy.snapshot()
+    report = run.round()
+    run.policy.load(policy)
+    entropies = []
+    with torch.no_grad():
+        for rollout, _, kl in report.rollouts:
+            layout = backbone.layout([rollout.prompt_ids], [rollout.completion.token_ids])
+            own = backbone.logprobs(backbone.hidden(layout, run.policy), layout, 0.8)
+            reference = backbone.logprobs(backbone.hidden(layout, None), layout, 0.8)
+            assert kl == pytest.approx(float(maths.k3(own.chosen, reference.chosen).sum()), abs=1e-4)
+            assert list(own.chosen[0]) == pytest.approx(rollout.completion.logprobs, abs=1e-3)
+            entropies.append(float(own.entropy.mean()))
+    assert report.figures["objective/entropy", None] == pytest.approx(sum(entropies) / len(entropies), abs=1e-4)
+
+
+def test_a_run_goes_on_from_its_parent(new_run, backbone, reward_model, asked):
+    first = new_run()
+    first.round()
+    parent = first.policy.snapshot()
+    second = Ppo(backbone, reward_model, asked, CONFIG, seed=2, parent=parent)
+    assert torch.equal(weights(second), weights(first))
+    with pytest.raises(WorkbenchError, match="has rank 4") as caught:
+        Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, rank=8), seed=2, parent=parent)
+    assert "--rank 4" in caught.value.hint
+
+
+# --- which prompts ---------------------------------------------------------------------------------------------------
+
+
+def test_no_prompt_is_repeated_before_all_of_its_language_were_used(asked):
+    sampler = PromptSampler(asked[:1] * 1 + [msgspec.structs.replace(asked[0], id=f"q{n}") for n in range(5)], 1.0, 0)
+    drawn = [prompt.id for number in range(6) for prompt in sampler.draw(number, 2)]
+    assert len(set(drawn[:6])) == len(set(drawn[6:])) == 6
+
+
+def test_a_round_draws_the_same_whatever_was_drawn_before(asked):
+    one, other = PromptSampler(asked, 0.4, 7), PromptSampler(asked[::-1], 0.4, 7)
+    for number in range(5):
+        one.draw(number, 8)
+    assert one.draw(5, 8) == other.draw(5, 8)
+    assert one.draw(5, 8) != PromptSampler(asked, 0.4, 8).draw(5, 8)
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 0.5), (0.5, 0.75), (1.0, 0.9)])
+def test_languages_are_drawn_by_their_size_to_a_power(asked, balance, share):
+    many = [msgspec.structs.replace(asked[0], id=f"m{n}") for n in range(9)]
+    sampler = PromptSampler([*many, asked[1]], balance, 3)
+    drawn = [prompt.language for number in range(10) for prompt in sampler.draw(number, 200)]
+    assert drawn.count(LANGUAGES[0]) / len(drawn) == pytest.approx(share, abs=0.04)
+
+
+def test_rounds_and_seeds_never_share_a_seed_of_a_row():
+    blocks = sorted(round_seed(seed, number) for seed in range(5) for number in range(200))
+    assert all(later - earlier >= 4096 for earlier, later in pairwise(blocks))
