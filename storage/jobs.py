@@ -2,11 +2,13 @@
 
 A worker claims a job under a lease and renews it with heartbeats. Each claim raises the job's fence; every write of a
 worker names its fence, so that one that was stopped past its lease (and whose job another has taken over) changes
-nothing any more.
+nothing any more. The lease of a worker on this host ends with its process; that of one elsewhere must run out.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +39,7 @@ def claim(
         UsageError: the named job does not exist, has ended, or a living worker holds it.
     """
     with database.transaction():
+        _end_leases_of_the_dead(database)
         moment = clock.now()
         found = database.record(
             Job,
@@ -137,8 +140,14 @@ def every(database: Database, limit: int = 1000) -> list[Job]:
 
 
 def is_alive(job: Job) -> bool:
-    """Whether a running job's worker has renewed its lease in time."""
-    return job.state == JobState.RUNNING and job.lease_until is not None and job.lease_until >= clock.now()
+    """Whether a running job's worker has renewed its lease in time, and is not known to be dead."""
+    in_time = job.state == JobState.RUNNING and job.lease_until is not None and job.lease_until >= clock.now()
+    return in_time and not _has_died(job)
+
+
+def worker_name() -> str:
+    """This process as a worker: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def link_ratings(database: Database, job: Job, rating_ids: Sequence[str]) -> None:
@@ -152,6 +161,27 @@ def link_ratings(database: Database, job: Job, rating_ids: Sequence[str]) -> Non
 def ratings_of(database: Database, job_id: str) -> list[str]:
     """The keys of the ratings that a job learned from."""
     return [row["rating_id"] for row in database.rows("SELECT rating_id FROM job_ratings WHERE job_id = ?", (job_id,))]
+
+
+def _has_died(job: Job) -> bool:
+    """Whether the worker ran on this host and its process is gone. (A number taken by another process looks alive: then
+    the lease decides.)"""
+    if job.pid is None or job.worker != f"{socket.gethostname()}:{job.pid}":
+        return False
+    import psutil
+
+    try:
+        return psutil.Process(job.pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
+def _end_leases_of_the_dead(database: Database) -> None:
+    for job in database.records(Job, "SELECT * FROM jobs WHERE state = 'running' AND lease_until > heartbeat_at"):
+        if _has_died(job):
+            database.execute("UPDATE jobs SET lease_until = heartbeat_at WHERE id = ?", (job.id,))
 
 
 def _end(

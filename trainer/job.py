@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -146,14 +145,9 @@ class HeldJob:
             self._bar = None
 
 
-def worker_name() -> str:
-    """Who works: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def claim(database: Database, job_id: str | None) -> Job | None:
     """Claim a job for this process, as :func:`storage.jobs.claim`."""
-    return jobs.claim(database, worker_name(), job_id=job_id, pid=os.getpid())
+    return jobs.claim(database, jobs.worker_name(), job_id=job_id, pid=os.getpid())
 
 
 def summary(database: Database, job_id: str, version: str | None) -> dict[str, Any]:

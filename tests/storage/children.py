@@ -55,6 +55,14 @@ def claim_all(workspace: Workspace) -> None:
             say(job.id)
 
 
+def hold(workspace: Workspace) -> None:
+    """Claim a job as a trainer does, and hold it for ever."""
+    with open_database(workspace) as database:
+        assert jobs.claim(database, jobs.worker_name(), pid=os.getpid()) is not None
+        say("claimed")
+        sys.stdin.readline()
+
+
 def finish_when_told(workspace: Workspace, lease: str) -> None:
     """Claim the job, and finish it after a line on stdin."""
     with open_database(workspace) as database:

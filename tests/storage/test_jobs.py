@@ -147,3 +147,25 @@ def test_a_worker_stopped_past_its_lease_finds_it_lost(database: Database, start
     assert told.split("\n")[:-1] == ["lease lost"] * 3
     jobs.finish(database, other, {"version": "v2"})
     assert jobs.get(database, job.id).result == {"version": "v2"}
+
+
+def test_a_killed_worker_of_this_host_frees_its_job_at_once(database: Database, start: Callable[..., Child]) -> None:
+    job = jobs.enqueue(database, "ppo", {})
+    child = start("hold")
+    assert next_line(child) == "claimed"
+    assert jobs.is_alive(jobs.get(database, job.id))
+    with pytest.raises(UsageError, match="another process"):
+        jobs.claim(database, "other", job_id=job.id)
+    child.kill()
+    child.wait()
+    assert not jobs.is_alive(jobs.get(database, job.id))
+    other = jobs.claim(database, "other")
+    assert other is not None
+    assert (other.id, other.attempts) == (job.id, 2)
+
+
+def test_a_worker_of_another_host_keeps_its_lease_whatever_runs_here(database: Database) -> None:
+    job = jobs.enqueue(database, "ppo", {})
+    jobs.claim(database, "elsewhere:1234567", pid=1234567)
+    assert jobs.is_alive(jobs.get(database, job.id))
+    assert jobs.claim(database, "other") is None
