@@ -43,7 +43,7 @@ def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
     monkeypatch.setattr(run.reward_model, "score", score)
     reports = [run.round().figures for _ in range(14)]
     rewards = [figures["objective/scores", None] for figures in reports]
-    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.7, rewards
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.4, rewards
     assert reports[0]["objective/kl", None] == pytest.approx(0, abs=1e-4)
     assert reports[-1]["objective/kl", None] > 0.05
 

@@ -16,7 +16,7 @@ from rated_workspace import LANGUAGES, fill, run_options
 from safetensors.torch import load_file
 from tiny_model import CORPUS
 
-from storage import clock, jobs, metrics, versions
+from storage import jobs, metrics, versions
 from storage.database import Database, open_database
 from storage.records import Prompt
 from storage.workspace import Workspace
@@ -151,8 +151,6 @@ def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(workspace, tin
         assert killed.state == "running"
         assert killed.checkpoint
         assert versions.served(database).name == "v0"
-        # The lease of the dead worker runs out.
-        database.execute("UPDATE jobs SET lease_until = ? WHERE id = ?", (clock.after(-1), job_id))
         trainer(workspace, monkeypatch, "resume", job_id)
 
         resumed = jobs.get(database, job_id)
