@@ -1,0 +1,57 @@
+"""Our PPO, one round a turn: `our_ppo.py MODEL_FOLDER RESPONSE_TOKENS EPOCHS WORKSPACE`; see benchmarks/peer.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.measuring import peak_mb
+from benchmarks.prompts import QUESTIONS
+from storage import clock
+from storage.records import Prompt
+from storage.workspace import Workspace
+from trainer.algorithms.ppo import Ppo
+from trainer.config import PpoConfig, RewardConfig
+from trainer.policy import models
+from trainer.policy.backbone import Backbone
+from trainer.reward.model import RewardModel
+
+
+def make_ppo(folder: models.ModelFolder, tokens: int, epochs: int, batch: int = 16) -> Ppo:
+    """A run whose every round does its full work: no answer ends early, no epoch is cut short, nothing is undone."""
+    backbone = Backbone(folder, torch.device("cpu"), torch.bfloat16)
+    backbone.tokenizer.eos_ids = frozenset()
+    prompts = [Prompt(f"{place:02}", text, "en", clock.now()) for place, text in enumerate(QUESTIONS)]
+    config = PpoConfig(
+        batch=batch,
+        answers=1,
+        minibatch=8,
+        epochs=epochs,
+        warmup=0,
+        max_new_tokens=tokens,
+        max_update_kl=1e9,
+        kl_target=1e6,
+    )
+    return Ppo(backbone, RewardModel(backbone, RewardConfig(), 0), prompts, config, seed=0)
+
+
+def main() -> None:
+    tokens, epochs = int(sys.argv[2]), int(sys.argv[3])
+    folder = models.resolve("smollm2", Workspace(Path(sys.argv[4])))
+    ppo = make_ppo(folder, tokens, epochs)
+    print(json.dumps({}), flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        report = ppo.round()
+        seconds = time.perf_counter() - began
+        assert report.figures["response/length", None] == tokens, "an answer was cut short"
+        parts = {part: report.figures[f"timing/{part}", None] for part in ("rollout", "score", "update")}
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), **parts}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
