@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -82,7 +83,7 @@ def load_ppo(folder: Path, run: Ppo) -> None:
             current = optimizer.state_dict()
             current["state"] = _unflatten(_under(tensors, f"{name}/"), state["optimizers"][name])
             optimizer.load_state_dict(current)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WorkbenchError(
             f"the checkpoint {folder} cannot be used: {error}", "start the job anew with `trainer run`"
         ) from error

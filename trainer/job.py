@@ -154,11 +154,12 @@ def summary(database: Database, job_id: str, version: str | None) -> dict[str, A
     """What a trainer stage prints: job, state, version, steps, metrics and, where there is one, the error."""
     job = jobs.get(database, job_id)
     latest = metrics.latest(database, job_id)
+    rounds = latest.get(("objective/kl", None))
     return {
         "job": job.id,
         "state": str(job.state),
         "version": version,
-        "steps": job.step,
+        "steps": rounds.step if rounds else 0,
         "metrics": {
             name: metric.value for (name, language), metric in sorted(latest.items(), key=str) if language is None
         },

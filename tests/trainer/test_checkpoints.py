@@ -1,0 +1,90 @@
+"""Checkpoints appear whole or not at all, and what cannot be read is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage import jobs
+from storage.errors import WorkbenchError
+from trainer import pipeline
+from trainer.algorithms.ppo import Ppo
+from trainer.checkpoints import STATE, TENSORS, load_ppo, save_ppo, whole_folder
+from trainer.config import PpoConfig
+from trainer.job import HeldJob
+
+CONFIG = PpoConfig(rank=4, batch=4, answers=2, minibatch=4, epochs=1, max_new_tokens=4, steps=3, checkpoint_every=1)
+
+
+@pytest.fixture
+def run(backbone, reward_model, asked) -> Ppo:
+    return Ppo(backbone, reward_model, asked, CONFIG, seed=1)
+
+
+@pytest.fixture
+def held(workspace, database, job) -> HeldJob:
+    return HeldJob(workspace, database, job, quiet=True)
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_that_was_not_finished_never_appears_and_the_earlier_one_stays(tmp_path):
+    place = tmp_path / "folder"
+    with whole_folder(place) as partial:
+        (partial / "file").write_text("first")
+
+    def write_half():
+        with whole_folder(place) as partial:
+            (partial / "file").write_text("second, half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert (place / "file").read_text() == "first"
+    assert names(tmp_path) == ["folder"]
+    with whole_folder(place) as partial:
+        (partial / "other").write_text("third")
+    assert names(place) == ["other"]
+
+
+@pytest.mark.parametrize("name", [TENSORS, STATE])
+@pytest.mark.parametrize("damage", ["missing", "cut short"])
+def test_a_damaged_checkpoint_is_called_so(tmp_path, run, name, damage):
+    save_ppo(tmp_path / "checkpoint", run)
+    file = tmp_path / "checkpoint" / name
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(WorkbenchError, match=r"checkpoint .* cannot be used") as caught:
+        load_ppo(tmp_path / "checkpoint", run)
+    assert "trainer run" in caught.value.hint
+
+
+def test_the_job_names_its_last_whole_checkpoint_and_older_ones_go(held, run, database):
+    for _ in range(2):
+        run.round()
+        pipeline._checkpoint(held, run)
+    found = jobs.get(database, held.job.id)
+    assert found.checkpoint == f"jobs/{held.job.id}/checkpoints/step-2"
+    assert names(held.folder / "checkpoints") == ["step-2"]
+    before = (held.folder / "checkpoints" / "step-2" / TENSORS).stat()
+    pipeline._checkpoint(held, run)
+    assert (held.folder / "checkpoints" / "step-2" / TENSORS).stat() == before, "the same step is not written again"
+
+
+def test_a_crash_before_the_new_checkpoint_is_named_leaves_the_old_one_usable(held, run, database, monkeypatch):
+    run.round()
+    pipeline._checkpoint(held, run)
+    run.round()
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.jobs, "set_checkpoint", lambda *more: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline._checkpoint(held, run)
+    named = held.workspace.root / jobs.get(database, held.job.id).checkpoint
+    load_ppo(named, run)
+    assert run.step == 1
+    run.round()
+    pipeline._checkpoint(held, run)
+    assert names(held.folder / "checkpoints") == ["step-2"]
