@@ -40,7 +40,7 @@ class AdapterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fitting the reward model."""
 
-    epochs: Annotated[int, _positive("passes over the ratings")] = 4
+    epochs: Annotated[int, _positive("passes over the ratings")] = 3
     batch: Annotated[int, _positive("rated answers (or pairs) an update")] = 16
     learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 3e-4
     held_out: Annotated[float, Meta(ge=0, lt=1, description="share of the prompts kept to measure accuracy")] = 0.1
@@ -57,8 +57,8 @@ class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=
     minibatch: Annotated[int, _positive("responses an update; divides the batch")] = 8
     epochs: Annotated[int, _positive("passes over a round")] = 2
     learning_rate: Annotated[float, _positive("of the policy adapter")] = 1e-4
-    value_learning_rate: Annotated[float, _positive("of the value adapter and head")] = 3e-4
-    warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 2
+    value_learning_rate: Annotated[float, _positive("of the value adapter and head")] = 1e-3
+    warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 1
     max_new_tokens: Annotated[int, _positive("longest response")] = 48
     temperature: Annotated[float, _positive("of sampling, in rollouts and in the update alike")] = 1.0
     gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 1.0
@@ -67,7 +67,7 @@ class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=
     value_clip: Annotated[float, _positive("of the value's change")] = 0.2
     value_coefficient: Annotated[float, _positive("weight of the value loss")] = 0.1
     max_grad_norm: Annotated[float, _positive("gradients are scaled down to this norm")] = 1.0
-    beta: Annotated[float, _at_least(0, "first KL coefficient")] = 0.05
+    beta: Annotated[float, _at_least(0, "first KL coefficient")] = 0.1
     kl_target: Annotated[float, _positive("nats per response; 0 < target")] = 6.0
     kl_horizon_batches: Annotated[float, _positive("rounds over which the KL coefficient reacts")] = 10.0
     missing_eos_penalty: Annotated[float, _at_least(0, "taken from the score of a response that was cut off")] = 1.0

@@ -90,6 +90,8 @@ class Ppo:
         if parent is not None:
             self.policy.load(parent)
         self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True)
+        if reward_model.adapter.rank == config.rank:  # what tells a good answer also tells a promising beginning
+            self.value_adapter.load(reward_model.adapter.snapshot())
         self.value_head = ScalarHead(backbone.hidden_size).to(backbone.device)
         self.policy_optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0

@@ -10,6 +10,7 @@ from storage.errors import WorkbenchError
 
 # For base models, which come without a chat template of their own.
 PLAIN_TEMPLATE = (
+    "{% if bos_token is defined and bos_token %}{{ bos_token }}{% endif %}"
     "{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
     "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\n' }}"

