@@ -60,14 +60,14 @@ def test_top_k_draws_from_the_heaviest_alone_in_their_proportion():
     torch.testing.assert_close(logprobs, logits.log_softmax(-1)[drawn], rtol=1e-4, atol=1e-4)  # of the full softmax
 
 
-@pytest.mark.parametrize("vocabulary", [300, 3000], ids=["all looked at", "the heaviest looked at first"])
+@pytest.mark.parametrize("vocabulary", [300, 1500], ids=["all looked at", "the heaviest looked at first"])
 @pytest.mark.parametrize("top_p", [0.5, 0.9999])
 def test_top_p_draws_from_the_smallest_set_that_holds_the_mass(vocabulary, top_p):
     logits = logits_of(vocabulary, spread=0.5)  # flat: the larger nucleus has more tokens than are looked at first
     chances, order = logits.softmax(-1).double().sort(descending=True)
     size = int((chances.cumsum(-1) < top_p).sum()) + 1
     nucleus = order[:size]
-    drawn, _ = draw(logits, Sampling(top_p=top_p))
+    drawn, _ = draw(logits, Sampling(top_p=top_p), 20_000)
     assert set(drawn.tolist()) <= set(nucleus.tolist())
     cut = torch.zeros(vocabulary, dtype=torch.float64)
     cut[nucleus] = chances[:size]

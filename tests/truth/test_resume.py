@@ -134,7 +134,7 @@ def wait_for_step(database: Database, step: int, process: subprocess.Popen) -> s
 def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(workspace, tiny_model, tmp_path, monkeypatch):
     with open_database(workspace) as database:
         fill(database)
-    options = run_options(tiny_model, "--steps", "12", "--checkpoint-every", "2", "--gate-min-gain=-100")
+    options = run_options(tiny_model, "--steps", "8", "--checkpoint-every", "2", "--gate-min-gain=-100")
     unbroken = copy_of(workspace, tmp_path / "unbroken")
     trainer(unbroken, monkeypatch, *options)
 
@@ -163,7 +163,7 @@ def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(workspace, tin
             for name in ("objective/kl", "objective/scores", "loss/policy", "objective/kl_coef", "loss/reward"):
                 curve = metrics.series(database, job_id, name)
                 assert curve == metrics.series(other, whole.id, name)
-            assert [step for step, _ in metrics.series(database, job_id, "objective/kl")] == list(range(1, 13))
+            assert [step for step, _ in metrics.series(database, job_id, "objective/kl")] == list(range(1, 9))
             counts = "SELECT step, count(*) AS n FROM rollouts GROUP BY step ORDER BY step"
             assert database.rows(counts) == other.rows(counts)
             texts = "SELECT step, prompt, text, reward FROM rollouts ORDER BY step, id"

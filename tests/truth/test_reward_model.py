@@ -18,7 +18,7 @@ from trainer.policy.models import ModelFolder
 from trainer.reward import fitting
 from trainer.reward.model import RewardModel
 
-CONFIG = RewardConfig(rank=4, alpha=8, epochs=12, learning_rate=1e-2, held_out=0.2)
+CONFIG = RewardConfig(rank=4, alpha=8, epochs=8, learning_rate=1e-2, held_out=0.2)
 WORDS = " ".join(CORPUS).split()
 
 
@@ -62,7 +62,7 @@ def test_a_planted_reward_is_found_on_prompts_that_were_kept_back(backbone, answ
     assert report.examples == 256
     assert report.spearman > 0.9
     assert losses[-1] < losses[0] / 2
-    assert len(losses) == 12 * 16  # batches of 16, twelve times
+    assert len(losses) == 8 * 16  # batches of 16, eight times
 
 
 def test_shuffled_ratings_teach_nothing_that_holds(backbone, answers):
