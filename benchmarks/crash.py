@@ -37,7 +37,9 @@ from tests.terminal import Ended
 
 RESULTS = Path(__file__).parent / "results" / "crash.json"
 TARGETS = ("app", "engine", "trainer")
-LATEST = 5.0  # a kill comes at most this many seconds after the last one was checked
+LATEST = 5.0  # a kill comes at most this many seconds after the last one was checked,
+LATEST_IN_STAGE = 1.5  # or, for the trainer, after it has come to a stage
+STAGES = ("", "reward model", "policy", "policy")  # empty: whatever it does first
 PATIENCE = 120.0
 
 
@@ -83,6 +85,7 @@ class Crashes:
         self.app = App(workspace, model, self.random)
         self.trainer = Trainer(workspace, model)
         self.acknowledged: list[Rated] = []
+        self.killed_in: Counter[str] = Counter()  # stages of the trainer
 
     def run(self, kills: int) -> None:
         """Kill as many times, about as often each, and check after each; at the end everything is closed."""
@@ -133,9 +136,12 @@ class Crashes:
 
     def kill_trainer(self) -> None:
         """Kill the trainer at work on a job; another process must go on with it as if nothing had been."""
-        self.rate_until(lambda: self.trainer.works(self.ledger.check))
-        self.rate_for(self.random.uniform(0, LATEST), tend=False)
-        self.goes_on("job picked up", *self.trainer.kill())
+        stage = self.random.choice(STAGES)
+        self.rate_until(lambda: self.trainer.works(self.ledger.check, stage))
+        self.rate_for(self.random.uniform(0, LATEST_IN_STAGE), tend=False)
+        job, before = self.trainer.kill()
+        self.killed_in[job.stage or "preparing"] += 1
+        self.goes_on("job picked up", job, before)
 
     def end(self) -> None:
         """Stop the trainer as a person would, let its job end, and leave the app by its key."""
@@ -153,7 +159,7 @@ class Crashes:
             self.trainer.done += 1
             return
         self.trainer.resume(job)
-        if self.ledger.came(what, lambda: self.rate_until(lambda: self.trainer.has_passed(job))):
+        if self.ledger.came(what, lambda: self.rate_until(lambda: self.trainer.has_passed(job, before))):
             for promise, holds, detail in self.trainer.compare(job.id, before):
                 self.ledger.check(promise, holds, detail)
 
@@ -253,6 +259,7 @@ def report(crashes: Crashes, seconds: float) -> dict[str, object]:
     return {
         "kills": dict(ledger.kills),
         "acknowledged_ratings": len(crashes.acknowledged),
+        "trainer_killed_in": dict(crashes.killed_in),
         "jobs_done": crashes.trainer.done,
         "checks": [
             {"killed": target, "check": what, "passed": ledger.passed[target, what], "of": count}

@@ -17,7 +17,7 @@ from storage.workspace import Workspace
 
 STEPS = 40
 OPTIONS = (
-    "--steps", STEPS, "--max-new-tokens", 12, "--checkpoint-every", 3,
+    "--steps", STEPS, "--max-new-tokens", 12, "--checkpoint-every", 3, "--reward-epochs", 1, "--reward-batch", 32,
     # What is tested is the way to a version and not its worth: every candidate passes the gate.
     "--gate-min-gain", -1e9, "--gate-max-kl", 1e9,
 )  # fmt: skip
@@ -54,12 +54,14 @@ class Trainer:
             self.done += 1
         self._start("run", "--model", str(self.model), *map(str, OPTIONS))
 
-    def works(self, check: Check) -> bool:
-        """Whether the process has claimed its job."""
+    def works(self, check: Check, stage: str = "") -> bool:
+        """Whether the process holds a job and, where a stage is named, works on that stage of it."""
         self.tend(check)
         assert self.process is not None
         with open_database(self.workspace) as database:
-            return any(job.state is JobState.RUNNING and job.pid == self.process.pid for job in jobs.every(database))
+            newest = jobs.every(database, 1)
+        held = bool(newest) and newest[0].state is JobState.RUNNING and newest[0].pid == self.process.pid
+        return held and newest[0].stage.startswith(stage)
 
     def kill(self) -> tuple[Job, Figures]:
         """SIGKILL; returns the job as it was left, and its figures."""
@@ -80,16 +82,13 @@ class Trainer:
     def resume(self, job: Job) -> None:
         self._start("resume", job.id)
 
-    def has_passed(self, before: Job) -> bool:
-        """Whether the job has gone beyond the step that an earlier worker left it at. Raises AssertionError when the
+    def has_passed(self, job: Job, before: Figures) -> bool:
+        """Whether a job has gone beyond the step that an earlier worker left it at. Raises AssertionError when the
         process that resumed it has failed."""
         code = self.process.poll() if self.process is not None else None
         assert code in (None, 0), self.log.read_text(encoding="utf-8")[-2000:]
-        with open_database(self.workspace) as database:
-            job = jobs.get(database, before.id)
-            return job.attempts > before.attempts and (
-                job.state is JobState.DONE or (job.stage == "policy" and job.step > before.step)
-            )
+        now, after = self._look()
+        return now.attempts > job.attempts and (now.state is JobState.DONE or _last(after) > _last(before))
 
     def compare(self, job_id: str, before: Figures) -> Iterator[tuple[str, bool, object]]:
         """What must hold of a job's figures after it went on: `(what, whether it does, detail)`."""
@@ -130,6 +129,11 @@ class Trainer:
 def _figures(database: Database, job_id: str) -> Figures:
     found = database.rows("SELECT name, language, step, value FROM metrics WHERE job_id = ?", (job_id,))
     return {(row["name"], row["language"], row["step"]): row["value"] for row in found}
+
+
+def _last(figures: Figures) -> int:
+    """The last step of the policy; 0 before the first."""
+    return max((step for name, language, step in figures if name == EVERY_STEP), default=0)
 
 
 def _same(key: tuple[str, str | None, int], one: float | None, other: float | None) -> bool:

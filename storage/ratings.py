@@ -138,6 +138,13 @@ def effective(database: Database, *, rater: str | None = None, sample_id: str | 
     )
 
 
+def effective_at(database: Database, moment: str) -> list[Rating]:
+    """The ratings that counted at a moment, oldest first: later events, undos included, are left out."""
+    events = database.records(Rating, "SELECT * FROM ratings WHERE created_at <= ? ORDER BY id", (moment,))
+    counted = counting((event.id, event.kind, event.supersedes) for event in events)
+    return [event for event in events if event.id in counted and event.kind not in (RatingKind.UNDO, RatingKind.REDO)]
+
+
 def history(database: Database, sample_id: str) -> list[Rating]:
     """Every event about a sample, the undone ones and their undos included, oldest first."""
     return database.records(

@@ -120,12 +120,14 @@ def rollback(database: Database, workspace: Workspace, reason: str = "") -> Vers
     return get(database, target.name)
 
 
-def served(database: Database) -> Version | None:
-    """The version that new answers come from; None in a workspace that has not loaded a model yet."""
+def served(database: Database, moment: str | None = None) -> Version | None:
+    """The version that new answers come from, or came from at a moment; None where no model had been loaded yet."""
     return database.record(
         Version,
         """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
-           WHERE action IN ('publish', 'rollback') ORDER BY version_events.id DESC LIMIT 1""",
+           WHERE action IN ('publish', 'rollback') AND (?1 IS NULL OR version_events.created_at <= ?1)
+           ORDER BY version_events.id DESC LIMIT 1""",
+        (moment,),
     )
 
 

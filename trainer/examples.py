@@ -81,16 +81,17 @@ class Examples:
         return hashlib.sha256("\n".join(sorted(self.rating_ids)).encode()).hexdigest()
 
 
-def collect(database: Database, base_digest: str) -> Examples:
-    """The examples that today's effective ratings of *training* prompts teach.
+def collect(database: Database, base_digest: str, moment: str | None = None) -> Examples:
+    """The examples that the effective ratings of *training* prompts teach.
 
     A both-bad pair teaches two bad labels, an edit a pair that the edited text wins, a harm tag a bad label.
 
     Args:
         base_digest: of the model that will learn; only its own versions' token ids are taken over.
+        moment: the ratings that counted then; by default those that count now.
     """
     examples = Examples()
-    everything = rating_store.effective(database)
+    everything = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
     responses = _responses(database, base_digest)
     spread = _spread_by_rater(everything)
     for rating in everything:
@@ -164,10 +165,15 @@ class PromptSplit:
     held_out: list[Prompt]
 
 
-def split_prompts(database: Database) -> PromptSplit:
-    """Training prompts and held-out prompts; where too few are marked held-out, a fifth of the others is kept back."""
-    practice = prompt_store.by_split(database, Split.TRAIN)
-    held_out = prompt_store.by_split(database, Split.HELD_OUT)
+def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
+    """Training prompts and held-out prompts; where too few are marked held-out, a fifth of the others is kept back.
+
+    With a moment, only prompts that were there by then.
+    """
+    practice, held_out = (
+        [prompt for prompt in prompt_store.by_split(database, split) if moment is None or prompt.created_at <= moment]
+        for split in (Split.TRAIN, Split.HELD_OUT)
+    )
     if len(held_out) < FEWEST_HELD_OUT:
         ordered = sorted(practice, key=lambda prompt: fingerprint(prompt.id))
         keep = max(FEWEST_HELD_OUT, len(practice) // 5)

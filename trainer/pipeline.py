@@ -36,7 +36,10 @@ ROLLOUTS_KEPT = 4  # a step, for the eye
 
 
 def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
-    """Learn from today's ratings and publish what passes the gate.
+    """Learn from the ratings and publish what passes the gate.
+
+    What there is to learn from is what there was when the job was first begun: an attempt that resumes it sees the same
+    prompts, ratings and parent, whatever has been rated and published since.
 
     Returns:
         `{version, published, gates, reward_model, ...}`, the job's result.
@@ -48,11 +51,12 @@ def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
     made = next((version for version in versions.every(database) if version.job_id == held.job.id), None)
     if made:  # an earlier attempt ended between its last commit and saying so
         return _result(made, made.metrics)
-    examples = collect_examples(database, folder.digest)
+    begun = held.job.started_at
+    examples = collect_examples(database, folder.digest, begun)
     check_enough(examples, config.reward.minimum)
-    split = split_prompts(database)
+    split = split_prompts(database, begun)
     base = versions.ensure_base(database, folder.name, folder.digest)
-    parent = _parent(database, base)
+    parent = _parent(database, base, begun)
     held.say(
         f"learning from {examples.count()} ratings: " + ", ".join(f"{k} {n}" for k, n in examples.languages().items())
     )
@@ -66,10 +70,9 @@ def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
     ppo = Ppo(backbone, reward_model, split.practice, config.ppo, config.seed, adapter)
     train(held, ppo)
 
-    held.progress("gate", 0, 1)
+    held.progress("gate", ppo.step, ppo.config.steps)
     parent_decoder = ppo.base_decoder if adapter is None else ppo.base_decoder.with_version(adapter)
     report = judge(backbone, reward_model, ppo.policy, parent_decoder, split.held_out, config.gate, ppo.sampling)
-    held.progress("gate", 1, 1)
     version = _finish(held, ppo, report, base, parent, publish=config.publish)
     shutil.rmtree(held.folder / "checkpoints", ignore_errors=True)
     return _result(version, report.metrics())
@@ -154,9 +157,9 @@ def _reference_prompts(practice: list[Prompt], config: RunConfig) -> list[Prompt
     return sampler.draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
 
 
-def _parent(database: Database, base: Version) -> Version:
-    """What this run goes on from: the served version if it is of the same base model, else the base."""
-    served = versions.served(database)
+def _parent(database: Database, base: Version, begun: str | None) -> Version:
+    """What this run goes on from: the version served when it began if it is of the same base model, else the base."""
+    served = versions.served(database, begun)
     return served if served is not None and served.base_digest == base.base_digest else base
 
 
@@ -167,7 +170,7 @@ def _adapter_of(root: Path, version: Version) -> Adapter | None:
 def _finish(held: HeldJob, ppo: Ppo, report: GateReport, base: Version, parent: Version, *, publish: bool) -> Version:
     """Record the candidate with what the gate found, and publish or reject it."""
     database, workspace = held.database, held.workspace
-    held.progress("publish", 0, 1)
+    held.progress("publish", ppo.step, ppo.config.steps)
     with database.transaction():
         candidate = add_candidate(
             database, workspace, held.job, ppo.policy,
@@ -181,7 +184,6 @@ def _finish(held: HeldJob, ppo: Ppo, report: GateReport, base: Version, parent: 
             version = versions.publish(database, workspace, candidate.name, "passed the gate")
         else:
             version = versions.get(database, candidate.name)
-    held.progress("publish", 1, 1)
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
     held.say(f"{version.name} is {version.state}")

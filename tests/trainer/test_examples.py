@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from storage import prompts, ratings, samples, versions
+from storage import clock, prompts, ratings, samples, versions
 from storage.errors import UsageError
 from storage.records import Choice, Rating, Split
 from trainer.examples import FEWEST_HELD_OUT, check_enough, collect, split_prompts
@@ -125,6 +125,16 @@ def test_what_was_undone_or_replaced_teaches_nothing(database, answered):
     assert [(label.response.text, label.good) for label in collect(database, DIGEST).labels] == [("أ", False)]
 
 
+def test_what_counted_at_a_moment_is_learned_whatever_came_later(database, answered):
+    one, other = answered("¿Y el hielo?", "x", "y")
+    rate(database, ratings.label(one, True, "amina"), ratings.label(other, False, "amina"))
+    then, before = clock.now(), collect(database, DIGEST)
+    assert ratings.undo(database, "amina")
+    rate(database, ratings.label(one, False, "amina"), ratings.pair(one, other, Choice.A, "amina"))
+    assert collect(database, DIGEST) != before
+    assert collect(database, DIGEST, then) == before
+
+
 @pytest.mark.parametrize("split", [Split.HELD_OUT, Split.ETHICS])
 def test_held_out_and_ethics_prompts_never_train(database, answered, split):
     a, b = answered("secret", "x", "y", split=split)
@@ -235,6 +245,11 @@ def test_without_held_out_prompts_a_fifth_is_kept_back_the_same_each_time(databa
     assert (len(found.practice), len(found.held_out)) == (24, 6)
     assert not {prompt.id for prompt in found.practice} & {prompt.id for prompt in found.held_out}
     assert split_prompts(database) == found
+    then = clock.now()
+    for number in range(30, 40):
+        answered(f"open {number}")
+    assert split_prompts(database, then) == found
+    assert split_prompts(database) != found
 
 
 def test_too_few_prompts_to_measure_with_are_refused_with_numbers(database, answered):
