@@ -15,7 +15,7 @@ from storage.database import Database, open_database
 from storage.records import Job, JobState
 from storage.workspace import Workspace
 
-STEPS = 40
+STEPS = 24
 OPTIONS = (
     "--steps", STEPS, "--max-new-tokens", 12, "--checkpoint-every", 3, "--reward-epochs", 1, "--reward-batch", 32,
     # What is tested is the way to a version and not its worth: every candidate passes the gate.
