@@ -48,6 +48,7 @@ class App:
         self.asked = 0
         self.mourned = False
         self.writing = True  # whether the focus is in the prompt's field
+        self._typing = False
         self._acknowledged: list[Rated] = []
         self._activity: Iterator[None] = iter(())
         with open_database(workspace) as database:
@@ -58,7 +59,7 @@ class App:
         self.terminal = Terminal(
             "workbench", "--workspace", str(self.workspace.root), environment={"OMP_NUM_THREADS": "1"}
         )
-        self.writing, self.mourned = True, False
+        self.writing, self._typing, self.mourned = True, False, False
         self._activity = self._ask_and_rate()
 
     @property
@@ -104,6 +105,8 @@ class App:
 
     def type_prompt(self) -> str:
         """Write a prompt and send it, whatever else was going on; returns it."""
+        while self._typing:
+            self.rate_something()
         self._activity = self._ask_and_rate()
         prompt = self._new_prompt()
         for _ in self._type(prompt):
@@ -139,6 +142,7 @@ class App:
 
     def _type(self, prompt: str) -> Iterator[None]:
         """Write a prompt into the empty field and send it; between keys of different meaning a person's pause."""
+        self._typing = True
         if not self.writing:
             self.terminal.press("i")
             self.writing = True
@@ -150,6 +154,7 @@ class App:
         yield from self._wait(partial(self._shows, f"│ {prompt} "))
         self.terminal.press(ENTER)
         yield from self._wait(partial(self._shows, "Write a prompt"))
+        self._typing = False
 
     def _ask_and_rate(self) -> Iterator[None]:
         """Type a prompt, wait for its answers, rate them by keys, and so on; yields between any two looks."""
