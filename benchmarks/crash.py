@@ -126,9 +126,11 @@ class Crashes:
 
     def kill_engine(self) -> None:
         """Kill the engine; the app must say so, start it again, and answer what was typed meanwhile."""
-        self.app.mourned = False
-        self.app.kill_after(self.random.uniform(0, LATEST), self.app.engine_pid())
-        self.ledger.came("death announced", lambda: self.rate_until(lambda: self.app.mourned))
+        self.rate_until(lambda: not self.app.mourns())  # an announcement of before has gone
+        engine = self.app.engine_pid()
+        self.app.kill_after(self.random.uniform(0, LATEST), engine)
+        self.ledger.came("death announced", lambda: self.rate_until(self.app.mourns))
+        self.ledger.check("dies of the kill", _ends(engine), f"process {engine} lives on")
         prompt = self.app.type_prompt()
         self.ledger.came("header says ready again", self.app.until_ready)
         self.ledger.came("prompt typed meanwhile answered", lambda: self.app.until_answered(prompt))

@@ -46,7 +46,6 @@ class App:
         self.random = chance
         self.terminal: Terminal = None  # type: ignore[assignment]  # until `start`
         self.asked = 0
-        self.mourned = False
         self.writing = True  # whether the focus is in the prompt's field
         self._typing = False
         self._acknowledged: list[Rated] = []
@@ -59,7 +58,7 @@ class App:
         self.terminal = Terminal(
             "workbench", "--workspace", str(self.workspace.root), environment={"OMP_NUM_THREADS": "1"}
         )
-        self.writing, self._typing, self.mourned = True, False, False
+        self.writing, self._typing = True, False
         self._activity = self._ask_and_rate()
 
     @property
@@ -82,7 +81,10 @@ class App:
     def watch(self, seconds: float = 0.05) -> None:
         """Look at the screen for a while. Raises Ended when the app is gone."""
         self.terminal.read(seconds)
-        self.mourned = self.mourned or "stopped unexpectedly" in self.terminal.text
+
+    def mourns(self) -> bool:
+        """Whether the screen tells that the engine has died."""
+        return self._shows("stopped unexpectedly")
 
     def until_painted(self) -> None:
         self._until(lambda: "6 Versions" in self.terminal.text)
