@@ -33,7 +33,7 @@ from storage.workspace import Workspace
 from trainer.policy.adapters import FILE_NAME, write_adapter
 from trainer.policy.models import resolve, weight_files
 from workbench.app import POLL_SECONDS
-from workbench.engine.client import EngineClient
+from workbench.engine.client import SERVER, EngineClient
 from workbench.engine.protocol import Done, Failed, Generate, Load, Ready, Swapped, Text
 
 PROMPT = "Write a very long story about a lighthouse, its keeper and the sea, with every detail you can think of."
@@ -43,8 +43,8 @@ RANK = 16
 class Memory:
     """The engine's resident memory, looked at every few milliseconds while this runs."""
 
-    def __init__(self, process: int) -> None:
-        self.process = psutil.Process(process)
+    def __init__(self, process: psutil.Process) -> None:
+        self.process = process
         self.peak = 0.0
 
     def now(self) -> float:
@@ -158,9 +158,8 @@ async def measure(workspace: Workspace, rounds: int, threads: int | None) -> lis
         async for event in client.load(Load("smollm2", device="cpu", dtype="bf16")):
             if not isinstance(event, Ready) and isinstance(event, Failed | Done):
                 raise WorkbenchError(f"the model cannot be loaded: {event}")
-        process = client._process
-        assert process is not None, "the engine runs"
-        memory = Memory(process.pid)
+        (engine,) = (child for child in psutil.Process().children() if SERVER in child.cmdline())
+        memory = Memory(engine)
         with open_database(workspace) as trainer, open_database(workspace) as app:
             for seed in range(rounds + 1):
                 found.append(await one_round(client, workspace, folder.path, memory, trainer, app, seed))

@@ -54,7 +54,7 @@ def shrunk(folder: ModelFolder, destination: Path) -> ModelFolder:
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 64, 128, 2
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 16
     config.layer_types = None
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(destination)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(destination)
     for file in folder.path.iterdir():
         if file.suffix != ".safetensors" and file.name not in ("config.json", "manifest.json"):
             shutil.copy(file, destination)
@@ -62,7 +62,7 @@ def shrunk(folder: ModelFolder, destination: Path) -> ModelFolder:
 
 
 def memory(ppo: Ppo, rounds: int) -> dict[str, float]:
-    """Resident MB at the start, in the middle and at the end of many rounds, and the rise a round of the second half."""
+    """Resident MB at the start, middle and end of many rounds, and the rise a round over the second half."""
     resident = []
     for _ in range(rounds):
         ppo.round()
@@ -98,12 +98,13 @@ def main() -> None:
         f"mixed, at most {chosen.mixed_tokens}": speeds(folder, chosen.rounds, chosen.mixed_tokens, ended=True),
         f"long, {chosen.long_tokens}": speeds(folder, chosen.rounds, chosen.long_tokens, ended=False),
     }
-    result = {
+    remembered = {"shrunk model": tiny, "SmolLM2-135M": real}
+    result: dict[str, Any] = {
         "environment": measuring.environment(),
         "setting": {"model": "SmolLM2-135M-Instruct, bf16", "batch": len(QUESTIONS), "temperature": 1.0},
         "unit": "tokens/s",
         "sides": sides,
-        "memory": {"shrunk model": tiny, "SmolLM2-135M": real},
+        "memory": remembered,
     }
     rows = [
         [f"{name}: {side}", figures["median"], figures["low"], figures["high"], figures["n"]]
@@ -115,7 +116,7 @@ def main() -> None:
         columns = list(tiny)
         print()
         print(measuring.table(["memory of PPO", *columns], [[name, *(figures[key] for key in columns)]
-              for name, figures in result["memory"].items()]))  # fmt: skip
+              for name, figures in remembered.items()]))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Peer:
 
     def __init__(self, program: str, arguments: Sequence[str], python: Path = Path(sys.executable)) -> None:
         own = {"PYTHONPATH": str(ROOT)} if python == Path(sys.executable) else {}
+        self.program = program
         self.process = subprocess.Popen(
             [str(python), str(PROGRAMS / program), *arguments],
             stdin=subprocess.PIPE,
@@ -52,7 +53,7 @@ class Peer:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args[1]} ended with exit code {self.process.wait()}; see its messages")
+            raise RuntimeError(f"{self.program} ended with exit code {self.process.wait()}; see its messages")
         return json.loads(line)
 
 

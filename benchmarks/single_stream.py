@@ -23,6 +23,7 @@ from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 
 LLAMA_CPP = "llama.cpp, 4 bits"
+COMPILE_PATIENCE = 1200.0  # seconds; it is compiled where there is no wheel
 
 
 def main() -> None:
@@ -81,10 +82,10 @@ def main() -> None:
 def _llama_cpp(prompt: list[int], tokens: int) -> tuple[Peer | None, str]:
     """llama.cpp on the bundled file, or why it cannot be measured here."""
     try:
-        python = environment_of("llama-cpp", ["llama-cpp-python"])
+        python = environment_of("llama-cpp", ["llama-cpp-python"], patience=COMPILE_PATIENCE)
     except RuntimeError as error:
         return None, str(error)
-    arguments = [str(models.bundled_file("smollm2")), json.dumps(prompt), str(tokens), str(torch.get_num_threads())]
+    arguments = [str(models.bundled_parts("smollm2")[0]), json.dumps(prompt), str(tokens), str(torch.get_num_threads())]
     return Peer("llama.py", arguments, python), ""
 
 
