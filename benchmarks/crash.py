@@ -10,9 +10,6 @@ moment, and then everything that was promised is checked. Exit code 1 when anyth
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import random
 import re
 import shutil
@@ -22,20 +19,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from benchmarks import measuring
 from benchmarks.crash_app import App, Rated
 from benchmarks.crash_trainer import Figures, Trainer
 from storage import ratings, versions
-from storage.database import Database, backup, open_database, sqlite_version
+from storage.database import Database, backup, open_database
 from storage.exchange.importing import import_file
 from storage.records import Job, JobState
 from storage.workspace import Workspace
 from tests.feedback import write_feedback
 from tests.terminal import Ended
+from tests.tiny_model import make_tiny_model
 
-RESULTS = Path(__file__).parent / "results" / "crash.json"
 TARGETS = ("app", "engine", "trainer")
 LATEST = 5.0  # a kill comes at most this many seconds after the last one was checked,
 LATEST_IN_STAGE = 1.5  # or, for the trainer, after it has come to a stage
@@ -255,63 +254,57 @@ def _ends(pid: int, seconds: float = 20.0) -> bool:
     return False
 
 
-def report(crashes: Crashes, seconds: float) -> dict[str, object]:
+def report(crashes: Crashes, seconds: float) -> dict[str, Any]:
     """The outcome as one JSON document."""
     ledger = crashes.ledger
     return {
+        "environment": measuring.environment(),
         "kills": dict(ledger.kills),
-        "acknowledged_ratings": len(crashes.acknowledged),
         "trainer_killed_in": dict(crashes.killed_in),
+        "acknowledged_ratings": len(crashes.acknowledged),
         "jobs_done": crashes.trainer.done,
+        "seconds": round(seconds),
         "checks": [
             {"killed": target, "check": what, "passed": ledger.passed[target, what], "of": count}
             for (target, what), count in sorted(ledger.checked.items())
         ],
         "failures": ledger.failures,
-        "seconds": round(seconds),
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "sqlite": ".".join(map(str, sqlite_version())),
-        },
     }
 
 
-def print_table(result: dict[str, object], ledger: Ledger) -> None:
-    print(f"{'killed':<10}{'kills':>5}  {'checked':<36}{'held':>6}{'of':>6}")
-    last = ""
-    for (target, what), count in sorted(ledger.checked.items()):
-        kills = str(ledger.kills[target] or "") if target != last else ""
-        print(f"{target if target != last else '':<10}{kills:>5}  {what:<36}{ledger.passed[target, what]:>6}{count:>6}")
+def rows(result: dict[str, Any]) -> list[list[Any]]:
+    """The lines of the table: who was killed how often, what was checked, how often it held."""
+    kills, last, found = result["kills"], "", []
+    for check in result["checks"]:
+        target = check["killed"]
+        found.append(
+            [target, kills.get(target), check["check"], check["passed"], check["of"]]
+            if target != last
+            else ["", None, check["check"], check["passed"], check["of"]]
+        )
         last = target
-    print(
-        f"{result['acknowledged_ratings']} ratings acknowledged, {result['jobs_done']} jobs done, "
-        f"{len(ledger.failures)} losses, {result['seconds']} s"
-    )
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--save", action="store_true", help=f"keep the document in benchmarks/results/{RESULTS.name}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, help="default 50")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and of what is done meanwhile (default 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--save", action="store_true", help="write the result to benchmarks/results/")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
-    from tests.tiny_model import make_tiny_model
-
     crashes = Crashes(Workspace(folder / "workspace").prepare(), make_tiny_model(folder / "tiny"), options.seed)
     began = time.monotonic()
     crashes.run(options.kills)
     result = report(crashes, time.monotonic() - began)
-    if options.save:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    if options.json:
-        print(json.dumps(result))
-    else:
-        print_table(result, crashes.ledger)
-    if crashes.ledger.failures:
+    measuring.finish("crash", result, ("killed", "times", "checked", "held", "of"), rows(result), options)
+    print(
+        f"{result['acknowledged_ratings']} ratings acknowledged, {result['jobs_done']} jobs done, "
+        f"{len(result['failures'])} losses, {result['seconds']} s",
+        file=sys.stderr,
+    )
+    if result["failures"]:
         print(f"the workspace is kept in {folder}", file=sys.stderr)
         sys.exit(1)
     shutil.rmtree(folder)
