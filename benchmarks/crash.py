@@ -150,6 +150,7 @@ class Crashes:
         self.rate_until(lambda: self.trainer.works(self.ledger.check))
         self.goes_on("interrupted job goes on", *self.trainer.interrupt())
         self.rate_until(lambda: not self.trainer.is_running)
+        self.trainer.settle(self.ledger.check)
         self.same_version()
         self.ledger.check("app leaves well", self.app.quit() == 0)
         self.check_database()

@@ -43,16 +43,21 @@ class Trainer:
 
     def tend(self, check: Check) -> None:
         """Start a job when none is under way; check the one that ended."""
-        if self.is_running:
+        if not self.is_running:
+            self.settle(check)
+            self._start("run", "--model", str(self.model), *map(str, OPTIONS))
+
+    def settle(self, check: Check) -> None:
+        """Check how a process ended that was not stopped."""
+        if self.process is None:
             return
-        if self.process is not None:
-            job, figures = self._look()
-            ended = self.process.returncode == 0 and job.state is JobState.DONE
-            check("trainer ends well", ended, self.log.read_text(encoding="utf-8")[-2000:])
-            for what, holds, detail in self.compare(job.id, figures):
-                check(what, holds, detail)
-            self.done += 1
-        self._start("run", "--model", str(self.model), *map(str, OPTIONS))
+        job, figures = self._look()
+        ended = self.process.returncode == 0 and job.state is JobState.DONE
+        check("trainer ends well", ended, self.log.read_text(encoding="utf-8")[-2000:])
+        for what, holds, detail in self.compare(job.id, figures):
+            check(what, holds, detail)
+        self.done += ended
+        self.process = None
 
     def works(self, check: Check, stage: str = "") -> bool:
         """Whether the process holds a job and, where a stage is named, works on that stage of it."""
