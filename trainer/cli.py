@@ -77,12 +77,18 @@ def stage(command: Command) -> Command:
     )(command)
 
 
-@cli.command()
-@common
-@stage
-@options_of(RunConfig)
-def run(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Path | None, **given: Any) -> None:
-    """The whole pipeline: reward model, policy, gate, publish.
+# What each stage changes in the defaults; options, a TOML file and a stored job go over it.
+STAGES: dict[str, dict[str, Any]] = {
+    "run": {},
+    "reward": {},
+    "ppo": {"reward_model": "latest"},
+    "reinforce": {"reward_model": "latest", "ppo": {"advantage": "reinforce"}},
+    "rloo": {"reward_model": "latest", "ppo": {"advantage": "rloo"}},
+    "grpo": {"reward_model": "latest", "ppo": {"advantage": "grpo"}},
+}
+GATED = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
+MANUALS = {
+    "run": """The whole pipeline: reward model, policy, gate, publish.
 
     Learns from today's ratings of training prompts; held-out and ethics prompts are never trained on. The policy goes
     on from the served version. A candidate is published when its reward gain on held-out prompts is above zero beyond
@@ -91,8 +97,55 @@ def run(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Pa
     \b
       trainer run --steps 40 --seed 1
       trainer run --config recipe.toml --json
-    """
-    _work(workspace, "run", RunConfig, job_id, config_file, given, as_json=as_json)
+    """,
+    "reward": """Fit a reward model to today's ratings, and nothing more.
+
+    It is used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`.
+
+    \b
+      trainer reward --reward-epochs 4 --json
+    """,
+    "ppo": f"""Improve the policy by PPO on the latest reward model.
+
+    Advantages come from a learned value of every token. {GATED}
+
+    \b
+      trainer ppo --steps 40 --reward-model rm2
+    """,
+    "reinforce": f"""Improve the policy by REINFORCE on the latest reward model.
+
+    An answer's advantage is its reward less the mean of the round's other answers; there is no value model. {GATED}
+
+    \b
+      trainer reinforce --steps 40 --answers 1
+    """,
+    "rloo": f"""Improve the policy by RLOO on the latest reward model.
+
+    An answer's advantage is its reward less the mean of the other answers to the same prompt. {GATED}
+
+    \b
+      trainer rloo --steps 40 --answers 4
+    """,
+    "grpo": f"""Improve the policy with GRPO's advantage on the latest reward model.
+
+    As rloo, divided by the spread of the answers to the same prompt. {GATED}
+
+    \b
+      trainer grpo --steps 40 --answers 8
+    """,
+}
+
+
+def _add_stage(name: str) -> None:
+    def work(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Path | None, **given: Any) -> None:
+        _work(workspace, name, job_id, config_file, given, as_json=as_json)
+
+    command = common(stage(options_of(RunConfig)(work)))
+    cli.command(name, help=MANUALS[name])(command)
+
+
+for _name in STAGES:
+    _add_stage(_name)
 
 
 @cli.command()
@@ -109,7 +162,7 @@ def resume(workspace: Workspace, as_json: bool, job: str) -> None:
         raise UsageError(
             f"job {job} is of kind {found.kind!r}, which this program does not know", "upgrade the program"
         )
-    _work(workspace, found.kind, STAGES[found.kind], found.id, None, {}, as_json=as_json)
+    _work(workspace, found.kind, found.id, None, {}, as_json=as_json)
 
 
 @cli.command()
@@ -154,13 +207,9 @@ def list_jobs(workspace: Workspace, as_json: bool) -> None:
         print(f"{job.id}  {job.kind:8} {state:8} {job.stage} {job.step}/{job.steps}  {job.error or ''}".rstrip())
 
 
-STAGES: dict[str, type[msgspec.Struct]] = {"run": RunConfig}
-
-
 def _work(
     workspace: Workspace,
     kind: str,
-    config_kind: type[msgspec.Struct],
     job_id: str | None,
     config_file: Path | None,
     given: dict[str, Any],
@@ -172,20 +221,20 @@ def _work(
     from storage.database import open_database
 
     with open_database(workspace) as database:
-        stored = jobs.get(database, job_id).config if job_id else None
-        config = configuration(config_kind, given, config_file, stored)
+        stored = jobs.get(database, job_id).config if job_id else STAGES[kind]
+        config = configuration(RunConfig, given, config_file, stored)
         # Torch and its friends come only now: wrong usage answers at once.
         from trainer import pipeline
         from trainer.job import HeldJob, claim, summary
 
         if job_id is None:
-            assert isinstance(config, RunConfig)
             job_id = jobs.enqueue(database, kind, msgspec.to_builtins(config), steps=config.ppo.steps).id
         job = claim(database, job_id)
         assert job is not None
         held = HeldJob(workspace, database, job, quiet=not sys.stderr.isatty())
+        work = pipeline.fit_reward if kind == "reward" else pipeline.run
         try:
-            result = held.run(lambda held: pipeline.run(held, config))  # type: ignore[arg-type]
+            result = held.run(lambda held: work(held, config))
         except WorkbenchError:
             if as_json:
                 _print_json(summary(database, job.id, None))
@@ -193,7 +242,14 @@ def _work(
         if as_json:
             _print_json(summary(database, job.id, result.get("version")))
         else:
-            print(f"{result['version']}  {result['state']}  reward {result['reward_gain']:+.2f}  KL {result['kl']:.2f}")
+            print(_sentence(result))
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    """The result of a stage on one line."""
+    if "version" not in result:
+        return f"{result['reward_model']}  learned from {result['examples']} ratings"
+    return f"{result['version']}  {result['state']}  reward {result['reward_gain']:+.2f}  KL {result['kl']:.2f}"
 
 
 def _print_json(document: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -48,9 +49,23 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
 
 
-class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Proximal policy optimisation."""
+class Advantage(StrEnum):
+    """How good an answer was, compared with what.
 
+    gae: a learned value of every token (PPO). reinforce: the other answers of the round. rloo: the other answers to
+    the same prompt. grpo: as rloo, divided by their spread.
+    """
+
+    GAE = "gae"
+    REINFORCE = "reinforce"
+    RLOO = "rloo"
+    GRPO = "grpo"
+
+
+class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Policy optimisation: PPO, or with another `advantage` its kin without a value model."""
+
+    advantage: Annotated[Advantage, Meta(description="gae (PPO), reinforce, rloo or grpo")] = Advantage.GAE
     steps: Annotated[int, _positive("rounds of rollouts and updates")] = 40
     batch: Annotated[int, _positive("responses a round")] = 16
     answers: Annotated[int, _positive("responses to each prompt of a round; divides the batch")] = 4
@@ -83,6 +98,8 @@ class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"minibatch {self.minibatch} does not divide batch {self.batch}")
         if self.batch % self.answers:
             raise ValueError(f"answers {self.answers} does not divide batch {self.batch}")
+        if self.advantage in (Advantage.RLOO, Advantage.GRPO) and self.answers < 2:
+            raise ValueError(f"{self.advantage} compares answers to the same prompt: answers must be 2 or more")
 
 
 class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +114,9 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class RunConfig(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole pipeline: ratings to reward model to policy to gate to publication."""
 
+    reward_model: Annotated[
+        str, Meta(description="new (fit one to today's ratings), latest, or the name of one, such as rm2")
+    ] = "new"
     reward: RewardConfig = RewardConfig()
     ppo: PpoConfig = PpoConfig()
     gate: GateConfig = GateConfig()

@@ -81,6 +81,11 @@ def _option(path: tuple[str, ...], field: inspect.Field) -> Callable[[Command], 
     if isinstance(plain, inspect.BoolType):
         declaration = f"--{spelled}/--no-{spelled}"
         return click.option(declaration, "__".join(path), default=None, help=f"{text}  [default: {shown.lower()}]")
+    if isinstance(plain, inspect.EnumType):
+        return click.option(
+            f"--{spelled}", "__".join(path), type=click.Choice([str(value) for value in plain.cls]), default=None,
+            help=f"{text}  [default: {shown}]",
+        )  # fmt: skip
     kind = _TYPES.get(type(plain))
     if kind is None:
         raise UsageError(f"the field {'.'.join(path)} cannot be an option", "give it a plain type")

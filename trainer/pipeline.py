@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import torch
 
-from storage import clock, jobs, metrics, versions
+from storage import jobs, metrics, reward_models, versions
 from storage.database import Database
+from storage.errors import UsageError
 from storage.records import Prompt, Sampling, Version
 from storage.records import RewardModel as RewardModelRecord
 from trainer.algorithms.ppo import Ppo, RoundReport
@@ -19,7 +20,7 @@ from trainer.algorithms.rollouts import PromptSampler, collect, round_seed
 from trainer.checkpoints import load_ppo, save_ppo, whole_folder
 from trainer.config import RunConfig
 from trainer.evaluation.gate import GateReport, judge
-from trainer.examples import PromptSplit, check_enough, split_prompts
+from trainer.examples import Examples, PromptSplit, check_enough, split_prompts
 from trainer.examples import collect as collect_examples
 from trainer.job import CancelledError, HeldJob
 from trainer.policy import devices, models
@@ -35,47 +36,77 @@ REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
 ROLLOUTS_KEPT = 4  # a step, for the eye
 
 
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a job starts from; the same for every attempt at it, whatever was rated and published since it began."""
+
+    backbone: Backbone
+    base: Version
+    split: PromptSplit
+    begun: str | None
+
+
 def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
     """Learn from the ratings and publish what passes the gate.
 
-    What there is to learn from is what there was when the job was first begun: an attempt that resumes it sees the same
-    prompts, ratings and parent, whatever has been rated and published since.
-
     Returns:
-        `{version, published, gates, reward_model, ...}`, the job's result.
+        `{version, state, parent, gates, reward, kl, ...}`, the job's result.
     """
     database, workspace = held.database, held.workspace
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    folder = models.resolve(config.model, workspace, lambda text, _: held.say(text))
     made = next((version for version in versions.every(database) if version.job_id == held.job.id), None)
     if made:  # an earlier attempt ended between its last commit and saying so
         return _result(made, made.metrics)
-    begun = held.job.started_at
-    examples = collect_examples(database, folder.digest, begun)
-    check_enough(examples, config.reward.minimum)
-    split = split_prompts(database, begun)
-    base = versions.ensure_base(database, folder.name, folder.digest)
-    parent = _parent(database, base, begun)
-    held.say(
-        f"learning from {examples.count()} ratings: " + ", ".join(f"{k} {n}" for k, n in examples.languages().items())
-    )
-
-    device, dtype = devices.choose(config.device, config.dtype)
-    torch.manual_seed(config.seed)
-    backbone = Backbone(folder, device, dtype, config.upper_share)
-    reward_model = _reward_model(held, backbone, config, examples, split, base)
+    new = config.reward_model == "new"
+    setting, examples = _set_up(held, config, needs_ratings=new)
+    parent = _parent(database, setting.base, setting.begun)
+    backbone = setting.backbone
+    if new:
+        reward_model, _ = _fitted(held, config, setting, examples)
+    else:
+        reward_model = _existing(held, config, setting)
 
     adapter = _adapter_of(workspace.root, parent)
-    ppo = Ppo(backbone, reward_model, split.practice, config.ppo, config.seed, adapter)
+    ppo = Ppo(backbone, reward_model, setting.split.practice, config.ppo, config.seed, adapter)
     train(held, ppo)
 
     held.progress("gate", ppo.step, ppo.config.steps)
     parent_decoder = ppo.base_decoder if adapter is None else ppo.base_decoder.with_version(adapter)
-    report = judge(backbone, reward_model, ppo.policy, parent_decoder, split.held_out, config.gate, ppo.sampling)
-    version = _finish(held, ppo, report, base, parent, publish=config.publish)
+    report = judge(
+        backbone, reward_model, ppo.policy, parent_decoder, setting.split.held_out, config.gate, ppo.sampling
+    )
+    version = _finish(held, ppo, report, setting.base, parent, publish=config.publish)
     shutil.rmtree(held.folder / "checkpoints", ignore_errors=True)
     return _result(version, report.metrics())
+
+
+def fit_reward(held: HeldJob, config: RunConfig) -> dict[str, Any]:
+    """Fit a reward model to the ratings, and nothing more; the result is its record."""
+    setting, examples = _set_up(held, config, needs_ratings=True)
+    _, record = _fitted(held, config, setting, examples)
+    return {"reward_model": record.name, **record.metrics}
+
+
+def _set_up(held: HeldJob, config: RunConfig, *, needs_ratings: bool) -> tuple[Setting, Examples]:
+    """Check that there is enough to learn from, then load the model.
+
+    Raises:
+        UsageError: too few or one-sided ratings, or too few prompts.
+    """
+    database = held.database
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = models.resolve(config.model, held.workspace, lambda text, _: held.say(text))
+    begun = held.job.started_at
+    examples = collect_examples(database, folder.digest, begun)
+    if needs_ratings:
+        check_enough(examples, config.reward.minimum)
+        counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
+        held.say(f"learning from {examples.count()} ratings: {counts}")
+    split = split_prompts(database, begun)
+    base = versions.ensure_base(database, folder.name, folder.digest)
+    device, dtype = devices.choose(config.device, config.dtype)
+    torch.manual_seed(config.seed)
+    return Setting(Backbone(folder, device, dtype, config.upper_share), base, split, begun), examples
 
 
 def train(held: HeldJob, ppo: Ppo) -> None:
@@ -104,15 +135,34 @@ def train(held: HeldJob, ppo: Ppo) -> None:
             _checkpoint(held, ppo)
 
 
-def _reward_model(
-    held: HeldJob, backbone: Backbone, config: RunConfig, examples: Any, split: PromptSplit, base: Version
-) -> RewardModel:
+def _existing(held: HeldJob, config: RunConfig, setting: Setting) -> RewardModel:
+    """A reward model fitted earlier: the named one, or the newest of this base model."""
+    wanted = None if config.reward_model == "latest" else config.reward_model
+    record = reward_models.find(held.database, setting.base.base_digest, wanted)
+    if record is None:
+        raise UsageError(
+            f"there is no reward model {wanted!r} for {setting.base.base_model}"
+            if wanted
+            else f"no reward model was fitted for {setting.base.base_model} yet",
+            "fit one with `trainer reward`, or use `trainer run`, which fits its own",
+        )
+    model = RewardModel(setting.backbone, config.reward, config.seed)
+    model.load(held.workspace.root / record.file)
+    held.say(f"reward: {record.name}")
+    return model
+
+
+def _fitted(
+    held: HeldJob, config: RunConfig, setting: Setting, examples: Examples
+) -> tuple[RewardModel, RewardModelRecord]:
     """The reward model of this job: the one an earlier attempt finished, or a freshly fitted one."""
+    backbone, base = setting.backbone, setting.base
     file = held.folder / "reward" / REWARD_FILE
     model = RewardModel(backbone, config.reward, config.seed)
-    if held.database.scalar("SELECT 1 FROM reward_models WHERE job_id = ?", (held.job.id,)):
+    finished = reward_models.of_job(held.database, held.job.id)
+    if finished:
         model.load(file)
-        return model
+        return model, finished
     jobs.link_ratings(held.database, held.job, examples.rating_ids)
 
     def on_step(step: int, steps: int, loss: float) -> None:
@@ -121,35 +171,28 @@ def _reward_model(
         held.progress("reward model", step, steps, loss=loss)
 
     model, report = fit(backbone, examples, config.reward, config.seed, on_step)
-    prompts = _reference_prompts(split.practice, config)
+    prompts = _reference_prompts(setting.split.practice, config)
     sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
     seed = round_seed(config.seed, 1 << 40)
     answers = collect(backbone.decoder(), backbone.tokenizer, prompts, REFERENCE_ANSWERS, sampling, seed)
     model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
-    facts = dataclasses.asdict(report)
     figures = {("reward/spearman", None): report.spearman, ("reward/pair_accuracy", None): report.pair_accuracy}
     held.record(0, {name: value for name, value in figures.items() if value is not None})
     with whole_folder(held.folder / "reward") as partial:
-        model.save(partial / REWARD_FILE, facts)
+        model.save(partial / REWARD_FILE, dataclasses.asdict(report))
     with held.database.transaction():
         jobs.check(held.database, held.job)
-        count = held.database.scalar("SELECT count(*) FROM reward_models")
-        record = RewardModelRecord(
-            clock.new_id(), f"rm{count + 1}", base.base_model, base.base_digest,
-            str(file.relative_to(held.workspace.root)), versions.sha256_of(file), examples.digest(), clock.now(),
-            held.job.id, facts,
-        )  # fmt: skip
-        held.database.insert("reward_models", record)
-    held.say(
-        f"{record.name}: learned from {report.examples}, held out {report.held_out}"
-        + (f", rank correlation {report.spearman:+.2f} (n {report.spearman_n})" if report.spearman is not None else "")
-        + (
-            f", pair accuracy {report.pair_accuracy:.0%} (n {report.pair_n})"
-            if report.pair_accuracy is not None
-            else ""
+        record = reward_models.add(
+            held.database,
+            base=base,
+            file=str(file.relative_to(held.workspace.root)),
+            sha256=versions.sha256_of(file),
+            data_digest=examples.digest(),
+            job_id=held.job.id,
+            metrics=dataclasses.asdict(report),
         )
-    )
-    return model
+    held.say(f"{record.name}: {report.sentence()}")
+    return model, record
 
 
 def _reference_prompts(practice: list[Prompt], config: RunConfig) -> list[Prompt]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from storage import clock, jobs
@@ -73,7 +74,7 @@ class Trainers:
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                     env=environment(os.environ), start_new_session=True,
                 )  # fmt: skip
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+            lower_priority(process.pid)
         except ProcessLookupError:
             pass  # it has ended already; `reap` says why
         except OSError as error:
@@ -81,6 +82,19 @@ class Trainers:
                 f"the trainer could not be started: {error}", f"try it by hand: {' '.join(command)}"
             ) from error
         self.started[job.id] = process
+
+
+def lower_priority(pid: int) -> None:
+    """Let everything else go first. Raises ProcessLookupError when the process has ended.
+
+    Where Linux schedules by session (autogroup), niceness counts within a session only, and the trainer has one of its
+    own: the whole session is then made nice as well.
+    """
+    os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS), encoding="ascii")
+    except (FileNotFoundError, PermissionError, BlockingIOError):
+        pass  # no autogroup here
 
 
 def environment(outer: os._Environ[str] | dict[str, str]) -> dict[str, str]:

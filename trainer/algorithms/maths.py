@@ -60,6 +60,17 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     return torch.expm1(difference) - difference
 
 
+def leave_one_out(returns: Tensor) -> Tensor:
+    """RLOO advantages (Ahmadian et al. 2024): each return less the mean of the others of its group. (groups, K)."""
+    count = returns.shape[1]
+    return (returns - returns.mean(1, keepdim=True)) * count / (count - 1)
+
+
+def group_normalised(returns: Tensor) -> Tensor:
+    """GRPO advantages (Shao et al. 2024): `(r - mean) / (sd + 1e-4)` within each group. (groups, K)."""
+    return (returns - returns.mean(1, keepdim=True)) / (returns.std(1, keepdim=True) + 1e-4)
+
+
 def last_token(mask: Tensor) -> Tensor:
     """(B, R) bool, true on the last real token of each row."""
     lengths = mask.sum(1)

@@ -3,6 +3,9 @@
 A round: sample with the merged policy, score with the reward model, charge k1 per token, estimate advantages, and take
 clipped steps on the policy and value adapters. The batch is cut into minibatches once a round; what does not change
 during the round (layouts, lower layers, reference and old log-probabilities) is computed once for each.
+
+The kin without a value model (REINFORCE, RLOO, GRPO) differ in one place: what an answer is compared with. With one
+epoch the ratio is 1, and the clipped surrogate's gradient is `A grad log pi`, the plain policy gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from storage.errors import WorkbenchError
 from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
-from trainer.config import PpoConfig
+from trainer.config import Advantage, PpoConfig
 from trainer.policy.adapters import Adapter
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.layout import TokenLayout
@@ -85,6 +88,7 @@ class Ppo:
         self.seed = seed
         self.step = 0
         self.rollbacks = 0
+        self.uses_value = config.advantage == Advantage.GAE
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
         self.policy = backbone.new_adapter(config, seed + 1, upper=False)
         if parent is not None:
@@ -165,7 +169,7 @@ class Ppo:
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
         scores = self.reward_model.score(trunk, layout).clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
-        values = self._values(trunk, layout)
+        values = self._values(trunk, layout) if self.uses_value else torch.zeros_like(old.chosen)
         return Minibatch(rollouts, layout, trunk, old.chosen, reference.chosen, values, scores, old.entropy)
 
     def _values(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
@@ -174,6 +178,13 @@ class Ppo:
         return self.value_head(hidden[layout.predictors]) * layout.mask
 
     def _estimate_advantages(self, minibatches: list[Minibatch]) -> None:
+        """Set every token's advantage, and for PPO its return."""
+        if self.uses_value:
+            self._advantages_from_values(minibatches)
+        else:
+            self._advantages_from_returns(minibatches)
+
+    def _advantages_from_values(self, minibatches: list[Minibatch]) -> None:
         """Advantages by GAE, whitened once over all response tokens of the round."""
         config = self.config
         for batch in minibatches:
@@ -184,10 +195,24 @@ class Ppo:
         for batch, part in zip(minibatches, white.split([int(b.mask.sum()) for b in minibatches]), strict=True):
             batch.advantages = self.backbone.spread(part, batch.layout)
 
+    def _advantages_from_returns(self, minibatches: list[Minibatch]) -> None:
+        """One advantage a response: its score less the KL penalty, against the round or against its prompt's others."""
+        beta = self.controller.beta
+        returns = torch.cat([b.scores - beta * (maths.k1(b.old, b.reference) * b.mask).sum(1) for b in minibatches])
+        match self.config.advantage:
+            case Advantage.REINFORCE:
+                advantages = maths.leave_one_out(returns[None])[0]
+            case Advantage.RLOO:
+                advantages = maths.leave_one_out(returns.view(-1, self.config.answers)).flatten()
+            case _:
+                advantages = maths.group_normalised(returns.view(-1, self.config.answers)).flatten()
+        for batch, part in zip(minibatches, advantages.split(self.config.minibatch), strict=True):
+            batch.advantages = part[:, None] * batch.mask
+
     def _update(self, minibatches: list[Minibatch]) -> Figures:
         """The epochs of a round; returns the mean figures of its updates."""
         config = self.config
-        learn_policy = self.step >= config.warmup
+        learn_policy = self.step >= config.warmup or not self.uses_value
         sums: dict[str, float] = {}
         count = policy_count = 0
         stopped = False
@@ -197,7 +222,7 @@ class Ppo:
                 random.Random(f"{self.seed} {self.step} {epoch}").shuffle(order)
             for place in order:
                 batch = minibatches[place]
-                found = self._update_value(batch)
+                found = self._update_value(batch) if self.uses_value else {}
                 if learn_policy and not stopped:
                     policy = self._update_policy(batch, first=count == 0)
                     stopped = policy["policy/approxkl"] > config.max_update_kl
@@ -296,6 +321,8 @@ class Ppo:
                 figures[name, language] = sum(float(row[name]) for row in chosen) / len(chosen)
         figures["objective/kl", None] = kl
         figures["objective/kl_coef", None] = self.controller.beta
+        if not self.uses_value:
+            return figures
         values = torch.cat([batch.values[batch.mask] for batch in minibatches])
         returns = torch.cat([batch.returns[batch.mask] for batch in minibatches])
         explained = maths.explained_variance(values, returns, torch.ones_like(values, dtype=torch.bool))

@@ -76,6 +76,15 @@ class FitReport:
     pair_n: int
     raters: dict[str, tuple[float, float]]  # offset and gain
 
+    def sentence(self) -> str:
+        """The figures in words, each with its sample size."""
+        words = f"learned from {self.examples}, held out {self.held_out}"
+        if self.spearman is not None:
+            words += f", rank correlation {self.spearman:+.2f} (n {self.spearman_n})"
+        if self.pair_accuracy is not None:
+            words += f", pair accuracy {self.pair_accuracy:.0%} (n {self.pair_n})"
+        return words
+
 
 def fit(
     backbone: Backbone,
