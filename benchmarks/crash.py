@@ -39,7 +39,7 @@ TARGETS = ("app", "engine", "trainer")
 LATEST = 5.0  # a kill comes at most this many seconds after the last one was checked,
 LATEST_IN_STAGE = 1.5  # or, for the trainer, after it has come to a stage
 STAGES = ("", "reward model", "policy", "policy")  # empty: whatever it does first
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class Ledger:
@@ -174,7 +174,7 @@ class Crashes:
             self.app.rate_something()
 
     def rate_until(self, condition: Callable[[], object]) -> None:
-        """Ask and rate until something holds. Raises AssertionError when it does not within two minutes."""
+        """Ask and rate until something holds. Raises AssertionError when it does not within five minutes."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain"

@@ -25,7 +25,7 @@ PROMPTS = (
     "Why is the sea salty?", "¿Por qué es salado el mar?", "Pourquoi la mer est-elle salée ?",
     "Warum ist das Meer salzig?", "Por que o mar é salgado?", "海水为什么是咸的？", "Kwa nini bahari ina chumvi?",
 )  # fmt: skip
-PATIENCE = 60.0
+PATIENCE = 180.0  # a machine with other work starts an engine slowly
 ANSWERED = re.compile(r"tokens · \S+ · v\d+")
 
 
@@ -117,7 +117,11 @@ class App:
 
     def rate_something(self) -> None:
         """One small step of asking and rating; never waits long."""
-        next(self._activity)
+        try:
+            next(self._activity)
+        except AssertionError:  # what did not come about is told once; then something else is asked
+            self._activity, self._typing = self._ask_and_rate(), False
+            raise
 
     def take_acknowledged(self) -> list[Rated]:
         """What was acknowledged since the last time."""
@@ -204,7 +208,7 @@ class App:
         return "●" in self.header and self._shows(f"▸ {prompt} ") and ANSWERED.search(self.terminal.text) is not None
 
     def _wait(self, condition: Callable[[], object]) -> Iterator[None]:
-        """Look until something holds. Raises AssertionError when it does not within a minute."""
+        """Look until something holds. Raises AssertionError when it does not within three minutes."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain; on screen:\n{self.terminal.text}"
