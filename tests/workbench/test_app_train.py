@@ -167,7 +167,7 @@ async def test_start_queues_the_job_and_starts_the_command(
         await until(pilot, lambda: seen)
         (job,) = jobs.every(database)
         assert (job.kind, job.state, job.steps) == ("run", JobState.QUEUED, 7)
-        assert job.config["ppo"] == {"steps": 7, "kl_target": 6.0}
+        assert job.config["ppo"] == {"steps": 7, "kl_target": 6.0, "advantage": "gae"}
         assert seen[0][1:4] == ["-m", "trainer", "run"]
         assert seen[0][-2:] == ["--job", job.id]
         log = workspace.root / (job.log or "")

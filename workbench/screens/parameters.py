@@ -53,6 +53,17 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def one_of(*names: str) -> Callable[[str], str]:
+    """A parser for a form's field: one of these words, in any case."""
+
+    def parse(text: str) -> str:
+        if text.strip().lower() not in names:
+            raise ValueError(f"want one of {', '.join(names)}")
+        return text.strip().lower()
+
+    return parse
+
+
 def number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:

@@ -16,7 +16,7 @@ from storage.errors import WorkbenchError
 from storage.records import JobState
 from workbench.curves import Curve, bar, sparkline
 from workbench.screens.base import WorkbenchScreen, present
-from workbench.screens.parameters import number, whole_number
+from workbench.screens.parameters import number, one_of, whole_number
 from workbench.status import TRAINER_DOTS, outcome, time_left
 from workbench.text import one_line
 from workbench.widgets.plots import CurvePlot, Line
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 REDRAW_SECONDS = 0.5
 DEFAULT_STEPS, DEFAULT_KL_TARGET = 40, 6.0
+# The methods by their names, and the advantage by which the trainer tells them apart.
+METHODS = {"ppo": "gae", "rloo": "rloo", "reinforce": "reinforce", "grpo": "grpo"}
 REWARD, KL, POLICY_LOSS, LENGTH = "objective/scores", "objective/kl", "loss/policy", "response/length"
 LANGUAGE_COLORS = ("reference", "secondary", "success", "accent", "error", "primary", "text-muted")
 _FIGURES = (
@@ -129,7 +131,8 @@ class TrainScreen(WorkbenchScreen):
         def chosen(values: dict[str, Any] | None) -> None:
             if values is not None:
                 steps, model = int(values["steps"]), self.workbench.session.model
-                ppo = {"steps": steps, "kl_target": values["kl_target"]}
+                advantage = METHODS[str(values["method"])]
+                ppo = {"steps": steps, "kl_target": values["kl_target"], "advantage": advantage}
                 config = {"model": model, "seed": values["seed"], "ppo": ppo}
                 self.act(lambda trainers: trainers.start("run", config, steps), "training starts")
 
@@ -138,8 +141,9 @@ class TrainScreen(WorkbenchScreen):
             Field("steps", "steps", str(DEFAULT_STEPS), whole_number(1, 1_000_000), "updates of the policy"),
             Field("kl_target", "KL target", f"{DEFAULT_KL_TARGET:g}", number(0.01, 1000), "nats a response"),
             Field("seed", "seed", "0", whole_number(0, 2**31 - 1), "the same seed, the same run"),
+            Field("method", "method", "ppo", one_of(*METHODS), ", ".join(METHODS)),
         ]
-        text = f"A reward model from {ratings_words(counts)}, then PPO, a gate, and a new version."
+        text = f"A reward model from {ratings_words(counts)}, then the policy, a gate, and a new version."
         self.app.push_screen(FormDialog("Start training", fields, text=text), chosen)
 
     def action_cancel(self) -> None:
