@@ -86,6 +86,8 @@ def main() -> None:
     options.add_argument("--ppo-rounds", type=int, default=200, help="on the shrunk model")
     options.add_argument("--real-rounds", type=int, default=8, help="on the real model")
     chosen = options.parse_args()
+    if min(chosen.ppo_rounds, chosen.real_rounds) < 4:
+        options.error("a rise over half of the rounds needs at least 4 rounds: raise --ppo-rounds and --real-rounds")
     folder = resolve("smollm2", measuring.prepare(chosen))
     with tempfile.TemporaryDirectory() as temporary:
         small = make_ppo(shrunk(folder, Path(temporary)), tokens=12, epochs=2)
