@@ -164,13 +164,13 @@ class Ppo:
             [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
         )
         trunk = backbone.trunk(layout)
-        reference = backbone.logprobs(backbone.upper(trunk, layout, None), layout, temperature)
+        reference = backbone.log_likelihood(backbone.upper(trunk, layout, None), layout, temperature)
         old = backbone.logprobs(backbone.hidden(layout, self.policy), layout, temperature)
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
         scores = self.reward_model.score(trunk, layout).clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
         values = self._values(trunk, layout) if self.uses_value else torch.zeros_like(old.chosen)
-        return Minibatch(rollouts, layout, trunk, old.chosen, reference.chosen, values, scores, old.entropy)
+        return Minibatch(rollouts, layout, trunk, old.chosen, reference, values, scores, old.entropy)
 
     def _values(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(B, R) the value before each response token; differentiable."""
@@ -240,7 +240,7 @@ class Ppo:
 
     def _update_policy(self, batch: Minibatch, *, first: bool) -> dict[str, float]:
         hidden = self.backbone.hidden(batch.layout, self.policy)
-        new = self.backbone.logprobs(hidden, batch.layout, self.config.temperature).chosen
+        new = self.backbone.log_likelihood(hidden, batch.layout, self.config.temperature)
         result = maths.policy_loss(new, batch.old, batch.advantages, batch.mask, self.config.clip)
         if first:
             self._check_ratio(result.ratio, batch.mask)

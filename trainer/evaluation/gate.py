@@ -140,8 +140,8 @@ def kl_to_reference(
     for start in range(0, len(rollouts), batch):
         chosen = rollouts[start : start + batch]
         layout = backbone.layout([r.prompt_ids for r in chosen], [r.completion.token_ids for r in chosen])
-        reference = backbone.logprobs(backbone.hidden(layout, None), layout, temperature).chosen
-        own = backbone.logprobs(backbone.hidden(layout, policy), layout, temperature).chosen
+        reference = backbone.log_likelihood(backbone.hidden(layout, None), layout, temperature)
+        own = backbone.log_likelihood(backbone.hidden(layout, policy), layout, temperature)
         total += float((maths.k3(own, reference) * layout.mask).sum())
     return total / len(rollouts)
 

@@ -107,9 +107,16 @@ class Backbone:
 
     def logprobs(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Logprobs:
         """Log-probability and entropy of each response token, from the hidden states (N, hidden)."""
-        before = hidden[layout.predictors[layout.mask]]
-        chosen, entropy = chosen_logprobs(before, self.network.head_weight, layout.targets[layout.mask], temperature)
+        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
+        chosen, entropy = chosen_logprobs(before, self.network.head_weight, targets, temperature)
         return Logprobs(self.spread(chosen, layout), self.spread(entropy, layout))
+
+    def log_likelihood(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
+        """Log-probability alone of each response token (B, R), 0 outside the mask: what an update needs."""
+        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
+        weight = self.network.head_weight
+        chosen, _ = chosen_logprobs(before, weight, targets, temperature, with_entropy=False)
+        return self.spread(chosen, layout)
 
     @staticmethod
     def spread(values: Tensor, layout: TokenLayout) -> Tensor:
