@@ -117,8 +117,10 @@ def test_the_loop_through_the_app(commands: Commands, workspace: Workspace, data
         terminal.until("Write a prompt")
         terminal.press("i")
         terminal.read(0.4)
-        ask(terminal, "Pourquoi un phare brille-t-il ?", "v1")
-        assert {sample.version for sample in answers(database, "Pourquoi un phare brille-t-il ?")} == {"v1"}
+        question = "Pourquoi un phare brille-t-il ?"
+        ask(terminal, question, "v1")
+        terminal.until(lambda _: answers(database, question))
+        assert {sample.version for sample in answers(database, question)} == {"v1"}
         terminal.press(CTRL_Q)
         with pytest.raises(Ended):
             terminal.until("never", 20)

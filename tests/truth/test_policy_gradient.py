@@ -26,7 +26,7 @@ def test_equal_rewards_give_grpo_no_gradient():
 
 
 def test_the_policy_gradient_equals_exact_enumeration_of_all_sequences():
-    """27 sequences of a policy with a distribution for each prefix; each of the 39 estimates lies within 3.5 standard errors."""
+    """27 sequences, 39 logits; each estimate lies within 3.5 standard errors of the exact derivative."""
     generator = torch.Generator().manual_seed(0)
     prefixes = [prefix for size in range(LENGTH) for prefix in product(range(TOKENS), repeat=size)]
     place = {prefix: number for number, prefix in enumerate(prefixes)}

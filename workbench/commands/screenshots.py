@@ -10,7 +10,12 @@ import click
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 def screenshots(folder: Path) -> None:
-    """Write SVG pictures of every screen into DIR, from an example workspace with invented figures."""
+    """Write SVG pictures of every screen into DIR, from an example workspace with invented figures.
+
+    \b
+    Example:
+      workbench screenshots docs/screenshots
+    """
     from workbench.screenshots import take
 
     for path in take(folder):
