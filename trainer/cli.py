@@ -6,6 +6,7 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -217,6 +218,11 @@ def _work(
     as_json: bool,
 ) -> None:
     """Claim or create a job, do it, and print its summary."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"{os.environ['WORLD_SIZE']} processes were launched for one job, and this version trains with one",
+            "start `trainer` itself, without a launcher",
+        )
     from storage import jobs
     from storage.database import open_database
 

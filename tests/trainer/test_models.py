@@ -87,7 +87,7 @@ def test_pickled_weights_are_named_and_never_opened(copy, workspace, tmp_path):
     assert canary.exists(), "opening it would have shown"
 
 
-def test_a_model_that_brings_code_is_refused_until_it_is_allowed(copy, workspace, tmp_path):
+def test_a_model_that_brings_code_is_refused(copy, workspace, tmp_path):
     canary = tmp_path / "canary"
     (copy / "modeling_own.py").write_text(f"from pathlib import Path\nPath({str(canary)!r}).touch()\n")
     config = json.loads((copy / "config.json").read_text())
@@ -95,8 +95,7 @@ def test_a_model_that_brings_code_is_refused_until_it_is_allowed(copy, workspace
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(WorkbenchError, match="auto_map") as caught:
         resolve(str(copy), workspace)
-    assert "--trust-remote-code" in caught.value.hint
-    assert resolve(str(copy), workspace, trust_remote_code=True).path == copy
+    assert "never run" in caught.value.hint
     assert not canary.exists()
 
 

@@ -71,8 +71,6 @@ def resolve(
     reference: str,
     workspace: Workspace,
     on_progress: OnProgress = lambda text, fraction: None,
-    *,
-    trust_remote_code: bool = False,
 ) -> ModelFolder:
     """The local folder of a model; converts or downloads it first where needed.
 
@@ -86,13 +84,13 @@ def resolve(
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _converted(path.stem, path.absolute(), workspace, on_progress)
     if path.is_dir():
-        check_folder(path, trust_remote_code=trust_remote_code)
+        check_folder(path)
         return ModelFolder(path.name, path.absolute(), _folder_digest(path, on_progress))
     if path.exists():
         raise UsageError(f"{reference} is not a model", "name a folder with safetensors weights, or a .gguf file")
     if _looks_like_hub_name(reference):
         folder = _download(reference, on_progress)
-        check_folder(folder, trust_remote_code=trust_remote_code)
+        check_folder(folder)
         return ModelFolder(reference.split("/")[-1], folder, _folder_digest(folder, on_progress))
     raise UsageError(
         f"no model called {reference!r}: not a bundled name, not a folder, not a file",
@@ -144,7 +142,7 @@ def _bundled(name: str, workspace: Workspace, on_progress: OnProgress) -> ModelF
     return found
 
 
-def check_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
+def check_folder(folder: Path) -> None:
     """Refuse what is not a plain safetensors model.
 
     Raises:
@@ -157,10 +155,10 @@ def check_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
         raise WorkbenchError(
             f"{config_file} cannot be read: {error}", "a model folder needs its config.json"
         ) from error
-    if "auto_map" in config and not trust_remote_code:
+    if "auto_map" in config:
         raise WorkbenchError(
             f"the model in {folder} wants to run Python code of its own (auto_map in config.json)",
-            "read that code first; then allow it for this model with --trust-remote-code",
+            "code that comes with a model is never run; use a model whose architecture is part of transformers",
         )
     if not weight_files(folder):
         pickled = [file.name for file in folder.glob("*.bin")] + [file.name for file in folder.glob("*.pt*")]
