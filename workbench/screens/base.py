@@ -60,7 +60,7 @@ class WorkbenchScreen(Screen[None]):
         yield KeyBar()
 
     def body(self) -> ComposeResult:
-        """The widgets between the bars."""
+        """The widgets between the bars; every screen has its own (an abstract class would clash with Textual's)."""
         raise NotImplementedError
 
     async def reload(self) -> None:

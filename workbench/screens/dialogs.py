@@ -58,6 +58,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
             yield KeyBar()
 
     def fields(self) -> ComposeResult:
+        """What the dialog asks; every dialog has its own."""
         raise NotImplementedError
 
     def complain(self, what: str) -> None:
@@ -67,6 +68,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         line.update(content(what))
 
     def action_accept(self) -> None:
+        """What a yes does; every dialog has its own."""
         raise NotImplementedError
 
     def action_cancel(self) -> None:
