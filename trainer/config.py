@@ -49,6 +49,58 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
 
 
+class SupervisedConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all methods that learn from a fixed set of answers have in common."""
+
+    steps: Annotated[int, _positive("updates; fewer where the examples would be repeated too often")] = 100
+    batch: Annotated[int, _positive("answers an update")] = 16
+    learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 2e-4
+    max_grad_norm: Annotated[float, _positive("gradients are scaled down to this norm")] = 1.0
+    most_repeats: Annotated[int, _positive("most times that an answer is learned from")] = 8
+    held_out: Annotated[float, Meta(ge=0, lt=1, description="share of the prompts kept to measure the loss")] = 0.1
+    language_balance: Annotated[
+        float, Meta(ge=0, le=1, description="languages are drawn with p ~ n^this; 1 follows the answers, 0 is even")
+    ] = 0.4
+    checkpoint_every: Annotated[int, _positive("updates between checkpoints")] = 20
+
+
+class SftConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Supervised fine-tuning on demonstrations and edits."""
+
+    minimum: Annotated[int, _positive("fewest demonstrations and edits to learn from")] = 8
+
+
+class Relabelling(StrEnum):
+    """How hindsight tells an outcome.
+
+    instruction: the prompt asks for the outcome that the answer then had. chain: a worse answer comes before a better.
+    """
+
+    INSTRUCTION = "instruction"
+    CHAIN = "chain"
+
+
+class HindsightConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Learning from all answers by telling the model afterwards what became of them."""
+
+    relabelling: Annotated[Relabelling, Meta(description="instruction or chain")] = Relabelling.INSTRUCTION
+    levels: Annotated[int, Meta(ge=2, le=10, description="grades that outcomes are told in")] = 5
+    minimum: Annotated[int, _positive("fewest rated answers to learn from")] = 20
+
+
+class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Q-learning for language models, offline from rated answers (Snell et al. 2022)."""
+
+    gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 0.99
+    tau: Annotated[float, Meta(gt=0.5, lt=1, description="expectile of the value; nearer 1 is bolder")] = 0.7
+    conservative: Annotated[float, _at_least(0, "weight of the conservative loss on Q")] = 0.1
+    language_model: Annotated[float, _at_least(0, "weight of the language model's own loss")] = 1.0
+    target_rate: Annotated[float, Meta(gt=0, le=1, description="how fast the target Q follows, an update")] = 0.05
+    head_rank: Annotated[int, _positive("rank of the Q heads")] = 16
+    beta: Annotated[float, _at_least(0, "weight of Q in decoding: log pi + beta (Q - V)")] = 1.0
+    minimum: Annotated[int, _positive("fewest rated answers to learn from")] = 20
+
+
 class Advantage(StrEnum):
     """How good an answer was, compared with what.
 
