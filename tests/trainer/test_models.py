@@ -130,14 +130,6 @@ def test_a_damaged_gguf_file_leaves_no_half_made_model(workspace, tmp_path):
     assert not [path for path in workspace.models.iterdir() if path.is_dir()]
 
 
-def test_a_model_outside_the_llama_family_can_be_prompted_but_not_trained(copy):
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "model_type": "gemma", "head_dim": 16}))
-    with pytest.raises(WorkbenchError, match="is a gemma model") as caught:
-        Backbone(ModelFolder("copy", copy, ""), CPU, torch.float32)
-    assert "can be prompted" in caught.value.hint
-
-
 def test_a_tokenizer_that_ends_no_answer_is_refused(copy):
     for name in ("generation_config.json", "special_tokens_map.json"):
         (copy / name).unlink(missing_ok=True)

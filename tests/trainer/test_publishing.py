@@ -31,7 +31,14 @@ def add(database, workspace, job, adapter):
 
     def make(of=job):
         return add_candidate(
-            database, workspace, of, adapter, base=base, parent=base.name, step=3, metrics={"reward_gain": 0.5}
+            database,
+            workspace,
+            of,
+            adapter.snapshot(),
+            base=base,
+            parent=base.name,
+            step=3,
+            metrics={"reward_gain": 0.5},
         )
 
     return make

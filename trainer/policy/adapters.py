@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,8 @@ from storage.database import sync_file
 from storage.errors import WorkbenchError
 
 PREFIX = "base_model.model."
+# The output head; a model that ties it to its embedding has no such weight until an adapter gives it one.
+HEAD = "lm_head.weight"
 FILE_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
 
@@ -33,6 +36,12 @@ class Adapter:
 
     pairs: dict[str, tuple[Tensor, Tensor]]
     scale: float
+    kind: ClassVar[str] = "lora"
+
+    @property
+    def names(self) -> set[str]:
+        """The weights that it changes."""
+        return set(self.pairs)
 
     def merge(self, name: str, weight: Tensor) -> Tensor:
         """The weight with its update, computed in fp32 from the pristine weight and rounded once.
@@ -49,7 +58,18 @@ class Adapter:
                 f"the adapter's {name} is {tuple(up.shape)} x {tuple(down.shape)}, the model's {tuple(weight.shape)}",
                 "this adapter was trained on another base model",
             )
-        return torch.addmm(weight.float(), up.float(), down.float(), alpha=self.scale).to(weight.dtype)
+        down, up = down.to(weight.device, torch.float32), up.to(weight.device, torch.float32)
+        return torch.addmm(weight.float(), up, down, alpha=self.scale).to(weight.dtype)
+
+    def is_finite(self) -> bool:
+        """Whether all values are."""
+        return all(bool(torch.isfinite(part).all()) for pair in self.pairs.values() for part in pair)
+
+    def write(self, folder: Path, base: str) -> Path:
+        """Write it as peft does, synced; returns the file of the weights. `base` names the model it belongs to."""
+        rank = next(iter(self.pairs.values()))[0].shape[0]
+        write_adapter(folder / FILE_NAME, self.pairs, alpha=self.scale * rank, base=base)
+        return folder / FILE_NAME
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -80,8 +100,14 @@ def read_adapter(path: Path) -> Adapter:
 
 
 def write_adapter(path: Path, pairs: dict[str, tuple[Tensor, Tensor]], *, alpha: float, base: str) -> None:
-    """Write an adapter file and peft's configuration beside it; both are synced to disk."""
+    """Write an adapter file and peft's configuration beside it; both are synced to disk.
+
+    Args:
+        alpha: updates are scaled by alpha / r, where r is the rank of the first pair. Pairs of other ranks get the
+            same scale, which peft is told by its rank and alpha patterns.
+    """
     rank = next(iter(pairs.values()))[0].shape[0]
+    others = {name.removesuffix(".weight"): down.shape[0] for name, (down, _) in pairs.items() if down.shape[0] != rank}
     tensors = {}
     for name, (down, up) in pairs.items():
         key = PREFIX + name.removesuffix(".weight")
@@ -96,6 +122,8 @@ def write_adapter(path: Path, pairs: dict[str, tuple[Tensor, Tensor]], *, alpha:
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": alpha,
+        "rank_pattern": others,
+        "alpha_pattern": {name: alpha / rank * other for name, other in others.items()},
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,

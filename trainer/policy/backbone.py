@@ -1,7 +1,8 @@
 """One base model in memory, and the adapters that make policy, value and reward of it.
 
 The reference policy is the backbone with adapters off. Value and reward adapt the upper layers only; the lower ones
-are the same for both and for the reference, so a batch runs through them once (`trunk`).
+are the same for both and for the reference, so a batch runs through them once (`trunk`). A policy may also be a full
+update: then it has weights of its own in all layers, and the reference, value and reward keep to the frozen ones.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import WorkbenchError
-from trainer.config import AdapterConfig
+from trainer.config import AdapterConfig, PolicyConfig, Tuning
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder, Weights
+from trainer.policy.full import FullUpdate, Update
 from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import supports
-from trainer.policy.logprobs import chosen_logprobs
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
 from trainer.policy.trainable_llama import TrainableLlama
+from trainer.policy.trainable_transformers import TrainableTransformers
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,21 @@ class ScalarHead(nn.Module):
 class Backbone:
     """A base model with frozen weights.
 
+    Args:
+        checkpointing: recompute each layer in the backward pass: slower by about a forward pass, in less memory.
+
     Attributes:
         split: the first layer that value and reward adapt.
     """
 
     def __init__(
-        self, folder: ModelFolder, device: torch.device, dtype: torch.dtype, upper_share: float = 1 / 3
+        self,
+        folder: ModelFolder,
+        device: torch.device,
+        dtype: torch.dtype,
+        upper_share: float = 1 / 3,
+        *,
+        checkpointing: bool = False,
     ) -> None:
         from transformers import AutoConfig
 
@@ -63,17 +74,20 @@ class Backbone:
         self.device = device
         self.dtype = dtype
         self.tokenizer = ChatTokenizer.load(folder.path)
-        if not supports(self.config):
-            raise WorkbenchError(
-                f"{folder.name} is a {self.config.model_type} model; training covers the llama family so far",
-                "train a llama, mistral, qwen2 or qwen3 model; any model can be prompted and rated",
-            )
-        try:
-            self.network = TrainableLlama(self.config, Weights.open(folder.path, None), device, dtype)
-        except KeyError as error:
-            raise WorkbenchError(f"the weights of {folder.path} lack {error}", "is the folder complete?") from error
+        self.network = self._network()
+        self.network.checkpointing = checkpointing
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
+
+    def _network(self) -> TrainableLlama | TrainableTransformers:
+        """The fast forward pass where it computes exactly this architecture, else that of transformers."""
+        path = self.folder.path
+        if not supports(self.config):
+            return TrainableTransformers(path, self.device, self.dtype)
+        try:
+            return TrainableLlama(self.config, Weights.open(path, None), self.device, self.dtype)
+        except KeyError as error:
+            raise WorkbenchError(f"the weights of {path} lack {error}", "is the folder complete?") from error
 
     @property
     def hidden_size(self) -> int:
@@ -88,17 +102,27 @@ class Backbone:
         shapes = self.network.adaptable(self.split if upper else 0)
         return LoraAdapter(shapes, config.rank, config.alpha, torch.Generator().manual_seed(seed)).to(self.device)
 
+    def new_policy(self, config: PolicyConfig, seed: int) -> Update:
+        """What a method learns: a fresh adapter of all linear layers, or copies of all weights of the layers.
+
+        Raises:
+            UsageError: full tuning of a model whose files call its weights by other names than the model does.
+        """
+        if config.tuning == Tuning.FULL:
+            return FullUpdate(self.folder.path, self.network.layer_weights(), self.dtype).to(self.device)
+        return self.new_adapter(config, seed, upper=False)
+
     def layout(self, prompts: list[list[int]], responses: list[list[int]]) -> TokenLayout:
         """Lay out a batch on this device."""
         return TokenLayout.build(prompts, responses, self.device)
 
-    def hidden(self, layout: TokenLayout, adapter: LoraAdapter | None) -> Tensor:
-        """(N, hidden) through all layers; the reference when `adapter` is None."""
-        return self.network.run(self.network.embed(layout), layout, adapter)
+    def hidden(self, layout: TokenLayout, policy: Update | None) -> Tensor:
+        """(N, hidden) through all layers; the reference when `policy` is None."""
+        return self.network.run(self.network.embed(layout), layout, policy)
 
     @torch.no_grad()
     def trunk(self, layout: TokenLayout) -> Tensor:
-        """(N, hidden) after the lower layers, adapters off."""
+        """What :meth:`upper` goes on from: (N, hidden) after the lower layers, adapters off, where they run apart."""
         return self.network.run(self.network.embed(layout), layout, None, 0, self.split)
 
     def upper(self, trunk: Tensor, layout: TokenLayout, adapter: LoraAdapter | None) -> Tensor:
@@ -108,14 +132,13 @@ class Backbone:
     def logprobs(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Logprobs:
         """Log-probability and entropy of each response token, from the hidden states (N, hidden)."""
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        chosen, entropy = chosen_logprobs(before, self.network.head_weight, targets, temperature)
+        chosen, entropy = self.network.head.chosen(before, targets, temperature)
         return Logprobs(self.spread(chosen, layout), self.spread(entropy, layout))
 
     def log_likelihood(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
         """Log-probability alone of each response token (B, R), 0 outside the mask: what an update needs."""
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        weight = self.network.head_weight
-        chosen, _ = chosen_logprobs(before, weight, targets, temperature, with_entropy=False)
+        chosen, _ = self.network.head.chosen(before, targets, temperature, with_entropy=False)
         return self.spread(chosen, layout)
 
     @staticmethod

@@ -56,8 +56,12 @@ class ChatTokenizer:
 
     def encode_prompt(self, text: str, system: str = "") -> list[int]:
         """The token ids of a prompt, up to where the answer begins."""
+        return self.encode_conversation([("user", text)], system)
+
+    def encode_conversation(self, turns: Sequence[tuple[str, str]], system: str = "") -> list[int]:
+        """The token ids of a conversation of (role, text), up to where the next answer begins."""
         messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": text})
+        messages += [{"role": role, "content": text} for role, text in turns]
         encoded = self.tokenizer.apply_chat_template(
             messages, chat_template=self.template, add_generation_prompt=True, tokenize=True, return_dict=True
         )

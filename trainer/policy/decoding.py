@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,13 +15,24 @@ from torch import Tensor
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
 from trainer.policy import sampling as choosing
-from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
+from trainer.policy.adapters import FILE_NAME, read_adapter
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
 
 # Finished rows are dropped from the batch once they are this share of it.
 COMPACT_SHARE = 1 / 8
 OnTokens = Callable[[list[int | None]], None]
+
+
+class Changes(Protocol):
+    """What a version changes in its base model: an adapter, or the weights of a full version in memory."""
+
+    kind: ClassVar[str]  # lora or full
+
+    @property
+    def names(self) -> set[str]: ...
+
+    def merge(self, name: str, weight: Tensor) -> Tensor: ...
 
 
 class Network(Protocol):
@@ -83,19 +94,19 @@ class Decoder:
             folder, config, _network(folder, config, Weights.open(folder, adapter), device, dtype), device, dtype
         )
 
-    def with_version(self, version: Path | Adapter | None) -> Decoder:
+    def with_version(self, version: Path | Changes | None) -> Decoder:
         """Another version of the same base model, built beside this one; what both have in common is shared.
 
         Args:
-            version: a version's file, an adapter still in memory, or None for the untouched base.
+            version: a version's file, what one changes (still in memory), or None for the untouched base.
 
         Raises:
             WorkbenchError: as :meth:`load`.
         """
         weights = (
-            Weights(weight_files(self.folder), version)
-            if isinstance(version, Adapter)
-            else Weights.open(self.folder, version)
+            Weights.open(self.folder, version)
+            if version is None or isinstance(version, Path)
+            else Weights(weight_files(self.folder), version)
         )
         network = _network(self.folder, self.config, weights, self.device, self.dtype, self.network)
         return Decoder(self.folder, self.config, network, self.device, self.dtype)
@@ -186,10 +197,16 @@ class Decoder:
 
 
 class Weights:
-    """Tensors by name with a version's changes applied; read from disk as they are asked for."""
+    """Tensors by name with a version's changes applied; read from disk as they are asked for.
 
-    def __init__(self, files: Sequence[Path], adapter: Adapter | None = None) -> None:
-        self.adapter = adapter
+    Attributes:
+        changes: what a version changes in the files' weights; None for a file that holds them changed already.
+        is_full: whether the file is that of a full version.
+    """
+
+    def __init__(self, files: Sequence[Path], changes: Changes | None = None) -> None:
+        self.changes = changes
+        self.is_full = False
         self._used: set[str] = set()
         self._files: dict[str, Any] = {}
         for file in files:
@@ -207,14 +224,15 @@ class Weights:
         if version_file.name == FILE_NAME:
             return cls(weight_files(folder), read_adapter(version_file))
         full = cls([version_file])
+        full.is_full = True
         full.check_shapes(cls(weight_files(folder)))
         return full
 
     @property
     def shares_embedding(self) -> bool:
         """Whether the embedding and the output head are those of the untouched base."""
-        return self.adapter is not None and not any(
-            name.startswith(("model.embed_tokens", "lm_head")) for name in self.adapter.pairs
+        return self.changes is not None and not any(
+            name.startswith(("model.embed_tokens", "lm_head")) for name in self.changes.names
         )
 
     def get(self, name: str) -> Tensor | None:
@@ -224,7 +242,7 @@ class Weights:
             return None
         self._used.add(name)
         tensor = opened.get_tensor(name)
-        return self.adapter.merge(name, tensor) if self.adapter else tensor
+        return self.changes.merge(name, tensor) if self.changes else tensor
 
     def check_shapes(self, base: Weights) -> None:
         """Raise WorkbenchError when a weight has another shape here than in the base model (read from the headers)."""
@@ -235,17 +253,21 @@ class Weights:
                     f"{name} is {here}, the model needs {there}", "this version was trained on another base model"
                 )
 
+    def mark_used(self, name: str) -> None:
+        """Note that a weight's change was applied by other means than :meth:`get`."""
+        self._used.add(name)
+
     def names(self) -> list[str]:
         """All tensor names."""
         return list(self._files)
 
     def check_all_used(self) -> None:
-        """Raise WorkbenchError when the adapter changes a weight that this model does not have."""
-        unknown = set(self.adapter.pairs) - self._used if self.adapter else set()
+        """Raise WorkbenchError when the version changes a weight that this model does not have."""
+        unknown = self.changes.names - self._used if self.changes else set()
         if unknown:
             raise WorkbenchError(
-                f"the adapter changes weights that the model lacks, such as {min(unknown)}",
-                "this adapter was trained on another base model",
+                f"the version changes weights that the model lacks, such as {min(unknown)}",
+                "this version was trained on another base model",
             )
 
 

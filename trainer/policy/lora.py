@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch.nn import functional
 
 from storage.errors import UsageError
 from trainer.policy.adapters import Adapter
+
+if TYPE_CHECKING:
+    from trainer.policy.full import Snapshot
 
 
 class LoraAdapter(nn.Module):
@@ -54,12 +57,17 @@ class LoraAdapter(nn.Module):
             pairs[name] = (self.down[key].detach().cpu().clone(), self.up[key].detach().cpu().clone())
         return Adapter(pairs, self.scale)
 
-    def load(self, adapter: Adapter) -> None:
+    def load(self, adapter: Snapshot) -> None:
         """Take over the values of an adapter of the same weights (its scale is folded into B).
 
         Raises:
-            UsageError: it has another rank, or adapts other weights.
+            UsageError: it has another rank, adapts other weights, or is no adapter but a full version.
         """
+        if not isinstance(adapter, Adapter):
+            raise UsageError(
+                "the version to go on from is fully tuned, which no adapter can hold",
+                "use --tuning full, or publish v0 first to start from the base model",
+            )
         ranks = {down.shape[0] for down, _ in adapter.pairs.values()}
         if set(adapter.pairs) != set(self.names) or ranks != {self.rank}:
             raise UsageError(
@@ -113,7 +121,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, update: tuple[Tensor,
 
 
 class _RmsNorm(torch.autograd.Function):
-    """Root mean square normalisation with a frozen gain; the arithmetic is fp32 whatever the input is."""
+    """Root mean square normalisation; the arithmetic is fp32 whatever the input is."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -129,11 +137,14 @@ class _RmsNorm(torch.autograd.Function):
         grad = (grads[0] * weight).float()
         wide = normal.float()
         grad_x = factor * (grad - wide * (grad * wide).mean(-1, keepdim=True))
-        return grad_x.to(normal.dtype), None, None
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grads[0].float() * wide).flatten(0, -2).sum(0).to(weight.dtype)
+        return grad_x.to(normal.dtype), grad_weight, None
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """(..., size) -> (..., size); the gain gets no gradient."""
+    """(..., size) -> (..., size); the gain gets a gradient only where it is learned."""
     return _RmsNorm.apply(x, weight, eps)
 
 

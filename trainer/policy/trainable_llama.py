@@ -7,15 +7,20 @@ and the reward model, so it is computed once and handed to each of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from trainer.policy.decoding import Weights
+from trainer.policy.full import FullUpdate, Update
+from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
-from trainer.policy.lora import LoraAdapter, gated_silu, linear, rms_norm
+from trainer.policy.llama import WeightSource
+from trainer.policy.lora import gated_silu, linear, rms_norm
 
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
@@ -47,6 +52,9 @@ class TrainableLlama:
 
     Args:
         config: a transformers configuration that `llama.supports` accepts.
+
+    Attributes:
+        checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
     """
 
     def __init__(self, config: Any, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
@@ -58,6 +66,7 @@ class TrainableLlama:
         self.hidden_size = config.hidden_size
         self.eps = config.rms_norm_eps
         self.dtype = dtype
+        self.checkpointing = False
         self.rotary = LlamaRotaryEmbedding(config=config).to(device)
 
         def need(name: str) -> Tensor:
@@ -66,33 +75,21 @@ class TrainableLlama:
                 raise KeyError(name)
             return found.to(device, dtype)
 
-        def maybe(name: str) -> Tensor | None:
-            return need(name) if name in known else None
-
         known = set(weights.names())
         self.embedding = need("model.embed_tokens.weight")
         self.final_norm = need("model.norm.weight")
         tied = config.tie_word_embeddings or "lm_head.weight" not in known
         self.head_weight = self.embedding if tied else need("lm_head.weight")
-        self.layers = []
-        for index in range(config.num_hidden_layers):
-            prefix = f"model.layers.{index}."
-            biased = f"{prefix}self_attn.q_proj.bias" in known
-            self.layers.append(
-                _Layer(
-                    prefix=prefix,
-                    attention_norm=need(f"{prefix}input_layernorm.weight"),
-                    qkv=torch.cat([need(f"{prefix}{name}.weight") for name in _ATTENTION]),
-                    qkv_bias=torch.cat([need(f"{prefix}{name}.bias") for name in _ATTENTION]) if biased else None,
-                    query_norm=maybe(f"{prefix}self_attn.q_norm.weight"),
-                    key_norm=maybe(f"{prefix}self_attn.k_norm.weight"),
-                    output=need(f"{prefix}self_attn.o_proj.weight"),
-                    output_bias=maybe(f"{prefix}self_attn.o_proj.bias"),
-                    mlp_norm=need(f"{prefix}post_attention_layernorm.weight"),
-                    gate_up=torch.cat([need(f"{prefix}{name}.weight") for name in _GATE_UP]),
-                    down=need(f"{prefix}mlp.down_proj.weight"),
-                )
-            )
+        self.head = OutputHead(self.head_weight)
+        self._names: dict[str, None] = {}  # in the order of the layers
+
+        def noted(name: str) -> Tensor | None:
+            if name not in known:
+                return None
+            self._names[name] = None
+            return need(name)
+
+        self.layers = [_fused(f"model.layers.{index}.", noted) for index in range(config.num_hidden_layers)]
 
     def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
         """Names and (out, in) shapes of the linear layers from `first_layer` on."""
@@ -113,12 +110,16 @@ class TrainableLlama:
             for name, shape in shapes.items()
         }
 
+    def layer_weights(self) -> list[str]:
+        """Names of all weights of the layers."""
+        return list(self._names)
+
     def embed(self, layout: TokenLayout) -> Tensor:
         """(N, hidden) of the batch's distinct tokens."""
         return self.embedding[layout.ids]
 
     def run(
-        self, x: Tensor, layout: TokenLayout, adapter: LoraAdapter | None, first: int = 0, last: int | None = None
+        self, x: Tensor, layout: TokenLayout, adapter: Update | None, first: int = 0, last: int | None = None
     ) -> Tensor:
         """Run layers `first` to `last` (exclusive; None runs to the end and applies the final norm).
 
@@ -133,7 +134,11 @@ class TrainableLlama:
         cos, sin = cos[0, :, None].to(self.dtype), sin[0, :, None].to(self.dtype)
         mask = layout.attention_mask(self.dtype)
         for layer in self.layers[first:last]:
-            x = self._block(layer, x, layout, mask, cos, sin, adapter)
+            if self.checkpointing and torch.is_grad_enabled():
+                block = partial(checkpoint, self._block, use_reentrant=False, preserve_rng_state=False)
+                x = block(layer, x, layout, mask, cos, sin, adapter)
+            else:
+                x = self._block(layer, x, layout, mask, cos, sin, adapter)
         return rms_norm(x, self.final_norm, self.eps) if last is None else x
 
     def _block(
@@ -144,8 +149,11 @@ class TrainableLlama:
         mask: Tensor,
         cos: Tensor,
         sin: Tensor,
-        adapter: LoraAdapter | None,
+        adapter: Update | None,
     ) -> Tensor:
+        if isinstance(adapter, FullUpdate):
+            layer = _fused(layer.prefix, adapter.value)
+
         def update(modules: tuple[str, ...]) -> tuple[Tensor, Tensor] | None:
             return adapter.joined(layer.names(modules), self.dtype) if adapter else None
 
@@ -172,6 +180,31 @@ class TrainableLlama:
         normal = rms_norm(x, layer.mlp_norm, self.eps)
         inner = gated_silu(linear(normal, layer.gate_up, None, update(_GATE_UP)))
         return x + linear(inner, layer.down, None, update(_DOWN))
+
+
+def _fused(prefix: str, get: WeightSource) -> _Layer:
+    """The weights of a block, from a source that gives None for those it lacks. Raises KeyError for a needed one."""
+
+    def need(name: str) -> Tensor:
+        found = get(prefix + name)
+        if found is None:
+            raise KeyError(prefix + name)
+        return found
+
+    biases = [get(f"{prefix}{name}.bias") for name in _ATTENTION]
+    return _Layer(
+        prefix=prefix,
+        attention_norm=need("input_layernorm.weight"),
+        qkv=torch.cat([need(f"{name}.weight") for name in _ATTENTION]),
+        qkv_bias=None if biases[0] is None else torch.cat([bias for bias in biases if bias is not None]),
+        query_norm=get(f"{prefix}self_attn.q_norm.weight"),
+        key_norm=get(f"{prefix}self_attn.k_norm.weight"),
+        output=need("self_attn.o_proj.weight"),
+        output_bias=get(f"{prefix}self_attn.o_proj.bias"),
+        mlp_norm=need("post_attention_layernorm.weight"),
+        gate_up=torch.cat([need(f"{name}.weight") for name in _GATE_UP]),
+        down=need("mlp.down_proj.weight"),
+    )
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from storage.errors import WorkbenchError
 
 if TYPE_CHECKING:
-    from trainer.policy.decoding import Weights
+    from trainer.policy.decoding import Changes, Weights
 
 
 class GrowingCache:
@@ -35,24 +35,21 @@ class TransformersNetwork:
 
     @classmethod
     def load(cls, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> TransformersNetwork:
-        """Build the module and fill it with a version's weights."""
+        """Build the module and change in it what the version changes.
+
+        Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
+
+        Raises:
+            WorkbenchError: the version was made for another model.
+        """
         from transformers import AutoModelForCausalLM
 
         model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
         model.to(device).eval()
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name in weights.names():
-                value = weights.get(name)
-                target = parameters.get(name)
-                if value is None or target is None:
-                    continue
-                if target.shape != value.shape:
-                    raise WorkbenchError(
-                        f"{name} is {tuple(value.shape)}, the model needs {tuple(target.shape)}",
-                        "this version was trained on another base model",
-                    )
-                target.copy_(value)
+        if weights.is_full:
+            _fill(model, weights)
+        elif weights.changes:
+            _merge(model, weights, weights.changes)
         return cls(model)
 
     def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
@@ -86,3 +83,35 @@ class TransformersNetwork:
             use_cache=True,
         )
         return found.logits[:, -1]
+
+
+@torch.no_grad()
+def _fill(model: Any, weights: Weights) -> None:
+    """Copy the weights of a full version into the module."""
+    parameters = dict(model.named_parameters())
+    for name in weights.names():
+        value, target = weights.get(name), parameters.get(name)
+        if value is not None and target is not None:
+            _check_shape(name, value, target)
+            target.copy_(value)
+
+
+@torch.no_grad()
+def _merge(model: Any, weights: Weights, changes: Changes) -> None:
+    """Apply what a version changes to the pristine weights in the module."""
+    from transformers.pytorch_utils import Conv1D
+
+    parameters = dict(model.named_parameters())
+    transposed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
+    for name in changes.names & parameters.keys():
+        target = parameters[name].T if name in transposed and changes.kind == "lora" else parameters[name]
+        target.copy_(changes.merge(name, target))
+        weights.mark_used(name)
+
+
+def _check_shape(name: str, value: Tensor, target: Tensor) -> None:
+    if target.shape != value.shape:
+        raise WorkbenchError(
+            f"{name} is {tuple(value.shape)}, the model needs {tuple(target.shape)}",
+            "this version was trained on another base model",
+        )

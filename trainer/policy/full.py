@@ -1,0 +1,165 @@
+"""Full fine-tuning: every weight of the decoder layers is learned, not a low-rank update of some.
+
+The embedding, the output head and the final norm stay those of the base model. A tied embedding then stays tied, and a
+version shares its largest matrix with the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from storage.database import sync_file
+from storage.errors import UsageError, WorkbenchError
+from trainer.policy import adapters
+from trainer.policy.adapters import Adapter
+from trainer.policy.decoding import Weights
+from trainer.policy.lora import LoraAdapter
+
+FILE_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class FullWeights:
+    """New values of some weights, in the number format that they are served in.
+
+    Attributes:
+        tensors: weight name -> its value, on the CPU.
+        folder: the base model, which has all other weights.
+    """
+
+    tensors: dict[str, Tensor]
+    folder: Path
+    kind: ClassVar[str] = "full"
+
+    @property
+    def names(self) -> set[str]:
+        """The weights that it changes."""
+        return set(self.tensors)
+
+    def merge(self, name: str, weight: Tensor) -> Tensor:
+        """The new value of a weight, or the weight itself when it is not changed.
+
+        Raises:
+            WorkbenchError: it has another shape.
+        """
+        new = self.tensors.get(name)
+        if new is None:
+            return weight
+        if new.shape != weight.shape:
+            raise WorkbenchError(
+                f"{name} is {tuple(new.shape)}, the model's {tuple(weight.shape)}",
+                "this version was trained on another base model",
+            )
+        return new.to(weight.device)
+
+    def is_finite(self) -> bool:
+        """Whether all values are."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors.values())
+
+    def write(self, folder: Path, base: str) -> Path:
+        """Write the whole model, unchanged weights included, as one synced safetensors file; returns it."""
+        untouched = Weights.open(self.folder, None)
+        tensors = {name: untouched.get(name) for name in untouched.names() if name not in self.tensors}
+        whole = {name: value.contiguous() for name, value in (tensors | self.tensors).items() if value is not None}
+        path = folder / FILE_NAME
+        save_file(whole, str(path), metadata={"format": "pt", "base": base})
+        sync_file(path)
+        return path
+
+
+Snapshot = Adapter | FullWeights
+
+
+def read_version(path: Path, folder: Path) -> Snapshot:
+    """What a version's file changes in its base model (a folder).
+
+    Raises:
+        WorkbenchError: it is damaged, or was made for another model.
+    """
+    if path.name == adapters.FILE_NAME:
+        return adapters.read_adapter(path)
+    here, base = Weights.open(folder, path), Weights.open(folder, None)
+    changed = {}
+    for name in here.names():
+        value, before = here.get(name), base.get(name)
+        if value is not None and before is not None and not torch.equal(value, before.to(value.dtype)):
+            changed[name] = value
+    return FullWeights(changed, folder)
+
+
+class FullUpdate(nn.Module):
+    """Master copies in fp32 of the weights that are learned; it stands where a LoRA adapter stands.
+
+    Args:
+        folder: the base model.
+        names: the weights to learn, as the model's files call them.
+        dtype: what the forward pass computes in.
+
+    Raises:
+        UsageError: the files call the weights by other names.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.folder = folder
+        self.dtype = dtype
+        self.names = {name: name.replace(".", "|") for name in names}  # a parameter's name may hold no dot
+        self.weights = nn.ParameterDict()
+        for name, value in self._base_values().items():
+            self.weights[self.names[name]] = nn.Parameter(value)
+
+    def value(self, name: str) -> Tensor | None:
+        """A weight as the forward pass takes it, differentiable; None when it is not learned."""
+        key = self.names.get(name)
+        return None if key is None else self.weights[key].to(self.dtype)
+
+    def joined(self, names: Iterable[str], dtype: torch.dtype) -> None:
+        """No low-rank update beside any weight: the weights themselves are others."""
+        return
+
+    def snapshot(self) -> FullWeights:
+        """A copy of the current values, rounded to what the forward pass takes."""
+        return FullWeights({name: self._rounded(key) for name, key in self.names.items()}, self.folder)
+
+    def load(self, parent: Snapshot) -> None:
+        """Start from a version: the values of a full one, or the base with an adapter merged in.
+
+        Raises:
+            UsageError: the version changes weights that are not learned here.
+        """
+        unknown = parent.names - set(self.names)
+        if unknown:
+            raise UsageError(
+                f"the version to go on from changes {min(unknown)}, which full tuning leaves as it is",
+                "publish v0 first to start from the base model",
+            )
+        with torch.no_grad():
+            for name, value in self._base_values().items():
+                self.weights[self.names[name]].copy_(parent.merge(name, value))
+
+    def _rounded(self, key: str) -> Tensor:
+        return self.weights[key].detach().to("cpu", self.dtype, copy=True)
+
+    def _base_values(self) -> dict[str, Tensor]:
+        """The base model's own values in fp32, by name."""
+        base = Weights.open(self.folder, None)
+        values = {}
+        for name in self.names:
+            value = base.get(name)
+            if value is None:
+                raise UsageError(
+                    f"full tuning of {self.folder.name} is not possible: its files have no weight called {name}",
+                    "use --tuning lora",
+                )
+            values[name] = value.float()
+        return values
+
+
+Update = LoraAdapter | FullUpdate

@@ -1,0 +1,71 @@
+"""The output head of a model: from hidden states to log-probabilities, with what some families do beside a product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from trainer.policy.logprobs import CHUNK, chosen_logprobs
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """logits = cap(scale * (hidden @ weight.T + bias)).
+
+    Attributes:
+        weight: (vocabulary, hidden), frozen. bias: (vocabulary,) or None.
+        scale: what the logits are multiplied with (Cohere; Granite divides).
+        cap: logits are squeezed into (-cap, cap) by `cap * tanh(logits / cap)` (Gemma 2); None leaves them.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, model: Any, config: Any) -> OutputHead:
+        """The head of a causal language model of transformers, as far as its configuration tells.
+
+        What a configuration does not tell must be found by comparing log-probabilities with the model's own.
+        """
+        linear = model.get_output_embeddings()
+        multiplier = getattr(config, "logit_scale", None)
+        divisor = getattr(config, "logits_scaling", None)
+        scale = float(multiplier) if isinstance(multiplier, int | float) else 1.0
+        return cls(
+            linear.weight.detach(),
+            None if linear.bias is None else linear.bias.detach(),
+            scale / float(divisor) if divisor else scale,
+            getattr(config, "final_logit_softcapping", None),
+        )
+
+    def chosen(
+        self, hidden: Tensor, targets: Tensor, temperature: float, *, with_entropy: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """As :func:`trainer.policy.logprobs.chosen_logprobs`, for any head."""
+        if self.bias is None and self.cap is None:
+            return chosen_logprobs(hidden, self.weight, targets, temperature / self.scale, with_entropy=with_entropy)
+        parts = [
+            checkpoint(self._chunk, *piece, temperature, use_reentrant=False, preserve_rng_state=False)
+            for piece in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        ]
+        logprobs, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
+        return logprobs, entropies.detach() if with_entropy else entropies[:0].detach()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(n, hidden) -> (n, vocabulary), fp32."""
+        logits = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        if self.scale != 1:
+            logits = logits * self.scale
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+    def _chunk(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        logprobs = (self.logits(hidden) / temperature).log_softmax(-1)
+        with torch.no_grad():
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+        return logprobs.gather(-1, targets[:, None])[:, 0], entropy

@@ -1,0 +1,201 @@
+"""The differentiable forward pass of any causal language model of transformers, under an adapter or full tuning.
+
+The modules are transformers' own, loaded once and frozen. A LoRA update is added by a hook to what a linear layer says;
+full tuning puts the learned weights in a layer's place while it computes. Sequences are padded at the right, where a
+causal model needs no mask: no real token sees what comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from storage.errors import UsageError, WorkbenchError
+from trainer.policy.full import FullUpdate, Update
+from trainer.policy.heads import OutputHead
+from trainer.policy.layout import TokenLayout
+
+# How far our log-probabilities of a probe may be from the model's own, in nats on average: rounding only.
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
+PROBE_LENGTHS = (9, 5)  # tokens
+
+
+class TrainableTransformers:
+    """Hidden states of a causal language model, as :class:`trainer.policy.trainable_llama.TrainableLlama` gives them.
+
+    Its layers are run all together: a trunk is merely the token ids, and an upper part everything from them on, with
+    updates in the upper layers alone.
+
+    Attributes:
+        checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
+
+    Raises:
+        UsageError: the model computes something that training would not; nothing was changed.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+        from transformers import AutoModelForCausalLM
+
+        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.dtype = dtype
+        self.checkpointing = False
+        config = getattr(model.config, "text_config", None) or model.config
+        self.head = OutputHead.of(model, config)
+        self.layers = _decoder_layers(model, config.num_hidden_layers)
+        self._update: Update | None = None
+        self._names = {module: name for name, module in model.named_modules()}
+        self._called: set[nn.Module] = set()
+        for layer in self.layers:
+            self._wrap(layer)
+        self._probe(folder.name)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.head.weight.shape[1]
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.head.weight
+
+    def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
+        """Names and (out, in) shapes of the linear layers from `first_layer` on (fused experts are none)."""
+        return {
+            f"{self._names[module]}.weight": shape
+            for layer in self.layers[first_layer:]
+            for module in layer.modules()
+            if module in self._called and (shape := _linear_shape(module))
+        }
+
+    def layer_weights(self) -> list[str]:
+        """Names of all weights of the layers."""
+        return [f"{self._names[layer]}.{name}" for layer in self.layers for name, _ in layer.named_parameters()]
+
+    def embed(self, layout: TokenLayout) -> Tensor:
+        """(N,) the token ids themselves."""
+        return layout.ids
+
+    def run(
+        self, x: Tensor, layout: TokenLayout, update: Update | None, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """As :meth:`trainer.policy.trainable_llama.TrainableLlama.run`, all layers at once.
+
+        Args:
+            x: (N,) from :meth:`embed`.
+            last: when given, nothing is computed yet and `x` comes back.
+
+        Returns:
+            (N, hidden) after the final norm.
+        """
+        if last is not None:
+            return x
+        with self._applying(update):
+            found = self.model.base_model(input_ids=x[layout.gather] * layout.real, use_cache=False)
+        return found.last_hidden_state.flatten(0, 1)[layout.slots]
+
+    @contextmanager
+    def _applying(self, update: Update | None) -> Iterator[None]:
+        before, self._update = self._update, update
+        try:
+            yield
+        finally:
+            self._update = before
+
+    def _wrap(self, layer: nn.Module) -> None:
+        """Make a layer apply the update in force, and compute again in the backward pass where that is wanted."""
+        places = [
+            (module, key, f"{self._names[module]}.{key}")
+            for module in layer.modules()
+            for key, _ in module.named_parameters(recurse=False)
+        ]
+        for module in layer.modules():
+            if _linear_shape(module):
+                module.register_forward_hook(self._low_rank)
+        forward: Callable[..., Any] = layer.forward
+
+        def under(update: Update | None, *args: Any, **kwargs: Any) -> Any:
+            with self._applying(update), _replaced(places, update):
+                return forward(*args, **kwargs)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if not (self.checkpointing and torch.is_grad_enabled()):
+                return under(self._update, *args, **kwargs)
+            return checkpoint(under, self._update, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+        layer.forward = wrapped
+
+    def _low_rank(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        """A linear layer's output with its low-rank update added; None leaves it."""
+        self._called.add(module)
+        update = self._update.joined([f"{self._names[module]}.weight"], self.dtype) if self._update else None
+        if update is None:
+            return None
+        down, up = update
+        return output + (args[0] @ down.T) @ up.T
+
+    @torch.no_grad()
+    def _probe(self, name: str) -> None:
+        """Compare log-probabilities of random texts with the model's own, and note which linear layers are called."""
+        generator = torch.Generator().manual_seed(0)
+        vocabulary = self.head.weight.shape[0]
+        rows = [torch.randint(vocabulary, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
+        layout = TokenLayout.build([row[:1] for row in rows], [row[1:] for row in rows], self.head.weight.device)
+        hidden = self.run(self.embed(layout), layout, None)
+        found, _ = self.head.chosen(hidden[layout.predictors[layout.mask]], layout.targets[layout.mask], 1.0)
+        own = []
+        for row in rows:
+            ids = torch.tensor([row], device=hidden.device)
+            logprobs = self.model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+            own.append(logprobs.gather(-1, ids[0, 1:, None])[:, 0])
+        difference = float((found - torch.cat(own)).abs().mean())
+        if not difference <= PROBE_TOLERANCE[self.dtype]:
+            raise UsageError(
+                f"{name} cannot be trained here: its log-probabilities are {difference:.3g} nats from what training "
+                f"computes, so its {self.model.config.model_type} architecture does something of its own",
+                "train another model; this one can be prompted and rated",
+            )
+
+
+@contextmanager
+def _replaced(places: list[tuple[nn.Module, str, str]], update: Update | None) -> Iterator[None]:
+    """Put the weights of a full update in the place of a layer's own while it computes."""
+    if not isinstance(update, FullUpdate):
+        yield
+        return
+    own = [module._parameters[key] for module, key, _ in places]
+    try:
+        for module, key, name in places:
+            learned: Any = update.value(name)
+            if learned is not None:
+                module._parameters[key] = learned
+        yield
+    finally:
+        for (module, key, _), value in zip(places, own, strict=True):
+            module._parameters[key] = value
+
+
+def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
+    """The blocks of the decoder. Raises WorkbenchError when they are not where every known model has them."""
+    for module in model.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return list(module)
+    raise WorkbenchError(
+        f"no list of {count} layers was found in {type(model).__name__}", "train another model; this one can be rated"
+    )
+
+
+def _linear_shape(module: nn.Module) -> tuple[int, int] | None:
+    """(out, in) of a linear layer; None for any other module. The weights of a Conv1D (GPT-2) are stored (in, out)."""
+    from transformers.pytorch_utils import Conv1D
+
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    if isinstance(module, Conv1D):
+        return module.weight.shape[1], module.weight.shape[0]
+    return None
