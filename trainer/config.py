@@ -29,6 +29,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dtype: Annotated[str, Meta(description="auto, bf16, fp16 or fp32")] = "auto"
     threads: Annotated[int, _at_least(0, "CPU threads; 0 takes all")] = 0
     seed: Annotated[int, _at_least(0, "of every random choice")] = 0
+    gradient_checkpointing: Annotated[
+        bool, Meta(description="compute each layer again in the backward pass: slower, in less memory")
+    ] = False
 
 
 class AdapterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +39,24 @@ class AdapterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     rank: Annotated[int, _positive("rank of the adapters")] = 16
     alpha: Annotated[float, _positive("updates are scaled by alpha / rank")] = 32.0
+
+
+class Tuning(StrEnum):
+    """What of the model is learned.
+
+    lora: low-rank updates of its linear layers. full: all weights of its decoder layers.
+    """
+
+    LORA = "lora"
+    FULL = "full"
+
+
+class PolicyConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all methods that learn a policy have in common."""
+
+    tuning: Annotated[
+        Tuning, Meta(description="lora, or full (all weights of the layers; wants a tenth of the learning rate)")
+    ] = Tuning.LORA
 
 
 class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +70,7 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
 
 
-class SupervisedConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SupervisedConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all methods that learn from a fixed set of answers have in common."""
 
     steps: Annotated[int, _positive("updates; fewer where the examples would be repeated too often")] = 100
@@ -114,7 +135,7 @@ class Advantage(StrEnum):
     GRPO = "grpo"
 
 
-class PpoConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Policy optimisation: PPO, or with another `advantage` its kin without a value model."""
 
     advantage: Annotated[Advantage, Meta(description="gae (PPO), reinforce, rloo or grpo")] = Advantage.GAE
