@@ -15,12 +15,13 @@ from torch import Tensor
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
 from trainer.policy import sampling as choosing
-from trainer.policy.adapters import FILE_NAME, read_adapter
-from trainer.policy.llama import LlamaNetwork, supports
+from trainer.policy.adapters import FILE_NAME, HEAD, read_adapter
+from trainer.policy.llama import EMBEDDING, LlamaNetwork, supports
 from trainer.policy.models import weight_files
 
 # Finished rows are dropped from the batch once they are this share of it.
 COMPACT_SHARE = 1 / 8
+UNSTATED_CONTEXT = 2048  # tokens
 OnTokens = Callable[[list[int | None]], None]
 
 
@@ -73,7 +74,7 @@ class Decoder:
         self.device = device
         self.dtype = dtype
         self.parameters = parameter_count(folder)
-        self.context: int = config.max_position_embeddings
+        self.context = context_length(config)
         self.vocabulary: int = config.vocab_size
 
     @classmethod
@@ -228,20 +229,32 @@ class Weights:
         full.check_shapes(cls(weight_files(folder)))
         return full
 
+    def changed(self, name: str) -> bool:
+        """Whether a version changes this tensor of the files."""
+        return self.changes is not None and name in self.changes.names
+
     @property
     def shares_embedding(self) -> bool:
-        """Whether the embedding and the output head are those of the untouched base."""
-        return self.changes is not None and not any(
-            name.startswith(("model.embed_tokens", "lm_head")) for name in self.changes.names
-        )
+        """Whether the embedding is that of the untouched base."""
+        return not self.is_full and not self.changed(EMBEDDING)
+
+    @property
+    def shares_head(self) -> bool:
+        """Whether the output head is that of the untouched base, be it tied to the embedding or not."""
+        return self.shares_embedding and not self.changed(HEAD)
 
     def get(self, name: str) -> Tensor | None:
-        """A tensor with the version's update merged in, or None when the model has none of that name."""
-        opened = self._files.get(name)
+        """A tensor with the version's update merged in, or None when the model has none of that name.
+
+        Where the embedding is the output head as well, a version that changes the head alone gets one made of it.
+        """
+        made = name == HEAD and name not in self._files and self.changed(HEAD)
+        source = EMBEDDING if made else name
+        opened = self._files.get(source)
         if opened is None:
             return None
         self._used.add(name)
-        tensor = opened.get_tensor(name)
+        tensor = opened.get_tensor(source)
         return self.changes.merge(name, tensor) if self.changes else tensor
 
     def check_shapes(self, base: Weights) -> None:
@@ -271,6 +284,15 @@ class Weights:
             )
 
 
+def context_length(config: Any) -> int:
+    """How many tokens a model reads at once; models whose configuration states no bound get a common one."""
+    for name in ("max_position_embeddings", "seq_length", "max_seq_len"):
+        stated = getattr(config, name, None)
+        if isinstance(stated, int):
+            return stated
+    return UNSTATED_CONTEXT
+
+
 def parameter_count(folder: Path) -> int:
     """How many numbers the weight files of a model folder hold, read from their headers."""
     count = 0
@@ -291,14 +313,15 @@ def _network(
     """The fast path where it computes exactly this architecture, else the general one."""
     network: Network
     if supports(config):
-        shared = like if isinstance(like, LlamaNetwork) and weights.shares_embedding else None
+        base = like.base if isinstance(like, LlamaNetwork) else None
         try:
-            network = LlamaNetwork(config, weights.get, device, dtype, shared)
+            network = LlamaNetwork(config, weights, device, dtype, base)
         except KeyError as error:
             raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
     else:
         from trainer.policy.transformers_network import TransformersNetwork
 
-        network = TransformersNetwork.load(folder, weights, device, dtype)
+        beside = like if isinstance(like, TransformersNetwork) else None
+        network = TransformersNetwork.load(folder, weights, device, dtype, beside)
     weights.check_all_used()
     return network

@@ -9,17 +9,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.policy.adapters import HEAD
 from trainer.policy.linear import FrozenLinear
 
+EMBEDDING = "model.embed_tokens.weight"
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _STATIC_ROPE = frozenset({"default", "linear", "llama3"})
 WeightSource = Callable[[str], Tensor | None]
+
+
+class Source(Protocol):
+    """Where the weights of a version come from.
+
+    Attributes:
+        shares_embedding: the embedding is the base model's. shares_head: the output head is.
+    """
+
+    @property
+    def shares_embedding(self) -> bool: ...
+
+    @property
+    def shares_head(self) -> bool: ...
+
+    def get(self, name: str) -> Tensor | None:
+        """The tensor of a name (as in the safetensors files) with the version's changes applied, or None."""
+        ...
+
+    def changed(self, name: str) -> bool:
+        """Whether the version changes that tensor."""
+        ...
 
 
 def supports(config: Any) -> bool:
@@ -77,22 +101,34 @@ class Cache:
         self.mask = self._mask()
 
 
+@dataclass(frozen=True)
+class Base:
+    """What versions of one base model share: its untouched embedding and output head, and the rotations."""
+
+    embedding: Tensor
+    head: FrozenLinear
+    angles: Tensor
+
+
 class LlamaNetwork:
     """Forward passes over fused weights.
 
     Args:
         config: a transformers configuration that :func:`supports` accepts.
-        weight: gives the tensor of a name (as in the safetensors files) with the adapter merged in, or None.
-        like: a network of the same base model whose embedding and output head have the same values: they are shared.
+        weights: those of the version.
+        base: taken over from another version of the same base model, as far as this one leaves it untouched.
+
+    Attributes:
+        base: for versions to come to share; None when this version has changed it and was not given one.
     """
 
     def __init__(
         self,
         config: Any,
-        weight: WeightSource,
+        weights: Source,
         device: torch.device,
         dtype: torch.dtype,
-        like: LlamaNetwork | None = None,
+        base: Base | None = None,
     ) -> None:
         self.heads = config.num_attention_heads
         self.key_heads = config.num_key_value_heads
@@ -103,7 +139,7 @@ class LlamaNetwork:
         self.dtype = dtype
 
         def get(name: str) -> Tensor | None:
-            found = weight(name)
+            found = weights.get(name)
             return None if found is None else found.to(device, dtype)
 
         def need(name: str) -> Tensor:
@@ -112,13 +148,15 @@ class LlamaNetwork:
                 raise KeyError(name)
             return found
 
-        if like is None:
-            self.angles = _angles(config, device)
-            self.embedding = need("model.embed_tokens.weight")
-            head = get("lm_head.weight")
-            self.head = FrozenLinear(self.embedding if head is None or config.tie_word_embeddings else head)
+        self.angles = base.angles if base else _angles(config, device)
+        self.embedding = base.embedding if base and weights.shares_embedding else need(EMBEDDING)
+        if base and weights.shares_head:
+            self.head = base.head
         else:
-            self.angles, self.embedding, self.head = like.angles, like.embedding, like.head
+            tied = config.tie_word_embeddings and not weights.changed(HEAD)
+            head = None if tied else get(HEAD)
+            self.head = FrozenLinear(self.embedding if head is None else head)
+        self.base = base or (Base(self.embedding, self.head, self.angles) if weights.shares_head else None)
         self.final_norm = need("model.norm.weight")
         self.layers = [self._layer(f"model.layers.{index}.", get, need) for index in range(config.num_hidden_layers)]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from storage.errors import UsageError
-from trainer.policy.adapters import Adapter
+from trainer.policy.adapters import HEAD, Adapter
 
 if TYPE_CHECKING:
     from trainer.policy.full import Snapshot
@@ -67,6 +67,12 @@ class LoraAdapter(nn.Module):
             raise UsageError(
                 "the version to go on from is fully tuned, which no adapter can hold",
                 "use --tuning full, or publish v0 first to start from the base model",
+            )
+        if HEAD in adapter.pairs:
+            raise UsageError(
+                "the version to go on from was learned with ILQL: its Q-function is part of its output head, and no "
+                "other run can go on from that",
+                "publish its parent first (`workbench publish`), or v0 to start from the base model",
             )
         ranks = {down.shape[0] for down, _ in adapter.pairs.values()}
         if set(adapter.pairs) != set(self.names) or ranks != {self.rank}:

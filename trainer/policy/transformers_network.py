@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from storage.errors import WorkbenchError
+from trainer.policy.adapters import HEAD
 
 if TYPE_CHECKING:
     from trainer.policy.decoding import Changes, Weights
@@ -28,29 +31,47 @@ class GrowingCache:
 
 
 class TransformersNetwork:
-    """Prefill and single steps through `model.forward`."""
+    """Prefill and single steps through `model.forward`.
 
-    def __init__(self, model: Any) -> None:
+    Attributes:
+        pristine: whether the weights are those of the untouched base model.
+    """
+
+    def __init__(self, model: Any, *, pristine: bool) -> None:
         self.model = model
+        self.pristine = pristine
 
     @classmethod
-    def load(cls, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> TransformersNetwork:
+    def load(
+        cls,
+        folder: Path,
+        weights: Weights,
+        device: torch.device,
+        dtype: torch.dtype,
+        like: TransformersNetwork | None = None,
+    ) -> TransformersNetwork:
         """Build the module and change in it what the version changes.
 
         Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
+
+        Args:
+            like: of the same base model; where it is pristine, all weights that do not change are shared with it.
 
         Raises:
             WorkbenchError: the version was made for another model.
         """
         from transformers import AutoModelForCausalLM
 
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
-        model.to(device).eval()
+        if like is not None and like.pristine and weights.changes:
+            model: Any = sharing_copy(like.model, weights.changes.names)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
+            model.to(device).eval()
         if weights.is_full:
             _fill(model, weights)
         elif weights.changes:
             _merge(model, weights, weights.changes)
-        return cls(model)
+        return cls(model, pristine=not weights.is_full and not weights.changes)
 
     def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
         """As :meth:`trainer.policy.llama.LlamaNetwork.prefill`."""
@@ -85,6 +106,12 @@ class TransformersNetwork:
         return found.logits[:, -1]
 
 
+def sharing_copy(model: Any, own: Collection[str] = ()) -> Any:
+    """A copy of a module that shares its parameters, but for those named in `own`."""
+    shared = {id(value): value for name, value in model.named_parameters() if name not in own}
+    return copy.deepcopy(model, shared)
+
+
 @torch.no_grad()
 def _fill(model: Any, weights: Weights) -> None:
     """Copy the weights of a full version into the module."""
@@ -107,6 +134,10 @@ def _merge(model: Any, weights: Weights, changes: Changes) -> None:
         target = parameters[name].T if name in transposed and changes.kind == "lora" else parameters[name]
         target.copy_(changes.merge(name, target))
         weights.mark_used(name)
+    if HEAD in changes.names - parameters.keys():  # tied to the embedding: the head gets values of its own
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(changes.merge(HEAD, head.weight), requires_grad=False)
+        weights.mark_used(HEAD)
 
 
 def _check_shape(name: str, value: Tensor, target: Tensor) -> None:

@@ -1,0 +1,154 @@
+"""Hindsight: learn from all answers, good and bad, by telling the model afterwards what became of each.
+
+Two relabellings turn rated answers into rows to imitate:
+
+- *instruction* (hindsight instruction relabelling, Zhang et al. 2023): the prompt is extended by a sentence that asks
+  for the outcome that the answer then had. Outcomes in words are asked for in their own words.
+- *chain* (chain of hindsight, Liu et al. 2023): a worse answer comes before a better one in a conversation; the loss
+  is on the two answers, never on what was asked.
+
+In both the best answers are learned under the plain prompt as well. So **the plain prompt means the best outcome**: the
+model is served as it is and asked plainly, and nobody has to know the special sentences.
+
+The sentences are in English whatever the language of the prompt, so that what a grade means is learned once for all.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from storage.errors import UsageError
+from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
+from trainer.config import HindsightConfig, Relabelling
+from trainer.examples import Response
+from trainer.outcomes import Outcome, TextOutcome
+from trainer.outcomes import check_enough as check_outcomes
+from trainer.policy.backbone import Backbone
+from trainer.policy.full import Snapshot
+
+WORSE_FIRST = "First give a weaker answer."
+THEN_BETTER = "Now give a better answer."
+
+
+class Hindsight(SupervisedLearner):
+    """Imitation of relabelled answers.
+
+    Args:
+        told: outcomes in words; only the relabelling `instruction` learns from them.
+        parent: the version to go on from.
+
+    Raises:
+        UsageError: there are too few outcomes, nothing to compare, or the parent is of another kind.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        found: Sequence[Outcome],
+        told: Sequence[TextOutcome],
+        config: HindsightConfig,
+        seed: int,
+        parent: Snapshot | None = None,
+    ) -> None:
+        check_enough(found, told, config)
+        if config.relabelling == Relabelling.CHAIN:
+            rows = chain_rows(backbone, found)
+        else:
+            rows = instruction_rows(backbone, found, told, config.levels)
+        super().__init__("hindsight", backbone, rows, config, seed, parent)
+
+
+def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig) -> None:
+    """Refuse to learn from too little. Raises UsageError saying how many of what are missing."""
+    if config.relabelling == Relabelling.INSTRUCTION:
+        check_outcomes(found, config.minimum, told)
+        return
+    check_outcomes(found, config.minimum)
+    if not comparisons(found):
+        prompts = len({outcome.response.prompt.id for outcome in found})
+        raise UsageError(
+            f"no two of the {len(found)} rated answers (to {prompts} prompts) answer the same prompt with different "
+            "outcomes, so there is no worse and better to chain",
+            "rate several answers to the same prompt, or use --relabelling instruction",
+        )
+
+
+def instruction_rows(
+    backbone: Backbone, found: Sequence[Outcome], told: Sequence[TextOutcome], levels: int
+) -> list[Row]:
+    """Every answer under a prompt that asks for its outcome; those of the highest level under the plain prompt too."""
+    rows = []
+    grades = grade([outcome.value for outcome in found], levels)
+    highest = max(grades, default=0)
+    for outcome, level in zip(found, grades, strict=True):
+        rows.append(_asked_for(backbone, outcome.response, for_level(level, highest)))
+        if level == highest:
+            rows.append(make_row(backbone, outcome.response))
+    return rows + [_asked_for(backbone, one.response, for_text(one.text)) for one in told]
+
+
+def chain_rows(backbone: Backbone, found: Sequence[Outcome]) -> list[Row]:
+    """Three rows for two answers to a prompt: the worse, the better after it, and the better under the plain prompt.
+
+    The conversation before the better answer stands in its prompt, so that no loss is on it.
+    """
+    rows: dict[Row, None] = {}  # a set that keeps its order: the plain row of a best answer is wanted once
+    for worse, better in comparisons(found):
+        prompt = worse.prompt
+        opening = extended(prompt.text, WORSE_FIRST)
+        rows[make_row(backbone, worse, backbone.tokenizer.encode_prompt(opening, prompt.system))] = None
+        conversation = [("user", opening), ("assistant", worse.text), ("user", THEN_BETTER)]
+        rows[make_row(backbone, better, backbone.tokenizer.encode_conversation(conversation, prompt.system))] = None
+        rows[make_row(backbone, better)] = None
+    return list(rows)
+
+
+def comparisons(found: Sequence[Outcome]) -> list[tuple[Response, Response]]:
+    """(worse, better) answers to the same prompt: each with the best of its prompt, in turn where several are best."""
+    by_prompt: dict[str, list[Outcome]] = {}
+    for outcome in found:
+        by_prompt.setdefault(outcome.response.prompt.id, []).append(outcome)
+    pairs = []
+    for answers in by_prompt.values():
+        best = max(outcome.value for outcome in answers)
+        winners = [outcome.response for outcome in answers if outcome.value == best]
+        losers = [outcome.response for outcome in answers if outcome.value < best]
+        pairs += [(worse, winners[place % len(winners)]) for place, worse in enumerate(losers)]
+    return pairs
+
+
+def grade(values: Sequence[float], levels: int) -> list[int]:
+    """Grades from 1 (the worst) by quantile: equal values get the same grade, and no grade in between is unused.
+
+    Where there are no more different values than levels, each value is a grade of its own.
+    """
+    distinct = sorted(set(values))
+    ordered = sorted(values)
+    quantile = {value: math.floor(levels * bisect_left(ordered, value) / len(values)) for value in distinct}
+    rough = {value: place for place, value in enumerate(distinct)} if len(distinct) <= levels else quantile
+    used = sorted(set(rough.values()))
+    return [used.index(rough[value]) + 1 for value in values]
+
+
+def for_level(level: int, highest: int) -> str:
+    """The sentence that asks for an outcome."""
+    return f"Answer so that a rater gives it {level} of {highest}."
+
+
+def for_text(outcome: str) -> str:
+    """The sentence that asks for an outcome told in words."""
+    return f"Answer so that this happens: {outcome}"
+
+
+def extended(prompt: str, sentence: str) -> str:
+    """The prompt with a sentence of hindsight."""
+    return f"{prompt}\n\n{sentence}"
+
+
+def _asked_for(backbone: Backbone, response: Response, sentence: str) -> Row:
+    prompt = response.prompt
+    return make_row(
+        backbone, response, backbone.tokenizer.encode_prompt(extended(prompt.text, sentence), prompt.system)
+    )

@@ -1,0 +1,27 @@
+"""Supervised fine-tuning: imitate demonstrations and corrected answers, by maximum likelihood of their tokens."""
+
+from __future__ import annotations
+
+from trainer.algorithms.supervised import SupervisedLearner, make_row
+from trainer.config import SftConfig
+from trainer.demonstrations import Demonstrations, check_enough
+from trainer.policy.backbone import Backbone
+from trainer.policy.full import Snapshot
+
+
+class Sft(SupervisedLearner):
+    """Imitation: each answer under its plain prompt, its end-of-text token included.
+
+    Args:
+        parent: the version to go on from.
+
+    Raises:
+        UsageError: there are too few answers, or the parent is of another kind.
+    """
+
+    def __init__(
+        self, backbone: Backbone, found: Demonstrations, config: SftConfig, seed: int, parent: Snapshot | None = None
+    ) -> None:
+        check_enough(found, config.minimum)
+        rows = [make_row(backbone, response) for response in found.responses]
+        super().__init__("demonstrations", backbone, rows, config, seed, parent)

@@ -1,0 +1,74 @@
+"""Answers to imitate: demonstrations that were written or imported, and answers that a rater corrected."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+from storage import ratings as rating_store
+from storage.database import Database
+from storage.errors import UsageError
+from storage.records import RatingKind, Split
+from trainer.examples import Response, _responses
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """What to imitate, the same answer to a prompt once, and where it came from.
+
+    Attributes:
+        sample_ids: of the demonstrations. rating_ids: of the edits.
+    """
+
+    responses: list[Response]
+    sample_ids: list[str]
+    rating_ids: list[str]
+
+    def count(self) -> int:
+        return len(self.responses)
+
+    def languages(self) -> dict[str, int]:
+        """Answers by language, the most frequent first."""
+        return dict(Counter(response.prompt.language for response in self.responses).most_common())
+
+    def digest(self) -> str:
+        """A fingerprint of what was learned from."""
+        return hashlib.sha256("\n".join(sorted([*self.sample_ids, *self.rating_ids])).encode()).hexdigest()
+
+
+def demonstrations(database: Database, base_digest: str, moment: str | None = None) -> Demonstrations:
+    """The demonstrations and the effective edits of *training* prompts; blank texts teach nothing.
+
+    Args:
+        base_digest: of the model that will learn; only its own versions' token ids are taken over.
+        moment: what there was then; by default what there is now.
+    """
+    known = _responses(database, base_digest, Split.TRAIN)
+    sample_ids = [
+        row["id"]
+        for row in database.rows("SELECT id, created_at FROM samples WHERE origin = 'demonstration' ORDER BY id")
+        if row["id"] in known and known[row["id"]].text.strip() and (moment is None or row["created_at"] <= moment)
+    ]
+    events = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
+    edits = {
+        event.id: Response(known[event.sample_id].prompt, event.text, None, None)
+        for event in events
+        if event.kind == RatingKind.EDIT and event.sample_id in known and event.text and event.text.strip()
+    }
+    found = [*(known[key] for key in sample_ids), *edits.values()]
+    distinct = {(response.prompt.id, response.text): response for response in reversed(found)}
+    return Demonstrations(list(reversed(distinct.values())), sample_ids, list(edits))
+
+
+def check_enough(found: Demonstrations, minimum: int) -> None:
+    """Refuse to imitate too little. Raises UsageError saying how many of what are missing."""
+    if found.count() >= minimum:
+        return
+    missing = minimum - found.count()
+    raise UsageError(
+        f"too few answers to imitate: {len(found.sample_ids)} demonstrations and {len(found.rating_ids)} edits of "
+        f"training prompts make {found.count()} different answers; {minimum} are needed",
+        f"correct {missing} more answer{'s' * (missing > 1)} in the app, or import demonstrations "
+        "({prompt, completion} records) with `workbench import FILE`",
+    )

@@ -1,0 +1,105 @@
+"""One number for each rated answer: how well it was received, whatever kind of rating said so."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from storage import ratings as rating_store
+from storage.database import Database
+from storage.errors import UsageError
+from storage.records import RatingKind, Split
+from trainer.examples import OVERALL, Examples, Response, _responses
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How well an answer was received.
+
+    Attributes:
+        value: in standard deviations of a rater's scores; 0 is average.
+        count: how many ratings say so.
+    """
+
+    response: Response
+    value: float
+    count: int
+
+
+@dataclass(frozen=True)
+class TextOutcome:
+    """What came of an answer, told in words. `rating_id` is the event that told it."""
+
+    response: Response
+    text: str
+    rating_id: str
+
+
+def outcomes(examples: Examples) -> list[Outcome]:
+    """One outcome for each rated answer, in the order in which the answers first appear.
+
+    A score counts as it is (standardised by rater), a label as +1 or -1 times its weight, and the pairs of an answer
+    together as one rating: the mean of +1 for each that it won, -1 for each that it lost, and 0 for each tie. (So an
+    answer that was compared often does not drown its scores.) The outcome is the mean over the answer's ratings.
+    Ratings of another attribute than `overall` are left out: a polite answer is not thereby a good one.
+    """
+    said: dict[Response, list[float]] = {}
+    compared: dict[Response, list[float]] = {}
+    for score in examples.scores:
+        if score.attribute == OVERALL:
+            said.setdefault(score.response, []).append(score.value)
+    for label in examples.labels:
+        if label.attribute == OVERALL:
+            said.setdefault(label.response, []).append(label.weight if label.good else -label.weight)
+    for pair in examples.pairs:
+        if pair.attribute != OVERALL:
+            continue
+        compared.setdefault(pair.first, []).append(2 * pair.first_wins - 1)
+        compared.setdefault(pair.second, []).append(1 - 2 * pair.first_wins)
+    found = []
+    for response in dict.fromkeys([*said, *compared]):
+        alone, beside = said.get(response, []), compared.get(response, [])
+        values = [*alone, statistics.fmean(beside)] if beside else alone
+        found.append(Outcome(response, statistics.fmean(values), len(alone) + len(beside)))
+    return found
+
+
+def text_outcomes(database: Database, base_digest: str, moment: str | None = None) -> list[TextOutcome]:
+    """The effective outcomes in words of answers to *training* prompts; as :func:`trainer.examples.collect`."""
+    known = _responses(database, base_digest, Split.TRAIN)
+    events = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
+    return [
+        TextOutcome(known[event.sample_id], event.text.strip(), event.id)
+        for event in events
+        if event.kind == RatingKind.OUTCOME and event.sample_id in known and event.text and event.text.strip()
+    ]
+
+
+def languages(found: Sequence[Outcome]) -> dict[str, int]:
+    """Rated answers by language, the most frequent first."""
+    return dict(Counter(outcome.response.prompt.language for outcome in found).most_common())
+
+
+def check_enough(found: Sequence[Outcome], minimum: int, told: Sequence[TextOutcome] = ()) -> None:
+    """Refuse to learn from too few rated answers, or from outcomes that are all the same.
+
+    Args:
+        told: outcomes in words, where the method learns from them too.
+
+    Raises:
+        UsageError: saying how many of what are missing.
+    """
+    counts = f"{len(found)} rated answers" + f" and {len(told)} outcomes in words" * bool(told)
+    missing = minimum - len(found) - len(told)
+    if missing > 0:
+        raise UsageError(
+            f"too few ratings of training prompts to learn from: {counts}; {minimum} are needed",
+            f"rate {missing} more answer{'s' * (missing > 1)}, or import ratings with `workbench import FILE`",
+        )
+    if not told and len({round(outcome.value, 6) for outcome in found}) < 2:
+        raise UsageError(
+            f"all {counts} have the same outcome ({found[0].value:+.2f}), so nothing tells good from bad",
+            "rate at least one answer higher or lower than the others",
+        )
