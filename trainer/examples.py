@@ -1,21 +1,26 @@
-"""From ratings to training examples: what each kind of feedback teaches, and whether there is enough of it."""
+"""From ratings to training examples: what each kind of feedback teaches, and whether there is enough of it.
+
+A rating of another attribute than `overall` (politeness, say) is never mixed with the overall ones: it keeps its
+attribute, is standardised by itself, and has a habit of its own when the reward model is fitted.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from storage import prompts as prompt_store
 from storage import ratings as rating_store
 from storage import versions
 from storage.database import Database
 from storage.errors import UsageError
-from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Split
+from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, Split
 
+OVERALL = "overall"
 # Fewer held-out prompts than this say nothing: some training prompts are then kept out as well.
 FEWEST_HELD_OUT = 4
 
@@ -30,31 +35,74 @@ class Response:
     version: str | None
 
 
+class Habit(NamedTuple):
+    """Whose way of rating it is: a rater's, of one attribute."""
+
+    rater: str
+    attribute: str = OVERALL
+
+    def __str__(self) -> str:
+        return self.rater if self.attribute == OVERALL else f"{self.rater} ({self.attribute})"
+
+
 @dataclass(frozen=True)
 class Scored:
-    """A score, standardised per rater (mean 0, deviation 1 over all that this rater ever scored)."""
+    """A score, standardised per rater and attribute (mean 0, deviation 1 over all that this rater ever scored)."""
 
     response: Response
     value: float
     rater: str
+    attribute: str = OVERALL
+
+    @property
+    def habit(self) -> Habit | None:
+        return Habit(self.rater, self.attribute)
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.response.prompt
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A good or bad label; `weight` is below 1 where the label is implied by something else."""
+    """A good or bad label; where it is implied by something else, `weight` may be below 1 and `rater` is None."""
 
     response: Response
     good: bool
     weight: float = 1.0
+    rater: str | None = None
+    attribute: str = OVERALL
+
+    @property
+    def habit(self) -> Habit | None:
+        return None if self.rater is None else Habit(self.rater, self.attribute)
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.response.prompt
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A preference: `first_wins` is 1, 0, or 0.5 for a tie."""
+    """A preference: `first_wins` is 1, 0, or 0.5 for a tie; `first_left` tells where it stood, None if not known."""
 
     first: Response
     second: Response
     first_wins: float
+    rater: str | None = None
+    first_left: bool | None = None
+    attribute: str = OVERALL
+
+    @property
+    def habit(self) -> Habit | None:
+        return None if self.rater is None else Habit(self.rater, self.attribute)
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.first.prompt
+
+
+Example = Scored | Labelled | Pair
 
 
 @dataclass
@@ -66,22 +114,30 @@ class Examples:
     pairs: list[Pair] = field(default_factory=list)
     rating_ids: list[str] = field(default_factory=list)
 
+    def every(self) -> list[Example]:
+        """Scores, labels and pairs in one list."""
+        return [*self.scores, *self.labels, *self.pairs]
+
     def count(self) -> int:
         return len(self.scores) + len(self.labels) + len(self.pairs)
 
     def languages(self) -> dict[str, int]:
         """Examples by language, the most frequent first."""
-        found = Counter(score.response.prompt.language for score in self.scores)
-        found.update(label.response.prompt.language for label in self.labels)
-        found.update(pair.first.prompt.language for pair in self.pairs)
-        return dict(found.most_common())
+        return dict(Counter(example.prompt.language for example in self.every()).most_common())
 
     def digest(self) -> str:
         """A fingerprint of the ratings learned from."""
         return hashlib.sha256("\n".join(sorted(self.rating_ids)).encode()).hexdigest()
 
 
-def collect(database: Database, base_digest: str, moment: str | None = None) -> Examples:
+def collect(
+    database: Database,
+    base_digest: str,
+    moment: str | None = None,
+    *,
+    split: Split = Split.TRAIN,
+    sources: Collection[Source] = tuple(Source),
+) -> Examples:
     """The examples that the effective ratings of *training* prompts teach.
 
     A both-bad pair teaches two bad labels, an edit a pair that the edited text wins, a harm tag a bad label.
@@ -89,38 +145,45 @@ def collect(database: Database, base_digest: str, moment: str | None = None) -> 
     Args:
         base_digest: of the model that will learn; only its own versions' token ids are taken over.
         moment: the ratings that counted then; by default those that count now.
+        split: of the prompts. Any other than `train` is for measuring alone.
+        sources: whose ratings to take.
     """
     examples = Examples()
     everything = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
-    responses = _responses(database, base_digest)
+    responses = _responses(database, base_digest, split)
     spread = _spread_by_rater(everything)
     for rating in everything:
         response = responses.get(rating.sample_id or "")
-        if response is None:
+        if response is None or rating.source not in sources:
             continue
+        rater, attribute = rating.rater, rating.attribute
+        # Implied labels are all bad: a habit fitted to them would explain them away.
+        implied = None if attribute == OVERALL else rater
         match rating.kind:
             case RatingKind.SCORE:
-                mean, deviation = spread[rating.rater]
-                examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rating.rater))
+                mean, deviation = spread[rater, attribute]
+                examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rater, attribute))
             case RatingKind.LABEL:
-                examples.labels.append(Labelled(response, bool(rating.value)))
+                examples.labels.append(Labelled(response, bool(rating.value), 1.0, rater, attribute))
             case RatingKind.PAIR:
                 other = responses.get(rating.other_sample_id or "")
                 if other is None:
                     continue
                 if rating.choice == Choice.BOTH_BAD:
-                    examples.labels += [Labelled(response, False, 0.5), Labelled(other, False, 0.5)]
+                    bad = (Labelled(answer, False, 0.5, implied, attribute) for answer in (response, other))
+                    examples.labels += bad
                 else:
                     wins = {Choice.A: 1.0, Choice.B: 0.0}.get(rating.choice or Choice.TIE, 0.5)
-                    examples.pairs.append(Pair(response, other, wins))
+                    left = None if rating.shown_order is None else rating.shown_order == "ab"
+                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute))
             case RatingKind.EDIT:
                 better = Response(response.prompt, rating.text or "", None, None)
-                examples.pairs.append(Pair(better, response, 1.0))
+                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute))
             case RatingKind.TAGS:
                 weight = _harm(rating.tags or {})
                 if not weight:
                     continue
-                examples.labels.append(Labelled(response, False, weight))
+                examples.labels.append(Labelled(response, False, weight, implied, attribute))
             case _:
                 continue
         examples.rating_ids.append(rating.id)
@@ -187,17 +250,25 @@ def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
     return PromptSplit(practice, held_out)
 
 
+def hold_out(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """Examples to learn from and to measure with; all of a prompt's examples go the same way."""
+    prompts = sorted({example.prompt.id for example in examples}, key=fingerprint)
+    kept = set(prompts[: int(len(prompts) * share)])
+    learn = [example for example in examples if example.prompt.id not in kept]
+    return learn, [example for example in examples if example.prompt.id in kept]
+
+
 def fingerprint(text: str) -> str:
     """A fixed pseudo-random order for splits: the same on every machine and run."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _responses(database: Database, base_digest: str) -> dict[str, Response]:
-    """All samples of training prompts, by key."""
+def _responses(database: Database, base_digest: str, split: Split) -> dict[str, Response]:
+    """All samples of the prompts of a split, by key."""
     own = {version.name for version in versions.every(database) if version.base_digest == base_digest}
-    prompts = {prompt.id: prompt for prompt in prompt_store.by_split(database, Split.TRAIN)}
+    prompts = {prompt.id: prompt for prompt in prompt_store.by_split(database, split)}
     samples = database.records(
-        Sample, "SELECT samples.* FROM samples JOIN prompts ON prompts.id = prompt_id WHERE split = 'train'"
+        Sample, "SELECT samples.* FROM samples JOIN prompts ON prompts.id = prompt_id WHERE split = ?", (split,)
     )
     return {
         sample.id: Response(
@@ -227,18 +298,18 @@ def _unit(rating: Rating) -> float:
     return (rating.value - rating.scale_low) / (rating.scale_high - rating.scale_low)
 
 
-def _spread_by_rater(ratings: Sequence[Rating]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of each rater's scores on [0, 1].
+def _spread_by_rater(ratings: Sequence[Rating]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Mean and standard deviation of each rater's scores of each attribute on [0, 1].
 
     Over everything a rater scored, never per version: that would erase progress. A rater with few or equal scores is
     taken at the middle of the scale.
     """
-    by_rater: dict[str, list[float]] = {}
+    by_rater: dict[tuple[str, str], list[float]] = {}
     for rating in ratings:
         if rating.kind == RatingKind.SCORE:
-            by_rater.setdefault(rating.rater, []).append(_unit(rating))
+            by_rater.setdefault((rating.rater, rating.attribute), []).append(_unit(rating))
     spread = {}
-    for rater, values in by_rater.items():
+    for habit, values in by_rater.items():
         deviation = statistics.pstdev(values)
-        spread[rater] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else (0.5, 0.25)
+        spread[habit] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else (0.5, 0.25)
     return spread

@@ -12,10 +12,13 @@ from tiny_model import CORPUS
 
 from storage.records import Prompt
 from trainer.config import RewardConfig
-from trainer.examples import Examples, Labelled, Pair, Response, Scored
+from trainer.evaluation.measures import rank_correlation
+from trainer.examples import Examples, Habit, Labelled, Pair, Response, Scored, hold_out
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 from trainer.reward import fitting
+from trainer.reward.batches import batch_loss, encode, make_batch, within
+from trainer.reward.effects import PRIOR, RatingEffects
 from trainer.reward.model import RewardModel
 
 CONFIG = RewardConfig(rank=4, alpha=8, epochs=8, learning_rate=1e-2, held_out=0.2)
@@ -45,7 +48,7 @@ def answers(backbone: Backbone) -> list[tuple[Response, float]]:
         prompt = responses[-1].prompt if number % 2 else Prompt(f"p{number}", CORPUS[0], "en", "")
         responses.append(Response(prompt, " ".join(chosen.choices(WORDS, k=chosen.randint(1, 6))), None, None))
     direction = torch.randn(backbone.hidden_size, generator=torch.Generator().manual_seed(2))
-    encoded = [fitting.encode(backbone, response) for response in responses]
+    encoded = [encode(backbone, response) for response in responses]
     layout = backbone.layout([prompt for prompt, _ in encoded], [said for _, said in encoded])
     with torch.no_grad():
         features = backbone.hidden(layout, None)[layout.last]
@@ -83,12 +86,15 @@ def test_habits_of_raters_are_found_and_taken_out(backbone, answers):
         offset, gain = habits[rater]
         scores.append(Scored(response, offset + gain * reward, rater))
     model, report = fitting.fit(backbone, Examples(scores=scores), CONFIG, 0)
-    (mild_offset, mild_gain), (strict_offset, strict_gain) = report.raters["mild"], report.raters["strict"]
-    assert mild_offset - strict_offset == pytest.approx(1.6, abs=0.3)
-    assert math.log(mild_gain / strict_gain) == pytest.approx(math.log(3), abs=0.3)
-    encoded = [fitting.encode(backbone, response) for response, _ in answers]
+    mild, strict = report.raters["mild"], report.raters["strict"]
+    assert mild.offset - strict.offset == pytest.approx(1.6, abs=0.3)
+    assert math.log(mild.gain / strict.gain) == pytest.approx(math.log(3), abs=0.3)
+    assert mild.learned + strict.learned == report.examples
+    assert mild.agreement.spearman_n + strict.agreement.spearman_n == report.held_out
+    assert min(mild.agreement.spearman, strict.agreement.spearman) > 0.8
+    encoded = [encode(backbone, response) for response, _ in answers]
     rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
-    assert fitting.rank_correlation(rewards.tolist(), [reward for _, reward in answers]) > 0.9
+    assert rank_correlation(rewards.tolist(), [reward for _, reward in answers]) > 0.9
 
 
 def test_pairs_alone_order_answers(backbone, answers):
@@ -106,65 +112,83 @@ def test_pairs_alone_order_answers(backbone, answers):
 def test_labels_alone_separate_good_from_bad(backbone, answers):
     labels = [Labelled(response, reward > 0) for response, reward in answers]
     model, _ = fitting.fit(backbone, Examples(labels=labels), CONFIG, 0)
-    encoded = [fitting.encode(backbone, label.response) for label in labels]
+    encoded = [encode(backbone, label.response) for label in labels]
     rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
     good = torch.tensor([label.good for label in labels])
     assert float(((rewards > 0) == good).float().mean()) > 0.85
 
 
 def batch_of(backbone, examples):
-    raters = fitting.RaterEffects(["amina"], 10)
-    return fitting.make_batch(backbone, examples, raters), raters
+    effects = RatingEffects([Habit("amina"), Habit("amina", "polite")], 10)
+    return make_batch(backbone, examples, effects), effects
 
 
 def test_a_tie_pulls_rewards_together_and_a_win_pushes_them_apart(backbone, answers):
     (one, _), (other, _) = answers[:2]
     for wins, expected in ((0.5, 0.0), (1.0, 1.0), (0.0, -1.0)):
-        batch, raters = batch_of(backbone, [Pair(one, other, wins)])
+        batch, effects = batch_of(backbone, [Pair(one, other, wins)])
         rewards = torch.zeros(2, requires_grad=True)
-        fitting.batch_loss(rewards, batch, raters, centring=0.0).backward()
+        batch_loss(rewards, batch, effects, centring=0.0).backward()
         downhill = -rewards.grad
         assert float(downhill[0] - downhill[1]) == pytest.approx(expected)
-    batch, raters = batch_of(backbone, [Pair(one, other, 0.5)])
+    batch, effects = batch_of(backbone, [Pair(one, other, 0.5)])
     rewards = torch.tensor([2.0, -1.0], requires_grad=True)
-    fitting.batch_loss(rewards, batch, raters, centring=0.0).backward()
+    batch_loss(rewards, batch, effects, centring=0.0).backward()
     assert rewards.grad[0] > 0 > rewards.grad[1]
 
 
 def test_the_loss_of_a_batch_is_what_is_written_down(backbone, answers):
-    """Squared error, logistic loss, Bradley-Terry and centring, averaged over the examples."""
-    responses = [response for response, _ in answers[:3]]
-    batch, raters = batch_of(
+    """Squared error, logistic loss, Bradley-Terry with side and length, and centring, summed over the examples."""
+    one, two, three = (response for response, _ in answers[:3])
+    batch, effects = batch_of(
         backbone,
         [
-            Scored(responses[0], 1.5, "amina"),
-            Labelled(responses[1], False, 0.5),
-            Pair(responses[0], responses[2], 1.0),
+            Scored(one, 1.5, "amina"),
+            Scored(two, -0.5, "amina", "polite"),
+            Labelled(two, False, 0.5, "amina"),
+            Labelled(three, True),
+            Pair(one, three, 1.0, "amina", first_left=False),
+            Pair(two, one, 0.0),
         ],
     )
     assert len(batch.layout.mask) == 3, "each response is laid out once"
     with torch.no_grad():
-        raters.offset[0], raters.log_gain[0] = 0.25, math.log(2)
+        effects.offset.copy_(torch.tensor([0.25, 0.1]))
+        effects.bend.copy_(torch.tensor([math.log(2), -0.7]))
+        effects.leniency[0], effects.side[0] = 0.3, 0.4
+        effects.gamma.fill_(0.6)
     rewards = torch.tensor([0.5, -1.0, 2.0])  # of the three responses
-    expected = (0.25 + 2 * 0.5 - 1.5) ** 2 / 2 + 0.5 * math.log1p(math.exp(-1.0)) + math.log1p(math.exp(2.0 - 0.5))
-    expected = (expected + 0.01 * 2.5**2) / 3 + fitting.RATER_PRIOR * (0.25**2 + math.log(2) ** 2) / 10
-    assert fitting.batch_loss(rewards, batch, raters, 0.01).item() == pytest.approx(expected, rel=1e-6)
+    tokens = [len(encode(backbone, response)[1]) for response in (one, two, three)]
+
+    def surprise(logit: float) -> float:
+        """Minus the log-probability of what happened."""
+        return math.log1p(math.exp(-logit))
+
+    expected = (0.25 + 2 * 0.5 - 1.5) ** 2 / 2
+    expected += 0.5 * (0.1 + (0.5 - 0.7) * -1.0 + 0.5) ** 2 / 2
+    expected += 0.5 * surprise(-(0.3 + 2 * -1.0)) + surprise(2.0)
+    expected += surprise(2 * (0.5 - 2.0) - 0.4 + 0.6 * math.log(tokens[0] / tokens[2]))
+    expected += surprise(-(-1.0 - 0.5 + 0.6 * math.log(tokens[1] / tokens[0])))
+    expected += 0.01 * (2.5**2 + 0.5**2)
+    assert batch_loss(rewards, batch, effects, 0.01).item() == pytest.approx(expected, rel=1e-5)
+    squares = 0.25**2 + 0.1**2 + math.log(2) ** 2 + 0.7**2 + 0.3**2 + 0.4**2 + 0.6**2
+    assert effects.penalty().item() == pytest.approx(PRIOR * squares / 10, rel=1e-5)
 
 
 def test_examples_of_one_prompt_are_never_on_both_sides(answers):
     responses = [response for response, _ in answers[:80:2]]
     scores = [Scored(response, 0.0, "amina") for response in responses for _ in range(3)]
-    learn, keep = fitting.hold_out(scores, 0.25)
+    learn, keep = hold_out(scores, 0.25)
     learned, kept = ({score.response.prompt.id for score in part} for part in (learn, keep))
     assert not learned & kept
     assert (len(learned), len(kept)) == (30, 10)
-    assert fitting.hold_out(scores[::-1], 0.25)[1] == keep[::-1], "the order of the ratings does not matter"
+    assert hold_out(scores[::-1], 0.25)[1] == keep[::-1], "the order of the ratings does not matter"
 
 
 def test_normalised_rewards_have_mean_0_and_deviation_1_and_come_back_from_the_file(backbone, answers, tmp_path):
     examples = Examples(scores=[Scored(response, 3 + 2 * reward, "amina") for response, reward in answers[:64]])
     model, _ = fitting.fit(backbone, examples, CONFIG, 0)
-    encoded = [fitting.encode(backbone, response) for response, _ in answers[64:128]]
+    encoded = [encode(backbone, response) for response, _ in answers[64:128]]
     prompts, said = [prompt for prompt, _ in encoded], [said for _, said in encoded]
     model.normalise(prompts, said)
     rewards = model.score_responses(prompts, said)

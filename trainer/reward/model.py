@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from storage.errors import WorkbenchError
+from trainer.algorithms.rollouts import Rollout
 from trainer.config import AdapterConfig
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.layout import TokenLayout
+from trainer.reward.uncertainty import Posterior
+
+Ids = Sequence[list[int]]
 
 
 class RewardModel(nn.Module):
-    """Scores responses; after :meth:`normalise`, with mean 0 and deviation 1 on the reference policy's answers."""
+    """Scores responses; after :meth:`normalise`, with mean 0 and deviation 1 on the reference policy's answers.
+
+    It is a :class:`trainer.reward.protocol.Reward` that reads token ids alone.
+    """
 
     mean: Tensor
     deviation: Tensor
+    # The posterior of the head; None where it was never computed.
+    feature_centre: Tensor | None
+    precision_factor: Tensor | None
 
     def __init__(self, backbone: Backbone, config: AdapterConfig, seed: int) -> None:
         super().__init__()
@@ -30,30 +40,69 @@ class RewardModel(nn.Module):
         self.head = ScalarHead(backbone.hidden_size).to(backbone.device)
         self.register_buffer("mean", torch.zeros((), device=backbone.device))
         self.register_buffer("deviation", torch.ones((), device=backbone.device))
+        self.register_buffer("feature_centre", None)
+        self.register_buffer("precision_factor", None)
         self.__dict__["backbone"] = backbone  # shared, so neither a parameter nor saved
 
     backbone: Backbone
 
+    def features(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
+        """(B, hidden) state of each response's last token, which the head reads; differentiable."""
+        return self.backbone.upper(trunk, layout, self.adapter)[layout.last]
+
     def raw(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(B,) before normalisation; differentiable."""
-        return self.head(self.backbone.upper(trunk, layout, self.adapter)[layout.last])
+        return self.head(self.features(trunk, layout))
 
     @torch.no_grad()
-    def score(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
+    def score_layout(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(B,) normalised rewards, in deviations of the reference policy's answers."""
-        return (self.raw(trunk, layout) - self.mean) / self.deviation
+        return self._normalised(self.raw(trunk, layout))
 
-    @torch.no_grad()
-    def score_responses(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], batch: int = 16) -> Tensor:
+    def score(self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout) -> Tensor:
+        """(B,) normalised rewards of rollouts that are laid out already."""
+        return self.score_layout(trunk, layout)
+
+    def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """The normalised reward of each rollout."""
+        prompts = [rollout.prompt_ids for rollout in rollouts]
+        return self.score_responses(prompts, [rollout.completion.token_ids for rollout in rollouts]).tolist()
+
+    def score_responses(self, prompts: Ids, responses: Ids, batch: int = 16) -> Tensor:
         """Normalised rewards (n,) of any number of responses."""
-        found = []
-        for start in range(0, len(prompts), batch):
-            layout = self.backbone.layout(list(prompts[start : start + batch]), list(responses[start : start + batch]))
-            found.append(self.score(self.backbone.trunk(layout), layout))
-        return torch.cat(found)
+        parts = [self._normalised(self.head(features)) for features in self._features(prompts, responses, batch)]
+        return torch.cat([part.detach() for part in parts]) if parts else self.mean.new_zeros(0)
+
+    @property
+    def knows_uncertainty(self) -> bool:
+        """Whether :meth:`score_with_uncertainty` can be used."""
+        return self.precision_factor is not None
 
     @torch.no_grad()
-    def normalise(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> None:
+    def score_with_uncertainty(self, prompts: Ids, responses: Ids, batch: int = 16) -> tuple[Tensor, Tensor]:
+        """Normalised rewards and their standard deviations, (n,) each, in the same units.
+
+        Raises:
+            WorkbenchError: the model was stored without what it takes.
+        """
+        if self.feature_centre is None or self.precision_factor is None:
+            raise WorkbenchError(
+                "the uncertainty of this reward model is unavailable: it was stored without it",
+                "fit a new one with `trainer reward`; its rewards can be used as they are",
+            )
+        known = Posterior(self.feature_centre, self.precision_factor)
+        rewards, deviations = [self.mean.new_zeros(0)], [self.mean.new_zeros(0)]
+        for features in self._features(prompts, responses, batch):
+            rewards.append(self._normalised(self.head(features)))
+            deviations.append(known.deviations(scaled(features)) / self.deviation)
+        return torch.cat(rewards), torch.cat(deviations)
+
+    def keep(self, posterior: Posterior) -> None:
+        """Keep what is known of the head; its features are those of :func:`scaled`."""
+        self.feature_centre, self.precision_factor = posterior.centre, posterior.factor
+
+    @torch.no_grad()
+    def normalise(self, prompts: Ids, responses: Ids) -> None:
         """Set gain and bias so that these responses (the reference policy's) have mean 0 and deviation 1."""
         self.mean.zero_()
         self.deviation.fill_(1)
@@ -62,17 +111,38 @@ class RewardModel(nn.Module):
         self.deviation.copy_(scores.std().clamp_min(1e-3))
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
-        """Write adapter, head and normalisation to one safetensors file; `facts` go into its header."""
+        """Write adapter, head, normalisation and posterior to one safetensors file; `facts` go into its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, str(path), metadata={"format": "pt", "facts": json.dumps(facts)})
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Read what :meth:`save` wrote; returns its facts. Raises WorkbenchError when the file does not fit."""
+        """Read what :meth:`save` wrote; returns its facts. Raises WorkbenchError when the file does not fit.
+
+        A file from before there was a posterior gives a model that does not know its uncertainty.
+        """
         try:
             with safe_open(str(path), framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            for name in ("feature_centre", "precision_factor"):
+                found = tensors.get(name)
+                setattr(self, name, None if found is None else found.to(self.mean.device))
             self.load_state_dict(tensors)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise WorkbenchError(f"the reward model {path} cannot be used: {error}", "fit it again") from error
         return facts
+
+    def _normalised(self, raw: Tensor) -> Tensor:
+        return (raw - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def _features(self, prompts: Ids, responses: Ids, batch: int) -> Iterator[Tensor]:
+        """Features of any number of responses, a batch at a time."""
+        for start in range(0, len(prompts), batch):
+            layout = self.backbone.layout(list(prompts[start : start + batch]), list(responses[start : start + batch]))
+            yield self.features(self.backbone.trunk(layout), layout)
+
+
+def scaled(features: Tensor) -> Tensor:
+    """(n, hidden) in fp32, divided by the root of their size as the head does: a posterior is about its weights."""
+    return features.float() / features.shape[-1] ** 0.5
