@@ -32,8 +32,15 @@ WORSE_FIRST = "First give a weaker answer."
 THEN_BETTER = "Now give a better answer."
 
 
-class Hindsight(SupervisedLearner):
-    """Imitation of relabelled answers.
+def hindsight(
+    backbone: Backbone,
+    found: Sequence[Outcome],
+    told: Sequence[TextOutcome],
+    config: HindsightConfig,
+    seed: int,
+    parent: Snapshot | None = None,
+) -> SupervisedLearner:
+    """A learner that imitates relabelled answers.
 
     Args:
         told: outcomes in words; only the relabelling `instruction` learns from them.
@@ -42,22 +49,12 @@ class Hindsight(SupervisedLearner):
     Raises:
         UsageError: there are too few outcomes, nothing to compare, or the parent is of another kind.
     """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        found: Sequence[Outcome],
-        told: Sequence[TextOutcome],
-        config: HindsightConfig,
-        seed: int,
-        parent: Snapshot | None = None,
-    ) -> None:
-        check_enough(found, told, config)
-        if config.relabelling == Relabelling.CHAIN:
-            rows = chain_rows(backbone, found)
-        else:
-            rows = instruction_rows(backbone, found, told, config.levels)
-        super().__init__("hindsight", backbone, rows, config, seed, parent)
+    check_enough(found, told, config)
+    if config.relabelling == Relabelling.CHAIN:
+        rows = chain_rows(backbone, found)
+    else:
+        rows = instruction_rows(backbone, found, told, config.levels)
+    return SupervisedLearner("hindsight", backbone, rows, config, seed, parent)
 
 
 def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig) -> None:

@@ -9,8 +9,10 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 
 
-class Sft(SupervisedLearner):
-    """Imitation: each answer under its plain prompt, its end-of-text token included.
+def sft(
+    backbone: Backbone, found: Demonstrations, config: SftConfig, seed: int, parent: Snapshot | None = None
+) -> SupervisedLearner:
+    """A learner that imitates: each answer under its plain prompt, its end-of-text token included.
 
     Args:
         parent: the version to go on from.
@@ -18,10 +20,6 @@ class Sft(SupervisedLearner):
     Raises:
         UsageError: there are too few answers, or the parent is of another kind.
     """
-
-    def __init__(
-        self, backbone: Backbone, found: Demonstrations, config: SftConfig, seed: int, parent: Snapshot | None = None
-    ) -> None:
-        check_enough(found, config.minimum)
-        rows = [make_row(backbone, response) for response in found.responses]
-        super().__init__("demonstrations", backbone, rows, config, seed, parent)
+    check_enough(found, config.minimum)
+    rows = [make_row(backbone, response) for response in found.responses]
+    return SupervisedLearner("demonstrations", backbone, rows, config, seed, parent)
