@@ -29,18 +29,46 @@ LLAMA_FAMILY: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 OTHERS: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2, "n_head": 4, "n_embd": 32, "n_positions": 128, "vocab_size": VOCABULARY},
+    "gpt_neox": COMMON,
+    "opt": {**COMMON, "ffn_dim": 48, "word_embed_proj_dim": 16},
+    "phi": COMMON,
     "gemma": {**COMMON, "head_dim": 8},
+    "gemma2": {**COMMON, "head_dim": 8, "sliding_window": 6, "final_logit_softcapping": 3.0},
+    "gemma3_text": {
+        **COMMON,
+        "head_dim": 8,
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "cohere": {**COMMON, "logit_scale": 0.25},
+    "granite": {**COMMON, "logits_scaling": 4.0},
+    "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "mixtral": {**COMMON, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {
+        **COMMON,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
     "llama-mlp-bias": {**COMMON, "mlp_bias": True},
     "mistral-sliding": {**COMMON, "sliding_window": 6},
 }
 
+# Logits are capped in a way that no common setting tells; tokens see those that come after them.
+UNTRAINABLE: dict[str, dict[str, Any]] = {
+    "recurrent_gemma": {**COMMON, "logits_soft_cap": 3.0, "lru_width": 32, "attention_window_size": 16},
+    "gemma3_text-bidirectional": {**OTHERS["gemma3_text"], "use_bidirectional_attention": True},
+}  # fmt: skip
 
-def make_model(folder: Path, name: str) -> Path:
-    """Save a random model; every weight counts, the biases and the gains of the norms too."""
+
+def make_model(folder: Path, name: str, **changes: Any) -> Path:
+    """Save a random model, some options changed; every weight counts, the biases and the gains of the norms too."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind = name.split("-")[0].removesuffix("3") if name.startswith("llama") else name.split("-")[0]
-    options = {**COMMON, **LLAMA_FAMILY[name]} if name in LLAMA_FAMILY else OTHERS[name]
+    options = {**COMMON, **LLAMA_FAMILY[name]} if name in LLAMA_FAMILY else (OTHERS | UNTRAINABLE)[name]
+    options = {**options, **changes}
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options), dtype=torch.float32)

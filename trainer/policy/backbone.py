@@ -8,6 +8,7 @@ update: then it has weights of its own in all layers, and the reference, value a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
 from trainer.policy.trainable_llama import TrainableLlama
 from trainer.policy.trainable_transformers import TrainableTransformers
+from trainer.policy.transformers_network import TransformersNetwork
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,14 @@ class Backbone:
     def hidden_size(self) -> int:
         return self.network.hidden_size
 
-    def decoder(self) -> Decoder:
-        """A sampler of the untouched base model; its `with_version` merges an adapter."""
-        return Decoder.load(self.folder.path, self.device, self.dtype)
+    @cached_property
+    def base_decoder(self) -> Decoder:
+        """A sampler of the untouched base model; its `with_version` merges what a version changes."""
+        path = self.folder.path
+        if isinstance(self.network, TrainableTransformers):
+            sampling = TransformersNetwork(self.network.plain, pristine=True)
+            return Decoder(path, self.config, sampling, self.device, self.dtype)
+        return Decoder.load(path, self.device, self.dtype)
 
     def new_adapter(self, config: AdapterConfig, seed: int, *, upper: bool) -> LoraAdapter:
         """A fresh adapter of all linear layers, or of the upper ones; it changes nothing yet."""

@@ -20,6 +20,7 @@ from storage.errors import UsageError, WorkbenchError
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
+from trainer.policy.transformers_network import sharing_copy
 
 # How far our log-probabilities of a probe may be from the model's own, in nats on average: rounding only.
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
@@ -33,6 +34,7 @@ class TrainableTransformers:
     updates in the upper layers alone.
 
     Attributes:
+        plain: the model as it came, to sample from; it shares all weights.
         checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
 
     Raises:
@@ -44,6 +46,7 @@ class TrainableTransformers:
 
         model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
         self.model = model.to(device).eval().requires_grad_(False)
+        self.plain = sharing_copy(self.model)
         self.dtype = dtype
         self.checkpointing = False
         config = getattr(model.config, "text_config", None) or model.config

@@ -134,7 +134,7 @@ def _merge(model: Any, weights: Weights, changes: Changes) -> None:
         target = parameters[name].T if name in transposed and changes.kind == "lora" else parameters[name]
         target.copy_(changes.merge(name, target))
         weights.mark_used(name)
-    if HEAD in changes.names - parameters.keys():  # tied to the embedding: the head gets values of its own
+    if HEAD in changes.names - parameters.keys():  # tied to the embedding, or called otherwise: it gets its own
         head = model.get_output_embeddings()
         head.weight = torch.nn.Parameter(changes.merge(HEAD, head.weight), requires_grad=False)
         weights.mark_used(HEAD)
