@@ -65,7 +65,7 @@ def memory(ppo: Ppo, rounds: int) -> dict[str, float]:
     """Resident MB at the start, middle and end of many rounds, and the rise a round over the second half."""
     resident = []
     for _ in range(rounds):
-        ppo.round()
+        ppo.advance()
         gc.collect()
         resident.append(measuring.resident_mb())
     middle = rounds // 2

@@ -1,4 +1,4 @@
-"""Saving a training run so that it goes on exactly, and reading it back. Tensors go into safetensors, never pickle.
+"""Saving a learner so that it goes on exactly, and reading it back. Tensors go into safetensors, never pickle.
 
 A checkpoint is a folder that appears whole or not at all: it is written under another name, synced, and renamed.
 """
@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from torch import Tensor
 
 from storage.database import sync_file, sync_folder
 from storage.errors import WorkbenchError
-from trainer.algorithms.maths import KlController
-from trainer.algorithms.ppo import Ppo
+from trainer.learner import Learner
 
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
@@ -49,57 +47,38 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     sync_folder(destination.parent)
 
 
-def save_ppo(folder: Path, run: Ppo) -> None:
-    """Write the whole state of a PPO run."""
+def save(folder: Path, learner: Learner) -> None:
+    """Write the whole state of a learner."""
     tensors: dict[str, Tensor] = {}
-    for name, module in _modules(run).items():
+    for name, module in learner.modules().items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
     optimizers = {}
-    for name, optimizer in _optimizers(run).items():
-        found, plain = _flatten(optimizer.state_dict()["state"], f"{name}/")
+    for name, optimizer in learner.optimizers().items():
+        found, numbers = _flatten(optimizer.state_dict()["state"], f"{name}/")
         tensors |= found
-        optimizers[name] = plain
-    for key, (down, up) in run.last_good.pairs.items():
-        tensors[f"last_good/{key}/down"], tensors[f"last_good/{key}/up"] = down, up
-    state = {
-        "step": run.step,
-        "rollbacks": run.rollbacks,
-        "controller": asdict(run.controller),
-        "optimizers": optimizers,
-    }
+        optimizers[name] = numbers
+    state = {"learner": learner.state(), "optimizers": optimizers}
     with whole_folder(folder) as partial:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, str(partial / TENSORS))
         (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def load_ppo(folder: Path, run: Ppo) -> None:
-    """Put a run back into the state that :func:`save_ppo` wrote. Raises WorkbenchError when it cannot be read."""
+def load(folder: Path, learner: Learner) -> None:
+    """Put a learner back into the state that :func:`save` wrote. Raises WorkbenchError when it cannot be read."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         tensors = load_file(str(folder / TENSORS))
-        for name, module in _modules(run).items():
+        for name, module in learner.modules().items():
             module.load_state_dict(_under(tensors, f"{name}/"))
-        for name, optimizer in _optimizers(run).items():
+        for name, optimizer in learner.optimizers().items():
             current = optimizer.state_dict()
             current["state"] = _unflatten(_under(tensors, f"{name}/"), state["optimizers"][name])
             optimizer.load_state_dict(current)
+        learner.restore(state["learner"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WorkbenchError(
-            f"the checkpoint {folder} cannot be used: {error}", "start the job anew with `trainer run`"
+            f"the checkpoint {folder} cannot be used: {error}", "start the job anew; what it learned from is kept"
         ) from error
-    pairs = {key: (tensors[f"last_good/{key}/down"], tensors[f"last_good/{key}/up"]) for key in run.last_good.pairs}
-    run.last_good = type(run.last_good)(pairs, run.last_good.scale)
-    run.step = state["step"]
-    run.rollbacks = state["rollbacks"]
-    run.controller = KlController(**state["controller"])
-
-
-def _modules(run: Ppo) -> dict[str, torch.nn.Module]:
-    return {"policy": run.policy, "value_adapter": run.value_adapter, "value_head": run.value_head}
-
-
-def _optimizers(run: Ppo) -> dict[str, torch.optim.Optimizer]:
-    return {"policy_optimizer": run.policy_optimizer, "value_optimizer": run.value_optimizer}
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,16 @@ import click
 import msgspec
 
 from storage.errors import UsageError, WorkbenchError
+from storage.records import Job
 from storage.workspace import Workspace
-from trainer.config import RunConfig
+from trainer.config import (
+    HindsightStage,
+    IlqlStage,
+    PpoStage,
+    RewardStage,
+    RunConfig,
+    SftStage,
+)
 from trainer.options import configuration, options_of
 
 Command = Callable[..., Any]
@@ -68,7 +78,7 @@ def common(command: Command) -> Command:
     return wrapped
 
 
-def stage(command: Command) -> Command:
+def for_jobs(command: Command) -> Command:
     """The options that every training stage has."""
     command = click.option("--job", "job_id", metavar="JOB", help="work on this queued job instead of a new one")(
         command
@@ -78,75 +88,112 @@ def stage(command: Command) -> Command:
     )(command)
 
 
-# What each stage changes in the defaults; options, a TOML file and a stored job go over it.
-STAGES: dict[str, dict[str, Any]] = {
-    "run": {},
-    "reward": {},
-    "ppo": {"reward_model": "latest"},
-    "reinforce": {"reward_model": "latest", "ppo": {"advantage": "reinforce"}},
-    "rloo": {"reward_model": "latest", "ppo": {"advantage": "rloo"}},
-    "grpo": {"reward_model": "latest", "ppo": {"advantage": "grpo"}},
-}
-GATED = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
-MANUALS = {
-    "run": """The whole pipeline: reward model, policy, gate, publish.
+@dataclass(frozen=True)
+class Stage:
+    """One command that trains.
 
-    Learns from today's ratings of training prompts; held-out and ethics prompts are never trained on. The policy goes
-    on from the served version. A candidate is published when its reward gain on held-out prompts is above zero beyond
-    its 95% interval, its KL is in bounds, and nothing is infinite.
+    Attributes:
+        config: the class of its settings.
+        own: the section of them whose options need no prefix.
+        work: the function of `trainer.pipeline` that does it.
+        defaults: what it changes in the defaults; options, a TOML file and a stored job go over it.
+    """
+
+    config: type[RewardStage]
+    own: str
+    work: str
+    manual: str
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+GATED = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
+STAGES = {
+    "run": Stage(RunConfig, "ppo", "run", """The whole pipeline: demonstrations, reward model, policy, gate, publish.
+
+    Learns from today's feedback on training prompts; held-out and ethics prompts are never trained on. The policy goes
+    on from the served version. Demonstrations and edits are imitated first where there are enough of them. A candidate
+    is published when its reward gain on held-out prompts is above zero beyond its 95% interval, its KL is in bounds,
+    and nothing is infinite.
 
     \b
       trainer run --steps 40 --seed 1
       trainer run --config recipe.toml --json
-    """,
-    "reward": """Fit a reward model to today's ratings, and nothing more.
+    """),
+    "sft": Stage(SftStage, "sft", "imitate", f"""Supervised fine-tuning on demonstrations and edits.
 
-    It is used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`.
+    Use it when you can show better answers than the model gives. Imported demonstrations and the edits of raters are
+    imitated, in balance over languages, none more than --most-repeats times. {GATED} Where no reward model and too few
+    ratings exist to judge answers, the loss on held-out demonstrations decides.
 
     \b
-      trainer reward --reward-epochs 4 --json
-    """,
-    "ppo": f"""Improve the policy by PPO on the latest reward model.
+      trainer sft --steps 100 --learning-rate 2e-4
+    """),
+    "reward": Stage(RewardStage, "reward", "fit_reward", """Fit a reward model to today's ratings, and nothing more.
+
+    Scores, labels, pairs, edits and tags are learned from jointly, with each rater's habits taken out. It is used by
+    the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
+
+    \b
+      trainer reward --epochs 4 --json
+    """),
+    "ppo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by PPO on the latest reward model.
 
     Advantages come from a learned value of every token. {GATED}
 
     \b
       trainer ppo --steps 40 --reward-model rm2
-    """,
-    "reinforce": f"""Improve the policy by REINFORCE on the latest reward model.
+      trainer ppo --reward-model table
+    """),
+    "reinforce": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by REINFORCE on the latest reward model.
 
     An answer's advantage is its reward less the mean of the round's other answers; there is no value model. {GATED}
 
     \b
       trainer reinforce --steps 40 --answers 1
-    """,
-    "rloo": f"""Improve the policy by RLOO on the latest reward model.
+    """, {"ppo": {"advantage": "reinforce", "epochs": 1}}),
+    "rloo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by RLOO on the latest reward model.
 
     An answer's advantage is its reward less the mean of the other answers to the same prompt. {GATED}
 
     \b
       trainer rloo --steps 40 --answers 4
-    """,
-    "grpo": f"""Improve the policy with GRPO's advantage on the latest reward model.
+    """, {"ppo": {"advantage": "rloo"}}),
+    "grpo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy with GRPO's advantage on the latest reward model.
 
     As rloo, divided by the spread of the answers to the same prompt. {GATED}
 
     \b
       trainer grpo --steps 40 --answers 8
-    """,
-}
+    """, {"ppo": {"advantage": "grpo"}}),
+    "ilql": Stage(IlqlStage, "ilql", "learn_values", f"""Offline Q-learning from the logged ratings.
+
+    Samples nothing: it learns the value of every token from the rated answers alone, and decodes by
+    log pi + beta (Q - V). Use it when answers are dear and ratings exist already. {GATED}
+
+    \b
+      trainer ilql --steps 100 --beta 2
+    """),
+    "hindsight": Stage(HindsightStage, "hindsight", "look_back", f"""Learn from all answers by what became of them.
+
+    Each prompt is relabelled with the outcome that its answer then had, and good and bad answers are learned from
+    alike; the plain prompt means the best outcome. Use it for outcomes that are told after the fact. {GATED}
+
+    \b
+      trainer hindsight --relabelling chain
+    """),
+}  # fmt: skip
 
 
-def _add_stage(name: str) -> None:
+def _add_stage(name: str, stage: Stage) -> None:
     def work(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Path | None, **given: Any) -> None:
         _work(workspace, name, job_id, config_file, given, as_json=as_json)
 
-    command = common(stage(options_of(RunConfig)(work)))
-    cli.command(name, help=MANUALS[name])(command)
+    command = common(for_jobs(options_of(stage.config, stage.own)(work)))
+    cli.command(name, help=stage.manual)(command)
 
 
-for _name in STAGES:
-    _add_stage(_name)
+for _name, _stage in STAGES.items():
+    _add_stage(_name, _stage)
 
 
 @cli.command()
@@ -217,37 +264,40 @@ def _work(
     *,
     as_json: bool,
 ) -> None:
-    """Claim or create a job, do it, and print its summary."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            f"{os.environ['WORLD_SIZE']} processes were launched for one job, and this version trains with one",
-            "start `trainer` itself, without a launcher",
-        )
+    """Claim or create a job, do it, and print its summary. Of several processes only the main one does the last."""
     from storage import jobs
     from storage.database import open_database
 
-    with open_database(workspace) as database:
-        stored = jobs.get(database, job_id).config if job_id else STAGES[kind]
-        config = configuration(RunConfig, given, config_file, stored)
+    stage = STAGES[kind]
+    main = os.environ.get("RANK", "0") == "0"
+    opening: AbstractContextManager[Any] = open_database(workspace) if main else nullcontext()
+    with opening as database:
+        stored = jobs.get(database, job_id).config if job_id and main else stage.defaults
+        config = configuration(stage.config, given, config_file, stored)
         # Torch and its friends come only now: wrong usage answers at once.
         from trainer import pipeline
         from trainer.job import HeldJob, claim, summary
+        from trainer.processes import Processes
 
-        if job_id is None:
-            job_id = jobs.enqueue(database, kind, msgspec.to_builtins(config), steps=config.ppo.steps).id
-        job = claim(database, job_id)
-        assert job is not None
-        held = HeldJob(workspace, database, job, quiet=not sys.stderr.isatty())
-        work = pipeline.fit_reward if kind == "reward" else pipeline.run
+        def start() -> tuple[Job, RewardStage]:
+            key = job_id or jobs.enqueue(database, kind, msgspec.to_builtins(config), steps=steps_of(config, stage)).id
+            job = claim(database, key)
+            assert job is not None
+            return job, config
+
+        processes = Processes.launched()
+        job, config = processes.share(start)
+        held = HeldJob(workspace, database, job, quiet=not sys.stderr.isatty(), processes=processes)
+        work = getattr(pipeline, stage.work)
         try:
             result = held.run(lambda held: work(held, config))
         except WorkbenchError:
-            if as_json:
+            if as_json and main:
                 _print_json(summary(database, job.id, None))
             raise
-        if as_json:
+        if as_json and main:
             _print_json(summary(database, job.id, result.get("version")))
-        else:
+        elif main:
             print(_sentence(result))
 
 
@@ -255,7 +305,14 @@ def _sentence(result: dict[str, Any]) -> str:
     """The result of a stage on one line."""
     if "version" not in result:
         return f"{result['reward_model']}  learned from {result['examples']} ratings"
-    return f"{result['version']}  {result['state']}  reward {result['reward_gain']:+.2f}  KL {result['kl']:.2f}"
+    gain = f"  reward {result['reward_gain']:+.2f}" if "reward_gain" in result else ""
+    loss = f"  loss {-result['loss_gain']:+.3f}" if "loss_gain" in result else ""
+    return f"{result['version']}  {result['state']}{gain}{loss}  KL {result['kl']:.2f}"
+
+
+def steps_of(config: RewardStage, stage: Stage) -> int:
+    """How many steps a configuration asks for; 0 where the number of ratings decides."""
+    return getattr(getattr(config, stage.own), "steps", 0)
 
 
 def _print_json(document: Any) -> None:

@@ -29,6 +29,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dtype: Annotated[str, Meta(description="auto, bf16, fp16 or fp32")] = "auto"
     threads: Annotated[int, _at_least(0, "CPU threads; 0 takes all")] = 0
     seed: Annotated[int, _at_least(0, "of every random choice")] = 0
+    upper_share: Annotated[
+        float, Meta(gt=0, le=1, description="share of the layers, from the top, that value and reward adapt")
+    ] = 1 / 3
     gradient_checkpointing: Annotated[
         bool, Meta(description="compute each layer again in the backward pass: slower, in less memory")
     ] = False
@@ -68,6 +71,9 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     held_out: Annotated[float, Meta(ge=0, lt=1, description="share of the prompts kept to measure accuracy")] = 0.1
     centring: Annotated[float, _at_least(0, "weight of the penalty that keeps pair rewards centred")] = 0.01
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
+    reference_tokens: Annotated[int, _positive("longest answer of the base model, on which rewards are normalised")] = (
+        48
+    )
 
 
 class SupervisedConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +124,7 @@ class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fie
     language_model: Annotated[float, _at_least(0, "weight of the language model's own loss")] = 1.0
     target_rate: Annotated[float, Meta(gt=0, le=1, description="how fast the target Q follows, an update")] = 0.05
     head_rank: Annotated[int, _positive("rank of the Q heads")] = 16
+    head_learning_rate: Annotated[float, _positive("peak rate of the Q and value heads, falling linearly")] = 2e-3
     beta: Annotated[float, _at_least(0, "weight of Q in decoding: log pi + beta (Q - V)")] = 1.0
     minimum: Annotated[int, _positive("fewest rated answers to learn from")] = 20
 
@@ -143,6 +150,9 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     batch: Annotated[int, _positive("responses a round")] = 16
     answers: Annotated[int, _positive("responses to each prompt of a round; divides the batch")] = 4
     minibatch: Annotated[int, _positive("responses an update; divides the batch")] = 8
+    accumulation: Annotated[
+        int, _positive("parts that a minibatch is cut into: less memory, the same gradient; divides the minibatch")
+    ] = 1
     epochs: Annotated[int, _positive("passes over a round")] = 2
     learning_rate: Annotated[float, _positive("of the policy adapter")] = 1e-4
     value_learning_rate: Annotated[float, _positive("of the value adapter and head")] = 1e-3
@@ -169,6 +179,8 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.batch % self.minibatch:
             raise ValueError(f"minibatch {self.minibatch} does not divide batch {self.batch}")
+        if self.minibatch % self.accumulation:
+            raise ValueError(f"accumulation {self.accumulation} does not divide minibatch {self.minibatch}")
         if self.batch % self.answers:
             raise ValueError(f"answers {self.answers} does not divide batch {self.batch}")
         if self.advantage in (Advantage.RLOO, Advantage.GRPO) and self.answers < 2:
@@ -180,23 +192,68 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     prompts: Annotated[int, _positive("most held-out prompts to answer")] = 40
     answers: Annotated[int, _positive("answers to each")] = 2
+    max_new_tokens: Annotated[int, _positive("longest answer, where the method itself samples none")] = 48
     max_kl: Annotated[float, _positive("nats per response to the base model")] = 15.0
-    min_gain: Annotated[float, Meta(description="lower end of the 95% interval of the reward gain")] = 0.0
+    min_gain: Annotated[float, Meta(description="lower end of the 95% interval of the gain")] = 0.0
 
 
-class RunConfig(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole pipeline: ratings to reward model to policy to gate to publication."""
+class RewardStage(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fitting a reward model, and nothing more."""
+
+    reward: RewardConfig = RewardConfig()
+
+
+class PolicyStage(RewardStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all stages have in common that end in a new version."""
 
     reward_model: Annotated[
-        str, Meta(description="new (fit one to today's ratings), latest, or the name of one, such as rm2")
-    ] = "new"
-    reward: RewardConfig = RewardConfig()
-    ppo: PpoConfig = PpoConfig()
+        str,
+        Meta(
+            description="what answers are judged by: new (fit one to today's ratings), latest, the name of one "
+            "(such as rm2), table (the scores themselves), or auto (the latest, else a new one where ratings suffice)"
+        ),
+    ] = "auto"
     gate: GateConfig = GateConfig()
-    upper_share: Annotated[
-        float, Meta(gt=0, le=1, description="share of the layers, from the top, that value and reward adapt")
-    ] = 1 / 3
     publish: Annotated[bool, Meta(description="publish a candidate that passes the gate")] = True
+
+
+class SftStage(PolicyStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Supervised fine-tuning."""
+
+    sft: SftConfig = SftConfig()
+
+
+class HindsightStage(PolicyStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hindsight relabelling."""
+
+    hindsight: HindsightConfig = HindsightConfig()
+
+
+class IlqlStage(PolicyStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Offline Q-learning."""
+
+    ilql: IlqlConfig = IlqlConfig()
+
+
+class PpoStage(PolicyStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Policy optimisation against a reward."""
+
+    reward_model: Annotated[
+        str, Meta(description="new (fit one to today's ratings), latest, the name of one (such as rm2), or table")
+    ] = "latest"
+    ppo: PpoConfig = PpoConfig()
+
+
+class RunConfig(PpoStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole pipeline: demonstrations to reward model to policy to gate to publication."""
+
+    reward_model: Annotated[
+        str, Meta(description="new (fit one to today's ratings), latest, the name of one (such as rm2), or table")
+    ] = "new"
+    demonstrations: Annotated[
+        bool, Meta(description="learn from demonstrations and edits first, where there are enough")
+    ] = True
+    sft: SftConfig = SftConfig()
 
 
 Config = TypeVar("Config", bound=msgspec.Struct)

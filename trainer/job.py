@@ -19,6 +19,7 @@ from storage.database import Database, open_database
 from storage.errors import LeaseLostError, WorkbenchError
 from storage.records import Job, JobState, Rollout
 from storage.workspace import Workspace
+from trainer.processes import Processes
 
 HEARTBEAT_SECONDS = 5.0
 
@@ -30,13 +31,27 @@ class CancelledError(WorkbenchError):
 
 
 class HeldJob:
-    """A claimed job. One connection works; a second one, on its own thread, keeps the lease alive."""
+    """A claimed job. One connection works; a second one, on its own thread, keeps the lease alive.
 
-    def __init__(self, workspace: Workspace, database: Database, job: Job, *, quiet: bool = False) -> None:
+    Where several processes work on it, each has one of these, and only the main one's touches the database: whatever
+    reads or writes it goes through :meth:`share`.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        database: Database,
+        job: Job,
+        *,
+        quiet: bool = False,
+        processes: Processes | None = None,
+    ) -> None:
         self.workspace = workspace
         self.database = database
         self.job = job
-        self.quiet = quiet
+        self.processes = processes or Processes()
+        self.share = self.processes.share
+        self.quiet = quiet or not self.processes.main
         self._cancelled = threading.Event()
         self._lost = threading.Event()
         self._ended = threading.Event()
@@ -56,12 +71,15 @@ class HeldJob:
         return self.job.attempts > 1
 
     def check(self) -> None:
-        """Raise when the job must stop now.
+        """Raise, in all processes, when the job must stop now.
 
         Raises:
             CancelledError: a cancel was requested, or Ctrl-C pressed.
             LeaseLostError: another worker has taken over.
         """
+        self.share(self._check)
+
+    def _check(self) -> None:
         if self._lost.is_set():
             raise LeaseLostError(f"job {self.job.id} was taken over by another worker", "this process stops")
         if self._cancelled.is_set():
@@ -69,6 +87,8 @@ class HeldJob:
 
     def progress(self, stage: str, step: int, steps: int, **figures: float) -> None:
         """Say where the job stands: in the database (at most twice a second within a stage) and on the bar."""
+        if not self.processes.main:
+            return
         now = time.monotonic()
         if stage != self._stage or step == steps or now - self._shown > 0.5:
             jobs.progress(self.database, self.job, stage=stage, step=step, steps=steps)
@@ -85,19 +105,27 @@ class HeldJob:
 
     def record(self, step: int, figures: dict[tuple[str, str | None], float], rollouts: Sequence[Rollout] = ()) -> None:
         """Store the metrics of a step. Raises LeaseLostError, storing nothing, when another worker has taken over."""
-        with self.database.transaction():
-            jobs.check(self.database, self.job)
-            metrics.record(self.database, self.job.id, step, figures)
-            metrics.add_rollouts(self.database, rollouts)
+
+        def write() -> None:
+            with self.database.transaction():
+                jobs.check(self.database, self.job)
+                metrics.record(self.database, self.job.id, step, figures)
+                metrics.add_rollouts(self.database, rollouts)
+
+        self.share(write)
 
     def say(self, text: str) -> None:
         """A line of narration on standard error, which is the job's log when it runs in the background."""
+        if not self.processes.main:
+            return
         if self._bar is not None:
             self._bar.clear()
         print(text, file=sys.stderr, flush=True)
 
     def run(self, work: Callable[[HeldJob], dict[str, Any]]) -> dict[str, Any]:
         """Do the work and record how it ended; the result is what `work` returned."""
+        if not self.processes.main:
+            return work(self)
         earlier = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         self._keeper.start()
         try:

@@ -1,4 +1,4 @@
-"""What every way of learning has in common: it takes steps, tells what they looked like, and can be saved between them."""
+"""What every way of learning has in common: it takes steps, tells how they went, and can be saved between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import nn, optim
 
 from trainer.algorithms.rollouts import Rollout
-from trainer.policy.adapters import Adapter
+from trainer.policy.full import Snapshot
 
 Figures = dict[tuple[str, str | None], float]
 
@@ -71,6 +71,6 @@ class Learner(Protocol):
 class PolicyLearner(Learner, Protocol):
     """A learner whose result is a policy."""
 
-    def result(self) -> Adapter:
+    def result(self) -> Snapshot:
         """A copy of the policy as it is now: what is judged, served and published."""
         ...

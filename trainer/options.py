@@ -14,8 +14,6 @@ from storage.errors import UsageError
 from trainer.config import Config, build, read_toml
 
 Command = Callable[..., Any]
-# Sections whose options need no prefix; the others are spelled `--SECTION-FIELD`.
-UNPREFIXED = frozenset({"ppo"})
 _TYPES: dict[type, click.ParamType | type] = {
     inspect.IntType: int,
     inspect.FloatType: float,
@@ -23,12 +21,15 @@ _TYPES: dict[type, click.ParamType | type] = {
 }
 
 
-def options_of(kind: type[msgspec.Struct]) -> Callable[[Command], Command]:
-    """A decorator that gives a click command an option for each field of a configuration, nested sections included."""
+def options_of(kind: type[msgspec.Struct], own: str) -> Callable[[Command], Command]:
+    """A decorator that gives a click command an option for each field of a configuration, nested sections included.
+
+    Options of the section `own` need no prefix; those of the others are spelled `--SECTION-FIELD`.
+    """
 
     def decorate(command: Command) -> Command:
         for path, field in reversed(_fields(kind)):
-            command = _option(path, field)(command)
+            command = _option(path, field, own)(command)
         return command
 
     return decorate
@@ -70,8 +71,8 @@ def _fields(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> list[tupl
     return found
 
 
-def _option(path: tuple[str, ...], field: inspect.Field) -> Callable[[Command], Command]:
-    spelled = "-".join(part for part in path if part not in UNPREFIXED).replace("_", "-")
+def _option(path: tuple[str, ...], field: inspect.Field, own: str) -> Callable[[Command], Command]:
+    spelled = "-".join(part for part in path if part != own).replace("_", "-")
     plain, text = field.type, ""
     if isinstance(plain, inspect.Metadata):
         text = (plain.extra_json_schema or {}).get("description", "")

@@ -1,240 +1,185 @@
-"""The whole pipeline, top to bottom: ratings -> reward model -> policy -> gate -> publish."""
+"""Every stage of the trainer, top to bottom: demonstrations -> reward model -> policy -> gate -> publish."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
-import torch
-
-from storage import jobs, metrics, reward_models, versions
-from storage.database import Database
+from storage import jobs, versions
 from storage.errors import UsageError
-from storage.records import Prompt, Sampling, Version
-from storage.records import RewardModel as RewardModelRecord
-from trainer.algorithms.ppo import Ppo, RoundReport
-from trainer.algorithms.rollouts import PromptSampler, collect, round_seed
-from trainer.checkpoints import load_ppo, save_ppo, whole_folder
-from trainer.config import RunConfig
-from trainer.evaluation.gate import GateReport, judge
-from trainer.examples import Examples, PromptSplit, check_enough, split_prompts
-from trainer.examples import collect as collect_examples
-from trainer.job import CancelledError, HeldJob
-from trainer.policy import devices, models
-from trainer.policy.adapters import Adapter, read_adapter
-from trainer.policy.backbone import Backbone
-from trainer.publishing import add_candidate
-from trainer.reward.fitting import fit
-from trainer.reward.model import RewardModel
+from storage.records import Sampling, Version
+from trainer import demonstrations as imitation
+from trainer import outcomes as received
+from trainer.algorithms.hindsight import hindsight
+from trainer.algorithms.ilql import Ilql
+from trainer.algorithms.ppo import Ppo
+from trainer.algorithms.sft import sft
+from trainer.checkpoints import whole_folder
+from trainer.config import HindsightStage, IlqlStage, PolicyStage, PpoStage, RewardStage, RunConfig, SftStage
+from trainer.demonstrations import Demonstrations
+from trainer.evaluation.gate import judge
+from trainer.evaluation.intervals import Interval
+from trainer.job import HeldJob
+from trainer.learner import PolicyLearner
+from trainer.policy.full import Snapshot, read_version
+from trainer.publishing import finish
+from trainer.reward.protocol import Reward
+from trainer.rewards import fitted, obtain
+from trainer.running import learn
+from trainer.setting import Setting, set_up
 
-REWARD_FILE = "reward.safetensors"
-# The reference policy's answers on which rewards get mean 0 and deviation 1.
-REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
-ROLLOUTS_KEPT = 4  # a step, for the eye
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What a job starts from; the same for every attempt at it, whatever was rated and published since it began."""
-
-    backbone: Backbone
-    base: Version
-    split: PromptSplit
-    begun: str | None
+Result = dict[str, Any]
 
 
-def run(held: HeldJob, config: RunConfig) -> dict[str, Any]:
-    """Learn from the ratings and publish what passes the gate.
-
-    Returns:
-        `{version, state, parent, gates, reward, kl, ...}`, the job's result.
-    """
-    database, workspace = held.database, held.workspace
-    made = next((version for version in versions.every(database) if version.job_id == held.job.id), None)
-    if made:  # an earlier attempt ended between its last commit and saying so
-        return _result(made, made.metrics)
-    new = config.reward_model == "new"
-    setting, examples = _set_up(held, config, needs_ratings=new)
-    parent = _parent(database, setting.base, setting.begun)
-    backbone = setting.backbone
-    if new:
-        reward_model, _ = _fitted(held, config, setting, examples)
-    else:
-        reward_model = _existing(held, config, setting)
-
-    adapter = _adapter_of(workspace.root, parent)
-    ppo = Ppo(backbone, reward_model, setting.split.practice, config.ppo, config.seed, adapter)
-    train(held, ppo)
-
-    held.progress("gate", ppo.step, ppo.config.steps)
-    parent_decoder = ppo.base_decoder if adapter is None else ppo.base_decoder.with_version(adapter)
-    report = judge(
-        backbone, reward_model, ppo.policy, parent_decoder, setting.split.held_out, config.gate, ppo.sampling
-    )
-    version = _finish(held, ppo, report, setting.base, parent, publish=config.publish)
-    shutil.rmtree(held.folder / "checkpoints", ignore_errors=True)
-    return _result(version, report.metrics())
-
-
-def fit_reward(held: HeldJob, config: RunConfig) -> dict[str, Any]:
-    """Fit a reward model to the ratings, and nothing more; the result is its record."""
-    setting, examples = _set_up(held, config, needs_ratings=True)
-    _, record = _fitted(held, config, setting, examples)
+def fit_reward(held: HeldJob, config: RewardStage) -> Result:
+    """`trainer reward`: fit a reward model to the ratings, and nothing more; the result is its record."""
+    setting = set_up(held, config)
+    _, record = fitted(held, config.reward, config.seed, setting)
     return {"reward_model": record.name, **record.metrics}
 
 
-def _set_up(held: HeldJob, config: RunConfig, *, needs_ratings: bool) -> tuple[Setting, Examples]:
-    """Check that there is enough to learn from, then load the model.
-
-    Raises:
-        UsageError: too few or one-sided ratings, or too few prompts.
-    """
-    database = held.database
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    folder = models.resolve(config.model, held.workspace, lambda text, _: held.say(text))
-    begun = held.job.started_at
-    examples = collect_examples(database, folder.digest, begun)
-    if needs_ratings:
-        check_enough(examples, config.reward.minimum)
-        counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
-        held.say(f"learning from {examples.count()} ratings: {counts}")
-    split = split_prompts(database, begun)
-    base = versions.ensure_base(database, folder.name, folder.digest)
-    device, dtype = devices.choose(config.device, config.dtype)
-    torch.manual_seed(config.seed)
-    return Setting(Backbone(folder, device, dtype, config.upper_share), base, split, begun), examples
+def run(held: HeldJob, config: RunConfig) -> Result:
+    """`trainer run`: the whole pipeline. Demonstrations are learned from first where there are enough of them."""
+    return _once(held, lambda: _improve(held, config, config if config.demonstrations else None))
 
 
-def train(held: HeldJob, ppo: Ppo) -> None:
-    """Run the rounds that are left, from the last checkpoint if there is one; leave one when cancelled."""
-    if held.job.checkpoint:
-        load_ppo(held.workspace.root / held.job.checkpoint, ppo)
-        held.say(f"going on from step {ppo.step}")
-    steps = ppo.config.steps
-    held.progress("policy", ppo.step, steps)
-    while ppo.step < steps:
-        try:
-            held.check()
-        except CancelledError:
-            _checkpoint(held, ppo)
-            raise
-        report = ppo.round()
-        held.record(ppo.step, report.figures, _shown(held.job.id, ppo.step, report))
-        held.progress(
-            "policy",
-            ppo.step,
-            steps,
-            reward=report.figures["objective/scores", None],
-            kl=report.figures["objective/kl", None],
-        )
-        if ppo.step % ppo.config.checkpoint_every == 0 and ppo.step < steps:
-            _checkpoint(held, ppo)
+def improve(held: HeldJob, config: PpoStage) -> Result:
+    """`trainer ppo`, `reinforce`, `rloo` and `grpo`: improve the policy against a reward."""
+    return _once(held, lambda: _improve(held, config, None))
 
 
-def _existing(held: HeldJob, config: RunConfig, setting: Setting) -> RewardModel:
-    """A reward model fitted earlier: the named one, or the newest of this base model."""
-    wanted = None if config.reward_model == "latest" else config.reward_model
-    record = reward_models.find(held.database, setting.base.base_digest, wanted)
-    if record is None:
-        raise UsageError(
-            f"there is no reward model {wanted!r} for {setting.base.base_model}"
-            if wanted
-            else f"no reward model was fitted for {setting.base.base_model} yet",
-            "fit one with `trainer reward`, or use `trainer run`, which fits its own",
-        )
-    model = RewardModel(setting.backbone, config.reward, config.seed)
-    model.load(held.workspace.root / record.file)
-    held.say(f"reward: {record.name}")
-    return model
+def imitate(held: HeldJob, config: SftStage) -> Result:
+    """`trainer sft`: learn from demonstrations and edits."""
+
+    def work() -> Result:
+        setting = set_up(held, config)
+        reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
+        found = _demonstrations(held, setting)
+        learner = sft(setting.backbone, found, config.sft, config.seed, setting.start)
+        _link(held, found.rating_ids)
+        learn(held, learner, config.sft.checkpoint_every)
+        return _finish(held, config, setting, learner, reward, learner.held_out_gain())
+
+    return _once(held, work)
 
 
-def _fitted(
-    held: HeldJob, config: RunConfig, setting: Setting, examples: Examples
-) -> tuple[RewardModel, RewardModelRecord]:
-    """The reward model of this job: the one an earlier attempt finished, or a freshly fitted one."""
-    backbone, base = setting.backbone, setting.base
-    file = held.folder / "reward" / REWARD_FILE
-    model = RewardModel(backbone, config.reward, config.seed)
-    finished = reward_models.of_job(held.database, held.job.id)
-    if finished:
-        model.load(file)
-        return model, finished
-    jobs.link_ratings(held.database, held.job, examples.rating_ids)
+def look_back(held: HeldJob, config: HindsightStage) -> Result:
+    """`trainer hindsight`: learn from all rated answers, told afterwards what became of them."""
 
-    def on_step(step: int, steps: int, loss: float) -> None:
-        held.check()
-        held.record(step, {("loss/reward", None): loss})
-        held.progress("reward model", step, steps, loss=loss)
+    def work() -> Result:
+        setting = set_up(held, config)
+        reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
+        digest, begun = setting.base.base_digest, setting.begun
+        told = held.share(lambda: received.text_outcomes(held.database, digest, begun))
+        found = received.outcomes(setting.examples)
+        learner = hindsight(setting.backbone, found, told, config.hindsight, config.seed, setting.start)
+        _link(held, [*setting.examples.rating_ids, *(outcome.rating_id for outcome in told)])
+        learn(held, learner, config.hindsight.checkpoint_every)
+        return _finish(held, config, setting, learner, reward, learner.held_out_gain())
 
-    model, report = fit(backbone, examples, config.reward, config.seed, on_step)
-    prompts = _reference_prompts(setting.split.practice, config)
-    sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
-    seed = round_seed(config.seed, 1 << 40)
-    answers = collect(backbone.decoder(), backbone.tokenizer, prompts, REFERENCE_ANSWERS, sampling, seed)
-    model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
-    figures = {("reward/spearman", None): report.spearman, ("reward/pair_accuracy", None): report.pair_accuracy}
-    held.record(0, {name: value for name, value in figures.items() if value is not None})
-    with whole_folder(held.folder / "reward") as partial:
-        model.save(partial / REWARD_FILE, dataclasses.asdict(report))
-    with held.database.transaction():
-        jobs.check(held.database, held.job)
-        record = reward_models.add(
-            held.database,
-            base=base,
-            file=str(file.relative_to(held.workspace.root)),
-            sha256=versions.sha256_of(file),
-            data_digest=examples.digest(),
-            job_id=held.job.id,
-            metrics=dataclasses.asdict(report),
-        )
-    held.say(f"{record.name}: {report.sentence()}")
-    return model, record
+    return _once(held, work)
 
 
-def _reference_prompts(practice: list[Prompt], config: RunConfig) -> list[Prompt]:
-    sampler = PromptSampler(practice, config.ppo.language_balance, config.seed)
-    return sampler.draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
+def learn_values(held: HeldJob, config: IlqlStage) -> Result:
+    """`trainer ilql`: Q-learning from rated answers, offline."""
+
+    def work() -> Result:
+        setting = set_up(held, config)
+        reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
+        if reward is None:
+            raise UsageError("nothing judges what is learned", "rate more answers, or fit a reward model first")
+        found = received.outcomes(setting.examples)
+        learner = Ilql(setting.backbone, found, config.ilql, config.seed, setting.start)
+        _link(held, setting.examples.rating_ids)
+        learn(held, learner, config.ilql.checkpoint_every)
+        return _finish(held, config, setting, learner, reward)
+
+    return _once(held, work)
 
 
-def _parent(database: Database, base: Version, begun: str | None) -> Version:
-    """What this run goes on from: the version served when it began if it is of the same base model, else the base."""
-    served = versions.served(database, begun)
-    return served if served is not None and served.base_digest == base.base_digest else base
+def _once(held: HeldJob, work: Callable[[], Result]) -> Result:
+    """The result of the work, or the version that an earlier attempt made just before it was ended."""
+
+    def made() -> Version | None:
+        return next((version for version in versions.every(held.database) if version.job_id == held.job.id), None)
+
+    found = held.share(made)
+    return _result(found, found.metrics) if found else work()
 
 
-def _adapter_of(root: Path, version: Version) -> Adapter | None:
-    return read_adapter(root / version.file) if version.file else None
+def _improve(held: HeldJob, config: PpoStage, first: RunConfig | None) -> Result:
+    setting = set_up(held, config)
+    reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
+    assert reward is not None, "only `auto` finds none"
+    start = setting.start if first is None else _imitated(held, first, setting)
+    prompts = setting.split.practice
+    learner = Ppo(setting.backbone, reward, prompts, config.ppo, config.seed, start, held.processes)
+    learn(held, learner, config.ppo.checkpoint_every)
+    return _finish(held, config, setting, learner, reward)
 
 
-def _finish(held: HeldJob, ppo: Ppo, report: GateReport, base: Version, parent: Version, *, publish: bool) -> Version:
-    """Record the candidate with what the gate found, and publish or reject it."""
-    database, workspace = held.database, held.workspace
-    held.progress("publish", ppo.step, ppo.config.steps)
-    with database.transaction():
-        candidate = add_candidate(
-            database, workspace, held.job, ppo.policy,
-            base=base, parent=parent.name, step=ppo.step, metrics=report.metrics(),
-        )  # fmt: skip
-        versions.record_gates(database, candidate.name, report.gates, {})
-        failed = [gate["gate"] for gate in report.gates if not gate["passed"]]
-        if failed:
-            version = versions.reject(database, candidate.name, f"did not pass: {', '.join(failed)}")
-        elif publish:
-            version = versions.publish(database, workspace, candidate.name, "passed the gate")
-        else:
-            version = versions.get(database, candidate.name)
+def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | None:
+    """What the policy starts from: trained on demonstrations where there are enough, else the parent version."""
+    folder = held.folder / "imitation"
+    if folder.exists():  # an earlier attempt got so far
+        return read_version(next(folder.glob("*.safetensors")), setting.backbone.folder.path)
+    found = _demonstrations(held, setting)
+    if found.count() < config.sft.minimum:
+        return setting.start
+    learner = sft(setting.backbone, found, config.sft, config.seed, setting.start)
+    _link(held, found.rating_ids)
+    held.say(f"imitating {found.count()} demonstrations and edits first")
+    learn(held, learner, config.sft.checkpoint_every)
+    result = learner.result()
+
+    def save() -> None:
+        with whole_folder(folder) as partial:
+            result.write(partial, setting.base.base_model)
+
+    held.share(save)
+    return result
+
+
+def _demonstrations(held: HeldJob, setting: Setting) -> Demonstrations:
+    digest, begun = setting.base.base_digest, setting.begun
+    return held.share(lambda: imitation.demonstrations(held.database, digest, begun))
+
+
+def _link(held: HeldJob, rating_ids: list[str]) -> None:
+    held.share(lambda: jobs.link_ratings(held.database, held.job, rating_ids))
+
+
+def _finish(
+    held: HeldJob,
+    config: PolicyStage,
+    setting: Setting,
+    learner: PolicyLearner,
+    reward: Reward | None,
+    loss_gain: Interval | None = None,
+) -> Result:
+    """Through the gate, and published or kept as rejected."""
+    held.progress("gate", learner.step, learner.steps)
+    parent = setting.backbone.base_decoder
+    if setting.start is not None:
+        parent = parent.with_version(setting.start)
+    sampling = Sampling(temperature=1.0, max_new_tokens=config.gate.max_new_tokens)
+    if isinstance(config, PpoStage):
+        sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
+    candidate = learner.result()
+    report = judge(
+        setting.backbone, reward, candidate, parent, setting.split.held_out, config.gate, sampling, loss_gain
+    )
+    held.progress("publish", learner.step, learner.steps)
+    version = held.share(lambda: finish(held, candidate, report, setting, learner.step, publish=config.publish))
+    held.share(lambda: shutil.rmtree(held.folder / "checkpoints", ignore_errors=True))
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
     held.say(f"{version.name} is {version.state}")
-    return version
+    return _result(version, report.metrics())
 
 
-def _result(version: Version, figures: dict[str, Any]) -> dict[str, Any]:
-    """The job's result."""
+def _result(version: Version, figures: dict[str, Any]) -> Result:
     return {
         "version": version.name,
         "state": str(version.state),
@@ -242,40 +187,3 @@ def _result(version: Version, figures: dict[str, Any]) -> dict[str, Any]:
         "gates": version.gates,
         **figures,
     }
-
-
-def _checkpoint(held: HeldJob, ppo: Ppo) -> None:
-    """Save the run beside its last checkpoint, name the new one in the job, and only then drop the old one."""
-    folder = held.folder / "checkpoints" / f"step-{ppo.step}"
-    name = str(folder.relative_to(held.workspace.root))
-    if name == jobs.get(held.database, held.job.id).checkpoint:  # nothing was learned since
-        return
-    save_ppo(folder, ppo)
-    jobs.set_checkpoint(held.database, held.job, name)
-    for earlier in folder.parent.iterdir():
-        if earlier != folder:
-            shutil.rmtree(earlier)
-
-
-def _shown(job_id: str, step: int, report: RoundReport) -> list[Any]:
-    """The best, the worst and a few other rollouts of a round."""
-    ordered = sorted(report.rollouts, key=lambda item: item[1])
-    spaced = {round(place * (len(ordered) - 1) / (ROLLOUTS_KEPT - 1)) for place in range(ROLLOUTS_KEPT)}
-    chosen = [ordered[place] for place in sorted(spaced, reverse=True)]
-    return [
-        metrics.new_rollout(
-            job_id, step, rollout.prompt.text, rollout.prompt.language, rollout.text, score, kl,
-            len(rollout.completion.token_ids),
-        )
-        for rollout, score, kl in chosen
-    ]  # fmt: skip
-
-
-def steps_of(config: RunConfig) -> int:
-    """The number of policy steps a configuration asks for."""
-    return config.ppo.steps
-
-
-def as_dictionary(config: RunConfig) -> dict[str, Any]:
-    """A configuration as plain data, to store with its job."""
-    return msgspec.to_builtins(config)

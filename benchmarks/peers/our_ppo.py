@@ -46,7 +46,7 @@ def main() -> None:
     print(json.dumps({}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
-        report = ppo.round()
+        report = ppo.advance()
         seconds = time.perf_counter() - began
         assert report.figures["response/length", None] == tokens, "an answer was cut short"
         parts = {part: report.figures[f"timing/{part}", None] for part in ("rollout", "score", "update")}

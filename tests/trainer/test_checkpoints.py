@@ -6,9 +6,9 @@ import pytest
 
 from storage import jobs
 from storage.errors import WorkbenchError
-from trainer import pipeline
+from trainer import running
 from trainer.algorithms.ppo import Ppo
-from trainer.checkpoints import STATE, TENSORS, load_ppo, save_ppo, whole_folder
+from trainer.checkpoints import STATE, TENSORS, load, save, whole_folder
 from trainer.config import PpoConfig
 from trainer.job import HeldJob
 
@@ -51,40 +51,42 @@ def test_a_folder_that_was_not_finished_never_appears_and_the_earlier_one_stays(
 @pytest.mark.parametrize("name", [TENSORS, STATE])
 @pytest.mark.parametrize("damage", ["missing", "cut short"])
 def test_a_damaged_checkpoint_is_called_so(tmp_path, run, name, damage):
-    save_ppo(tmp_path / "checkpoint", run)
+    save(tmp_path / "checkpoint", run)
     file = tmp_path / "checkpoint" / name
     if damage == "missing":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(WorkbenchError, match=r"checkpoint .* cannot be used") as caught:
-        load_ppo(tmp_path / "checkpoint", run)
-    assert "trainer run" in caught.value.hint
+        load(tmp_path / "checkpoint", run)
+    assert "anew" in caught.value.hint
 
 
 def test_the_job_names_its_last_whole_checkpoint_and_older_ones_go(held, run, database):
     for _ in range(2):
-        run.round()
-        pipeline._checkpoint(held, run)
+        run.advance()
+        running.checkpoint(held, run)
     found = jobs.get(database, held.job.id)
-    assert found.checkpoint == f"jobs/{held.job.id}/checkpoints/step-2"
-    assert names(held.folder / "checkpoints") == ["step-2"]
-    before = (held.folder / "checkpoints" / "step-2" / TENSORS).stat()
-    pipeline._checkpoint(held, run)
-    assert (held.folder / "checkpoints" / "step-2" / TENSORS).stat() == before, "the same step is not written again"
+    assert found.checkpoint == f"jobs/{held.job.id}/checkpoints/policy/step-2"
+    assert names(held.folder / "checkpoints" / "policy") == ["step-2"]
+    before = (held.folder / "checkpoints" / "policy" / "step-2" / TENSORS).stat()
+    running.checkpoint(held, run)
+    assert (held.folder / "checkpoints" / "policy" / "step-2" / TENSORS).stat() == before, (
+        "the same step is not written again"
+    )
 
 
 def test_a_crash_before_the_new_checkpoint_is_named_leaves_the_old_one_usable(held, run, database, monkeypatch):
-    run.round()
-    pipeline._checkpoint(held, run)
-    run.round()
+    run.advance()
+    running.checkpoint(held, run)
+    run.advance()
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.jobs, "set_checkpoint", lambda *more: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(running.jobs, "set_checkpoint", lambda *more: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            pipeline._checkpoint(held, run)
+            running.checkpoint(held, run)
     named = held.workspace.root / jobs.get(database, held.job.id).checkpoint
-    load_ppo(named, run)
+    load(named, run)
     assert run.step == 1
-    run.round()
-    pipeline._checkpoint(held, run)
-    assert names(held.folder / "checkpoints") == ["step-2"]
+    run.advance()
+    running.checkpoint(held, run)
+    assert names(held.folder / "checkpoints" / "policy") == ["step-2"]

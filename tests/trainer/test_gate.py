@@ -26,7 +26,7 @@ def candidate(backbone):
         with torch.no_grad():
             for parameter in adapter.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * strength)
-        return adapter
+        return adapter.snapshot()
 
     return make
 
@@ -39,7 +39,7 @@ def verdicts(report) -> dict[str, bool]:
 def judged(backbone, reward_model, asked, candidate):
     def judge_it(strength: float, held_out=asked, **bounds):
         return judge(
-            backbone, reward_model, candidate(strength), backbone.decoder(), held_out, GateConfig(**bounds), SAMPLING
+            backbone, reward_model, candidate(strength), backbone.base_decoder, held_out, GateConfig(**bounds), SAMPLING
         )
 
     return judge_it

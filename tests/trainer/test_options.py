@@ -18,7 +18,7 @@ def given_by(*arguments: str) -> dict:
     seen = {}
 
     @click.command()
-    @options_of(RunConfig)
+    @options_of(RunConfig, "ppo")
     def command(**given):
         seen.update(given)
 

@@ -35,13 +35,13 @@ def weights(run: Ppo) -> torch.Tensor:
 def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
     run = new_run(batch=32, answers=8, minibatch=16, learning_rate=3e-3, alpha=8.0, missing_eos_penalty=0.0)
 
-    def score(trunk, layout):
+    def score(rollouts, trunk, layout):
         """4 times the share of tokens in the upper half of the vocabulary."""
         liked = (layout.targets >= 192) & layout.mask
         return 4 * liked.sum(1) / layout.mask.sum(1)
 
-    monkeypatch.setattr(run.reward_model, "score", score)
-    reports = [run.round().figures for _ in range(14)]
+    monkeypatch.setattr(run.reward, "score", score)
+    reports = [run.advance().figures for _ in range(14)]
     rewards = [figures["objective/scores", None] for figures in reports]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.4, rewards
     assert reports[0]["objective/kl", None] == pytest.approx(0, abs=1e-4)
@@ -51,13 +51,13 @@ def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
 def test_the_first_rounds_teach_the_value_alone(new_run):
     run = new_run(warmup=2)
     start, value = weights(run), run.value_head.weight.detach().clone()
-    first = run.round().figures
+    first = run.advance().figures
     assert torch.equal(weights(run), start)
     assert not torch.equal(run.value_head.weight, value)
     assert ("loss/policy", None) not in first
-    run.round()
+    run.advance()
     assert torch.equal(weights(run), start)
-    run.round()
+    run.advance()
     assert not torch.equal(weights(run), start)
 
 
@@ -68,7 +68,7 @@ def test_before_the_first_update_of_each_round_the_ratio_is_one(new_run, monkeyp
     check = run._check_ratio
     monkeypatch.setattr(run, "_check_ratio", lambda ratio, mask: (seen.append((ratio, mask)), check(ratio, mask)))
     for _ in range(3):
-        report = run.round()
+        report = run.advance()
     assert len(seen) == 3
     assert all(((ratio - 1).abs() * mask).max() < 1e-4 for ratio, mask in seen)
     assert report.figures["objective/kl", None] > 0
@@ -78,27 +78,27 @@ def test_a_temperature_that_is_ignored_on_one_side_is_noticed(new_run, monkeypat
     run = new_run(temperature=0.7)
     prepare = run._prepare
 
-    def at_another_temperature(rollouts):
-        batch = prepare(rollouts)
+    def at_another_temperature(rows, rollouts):
+        batch = prepare(rows, rollouts)
         hidden = run.backbone.hidden(batch.layout, run.policy)
         batch.old = run.backbone.logprobs(hidden, batch.layout, 1.0).chosen.detach()
         return batch
 
     monkeypatch.setattr(run, "_prepare", at_another_temperature)
     with pytest.raises(WorkbenchError, match="ratio is off by") as caught:
-        run.round()
+        run.advance()
     assert "temperature" in caught.value.hint
 
 
 def test_a_round_whose_divergence_explodes_is_undone_and_the_leash_shortened(new_run):
     run = new_run(kl_target=0.05, beta=0.1)
-    run.round()
+    run.advance()
     good = weights(run)
-    run.last_good = run.policy.snapshot()
+    run.last_good.load_state_dict(run.policy.state_dict())
     with torch.no_grad():
         for parameter in run.policy.parameters():
             parameter.add_(torch.randn_like(parameter))
-    figures = run.round().figures
+    figures = run.advance().figures
     assert figures["objective/kl", None] > 3 * 0.05
     assert figures["policy/rolled_back", None] == 1
     assert torch.equal(weights(run), good)
@@ -111,18 +111,18 @@ def test_divergence_that_explodes_again_and_again_ends_the_run_kindly(new_run):
     with torch.no_grad():
         for parameter in run.policy.parameters():
             parameter.add_(torch.randn_like(parameter))
-    run.last_good = run.policy.snapshot()
+    run.last_good.load_state_dict(run.policy.state_dict())
     for _ in range(3):
-        run.round()
+        run.advance()
     with pytest.raises(WorkbenchError, match="for the 4th time") as caught:
-        run.round()
+        run.advance()
     assert "--learning-rate" in caught.value.hint
     assert run.step == 3
 
 
 def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
-    far = new_run(learning_rate=0.3, epochs=4, max_update_kl=1e-3).round().figures
-    near = new_run(learning_rate=1e-6, epochs=4, max_update_kl=1e-3).round().figures
+    far = new_run(learning_rate=0.3, epochs=4, max_update_kl=1e-3).advance().figures
+    near = new_run(learning_rate=1e-6, epochs=4, max_update_kl=1e-3).advance().figures
     assert far["policy/stopped_early", None] == 1
     assert near["policy/stopped_early", None] == 0
 
@@ -130,8 +130,8 @@ def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
 def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
     run = new_run()
     start = weights(run)
-    monkeypatch.setattr(run.reward_model, "score", lambda trunk, layout: torch.full((len(layout.mask),), torch.nan))
-    figures = run.round().figures
+    monkeypatch.setattr(run.reward, "score", lambda rollouts, trunk, layout: torch.full((len(layout.mask),), torch.nan))
+    figures = run.advance().figures
     assert torch.equal(weights(run), start)
     assert torch.isfinite(run.value_head.weight).all()
     assert figures["policy/skipped", None] == 1
@@ -139,14 +139,14 @@ def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
 
 def test_scores_are_clipped_and_an_answer_that_was_cut_off_pays(new_run, monkeypatch):
     run = new_run(missing_eos_penalty=1.0, score_clip=2.0, batch=32, answers=4)
-    monkeypatch.setattr(run.reward_model, "score", lambda trunk, layout: torch.full((len(layout.mask),), 50.0))
-    scores = {rollout.completion.finish_reason: score for rollout, score, _ in run.round().rollouts}
+    monkeypatch.setattr(run.reward, "score", lambda rollouts, trunk, layout: torch.full((len(layout.mask),), 50.0))
+    scores = {rollout.completion.finish_reason: score for rollout, score, _ in run.advance().rollouts}
     assert scores["length"] == 1.0
     assert scores.get("eos", 2.0) == 2.0
 
 
 def test_figures_over_all_languages_are_the_mean_of_those_of_each(new_run):
-    report = new_run(batch=16).round()
+    report = new_run(batch=16).advance()
     figures = report.figures
     languages = [rollout.prompt.language for rollout, _, _ in report.rollouts]
     assert len(set(languages)) > 1
@@ -163,9 +163,9 @@ def test_figures_over_all_languages_are_the_mean_of_those_of_each(new_run):
 def test_entropy_and_divergence_count_real_tokens_alone(new_run, backbone):
     """The figures of a round against sums over each answer by itself, without padding."""
     run = new_run(temperature=0.8)
-    run.round()
+    run.advance()
     policy = run.policy.snapshot()
-    report = run.round()
+    report = run.advance()
     run.policy.load(policy)
     entropies = []
     with torch.no_grad():
@@ -181,12 +181,12 @@ def test_entropy_and_divergence_count_real_tokens_alone(new_run, backbone):
 
 def test_a_run_goes_on_from_its_parent(new_run, backbone, reward_model, asked):
     first = new_run()
-    first.round()
+    first.advance()
     parent = first.policy.snapshot()
-    second = Ppo(backbone, reward_model, asked, CONFIG, seed=2, parent=parent)
+    second = Ppo(backbone, reward_model, asked, CONFIG, seed=2, start=parent)
     assert torch.equal(weights(second), weights(first))
     with pytest.raises(WorkbenchError, match="has rank 4") as caught:
-        Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, rank=8), seed=2, parent=parent)
+        Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, rank=8), seed=2, start=parent)
     assert "--rank 4" in caught.value.hint
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from rated_workspace import fill, run_options
@@ -18,7 +19,7 @@ from storage import jobs, metrics, prompts, versions
 from storage.database import open_database
 from storage.exchange.importing import import_file
 from storage.records import Split
-from trainer import cli, pipeline
+from trainer import cli
 from trainer import job as job_module
 from trainer.algorithms.ppo import Ppo
 from trainer.config import GateConfig, PpoConfig, RewardConfig, RunConfig
@@ -119,10 +120,10 @@ def test_without_publishing_the_candidate_waits(trainer, rated, tiny_model):
 
 def test_cancel_leaves_a_checkpoint_and_resume_finishes(trainer, rated, workspace, tiny_model, monkeypatch):
     monkeypatch.setattr(job_module, "HEARTBEAT_SECONDS", 0.02)
-    whole_round = Ppo.round
+    whole_step = Ppo.advance
 
     def cancelled_after_two(self):
-        report = whole_round(self)
+        report = whole_step(self)
         if self.step == 2:
             with open_database(workspace) as other:
                 jobs.request_cancel(other, jobs.every(other)[0].id)
@@ -130,7 +131,7 @@ def test_cancel_leaves_a_checkpoint_and_resume_finishes(trainer, rated, workspac
         return report
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ppo, "round", cancelled_after_two)
+        patch.setattr(Ppo, "advance", cancelled_after_two)
         code, found, err = trainer(*run_options(tiny_model, "--steps", "5", LENIENT, "--json"))
     assert (code, found["state"], found["version"], found["steps"]) == (130, "paused", None, 2)
     assert f"trainer resume {found['job']}" in err
@@ -229,7 +230,7 @@ def test_two_trainers_started_at_once_never_run_one_job_twice(rated, workspace, 
         model=str(tiny_model), threads=1, dtype="fp32", reward=RewardConfig(rank=4, epochs=1),
         ppo=PpoConfig(rank=4, steps=1, max_new_tokens=8), gate=GateConfig(prompts=4, min_gain=-100),
     )  # fmt: skip
-    queued = jobs.enqueue(rated, "run", pipeline.as_dictionary(config))
+    queued = jobs.enqueue(rated, "run", msgspec.to_builtins(config))
     command = [sys.executable, "-m", "trainer", "run", "--job", queued.id, "--json", "--workspace", str(workspace.root)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     both = [

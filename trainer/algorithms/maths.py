@@ -23,6 +23,13 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
+def whiten_like(values: Tensor, everything: Tensor) -> Tensor:
+    """(n,) values by the mean and standard deviation of `everything`, of which they are a part."""
+    mean = everything.mean()
+    variance = (everything - mean).square().mean()
+    return (values - mean) * torch.rsqrt(variance + 1e-8)
+
+
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Schulman et al. 2016) over response tokens.
 

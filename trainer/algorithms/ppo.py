@@ -1,36 +1,44 @@
 """Proximal policy optimisation (Schulman et al. 2017) with a KL leash to the reference (Ziegler et al. 2019).
 
-A round: sample with the merged policy, score with the reward model, charge k1 per token, estimate advantages, and take
-clipped steps on the policy and value adapters. The batch is cut into minibatches once a round; what does not change
-during the round (layouts, lower layers, reference and old log-probabilities) is computed once for each.
+A round: sample with the merged policy, score with the reward, charge k1 per token, estimate advantages, and take
+clipped steps on the policy and the value. The batch is cut into minibatches once a round; what does not change during
+the round (layouts, lower layers, reference and old log-probabilities) is computed once for each.
 
 The kin without a value model (REINFORCE, RLOO, GRPO) differ in one place: what an answer is compared with. With one
 epoch the ratio is 1, and the clipped surrogate's gradient is `A grad log pi`, the plain policy gradient.
+
+On several processes each takes its part of every minibatch; means are over all of them, so that what is learned does
+not depend on how many there are.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from storage.errors import WorkbenchError
+from storage.errors import UsageError, WorkbenchError
 from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
-from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
+from trainer.algorithms.rollouts import PromptSampler, collect_rows, round_seed
+from trainer.algorithms.rounds import Piece, means
 from trainer.config import Advantage, PpoConfig
-from trainer.policy.adapters import Adapter
+from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone, ScalarHead
+from trainer.policy.full import Snapshot
 from trainer.policy.layout import TokenLayout
+from trainer.processes import Processes, concatenate
 from trainer.reward.model import RewardModel
+from trainer.reward.protocol import Reward
 
-Figures = dict[tuple[str, str | None], float]
 # How far the ratio may be from 1 before the first update: rounding only.
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 # A round whose KL is past this many times the target is undone.
@@ -38,79 +46,60 @@ ROLLBACK_FACTOR = 3.0
 MOST_ROLLBACKS = 3
 
 
-@dataclass
-class Minibatch:
-    """Rollouts that are updated on together, and what stays the same during a round. Shapes (B, R)."""
-
-    rollouts: list[Rollout]
-    layout: TokenLayout
-    trunk: Tensor
-    old: Tensor
-    reference: Tensor
-    values: Tensor
-    scores: Tensor  # (B,)
-    entropy: Tensor
-    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
-    returns: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    @property
-    def mask(self) -> Tensor:
-        return self.layout.mask
-
-    def kl(self) -> Tensor:
-        """(B,) nats per response to the reference, by k3."""
-        return (maths.k3(self.old, self.reference) * self.mask).sum(1)
-
-
-@dataclass(frozen=True)
-class RoundReport:
-    """What a round looked like: figures by (name, language), and the rollouts with their scores and KL."""
-
-    figures: Figures
-    rollouts: list[tuple[Rollout, float, float]]
-
-
 class Ppo:
-    """The state of a PPO run. `step` counts finished rounds; with the same state, the next round is the same."""
+    """A run of PPO or its kin, as a :class:`trainer.learner.Learner` whose steps are rounds.
+
+    Args:
+        start: what the version to go on from changes in the base model.
+        processes: those that work on this together; by default this one alone.
+
+    Raises:
+        UsageError: the batch cannot be split among the processes, or `start` does not fit the configuration.
+    """
+
+    stage = "policy"
 
     def __init__(
         self,
         backbone: Backbone,
-        reward_model: RewardModel,
+        reward: Reward,
         prompts: Sequence[Prompt],
         config: PpoConfig,
         seed: int,
-        parent: Adapter | None = None,
+        start: Snapshot | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.backbone = backbone
-        self.reward_model = reward_model
+        self.reward = reward
         self.config = config
         self.seed = seed
+        self.processes = processes or Processes()
         self.step = 0
+        self.steps = config.steps
         self.rollbacks = 0
         self.uses_value = config.advantage == Advantage.GAE
+        self.rows = _rows_of(config, self.processes)
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
-        self.policy = backbone.new_adapter(config, seed + 1, upper=False)
-        if parent is not None:
-            self.policy.load(parent)
+        self.policy = backbone.new_policy(config, seed + 1)
+        if start is not None:
+            self.policy.load(start)
         self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True)
-        if reward_model.adapter.rank == config.rank:  # what tells a good answer also tells a promising beginning
-            self.value_adapter.load(reward_model.adapter.snapshot())
+        if isinstance(reward, RewardModel) and reward.adapter.rank == config.rank:
+            self.value_adapter.load(reward.adapter.snapshot())  # what tells a good answer tells a promising beginning
         self.value_head = ScalarHead(backbone.hidden_size).to(backbone.device)
         self.policy_optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0
+            self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True
         )
         self.value_parameters = [*self.value_adapter.parameters(), *self.value_head.parameters()]
         self.value_optimizer = torch.optim.AdamW(
-            self.value_parameters, lr=config.value_learning_rate, eps=1e-5, weight_decay=0.0
+            self.value_parameters, lr=config.value_learning_rate, eps=1e-5, weight_decay=0.0, fused=True
         )
         horizon = config.kl_horizon_batches * config.batch
         self.controller = maths.KlController(config.beta, config.kl_target, horizon)
         self.sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
-        self.base_decoder = backbone.decoder()
-        self.last_good = self.policy.snapshot()
+        self.last_good = copy.deepcopy(self.policy)
 
-    def round(self) -> RoundReport:
+    def advance(self) -> StepReport:
         """One round of rollouts and updates.
 
         Raises:
@@ -118,47 +107,70 @@ class Ppo:
         """
         config = self.config
         started = time.perf_counter()
-        decoder = self.base_decoder.with_version(self.policy.snapshot())
-        rollouts = collect(
-            decoder,
+        drawn = self.prompts.draw(self.step, config.batch // config.answers)
+        first_seed = round_seed(self.seed, self.step)
+        rollouts = collect_rows(
+            self.backbone.base_decoder.with_version(self.policy.snapshot()),
             self.backbone.tokenizer,
-            self.prompts.draw(self.step, config.batch // config.answers),
-            config.answers,
+            [drawn[row // config.answers] for row in self.rows],
             self.sampling,
-            round_seed(self.seed, self.step),
+            [first_seed + row for row in self.rows],
         )
         sampled = time.perf_counter()
-        minibatches = [
-            self._prepare(rollouts[start : start + config.minibatch])
-            for start in range(0, config.batch, config.minibatch)
-        ]
-        kl = float(torch.cat([batch.kl() for batch in minibatches]).mean())
-        self._estimate_advantages(minibatches)
+        minibatches = self._minibatches(rollouts)
+        pieces = [piece for minibatch in minibatches for piece in minibatch]
+        kl = self.processes.sum(float(torch.cat([piece.kl() for piece in pieces]).sum())) / config.batch
+        self._estimate_advantages(pieces)
         scored = time.perf_counter()
         if kl <= ROLLBACK_FACTOR * config.kl_target:
-            self.last_good = self.policy.snapshot()
+            self.last_good.load_state_dict(self.policy.state_dict())
             updates = self._update(minibatches)
         else:
             updates = self._roll_back(kl)
         finished = time.perf_counter()
 
-        figures = self._figures(minibatches, kl, updates)
-        tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
+        figures = updates | self._figures(pieces)
+        tokens = sum(piece.tokens for piece in pieces)
         figures["timing/rollout", None] = sampled - started
         figures["timing/score", None] = scored - sampled
         figures["timing/update", None] = finished - scored
-        figures["throughput/tokens_per_second", None] = tokens / (sampled - started)
+        figures["throughput/tokens_per_second", None] = self.processes.sum(tokens) / (sampled - started)
         figures["memory/peak", None] = peak_memory(self.backbone.device)
-        self.controller = self.controller.after(kl, len(rollouts))
+        self.controller = self.controller.after(kl, config.batch)
         self.step += 1
-        shown = []
-        for batch in minibatches:
-            shown += list(zip(batch.rollouts, batch.scores.tolist(), batch.kl().tolist(), strict=True))
-        return RoundReport(figures, shown)
+        shown = self.processes.gather([row for piece in pieces for row in piece.shown()])
+        return StepReport(figures, shown, {"reward": figures["objective/scores", None], "kl": kl})
+
+    def result(self) -> Snapshot:
+        """A copy of the policy as it is now."""
+        return self.policy.snapshot()
+
+    def modules(self) -> dict[str, nn.Module]:
+        found = {"policy": self.policy, "last_good": self.last_good}
+        return found | {"value_adapter": self.value_adapter, "value_head": self.value_head}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "rollbacks": self.rollbacks, "controller": asdict(self.controller)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.step, self.rollbacks = state["step"], state["rollbacks"]
+        self.controller = maths.KlController(**state["controller"])
+
+    def _minibatches(self, rollouts: list) -> list[list[Piece]]:
+        """The answers cut into minibatches, and those into pieces, with everything that updates will not change."""
+        size = self.config.minibatch // self.config.accumulation // self.processes.count
+        pieces = [
+            self._prepare(self.rows[start : start + size], rollouts[start : start + size])
+            for start in range(0, len(rollouts), size)
+        ]
+        each = self.config.accumulation
+        return [pieces[start : start + each] for start in range(0, len(pieces), each)]
 
     @torch.no_grad()
-    def _prepare(self, rollouts: list[Rollout]) -> Minibatch:
-        """Everything about a minibatch that the updates will not change."""
+    def _prepare(self, rows: list[int], rollouts: list) -> Piece:
         backbone, temperature = self.backbone, self.config.temperature
         layout = backbone.layout(
             [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
@@ -167,49 +179,51 @@ class Ppo:
         reference = backbone.log_likelihood(backbone.upper(trunk, layout, None), layout, temperature)
         old = backbone.logprobs(backbone.hidden(layout, self.policy), layout, temperature)
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
-        scores = self.reward_model.score(trunk, layout).clamp(-self.config.score_clip, self.config.score_clip)
+        scores = self.reward.score(rollouts, trunk, layout).clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
         values = self._values(trunk, layout) if self.uses_value else torch.zeros_like(old.chosen)
-        return Minibatch(rollouts, layout, trunk, old.chosen, reference, values, scores, old.entropy)
+        return Piece(rows, rollouts, layout, trunk, old.chosen, reference, values, scores, old.entropy)
 
     def _values(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(B, R) the value before each response token; differentiable."""
         hidden = self.backbone.upper(trunk, layout, self.value_adapter)
         return self.value_head(hidden[layout.predictors]) * layout.mask
 
-    def _estimate_advantages(self, minibatches: list[Minibatch]) -> None:
+    def _estimate_advantages(self, pieces: list[Piece]) -> None:
         """Set every token's advantage, and for PPO its return."""
         if self.uses_value:
-            self._advantages_from_values(minibatches)
+            self._advantages_from_values(pieces)
         else:
-            self._advantages_from_returns(minibatches)
+            self._advantages_from_returns(pieces)
 
-    def _advantages_from_values(self, minibatches: list[Minibatch]) -> None:
+    def _advantages_from_values(self, pieces: list[Piece]) -> None:
         """Advantages by GAE, whitened once over all response tokens of the round."""
         config = self.config
-        for batch in minibatches:
-            rewards = maths.token_rewards(batch.scores, batch.old, batch.reference, batch.mask, self.controller.beta)
-            batch.advantages, batch.returns = maths.gae(rewards, batch.values, batch.mask, config.gamma, config.lam)
-        everything = torch.cat([batch.advantages[batch.mask] for batch in minibatches])
-        white = maths.whiten(everything, torch.ones_like(everything, dtype=torch.bool))
-        for batch, part in zip(minibatches, white.split([int(b.mask.sum()) for b in minibatches]), strict=True):
-            batch.advantages = self.backbone.spread(part, batch.layout)
+        for piece in pieces:
+            rewards = maths.token_rewards(piece.scores, piece.old, piece.reference, piece.mask, self.controller.beta)
+            piece.advantages, piece.returns = maths.gae(rewards, piece.values, piece.mask, config.gamma, config.lam)
+        mine = torch.cat([piece.advantages[piece.mask] for piece in pieces])
+        white = maths.whiten_like(mine, concatenate(self.processes, mine))
+        for piece, part in zip(pieces, white.split([piece.tokens for piece in pieces]), strict=True):
+            piece.advantages = self.backbone.spread(part, piece.layout)
 
-    def _advantages_from_returns(self, minibatches: list[Minibatch]) -> None:
+    def _advantages_from_returns(self, pieces: list[Piece]) -> None:
         """One advantage a response: its score less the KL penalty, against the round or against its prompt's others."""
-        beta = self.controller.beta
-        returns = torch.cat([b.scores - beta * (maths.k1(b.old, b.reference) * b.mask).sum(1) for b in minibatches])
+        beta, answers = self.controller.beta, self.config.answers
+        mine = torch.cat([piece.scores - beta * piece.k1() for piece in pieces])
+        returns = torch.empty(self.config.batch, dtype=mine.dtype, device=mine.device)
+        returns[torch.tensor(self.processes.gather(self.rows))] = concatenate(self.processes, mine)
         match self.config.advantage:
             case Advantage.REINFORCE:
                 advantages = maths.leave_one_out(returns[None])[0]
             case Advantage.RLOO:
-                advantages = maths.leave_one_out(returns.view(-1, self.config.answers)).flatten()
+                advantages = maths.leave_one_out(returns.view(-1, answers)).flatten()
             case _:
-                advantages = maths.group_normalised(returns.view(-1, self.config.answers)).flatten()
-        for batch, part in zip(minibatches, advantages.split(self.config.minibatch), strict=True):
-            batch.advantages = part[:, None] * batch.mask
+                advantages = maths.group_normalised(returns.view(-1, answers)).flatten()
+        for piece in pieces:
+            piece.advantages = advantages[torch.tensor(piece.rows)][:, None] * piece.mask
 
-    def _update(self, minibatches: list[Minibatch]) -> Figures:
+    def _update(self, minibatches: list[list[Piece]]) -> Figures:
         """The epochs of a round; returns the mean figures of its updates."""
         config = self.config
         learn_policy = self.step >= config.warmup or not self.uses_value
@@ -221,10 +235,10 @@ class Ppo:
             if epoch:
                 random.Random(f"{self.seed} {self.step} {epoch}").shuffle(order)
             for place in order:
-                batch = minibatches[place]
-                found = self._update_value(batch) if self.uses_value else {}
+                minibatch = minibatches[place]
+                found = self._update_value(minibatch) if self.uses_value else {}
                 if learn_policy and not stopped:
-                    policy = self._update_policy(batch, first=count == 0)
+                    policy = self._update_policy(minibatch, first=count == 0)
                     stopped = policy["policy/approxkl"] > config.max_update_kl
                     policy_count += 1
                     found |= policy
@@ -238,39 +252,60 @@ class Ppo:
         figures["policy/stopped_early", None] = float(stopped)
         return figures
 
-    def _update_policy(self, batch: Minibatch, *, first: bool) -> dict[str, float]:
-        hidden = self.backbone.hidden(batch.layout, self.policy)
-        new = self.backbone.log_likelihood(hidden, batch.layout, self.config.temperature)
-        result = maths.policy_loss(new, batch.old, batch.advantages, batch.mask, self.config.clip)
-        if first:
-            self._check_ratio(result.ratio, batch.mask)
+    def _update_policy(self, minibatch: list[Piece], *, first: bool) -> dict[str, float]:
+        """One step on the policy; returns its figures, means over the minibatch's tokens."""
         self.policy_optimizer.zero_grad()
-        result.loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
+        sums = {"loss/policy": 0.0, "policy/clipfrac": 0.0, "policy/approxkl": 0.0}
+        tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
+        for piece in minibatch:
+            hidden = self.backbone.hidden(piece.layout, self.policy)
+            new = self.backbone.log_likelihood(hidden, piece.layout, self.config.temperature)
+            result = maths.policy_loss(new, piece.old, piece.advantages, piece.mask, self.config.clip)
+            if first:
+                self._check_ratio(result.ratio, piece.mask)
+            share = piece.tokens / tokens
+            (result.loss * share).backward()
+            sums["loss/policy"] += float(result.loss.detach()) * share
+            sums["policy/clipfrac"] += float(result.clip_fraction) * share
+            sums["policy/approxkl"] += float(result.approximate_kl) * share
+        norm, taken = self._take_step(self.policy_optimizer, list(self.policy.parameters()))
+        figures = {name: self.processes.sum(value) for name, value in sums.items()}
+        if not taken:
+            figures["loss/policy"] = 0.0
+        return {**figures, "policy/grad_norm": norm, "policy/skipped": float(not taken)}
+
+    def _update_value(self, minibatch: list[Piece]) -> dict[str, float]:
+        """One step on the value adapter and head; returns its figures, means over the minibatch's tokens."""
+        config = self.config
+        self.value_optimizer.zero_grad()
+        sums = {"loss/value": 0.0, "value/clipfrac": 0.0}
+        tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
+        for piece in minibatch:
+            values = self._values(piece.trunk, piece.layout)
+            loss, clipped = maths.value_loss(values, piece.values, piece.returns, piece.mask, config.value_clip)
+            share = piece.tokens / tokens
+            (config.value_coefficient * loss * share).backward()
+            sums["loss/value"] += float(loss.detach()) * share
+            sums["value/clipfrac"] += float(clipped) * share
+        self._take_step(self.value_optimizer, self.value_parameters)
+        return {name: self.processes.sum(value) for name, value in sums.items()}
+
+    def _take_step(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> tuple[float, bool]:
+        """Add the gradients of all processes up, clip them, and step unless they are not finite.
+
+        Returns:
+            the norm before clipping (0 when not finite), and whether the step was taken.
+        """
+        self.processes.add_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         finite = bool(torch.isfinite(norm))
         if finite:
-            self.policy_optimizer.step()
-        return {
-            "loss/policy": float(result.loss.detach()) if finite else 0.0,
-            "policy/clipfrac": float(result.clip_fraction),
-            "policy/approxkl": float(result.approximate_kl),
-            "policy/grad_norm": float(norm) if finite else 0.0,
-            "policy/skipped": float(not finite),
-        }
-
-    def _update_value(self, batch: Minibatch) -> dict[str, float]:
-        values = self._values(batch.trunk, batch.layout)
-        loss, share = maths.value_loss(values, batch.values, batch.returns, batch.mask, self.config.value_clip)
-        self.value_optimizer.zero_grad()
-        (self.config.value_coefficient * loss).backward()
-        norm = nn.utils.clip_grad_norm_(self.value_parameters, self.config.max_grad_norm)
-        if torch.isfinite(norm):
-            self.value_optimizer.step()
-        return {"loss/value": float(loss.detach()), "value/clipfrac": float(share)}
+            optimizer.step()
+        return (float(norm) if finite else 0.0), finite
 
     def _check_ratio(self, ratio: Tensor, mask: Tensor) -> None:
         """Before the first update of a round the policy is the one that was recorded: every ratio is 1."""
-        worst = float(((ratio - 1).abs() * mask).max())
+        worst = max(self.processes.gather([float(((ratio - 1).abs() * mask).max())]))
         if not worst <= RATIO_TOLERANCE[self.backbone.dtype]:
             raise WorkbenchError(
                 f"round {self.step}: before any update the probability ratio is off by {worst:.3g} instead of 0",
@@ -286,48 +321,34 @@ class Ppo:
                 f"for the {self.rollbacks}th time",
                 "lower --learning-rate, or raise --beta; the versions published so far are untouched",
             )
-        self.policy.load(self.last_good)
+        self.policy.load_state_dict(self.last_good.state_dict())
         self.policy_optimizer.state.clear()
         self.controller = maths.KlController(self.controller.beta * 2, self.controller.target, self.controller.horizon)
         return {("policy/rolled_back", None): 1.0}
 
-    def _figures(self, minibatches: list[Minibatch], kl: float, updates: Figures) -> Figures:
+    def _figures(self, pieces: list[Piece]) -> Figures:
         """The metrics of a round, overall and by language."""
-        rows = []
-        for batch in minibatches:
-            k1 = (maths.k1(batch.old, batch.reference) * batch.mask).sum(1)
-            entropy = (batch.entropy * batch.mask).sum(1) / batch.mask.sum(1)
-            columns = zip(
-                batch.rollouts, batch.scores.tolist(), batch.kl().tolist(), k1.tolist(), entropy.tolist(), strict=True
-            )
-            rows += [
-                {
-                    "language": rollout.prompt.language,
-                    "objective/scores": score,
-                    "objective/kl": k3,
-                    "objective/kl_k1": k1_sum,
-                    "objective/entropy": entropy_mean,
-                    "objective/rlhf_reward": score - self.controller.beta * k1_sum,
-                    "response/length": len(rollout.completion.token_ids),
-                    "response/truncated": float(rollout.completion.finish_reason != "eos"),
-                }
-                for rollout, score, k3, k1_sum, entropy_mean in columns
-            ]
-        names = [name for name in rows[0] if name != "language"]
-        figures: Figures = dict(updates)
-        for language in [None, *sorted({str(row["language"]) for row in rows})]:
-            chosen = [row for row in rows if language in (None, row["language"])]
-            for name in names:
-                figures[name, language] = sum(float(row[name]) for row in chosen) / len(chosen)
-        figures["objective/kl", None] = kl
-        figures["objective/kl_coef", None] = self.controller.beta
-        if not self.uses_value:
-            return figures
-        values = torch.cat([batch.values[batch.mask] for batch in minibatches])
-        returns = torch.cat([batch.returns[batch.mask] for batch in minibatches])
-        explained = maths.explained_variance(values, returns, torch.ones_like(values, dtype=torch.bool))
-        figures["value/explained_variance", None] = float(explained)
+        beta = self.controller.beta
+        figures = means(self.processes.gather([fact for piece in pieces for fact in piece.facts(beta)]))
+        figures["objective/kl_coef", None] = beta
+        if self.uses_value:
+            values = concatenate(self.processes, torch.cat([piece.values[piece.mask] for piece in pieces]))
+            returns = concatenate(self.processes, torch.cat([piece.returns[piece.mask] for piece in pieces]))
+            explained = maths.explained_variance(values, returns, torch.ones_like(values, dtype=torch.bool))
+            figures["value/explained_variance", None] = float(explained)
         return figures
+
+
+def _rows_of(config: PpoConfig, processes: Processes) -> list[int]:
+    """Which rows of a round's batch are this process's: its part of every minibatch."""
+    if config.minibatch // config.accumulation % processes.count:
+        raise UsageError(
+            f"minibatch {config.minibatch} / accumulation {config.accumulation} cannot be shared by {processes.count}",
+            f"choose a --minibatch that {processes.count * config.accumulation} divides, or launch fewer processes",
+        )
+    size = config.minibatch // config.accumulation
+    rows = list(range(config.batch))
+    return [row for start in range(0, config.batch, size) for row in processes.part(rows[start : start + size])]
 
 
 def peak_memory(device: torch.device) -> float:

@@ -67,13 +67,19 @@ def collect(
     first_seed: int,
 ) -> list[Rollout]:
     """`answers` samples of each prompt, those of a prompt side by side; row i uses the seed `first_seed + i`."""
-    repeated = [prompt for prompt in prompts for _ in range(answers)]
-    prompt_ids = [tokenizer.encode_prompt(prompt.text, prompt.system) for prompt in prompts for _ in range(answers)]
-    seeds = range(first_seed, first_seed + len(repeated))
+    rows = [prompt for prompt in prompts for _ in range(answers)]
+    return collect_rows(decoder, tokenizer, rows, sampling, range(first_seed, first_seed + len(rows)))
+
+
+def collect_rows(
+    decoder: Decoder, tokenizer: ChatTokenizer, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+) -> list[Rollout]:
+    """One answer a row, from the prompt and the seed of that row."""
+    prompt_ids = [tokenizer.encode_prompt(prompt.text, prompt.system) for prompt in prompts]
     completions = decoder.generate(prompt_ids, sampling, seeds, tokenizer.eos_ids)
     return [
         Rollout(prompt, ids, completion, tokenizer.decode(completion.token_ids))
-        for prompt, ids, completion in zip(repeated, prompt_ids, completions, strict=True)
+        for prompt, ids, completion in zip(prompts, prompt_ids, completions, strict=True)
     ]
 
 

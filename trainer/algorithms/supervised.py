@@ -19,10 +19,11 @@ from torch import Tensor, nn, optim
 
 from storage.errors import UsageError, WorkbenchError
 from trainer.config import SupervisedConfig
+from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import Response, fingerprint
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone
-from trainer.policy.full import Snapshot
+from trainer.policy.full import Snapshot, Update
 from trainer.reward.batches import encode
 
 # Tokens, padding included, that run through the model at once: bounds the memory of an update.
@@ -260,6 +261,7 @@ class SupervisedLearner:
         self.step = 0
         self.steps = len(self.course.batches)
         self.skipped = 0  # updates in a row
+        self.parent = parent
         self.policy = backbone.new_policy(config, seed + 1)
         if parent is not None:
             self.policy.load(parent)
@@ -273,7 +275,7 @@ class SupervisedLearner:
         means = TokenMeans()
         self.optimizer.zero_grad()
         for part in parts(batch):
-            loss, mask = self._nll(part)
+            loss, mask = self._nll(part, self.policy)
             (loss.sum() / tokens).backward()
             means.add(part, mask, {"loss/train": loss})
         self.optimizer.param_groups[0]["lr"] = rate_at(self.step, self.steps, self.config.learning_rate)
@@ -293,14 +295,35 @@ class SupervisedLearner:
         """Nats per token on the rows kept back, overall and by language."""
         means = TokenMeans()
         for part in parts(self.course.held_out):
-            loss, mask = self._nll(part)
+            loss, mask = self._nll(part, self.policy)
             means.add(part, mask, {"loss/held_out": loss})
         return means.figures()
 
-    def _nll(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def held_out_gain(self) -> Interval | None:
+        """How many nats a token the loss fell since the start on the rows kept back, prompts as units; None without."""
+        if not self.course.held_out:
+            return None
+        start = self.backbone.new_policy(self.config, 0)
+        if self.parent is not None:
+            start.load(self.parent)
+        before, after = self._loss_by_prompt(start), self._loss_by_prompt(self.policy)
+        return mean_interval([before[group] - after[group] for group in before])
+
+    def _loss_by_prompt(self, policy: Update) -> dict[str, float]:
+        sums: Counter[str] = Counter()
+        tokens: Counter[str] = Counter()
+        for part in parts(self.course.held_out):
+            loss, mask = self._nll(part, policy)
+            for row, total, length in zip(part, loss.sum(1).tolist(), mask.sum(1).tolist(), strict=True):
+                sums[row.group] += total
+                tokens[row.group] += length
+        return {group: sums[group] / tokens[group] for group in sums}
+
+    def _nll(self, rows: Sequence[Row], policy: Update) -> tuple[Tensor, Tensor]:
         """Loss of each response token (B, R) in nats, 0 outside the mask; and the mask."""
         layout = self.backbone.layout([list(row.prompt) for row in rows], [list(row.response) for row in rows])
-        return -self.backbone.log_likelihood(self.backbone.hidden(layout, self.policy), layout, 1.0), layout.mask
+        return -self.backbone.log_likelihood(self.backbone.hidden(layout, policy), layout, 1.0), layout.mask
 
     def modules(self) -> dict[str, nn.Module]:
         return {"policy": self.policy}

@@ -1,6 +1,7 @@
-"""The gate: what a candidate must show on held-out prompts before it is published.
+"""The gate: what a candidate must show before it is published.
 
 Candidate and parent answer the same held-out prompts from the same seeds; the reward gain is taken prompt by prompt.
+Where nothing judges answers (supervised fine-tuning on demonstrations alone), the loss on held-out answers decides.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import fingerprint
 from trainer.policy.backbone import Backbone
 from trainer.policy.decoding import Decoder
-from trainer.policy.lora import LoraAdapter
-from trainer.reward.model import RewardModel
+from trainer.policy.full import Snapshot
+from trainer.reward.protocol import Reward
 
 # Answers to one prompt come from seeds that training never uses.
 FIRST_SEED = 1 << 61
@@ -30,14 +31,22 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class GateReport:
-    """What was measured, and the verdict of each gate as `{gate, passed, value, bound, detail}`."""
+    """What was measured, and the verdict of each gate as `{gate, passed, value, bound, detail}`.
+
+    Attributes:
+        kl: nats per response to the base model.
+        gain: in reward, by prompt; None where nothing judges answers, as are the other figures of the reward.
+        loss_gain: how many nats per token the loss on held-out answers fell; None for methods that have none.
+    """
 
     gates: list[dict[str, Any]]
-    gain: Interval
-    gain_by_language: dict[str, Interval]
     kl: float
-    parent_reward: float
-    reward: float
+    held_out_prompts: int
+    gain: Interval | None = None
+    gain_by_language: dict[str, Interval] | None = None
+    parent_reward: float | None = None
+    reward: float | None = None
+    loss_gain: Interval | None = None
 
     @property
     def passed(self) -> bool:
@@ -45,48 +54,57 @@ class GateReport:
 
     def metrics(self) -> dict[str, Any]:
         """The figures to keep with the version."""
-        return {
-            "reward": self.reward,
-            "parent_reward": self.parent_reward,
-            "reward_gain": self.gain.mean,
-            "reward_gain_interval": [self.gain.low, self.gain.high],
-            "held_out_prompts": self.gain.n,
-            "kl": self.kl,
-            "reward_gain_by_language": {
-                language: {"mean": gain.mean, "n": gain.n} for language, gain in self.gain_by_language.items()
-            },
-        }
+        figures: dict[str, Any] = {"kl": self.kl, "held_out_prompts": self.held_out_prompts}
+        if self.gain is not None and self.gain_by_language is not None:
+            figures |= {
+                "reward": self.reward,
+                "parent_reward": self.parent_reward,
+                "reward_gain": self.gain.mean,
+                "reward_gain_interval": [self.gain.low, self.gain.high],
+                "reward_gain_by_language": {
+                    language: {"mean": gain.mean, "n": gain.n} for language, gain in self.gain_by_language.items()
+                },
+            }
+        if self.loss_gain is not None:
+            interval = [self.loss_gain.low, self.loss_gain.high]
+            figures |= {"loss_gain": self.loss_gain.mean, "loss_gain_interval": interval, "loss_n": self.loss_gain.n}
+        return figures
 
 
 def judge(
     backbone: Backbone,
-    reward_model: RewardModel,
-    candidate: LoraAdapter,
+    reward: Reward | None,
+    candidate: Snapshot,
     parent: Decoder,
     held_out: Sequence[Prompt],
     config: GateConfig,
     sampling: Sampling,
+    loss_gain: Interval | None = None,
 ) -> GateReport:
-    """Measure a candidate against its parent on held-out prompts."""
+    """Measure a candidate against its parent on held-out prompts.
+
+    Args:
+        reward: what judges answers; None where nothing does, and then `loss_gain` decides.
+    """
     prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
-    snapshot = candidate.snapshot()
-    before = answer(parent, backbone, prompts, config.answers, sampling)
-    after = answer(parent.with_version(snapshot), backbone, prompts, config.answers, sampling)
-    old_scores = _mean_by_prompt(rewards_of(reward_model, before), config.answers)
-    new_scores = _mean_by_prompt(rewards_of(reward_model, after), config.answers)
-    differences = [new - old for new, old in zip(new_scores, old_scores, strict=True)]
-    gain = mean_interval(differences)
-    kl = kl_to_reference(backbone, candidate, after, sampling.temperature)
-    finite = all(bool(torch.isfinite(part).all()) for pair in snapshot.pairs.values() for part in pair)
-    finite = finite and math.isfinite(kl) and math.isfinite(gain.mean)
-    gates = [
-        {
-            "gate": "reward gain",
-            "passed": bool(gain.low > config.min_gain),
-            "value": gain.mean,
-            "bound": config.min_gain,
-            "detail": f"{gain} over {gain.n} held-out prompts; the lower end must pass {config.min_gain:g}",
-        },
+    after = answer(parent.with_version(candidate), backbone, prompts, config.answers, sampling)
+    kl = kl_to_reference(backbone, after, sampling.temperature)
+    numbers = [kl]
+    gates, gain, by_language, old_reward, new_reward = [], None, None, None, None
+    if reward is not None:
+        before = answer(parent, backbone, prompts, config.answers, sampling)
+        old_scores = _mean_by_prompt(reward.score_rollouts(before), config.answers)
+        new_scores = _mean_by_prompt(reward.score_rollouts(after), config.answers)
+        differences = [new - old for new, old in zip(new_scores, old_scores, strict=True)]
+        gain, by_language = mean_interval(differences), _by_language(differences, prompts)
+        old_reward, new_reward = _mean(old_scores), _mean(new_scores)
+        numbers.append(gain.mean)
+        gates.append(_gain_gate("reward gain", gain, f"over {gain.n} held-out prompts", config.min_gain))
+    elif loss_gain is not None:
+        words = f"nats a token less loss over {loss_gain.n} held-out prompts"
+        gates.append(_gain_gate("held-out loss", loss_gain, words, config.min_gain))
+    finite = candidate.is_finite() and all(math.isfinite(number) for number in numbers)
+    gates += [
         {
             "gate": "KL bound",
             "passed": bool(kl <= config.max_kl),
@@ -102,14 +120,24 @@ def judge(
             "detail": "weights, rewards and KL are finite" if finite else "a weight, a reward or the KL is not finite",
         },
     ]
-    languages = sorted({prompt.language for prompt in prompts})
-    by_language = {
-        language: mean_interval(
-            [gain for gain, prompt in zip(differences, prompts, strict=True) if prompt.language == language]
-        )
-        for language in languages
+    return GateReport(gates, kl, len(prompts), gain, by_language, old_reward, new_reward, loss_gain)
+
+
+def _gain_gate(name: str, gain: Interval, words: str, bound: float) -> dict[str, Any]:
+    return {
+        "gate": name,
+        "passed": bool(gain.low > bound),
+        "value": gain.mean,
+        "bound": bound,
+        "detail": f"{gain} {words}; the lower end must pass {bound:g}",
     }
-    return GateReport(gates, gain, by_language, kl, _mean(old_scores), _mean(new_scores))
+
+
+def _by_language(differences: Sequence[float], prompts: Sequence[Prompt]) -> dict[str, Interval]:
+    found: dict[str, list[float]] = {}
+    for difference, prompt in zip(differences, prompts, strict=True):
+        found.setdefault(prompt.language, []).append(difference)
+    return {language: mean_interval(values) for language, values in sorted(found.items())}
 
 
 def answer(
@@ -124,24 +152,19 @@ def answer(
     return found
 
 
-def rewards_of(reward_model: RewardModel, rollouts: Sequence[Rollout]) -> list[float]:
-    """The normalised reward of each answer."""
-    return reward_model.score_responses(
-        [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
-    ).tolist()
-
-
 @torch.no_grad()
-def kl_to_reference(
-    backbone: Backbone, policy: LoraAdapter, rollouts: Sequence[Rollout], temperature: float, batch: int = 16
-) -> float:
-    """Mean nats per response between the policy and the base model, by k3 on answers of the policy."""
+def kl_to_reference(backbone: Backbone, rollouts: Sequence[Rollout], temperature: float, batch: int = 16) -> float:
+    """Mean nats per response between the policy and the base model, by k3 on answers of the policy.
+
+    The policy's log-probabilities are those that the decoder recorded as it sampled.
+    """
     total = 0.0
     for start in range(0, len(rollouts), batch):
         chosen = rollouts[start : start + batch]
         layout = backbone.layout([r.prompt_ids for r in chosen], [r.completion.token_ids for r in chosen])
         reference = backbone.log_likelihood(backbone.hidden(layout, None), layout, temperature)
-        own = backbone.log_likelihood(backbone.hidden(layout, policy), layout, temperature)
+        sampled = torch.tensor([value for r in chosen for value in r.completion.logprobs], dtype=reference.dtype)
+        own = backbone.spread(sampled.to(reference.device), layout)
         total += float((maths.k3(own, reference) * layout.mask).sum())
     return total / len(rollouts)
 

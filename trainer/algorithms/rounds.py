@@ -1,0 +1,92 @@
+"""What a round of policy optimisation learns from: answers, what is known about them, and what they looked like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.algorithms import maths
+from trainer.algorithms.rollouts import Rollout
+from trainer.learner import Figures
+from trainer.policy.layout import TokenLayout
+
+
+@dataclass
+class Piece:
+    """Answers that go through the model together, and what stays the same during a round. Shapes (B, R).
+
+    Attributes:
+        rows: where the answers stand in the round's batch.
+        trunk: (N, hidden) after the lower layers, adapters off.
+        old, reference: log-probabilities under the policy that sampled, and under the base model, in nats.
+        values: before each token, at the beginning of the round.
+        scores: (B,) of the whole answers.
+    """
+
+    rows: list[int]
+    rollouts: list[Rollout]
+    layout: TokenLayout
+    trunk: Tensor
+    old: Tensor
+    reference: Tensor
+    values: Tensor
+    scores: Tensor
+    entropy: Tensor
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+    returns: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def mask(self) -> Tensor:
+        return self.layout.mask
+
+    @property
+    def tokens(self) -> int:
+        """How many response tokens there are."""
+        return int(self.mask.sum())
+
+    def kl(self) -> Tensor:
+        """(B,) nats per response to the reference, by k3."""
+        return (maths.k3(self.old, self.reference) * self.mask).sum(1)
+
+    def k1(self) -> Tensor:
+        """(B,) nats per response to the reference, by k1: what the reward is charged with."""
+        return (maths.k1(self.old, self.reference) * self.mask).sum(1)
+
+    def shown(self) -> list[tuple[Rollout, float, float]]:
+        """The answers with their scores and KL."""
+        return list(zip(self.rollouts, self.scores.tolist(), self.kl().tolist(), strict=True))
+
+    def facts(self, beta: float) -> list[dict[str, Any]]:
+        """What each answer looked like, by the names of the metrics; `beta` is the KL coefficient in force."""
+        entropy = (self.entropy * self.mask).sum(1) / self.mask.sum(1)
+        columns = zip(
+            self.rollouts, self.scores.tolist(), self.kl().tolist(), self.k1().tolist(), entropy.tolist(), strict=True
+        )
+        return [
+            {
+                "language": rollout.prompt.language,
+                "objective/scores": score,
+                "objective/kl": k3,
+                "objective/kl_k1": k1,
+                "objective/entropy": entropy_mean,
+                "objective/rlhf_reward": score - beta * k1,
+                "response/length": len(rollout.completion.token_ids),
+                "response/truncated": float(rollout.completion.finish_reason != "eos"),
+            }
+            for rollout, score, k3, k1, entropy_mean in columns
+        ]
+
+
+def means(facts: Sequence[dict[str, Any]]) -> Figures:
+    """The mean of each fact over all answers, and over those of each language."""
+    names = [name for name in facts[0] if name != "language"]
+    figures: Figures = {}
+    for language in [None, *sorted({str(fact["language"]) for fact in facts})]:
+        chosen = [fact for fact in facts if language in (None, fact["language"])]
+        for name in names:
+            figures[name, language] = sum(float(fact[name]) for fact in chosen) / len(chosen)
+    return figures
