@@ -79,7 +79,7 @@ def posterior(
         design(with_bias(features, centre), rewards, batch, effects, noise)
         for batch, (features, rewards) in zip(batches, found, strict=True)
     ]
-    return Posterior(centre, precision_factor(prior, designs).to(centre))
+    return Posterior(centre, precision_factor(prior, designs).to(centre).contiguous())
 
 
 def design(rows: Tensor, rewards: Tensor, batch: Batch, effects: RatingEffects, noise: float) -> Tensor:
