@@ -24,6 +24,7 @@ from trainer import cli
 from trainer.algorithms.ppo import Ppo
 from trainer.checkpoints import load, save
 from trainer.config import PpoConfig, RewardConfig
+from trainer.learner import Learner
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 from trainer.reward.model import RewardModel
