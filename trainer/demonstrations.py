@@ -10,7 +10,7 @@ from storage import ratings as rating_store
 from storage.database import Database
 from storage.errors import UsageError
 from storage.records import RatingKind, Split
-from trainer.examples import Response, _responses
+from trainer.examples import Response, stored_responses
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def demonstrations(database: Database, base_digest: str, moment: str | None = No
         base_digest: of the model that will learn; only its own versions' token ids are taken over.
         moment: what there was then; by default what there is now.
     """
-    known = _responses(database, base_digest, Split.TRAIN)
+    known = stored_responses(database, base_digest, Split.TRAIN)
     sample_ids = [
         row["id"]
         for row in database.rows("SELECT id, created_at FROM samples WHERE origin = 'demonstration' ORDER BY id")
@@ -56,9 +56,10 @@ def demonstrations(database: Database, base_digest: str, moment: str | None = No
         for event in events
         if event.kind == RatingKind.EDIT and event.sample_id in known and event.text and event.text.strip()
     }
-    found = [*(known[key] for key in sample_ids), *edits.values()]
-    distinct = {(response.prompt.id, response.text): response for response in reversed(found)}
-    return Demonstrations(list(reversed(distinct.values())), sample_ids, list(edits))
+    distinct: dict[tuple[str, str], Response] = {}
+    for response in [*(known[key] for key in sample_ids), *edits.values()]:
+        distinct.setdefault((response.prompt.id, response.text), response)
+    return Demonstrations(list(distinct.values()), sample_ids, list(edits))
 
 
 def check_enough(found: Demonstrations, minimum: int) -> None:

@@ -150,7 +150,7 @@ def collect(
     """
     examples = Examples()
     everything = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
-    responses = _responses(database, base_digest, split)
+    responses = stored_responses(database, base_digest, split)
     spread = _spread_by_rater(everything)
     for rating in everything:
         response = responses.get(rating.sample_id or "")
@@ -263,7 +263,7 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _responses(database: Database, base_digest: str, split: Split) -> dict[str, Response]:
+def stored_responses(database: Database, base_digest: str, split: Split) -> dict[str, Response]:
     """All samples of the prompts of a split, by key."""
     own = {version.name for version in versions.every(database) if version.base_digest == base_digest}
     prompts = {prompt.id: prompt for prompt in prompt_store.by_split(database, split)}

@@ -11,7 +11,7 @@ from storage import ratings as rating_store
 from storage.database import Database
 from storage.errors import UsageError
 from storage.records import RatingKind, Split
-from trainer.examples import OVERALL, Examples, Response, _responses
+from trainer.examples import OVERALL, Examples, Response, stored_responses
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def outcomes(examples: Examples) -> list[Outcome]:
 
 def text_outcomes(database: Database, base_digest: str, moment: str | None = None) -> list[TextOutcome]:
     """The effective outcomes in words of answers to *training* prompts; as :func:`trainer.examples.collect`."""
-    known = _responses(database, base_digest, Split.TRAIN)
+    known = stored_responses(database, base_digest, Split.TRAIN)
     events = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
     return [
         TextOutcome(known[event.sample_id], event.text.strip(), event.id)
