@@ -8,7 +8,7 @@ import pytest
 
 from storage import clock, prompts, ratings, samples, versions
 from storage.errors import UsageError
-from storage.records import Choice, Rating, Split
+from storage.records import Choice, Rating, Source, Split
 from trainer.examples import FEWEST_HELD_OUT, check_enough, collect, split_prompts
 
 DIGEST = "digest of the model that learns"
@@ -66,6 +66,49 @@ def test_pairs_teach_who_wins_wherever_each_stood(database, answered, choice, wi
     rate(database, ratings.pair(a, b, choice, "amina", shown_order=order))
     (pair,) = collect(database, DIGEST).pairs
     assert (pair.first.text, pair.second.text, pair.first_wins) == ("un", "deux", wins)
+
+
+@pytest.mark.parametrize(("order", "left"), [("ab", True), ("ba", False), (None, None)])
+def test_pairs_tell_who_judged_and_which_stood_left(database, answered, order, left):
+    a, b = answered("Pourquoi ?", "un", "deux")
+    rate(database, ratings.pair(a, b, Choice.B, "juma", shown_order=order))
+    (pair,) = collect(database, DIGEST).pairs
+    assert (pair.rater, pair.first_left, str(pair.habit)) == ("juma", left, "juma")
+
+
+def test_other_attributes_are_standardised_by_themselves_and_keep_their_name(database, answered):
+    keys = answered("Warum?", "a", "b", "c", "d", "e")
+    for value, key in zip((1, 2, 3, 4, 5), keys, strict=True):
+        rate(database, ratings.score(key, value, "amina"))
+        rate(database, ratings.score(key, 5 if key == keys[0] else 4, "amina", attribute="polite"))
+    rate(database, ratings.label(keys[0], True, "amina", attribute="safe"))
+    rate(database, ratings.pair(keys[0], keys[1], Choice.A, "amina", attribute="polite"))
+    found = collect(database, DIGEST)
+    by_habit = {}
+    for score in found.scores:
+        by_habit.setdefault(str(score.habit), []).append(score.value)
+    assert by_habit["amina"] == pytest.approx([-(2**0.5), -(0.5**0.5), 0, 0.5**0.5, 2**0.5])
+    assert by_habit["amina (polite)"] == pytest.approx([2, -0.5, -0.5, -0.5, -0.5])
+    assert [str(example.habit) for example in (*found.labels, *found.pairs)] == ["amina (safe)", "amina (polite)"]
+
+
+def test_implied_labels_are_nobodys_habit_unless_of_another_attribute(database, answered):
+    a, b = answered("Kwa nini?", "x", "y")
+    rate(database, ratings.tags(a, {"harm": "medical"}, "amina"), ratings.pair(a, b, Choice.BOTH_BAD, "juma"))
+    assert [label.habit for label in collect(database, DIGEST).labels] == [None] * 3
+    rate(database, ratings.pair(a, b, Choice.BOTH_BAD, "juma", attribute="polite"))
+    assert [str(label.habit) for label in collect(database, DIGEST).labels[3:]] == ["juma (polite)"] * 2
+
+
+def test_other_splits_and_chosen_sources_are_there_to_measure_with(database, answered):
+    (kept,) = answered("secreto", "x", split=Split.HELD_OUT)
+    (open_one,) = answered("abierto", "y")
+    for key in (kept, open_one):
+        rate(database, ratings.label(key, True, "amina"), ratings.label(key, False, "judge", source=Source.AI))
+    found = collect(database, DIGEST, split=Split.HELD_OUT, sources=[Source.HUMAN])
+    assert [(label.prompt.text, label.rater) for label in found.labels] == [("secreto", "amina")]
+    assert len(found.rating_ids) == 1
+    assert collect(database, DIGEST).languages() == {"zh": 2}
 
 
 def test_a_pair_of_two_bad_answers_teaches_two_bad_labels_of_half_weight(database, answered):

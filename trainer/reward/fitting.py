@@ -50,6 +50,7 @@ class RewardFit:
             self._parts(self.learned[start : start + config.batch])
             for start in range(0, len(self.learned), config.batch)
         ]
+        start_pairs(self.effects, [part for parts in self.batches for part in parts])
         self.step = 0
         self.steps = config.epochs * len(self.batches)
         self.loss = 0.0
@@ -141,6 +142,26 @@ class RewardFit:
         tokens = {answer: len(said) for answer, (_, said) in zip(answers, encoded, strict=True)}
         rewards = dict(zip(answers, scores, strict=True))
         return measure(self.learned, self.kept, rewards, tokens, copy.deepcopy(self.effects).cpu(), self.loss)
+
+
+def start_pairs(effects: RatingEffects, batches: Sequence[Batch]) -> None:
+    """Fit gamma and the sides to the pairs as if all rewards were 0.
+
+    A reward could hold what goes with length as well as gamma can. As gamma starts with all of it, what is left for
+    the reward to learn does not go with length.
+    """
+    optimizer = optim.LBFGS([effects.side, effects.gamma], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        total = effects.penalty()
+        for batch in batches:
+            rewards = total.new_zeros(len(batch.layout.mask))
+            total = total + batch_loss(rewards, batch, effects, 0.0) / max(1, effects.examples)
+        total.backward()
+        return total
+
+    optimizer.step(loss)
 
 
 def fit(
