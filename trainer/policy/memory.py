@@ -1,0 +1,254 @@
+"""Whether a job fits into memory, told before any weight is read: from the configuration and the headers of the files.
+
+What is counted: frozen weights, the sampler's copies of them, what is learned with its gradients and AdamW moments,
+what a minibatch keeps for its backward pass, logits, and the keys and values of a batch of answers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors import safe_open
+
+from storage.errors import UsageError
+from trainer.config import Tuning
+from trainer.policy.decoding import context_length
+from trainer.policy.linear import can_pack
+from trainer.policy.llama import supports
+from trainer.policy.logprobs import CHUNK
+from trainer.policy.models import ModelFolder, weight_files
+
+GIGABYTE = 1e9
+FP32 = 4  # bytes
+# What allocators lose and kernels need for a moment, on top of what is counted.
+MARGIN = 1.1
+# A number that is learned, in fp32: itself, its gradient, AdamW's two moments, and the copy to roll back to.
+LEARNED_COPIES = 5
+# Logits held at once, in fp32: themselves, their probabilities, and a step between.
+LOGIT_COPIES = 4
+# How much more transformers' modules keep for the backward pass than the fused ones, by bytes of the number format:
+# some keep fp32 copies beside 16-bit ones.
+GENERAL_PATH = {4: 1.5, 2: 2.0}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job holds at once.
+
+    Attributes:
+        rows: answers sampled together. minibatch: answers learned from together.
+        prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
+        value: whether a value model is learned beside the policy.
+        upper_share: of the layers that value and reward adapt.
+    """
+
+    rows: int
+    minibatch: int
+    prompt_tokens: int
+    response_tokens: int
+    rank: int
+    tuning: Tuning = Tuning.LORA
+    value: bool = True
+    upper_share: float = 1 / 3
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model, in numbers (parameters) and widths.
+
+    Attributes:
+        fast: whether the fused forward passes compute it.
+        total, layers, adapted: parameters of all, of the layers, of their linear weights (experts left out).
+        borders: sum of the in and out widths of those linear weights.
+    """
+
+    fast: bool
+    total: int
+    layers: int
+    adapted: int
+    borders: int
+    head: int
+    depth: int
+    hidden: int
+    queries: int
+    keys: int
+    inner: int
+    heads: int
+    vocabulary: int
+    context: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Shape:
+        """From `config.json` and the headers of the weight files; no weight is read."""
+        from transformers import AutoConfig
+
+        config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        config = getattr(config, "text_config", None) or config
+        shapes: dict[str, list[int]] = {}
+        for file in weight_files(folder):
+            with safe_open(str(file), framework="pt") as opened:
+                shapes |= {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+        in_layers = {name: shape for name, shape in shapes.items() if re.search(r"\.\d+\.", name)}
+        linear = [shape for name, shape in in_layers.items() if len(shape) == 2 and "expert" not in name]
+        heads = config.num_attention_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
+        experts = getattr(config, "num_experts_per_tok", None) or 1
+        return cls(
+            fast=supports(config),
+            total=sum(map(math.prod, shapes.values())),
+            layers=sum(map(math.prod, in_layers.values())),
+            adapted=sum(map(math.prod, linear)),
+            borders=sum(map(sum, linear)),
+            head=config.vocab_size * config.hidden_size,
+            depth=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            queries=heads * head_size,
+            keys=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
+            inner=(inner or 4 * config.hidden_size) * experts,
+            heads=heads,
+            vocabulary=config.vocab_size,
+            context=context_length(config),
+        )
+
+
+def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need) -> dict[str, float]:
+    """Bytes at the peak of a round, by what they are for.
+
+    Measured on two CPU cores against the resident memory that rounds of PPO added (see tests/trainer/test_memory.py):
+    between the memory used and 1.5 times that on the bundled model, in fp32 and bf16, LoRA and full, with gradient
+    checkpointing and without. Short answers make it too high: it takes every answer to be as long as it may be.
+    """
+    size = dtype.itemsize
+    adapter = need.rank * shape.borders * FP32
+    return {
+        "base model": shape.total * size,
+        "sampler": _sampler(shape, device, dtype),
+        "policy": shape.layers * (FP32 * LEARNED_COPIES + size)  # and the rounded copy that is computed with
+        if need.tuning == Tuning.FULL
+        else adapter * LEARNED_COPIES,
+        "value and reward": adapter * need.upper_share * LEARNED_COPIES * (2 if need.value else 1),
+        "activations": max(_update(shape, size, need), _sampling(shape, size, need)),
+    }
+
+
+def check_fits(folder: ModelFolder, device: torch.device, dtype: torch.dtype, need: Need) -> dict[str, float]:
+    """The estimate, in bytes by what they are for, when the job fits.
+
+    Raises:
+        UsageError: it needs more memory than is free, or answers longer than the model's context.
+    """
+    shape = Shape.read(folder.path)
+    if need.prompt_tokens + 1 > shape.context or need.response_tokens >= shape.context:
+        raise UsageError(
+            f"{folder.name} reads {shape.context} tokens at once, which cannot hold prompts of {need.prompt_tokens} "
+            f"and answers of {need.response_tokens} tokens",
+            "lower --max-new-tokens, leave out the longest prompts, or use a model with a longer context",
+        )
+    parts = estimate(shape, device, dtype, need)
+    free = available(device)
+    wanted = _total(parts)
+    if wanted > free:
+        largest = sorted(parts, key=lambda name: -parts[name])
+        told = ", ".join(f"{name} {parts[name] / GIGABYTE:.1f}" for name in largest)
+        raise UsageError(
+            f"{folder.name} needs about {wanted / GIGABYTE:.1f} GB for this, and {device} has "
+            f"{free / GIGABYTE:.1f} GB free (GB by part: {told})",
+            _hint(shape, device, dtype, need, wanted),
+        )
+    return parts
+
+
+def available(device: torch.device) -> float:
+    """Bytes that can still be allocated: on the card, or in this machine's memory within the limit of our cgroup."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return min(float(psutil.virtual_memory().available), cgroup_room())
+
+
+def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Bytes left under the memory limits of this process's control groups (version 1 or 2); infinite without any."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return math.inf
+    room = math.inf
+    for line in lines:
+        number, controllers, place = line.split(":", 2)
+        if number == "0":
+            base, limit, usage = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        folder = base / place.lstrip("/")
+        for group in [folder, *folder.parents]:
+            if group == base.parent:
+                break
+            room = min(room, _left(group, limit, usage))
+    return room
+
+
+def _left(group: Path, limit: str, usage: str) -> float:
+    """Bytes left in one control group; file pages that the kernel may drop at any time count as free."""
+    try:
+        most = float((group / limit).read_text())
+        used = float((group / usage).read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group here, or "max"
+        return math.inf
+    return most - used + float(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+
+
+def _sampler(shape: Shape, device: torch.device, dtype: torch.dtype) -> float:
+    """The sampler of the base model; on the general path it shares the frozen weights."""
+    if not shape.fast:
+        return 0.0
+    packed = shape.head if device.type == "cpu" and can_pack(torch.empty(1, dtype=dtype)) else 0
+    return (shape.total + packed) * dtype.itemsize
+
+
+def _update(shape: Shape, size: int, need: Need) -> float:
+    """What an update keeps for its backward pass, its logits, and what the other minibatches of a round keep."""
+    length = need.prompt_tokens + need.response_tokens
+    tokens = need.minibatch * length
+    layer = tokens * (4 * shape.hidden + 4 * shape.queries + 3 * shape.inner + shape.heads * length) * size
+    if not shape.fast:
+        layer *= GENERAL_PATH[size]
+    layers = shape.depth * tokens * shape.hidden * size + layer if need.checkpointing else shape.depth * layer
+    return layers + LOGIT_COPIES * CHUNK * shape.vocabulary * FP32 + need.rows * length * shape.hidden * size
+
+
+def _sampling(shape: Shape, size: int, need: Need) -> float:
+    """Merged weights (the gate compares two versions), keys and values of the answers, and their logits."""
+    length = need.prompt_tokens + need.response_tokens
+    merged = 2 * (shape.layers if shape.fast else shape.adapted) * size
+    cache = need.rows * length * shape.depth * 2 * shape.keys * size
+    return merged + cache + LOGIT_COPIES * need.rows * shape.vocabulary * FP32
+
+
+def _total(parts: dict[str, float]) -> float:
+    return MARGIN * sum(parts.values())
+
+
+def _hint(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need, wanted: float) -> str:
+    """What would help, and to how much it would come down."""
+    changes = {
+        "--tuning lora": replace(need, tuning=Tuning.LORA),
+        "--gradient-checkpointing": replace(need, checkpointing=True),
+        f"--minibatch {max(1, need.minibatch // 2)}": replace(need, minibatch=max(1, need.minibatch // 2)),
+        f"--batch {max(1, need.rows // 2)}": replace(need, rows=max(1, need.rows // 2)),
+    }
+    helps = []
+    for option, changed in changes.items():
+        less = _total(estimate(shape, device, dtype, changed))
+        if less < 0.98 * wanted:
+            helps.append(f"{option} ({less / GIGABYTE:.1f} GB)")
+    return "; ".join(["use a smaller model", *helps])
