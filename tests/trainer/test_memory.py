@@ -1,11 +1,10 @@
-"""What does not fit is refused before any weight is read; recomputing layers takes less memory for the same gradients."""
+"""What does not fit is refused before any weight is read; layers computed again take less memory, to the same end."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import shutil
-
 
 import pytest
 import torch

@@ -97,7 +97,7 @@ class Shape:
                 shapes |= {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
         in_layers = {name: shape for name, shape in shapes.items() if re.search(r"\.\d+\.", name)}
         linear = [shape for name, shape in in_layers.items() if len(shape) == 2 and "expert" not in name]
-        heads = config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None) or 1
         head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
         inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
         experts = getattr(config, "num_experts_per_tok", None) or 1
@@ -219,9 +219,8 @@ def _update(shape: Shape, size: int, need: Need) -> float:
     """What an update keeps for its backward pass, its logits, and what the other minibatches of a round keep."""
     length = need.prompt_tokens + need.response_tokens
     tokens = need.minibatch * length
-    layer = tokens * (4 * shape.hidden + 4 * shape.queries + 3 * shape.inner + shape.heads * length) * size
-    if not shape.fast:
-        layer *= GENERAL_PATH[size]
+    kept = 4 * shape.hidden + 4 * shape.queries + 3 * shape.inner + shape.heads * length  # by layer and token
+    layer = tokens * kept * size * (1.0 if shape.fast else GENERAL_PATH[size])
     layers = shape.depth * tokens * shape.hidden * size + layer if need.checkpointing else shape.depth * layer
     return layers + LOGIT_COPIES * CHUNK * shape.vocabulary * FP32 + need.rows * length * shape.hidden * size
 
