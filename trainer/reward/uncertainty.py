@@ -8,7 +8,7 @@ is how the rating's prediction moves with the weights and w how sharply it tells
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from trainer.reward.batches import Batch
 from trainer.reward.effects import RatingEffects
+
+# A score is never taken to be more exact than this, as a variance.
+LEAST_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def with_bias(features: Tensor, centre: Tensor) -> Tensor:
     return torch.cat([features - centre, torch.ones_like(features[:, :1])], 1)
 
 
-def precision_factor(prior: Tensor, designs: Sequence[Tensor]) -> Tensor:
+def precision_factor(prior: Tensor, designs: Iterable[Tensor]) -> Tensor:
     """The Cholesky factor (K, K) of `diag(prior) + sum of X' X`, computed in fp64.
 
     Args:
@@ -75,10 +78,10 @@ def posterior(
     centre = everything.mean(0)
     size = (everything - centre).square().sum(1).mean().clamp_min(1e-6)
     prior = torch.cat([size.expand(len(centre)), torch.ones_like(size)[None]])
-    designs = [
-        design(with_bias(features, centre), rewards, batch, effects, noise)
+    designs = (
+        design(with_bias(features, centre), rewards, batch, effects, max(noise, LEAST_NOISE))
         for batch, (features, rewards) in zip(batches, found, strict=True)
-    ]
+    )
     return Posterior(centre, precision_factor(prior, designs).to(centre).contiguous())
 
 
