@@ -120,7 +120,7 @@ class FullUpdate(nn.Module):
         key = self.names.get(name)
         return None if key is None else self.weights[key].to(self.dtype)
 
-    def joined(self, names: Iterable[str], dtype: torch.dtype) -> None:
+    def joined(self, names: Iterable[str]) -> None:
         """No low-rank update beside any weight: the weights themselves are others."""
         return
 

@@ -6,8 +6,10 @@ share its tokens, since what a prompt token becomes cannot depend on what follow
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,8 @@ class TokenLayout:
         predictors: (B, R) which token predicts each response token; 0 at padding.
         targets: (B, R) the response token ids; 0 at padding.
         mask: (B, R) bool, true on response tokens, the end-of-text token among them.
+        repeats: for each further row of a prompt that several share: the places of its prompt in the padded grid, and
+            the tokens that stand there.
     """
 
     ids: Tensor
@@ -35,6 +39,7 @@ class TokenLayout:
     predictors: Tensor
     targets: Tensor
     mask: Tensor
+    repeats: tuple[tuple[Tensor, Tensor], ...]
 
     @classmethod
     def build(
@@ -53,6 +58,8 @@ class TokenLayout:
         targets = torch.zeros(rows, longest, dtype=torch.long)
         mask = torch.zeros(rows, longest, dtype=torch.bool)
         starts: dict[tuple[int, ...], int] = {}
+        copies: Counter[int] = Counter()
+        repeats: list[tuple[list[int], list[int]]] = []  # the first further rows of all prompts, the second ones, ...
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             asked, said = len(prompt), len(response)
             start = starts.get(tuple(prompt))
@@ -61,6 +68,13 @@ class TokenLayout:
                 ids += prompt
                 positions += range(asked)
                 slots += range(row * total, row * total + asked)
+            else:
+                if copies[start] == len(repeats):
+                    repeats.append(([], []))
+                places, tokens = repeats[copies[start]]
+                places += range(row * total, row * total + asked)
+                tokens += range(start, start + asked)
+                copies[start] += 1
             begin = len(ids)
             ids += response
             positions += range(asked, asked + said)
@@ -82,7 +96,19 @@ class TokenLayout:
             targets,
             mask,
         ]
-        return cls(*(field.to(device) for field in fields))
+        moved = tuple((torch.tensor(there).to(device), torch.tensor(token).to(device)) for there, token in repeats)
+        return cls(*(field.to(device) for field in fields), moved)
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Values of tokens (N, ...) -> of the places of the grid (B, T, ...); differentiable.
+
+        What stands at a padded place is arbitrary and must not count.
+        """
+        return _Padded.apply(values, self)
+
+    def unpadded(self, grid: Tensor) -> Tensor:
+        """The inverse of :meth:`padded`; differentiable."""
+        return _Unpadded.apply(grid, self)
 
     @property
     def last(self) -> Tensor:
@@ -104,3 +130,33 @@ class TokenLayout:
     def padded_ids(self) -> Tensor:
         """(B, T) token ids, 0 at padding."""
         return self.ids[self.gather] * self.real
+
+
+class _Padded(torch.autograd.Function):
+    """Gathers; backward, each token adds up what comes from its places, a vectorised addition for each repeat."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, layout: TokenLayout) -> Tensor:
+        ctx.layout = layout
+        return values[layout.gather]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        grid = grads[0].flatten(0, 1)
+        summed = grid[ctx.layout.slots]
+        for places, tokens in ctx.layout.repeats:
+            summed[tokens] += grid[places]
+        return summed, None
+
+
+class _Unpadded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grid: Tensor, layout: TokenLayout) -> Tensor:
+        ctx.layout, ctx.shape = layout, grid.shape
+        return grid.flatten(0, 1)[layout.slots]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        grid = grads[0].new_zeros(ctx.shape)
+        grid.flatten(0, 1)[ctx.layout.slots] = grads[0]
+        return grid, None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,97 +88,58 @@ class LoraAdapter(nn.Module):
                 self.down[key].copy_(down)
                 self.up[key].copy_(up * (adapter.scale / self.scale))
 
-    def joined(self, names: Sequence[str], dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """The updates of weights that are multiplied as one: A stacked (sum of ranks, in), B block-diagonal, scaled.
-
-        None when none of them is adapted.
-        """
+    def joined(self, names: Sequence[str]) -> LowRank | None:
+        """The updates of weights that are multiplied as one; None when none of them is adapted."""
         pairs = [self.pair(name) for name in names]
         if any(pair is None for pair in pairs):
             return None
-        down = torch.cat([pair[0] for pair in pairs if pair])
-        ups = [pair[1] for pair in pairs if pair]
-        up = ups[0] if len(ups) == 1 else torch.block_diag(*ups)
-        return down.to(dtype), (up * self.scale).to(dtype)
+        return LowRank([pair[0] for pair in pairs if pair], [pair[1] for pair in pairs if pair], self.scale)
+
+
+class LowRank(NamedTuple):
+    """The updates of weights that stand below each other in one matrix: A (rank, in) and B (out, rank) of each."""
+
+    downs: list[Tensor]
+    ups: list[Tensor]
+    scale: float
+
+    def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All A stacked (sum of ranks, in), and all B on a block diagonal (sum of outs, sum of ranks), scaled."""
+        return torch.cat(self.downs).to(dtype), (torch.block_diag(*self.ups) * self.scale).to(dtype)
 
 
 class _LowRankLinear(torch.autograd.Function):
-    """`x @ W.T + (x @ A.T) @ B.T` with W frozen: no gradient for W is ever formed."""
+    """`x @ W.T + scale * (x @ A.T) @ B.T` with W frozen: no gradient for W is ever formed.
+
+    The A of several weights are stacked and their B put on a block diagonal, so that two products serve all of them.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, *parts: Tensor) -> Tensor:
+        downs, ups = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        down = (downs[0] if len(downs) == 1 else torch.cat(downs)).to(x.dtype)
+        up = (ups[0] if len(ups) == 1 else torch.block_diag(*ups)).to(x.dtype)
         inner = x @ down.T
         ctx.save_for_backward(x, inner, weight, down, up)
-        return functional.linear(x, weight, bias).addmm_(inner, up.T)
+        ctx.scale = scale
+        ctx.outs, ctx.ranks = [part.shape[0] for part in ups], [part.shape[0] for part in downs]
+        return functional.linear(x, weight, bias).addmm_(inner, up.T, alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, inner, weight, down, up = ctx.saved_tensors
-        grad_inner = grad @ up
+        grad_inner = (grad @ up).mul_(ctx.scale)
         grad_x = (grad @ weight).addmm_(grad_inner, down) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_inner.T @ x, grad.T @ inner
+        grad_down = (grad_inner.T @ x).float()
+        grad_up = (grad.T @ inner).float().mul_(ctx.scale)
+        columns = zip(grad_up.split(ctx.outs), ctx.ranks, itertools.accumulate(ctx.ranks), strict=True)
+        grad_ups = [block[:, end - rank : end] for block, rank, end in columns]
+        return grad_x, None, None, None, *grad_down.split(ctx.ranks), *grad_ups
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, update: tuple[Tensor, Tensor] | None) -> Tensor:
-    """(N, in) -> (N, out) by a frozen weight and, when given, its low-rank update (A, scaled B)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, update: LowRank | None) -> Tensor:
+    """(N, in) -> (N, out) by a frozen weight and, when given, its low-rank update."""
     if update is None:
         return functional.linear(x, weight, bias)
-    return _LowRankLinear.apply(x, weight, bias, *update)
-
-
-class _RmsNorm(torch.autograd.Function):
-    """Root mean square normalisation; the arithmetic is fp32 whatever the input is."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x.float()
-        factor = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-        normal = (wide * factor).to(x.dtype)
-        ctx.save_for_backward(normal, factor, weight)
-        return normal * weight
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        normal, factor, weight = ctx.saved_tensors
-        grad = (grads[0] * weight).float()
-        wide = normal.float()
-        grad_x = factor * (grad - wide * (grad * wide).mean(-1, keepdim=True))
-        grad_weight = None
-        if ctx.needs_input_grad[1]:
-            grad_weight = (grads[0].float() * wide).flatten(0, -2).sum(0).to(weight.dtype)
-        return grad_x.to(normal.dtype), grad_weight, None
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """(..., size) -> (..., size); the gain gets a gradient only where it is learned."""
-    return _RmsNorm.apply(x, weight, eps)
-
-
-class _GatedSilu(torch.autograd.Function):
-    """`silu(gate) * up` of a joined (N, 2 * size) input; keeps only that input for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, joined: Tensor) -> Tensor:
-        ctx.save_for_backward(joined)
-        gate, up = joined.chunk(2, -1)
-        return functional.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        (joined,) = ctx.saved_tensors
-        gate, up = joined.chunk(2, -1)
-        (grad,) = grads
-        grad_joined = torch.empty_like(joined)
-        size = gate.shape[-1]
-        sigmoid = torch.sigmoid(gate)
-        silu = gate * sigmoid
-        torch.mul(grad, silu, out=grad_joined[:, size:])
-        slope = torch.addcmul(sigmoid, silu, 1 - sigmoid)
-        torch.mul(slope.mul_(up), grad, out=grad_joined[:, :size])
-        return (grad_joined,)
-
-
-def gated_silu(joined: Tensor) -> Tensor:
-    """(N, 2 * size) -> (N, size)."""
-    return _GatedSilu.apply(joined)
+    return _LowRankLinear.apply(x, weight, bias, update.scale, *update.downs, *update.ups)

@@ -136,10 +136,10 @@ class TrainableTransformers:
     def _low_rank(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         """A linear layer's output with its low-rank update added; None leaves it."""
         self._called.add(module)
-        update = self._update.joined([f"{self._names[module]}.weight"], self.dtype) if self._update else None
+        update = self._update.joined([f"{self._names[module]}.weight"]) if self._update else None
         if update is None:
             return None
-        down, up = update
+        down, up = update.matrices(self.dtype)
         return output + (args[0] @ down.T) @ up.T
 
     @torch.no_grad()

@@ -1,0 +1,89 @@
+"""What stands between the matrix products of a llama block, with gradients that take few passes over memory.
+
+Gains and angles are frozen: only the activations get gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        normal, factor = torch.ops.aten._fused_rms_norm(x, [x.shape[-1]], weight, eps)
+        ctx.save_for_backward(x, factor, weight)
+        return normal
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, factor, weight = ctx.saved_tensors
+        grad = (grads[0] * weight).float()
+        normal = x * factor  # fp32, as the factor is
+        along = torch.linalg.vecdot(grad, normal)[..., None] / x.shape[-1]
+        return torch.addcmul(grad, normal, along, value=-1).mul_(factor).to(x.dtype), None, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root mean square normalisation (Zhang and Sennrich 2019), (..., size) -> (..., size); arithmetic in fp32."""
+    return _RmsNorm.apply(x, weight, eps)
+
+
+class _GatedSilu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, joined: Tensor) -> Tensor:
+        ctx.save_for_backward(joined)
+        gate, up = joined.chunk(2, -1)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        (joined,) = ctx.saved_tensors
+        gate, up = joined.chunk(2, -1)
+        (grad,) = grads
+        size = gate.shape[-1]
+        grad_joined = torch.empty_like(joined)
+        torch.mul(grad, functional.silu(gate), out=grad_joined[..., size:])
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_joined[..., :size])
+        return (grad_joined,)
+
+
+def gated_silu(joined: Tensor) -> Tensor:
+    """`silu(gate) * up` of the two halves (N, 2 * size) -> (N, size); keeps only its input for the backward pass."""
+    return _GatedSilu.apply(joined)
+
+
+class _Rotated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.heads = heads
+        return _turn(x, cos, sin, heads)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _turn(grads[0], cos, -sin, ctx.heads), None, None, None
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    """Rotary positions (Su et al. 2021) for the first `heads` heads; the others stay.
+
+    Args:
+        x: (N, all heads, head size). cos, sin: (N, 1, head size), both halves alike.
+    """
+    return _Rotated.apply(x, cos, sin, heads)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    turned = x.clone()
+    half = x.shape[-1] // 2
+    first, second = x[:, :heads, :half], x[:, :heads, half:]
+    turned[:, :heads].mul_(cos)
+    turned[:, :heads, :half].addcmul_(second, sin[..., :half], value=-1)
+    turned[:, :heads, half:].addcmul_(first, sin[..., half:])
+    return turned
