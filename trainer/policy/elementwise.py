@@ -1,6 +1,6 @@
 """What stands between the matrix products of a llama block, with gradients that take few passes over memory.
 
-Gains and angles are frozen: only the activations get gradients.
+Angles are frozen, and so are the gains of norms except where all weights are learned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class _RmsNorm(torch.autograd.Function):
         grad = (grads[0] * weight).float()
         normal = x * factor  # fp32, as the factor is
         along = torch.linalg.vecdot(grad, normal)[..., None] / x.shape[-1]
-        return torch.addcmul(grad, normal, along, value=-1).mul_(factor).to(x.dtype), None, None
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grads[0] * normal).flatten(0, -2).sum(0).to(weight.dtype)
+        return torch.addcmul(grad, normal, along, value=-1).mul_(factor).to(x.dtype), grad_weight, None
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
