@@ -7,7 +7,7 @@ one process everything here is free.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -47,7 +47,9 @@ class Processes:
                 )
         from accelerate import PartialState
 
-        state = PartialState()
+        asked = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+        # Not told so, PartialState takes launched CPU processes for single ones: each would be the main one.
+        state = PartialState(cpu=asked or not torch.cuda.is_available())
         return cls(state.process_index, state.num_processes)
 
     @property
@@ -109,6 +111,10 @@ class Processes:
         """This process's share of a batch: neighbouring rows, so that answers to one prompt stay together."""
         each = len(rows) // self.count
         return rows[self.rank * each : (self.rank + 1) * each] if self.count > 1 else rows
+
+    def own(self, rows: Sequence[T]) -> list[T]:
+        """This process's share of any number of rows: every `count`-th of them."""
+        return list(rows[self.rank :: self.count])
 
 
 def concatenate(processes: Processes, values: Tensor) -> Tensor:

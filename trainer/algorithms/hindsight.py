@@ -27,6 +27,7 @@ from trainer.outcomes import Outcome, TextOutcome
 from trainer.outcomes import check_enough as check_outcomes
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
+from trainer.processes import Processes
 
 WORSE_FIRST = "First give a weaker answer."
 THEN_BETTER = "Now give a better answer."
@@ -39,12 +40,14 @@ def hindsight(
     config: HindsightConfig,
     seed: int,
     parent: Snapshot | None = None,
+    processes: Processes | None = None,
 ) -> SupervisedLearner:
     """A learner that imitates relabelled answers.
 
     Args:
         told: outcomes in words; only the relabelling `instruction` learns from them.
         parent: the version to go on from.
+        processes: those that work on this together.
 
     Raises:
         UsageError: there are too few outcomes, nothing to compare, or the parent is of another kind.
@@ -54,7 +57,7 @@ def hindsight(
         rows = chain_rows(backbone, found)
     else:
         rows = instruction_rows(backbone, found, told, config.levels)
-    return SupervisedLearner("hindsight", backbone, rows, config, seed, parent)
+    return SupervisedLearner("hindsight", backbone, rows, config, seed, parent, processes)
 
 
 def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig) -> None:

@@ -32,6 +32,7 @@ from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.full import Snapshot
 from trainer.policy.logprobs import chosen_logprobs
+from trainer.processes import Processes
 
 # Tokens of the vocabulary that are widened to fp32 at once.
 VOCABULARY_CHUNK = 8192
@@ -117,6 +118,7 @@ class Ilql:
 
     Args:
         parent: the version to go on from; it cannot be one of ILQL itself.
+        processes: those that work on this together, each on its rows of every batch; by default this one alone.
 
     Raises:
         UsageError: too few outcomes, or a model or setting for which the policy is no adapter.
@@ -131,11 +133,13 @@ class Ilql:
         config: IlqlConfig,
         seed: int,
         parent: Snapshot | None = None,
+        processes: Processes | None = None,
     ) -> None:
         check_enough(found, config.minimum)
         _check_possible(backbone, config)
         self.backbone = backbone
         self.config = config
+        self.processes = processes or Processes()
         rows = [make_row(backbone, outcome.response, outcome=outcome.value) for outcome in found]
         self.course = Course.of(rows, backbone.config.max_position_embeddings, config, seed)
         self.step = 0
@@ -162,7 +166,7 @@ class Ilql:
         means = TokenMeans()
         self.policy_optimizer.zero_grad()
         self.head_optimizer.zero_grad()
-        for part in parts(batch):
+        for part in parts(self.processes.own(batch)):
             losses, mask = self._losses(part)
             losses["loss/train"] = (
                 losses["loss/q"]
@@ -172,7 +176,7 @@ class Ilql:
             )
             (losses["loss/train"].sum() / tokens).backward()
             means.add(part, mask, losses)
-        figures = means.figures() | self._update()
+        figures = means.figures(self.processes) | self._update()
         if self.step == 0:
             figures |= self.course.figures()
         figures["timing/update", None] = time.perf_counter() - started
@@ -189,7 +193,7 @@ class Ilql:
         done = []
         for optimizer, peak in peaks.items():
             optimizer.param_groups[0]["lr"] = rate_at(self.step, self.steps, peak)
-            done.append(update(optimizer, self.config.max_grad_norm))
+            done.append(update(optimizer, self.config.max_grad_norm, self.processes))
         follow(self.targets, self.heads, self.config.target_rate)
         return {
             ("policy/grad_norm", None): done[0][0],
@@ -200,11 +204,11 @@ class Ilql:
     def held_out_losses(self) -> Figures:
         """The losses of the language model and of Q on the rows kept back, overall and by language."""
         means = TokenMeans()
-        for part in parts(self.course.held_out):
+        for part in parts(self.processes.own(self.course.held_out)):
             losses, mask = self._losses(part)
             shown = {"loss/held_out": losses["loss/language_model"], "loss/held_out_q": losses["loss/q"]}
             means.add(part, mask, shown)
-        return means.figures()
+        return means.figures(self.processes)
 
     def _losses(self, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
         """The losses of each response token, (B, R) each, 0 outside the mask; and the mask."""

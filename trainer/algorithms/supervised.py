@@ -24,6 +24,7 @@ from trainer.examples import Response, fingerprint
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot, Update
+from trainer.processes import Processes
 from trainer.reward.batches import encode
 
 # Tokens, padding included, that run through the model at once: bounds the memory of an update.
@@ -161,18 +162,26 @@ class TokenMeans:
                 self.sums[name, row.language] += total
                 self.sums[name, None] += total
 
-    def figures(self) -> Figures:
-        """The mean over tokens of each figure, overall and by language."""
-        return {(name, language): total / self.tokens[language] for (name, language), total in self.sums.items()}
+    def figures(self, processes: Processes) -> Figures:
+        """The mean of each figure over the tokens of all processes, overall and by language."""
+        sums: Counter[tuple[str, str | None]] = Counter()
+        tokens: Counter[str | None] = Counter()
+        for part_sums, part_tokens in processes.gather([(dict(self.sums), dict(self.tokens))]):
+            for key, total in part_sums.items():
+                sums[key] += total
+            tokens.update(part_tokens)
+        return {(name, language): total / tokens[language] for (name, language), total in sums.items()}
 
 
-def update(optimizer: optim.Optimizer, most: float) -> tuple[float, bool]:
-    """Scale the gradients down to the norm `most` and take the step, unless they are not finite.
+def update(optimizer: optim.Optimizer, most: float, processes: Processes) -> tuple[float, bool]:
+    """Add up the gradients of all processes, scale them down to the norm `most`, and take the step if they are finite.
 
     Returns:
         the norm before scaling (0 when not finite), and whether the step was taken.
     """
-    norm = nn.utils.clip_grad_norm_([value for group in optimizer.param_groups for value in group["params"]], most)
+    parameters = [value for group in optimizer.param_groups for value in group["params"]]
+    processes.add_gradients(parameters)
+    norm = nn.utils.clip_grad_norm_(parameters, most)
     finite = bool(torch.isfinite(norm))
     if finite:
         optimizer.step()
@@ -243,6 +252,7 @@ class SupervisedLearner:
         stage: what it does, in a word or two.
         rows: what to learn to say.
         parent: the version to go on from.
+        processes: those that work on this together, each on its rows of every batch; by default this one alone.
     """
 
     def __init__(
@@ -253,8 +263,10 @@ class SupervisedLearner:
         config: SupervisedConfig,
         seed: int,
         parent: Snapshot | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.stage = stage
+        self.processes = processes or Processes()
         self.backbone = backbone
         self.config = config
         self.course = Course.of(rows, backbone.config.max_position_embeddings, config, seed)
@@ -274,13 +286,13 @@ class SupervisedLearner:
         tokens = sum(len(row.response) for row in batch)
         means = TokenMeans()
         self.optimizer.zero_grad()
-        for part in parts(batch):
+        for part in parts(self.processes.own(batch)):
             loss, mask = self._nll(part, self.policy)
             (loss.sum() / tokens).backward()
             means.add(part, mask, {"loss/train": loss})
         self.optimizer.param_groups[0]["lr"] = rate_at(self.step, self.steps, self.config.learning_rate)
-        norm, taken = update(self.optimizer, self.config.max_grad_norm)
-        figures = means.figures() | (self.course.figures() if self.step == 0 else {})
+        norm, taken = update(self.optimizer, self.config.max_grad_norm, self.processes)
+        figures = means.figures(self.processes) | (self.course.figures() if self.step == 0 else {})
         figures["policy/grad_norm", None] = norm
         figures["policy/skipped", None] = float(not taken)
         figures["timing/update", None] = time.perf_counter() - started
@@ -294,10 +306,10 @@ class SupervisedLearner:
     def held_out_loss(self) -> Figures:
         """Nats per token on the rows kept back, overall and by language."""
         means = TokenMeans()
-        for part in parts(self.course.held_out):
+        for part in parts(self.processes.own(self.course.held_out)):
             loss, mask = self._nll(part, self.policy)
             means.add(part, mask, {"loss/held_out": loss})
-        return means.figures()
+        return means.figures(self.processes)
 
     @torch.no_grad()
     def held_out_gain(self) -> Interval | None:
