@@ -121,7 +121,7 @@ ACTIONS: tuple[Action, ...] = (
     _on("review", "undo", "u", "undo", _UNDO),
     _on("review", "redo", "ctrl+r", "redo", _REDO, shown=False),
     #
-    _on("train", "start", "enter", "start", "Start training on the ratings so far"),
+    _on("train", "start", "enter", "start", "Choose a recipe and start training on the feedback so far"),
     _on("train", "cancel", "c", "cancel", "Stop after this step and keep a checkpoint"),
     _on("train", "resume", "r", "resume", "Go on from the checkpoint"),
     *_digits("train"),
@@ -132,7 +132,7 @@ ACTIONS: tuple[Action, ...] = (
     _on("versions", "follow", "f", "follow", "Follow newly published versions, or stay on the loaded one"),
     *_digits("versions"),
     #
-    _on("dialog", "accept", "ctrl+j alt+enter", "save", "Accept and close", priority=True),
+    _on("dialog", "accept", "ctrl+j alt+enter", "accept", "Accept and close", priority=True),
     _on("dialog", "cancel", "escape", "cancel", "Close and change nothing"),
     _on("dialog", "editor", "ctrl+o", "editor", "Go on writing in $EDITOR", when="text", shown=False, priority=True),
 )  # fmt: skip

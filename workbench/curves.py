@@ -35,6 +35,12 @@ class Curve:
         value = max(self.values)
         return value, self.steps[self.values.index(value)]
 
+    @property
+    def least(self) -> tuple[float, int]:
+        """The smallest value and its step."""
+        value = min(self.values)
+        return value, self.steps[self.values.index(value)]
+
 
 def points_of(series: Sequence[tuple[int, float | None]], limit: int) -> Curve:
     """The drawable points of a stored series, thinned to at most `limit`.

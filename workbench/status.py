@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from storage.records import Job, JobState
 from workbench.engine import protocol
@@ -136,11 +137,35 @@ def trainer_words(status: TrainerStatus) -> tuple[str, str, str]:
 def outcome(job: Job) -> str:
     """How a finished job ended, such as `v3 rejected: reward gain` or `v3 published, reward +0.41, KL 3.1`."""
     result = job.result or {}
+    if "reward_model" in result:
+        return ", ".join([str(result["reward_model"]), *agreement(result)])
     named = " ".join(str(result[name]) for name in ("version", "state") if name in result) or str(job.state)
     failed = [str(gate.get("gate")) for gate in result.get("gates", []) if not gate.get("passed")]
     if failed:
         return f"{named}: {', '.join(failed)}"
     return ", ".join([named, *(f"{label} {value}" for label, value in swap_figures(result))])
+
+
+# How well a reward model agrees with ratings that it never saw; each with an interval and a number of ratings.
+_AGREEMENT = (
+    ("rank correlation", "spearman", "spearman_n", "{:+.2f}"),
+    ("pair accuracy", "pair_accuracy", "pair_n", "{:.0%}"),
+    ("label accuracy", "label_accuracy", "label_n", "{:.0%}"),
+)
+
+
+def agreement(result: Mapping[str, Any]) -> list[str]:
+    """The held-out figures of a fitted reward model: `rank correlation +0.62 [+0.41, +0.77] (n 31)`."""
+    found = [f"learned from {result.get('examples', 0)} ratings"]
+    for label, name, size, form in _AGREEMENT:
+        value, bounds = result.get(name), result.get(f"{name}_interval")
+        if value is None:
+            continue
+        span = f" [{form.format(bounds[0])}, {form.format(bounds[1])}]" if bounds else ""
+        found.append(f"{label} {form.format(value)}{span} (n {result.get(size, 0)})")
+    if len(found) == 1:
+        found.append(f"too few of the {result.get('held_out', 0)} kept apart to say how good it is")
+    return found
 
 
 def time_left(seconds: float) -> str:
@@ -165,7 +190,11 @@ def fitting(choices: list[list[str]], room: int, gap: int) -> list[str]:
     return choices[-1]
 
 
-_FIGURES = (("reward", ("reward_gain", "reward"), "{:+.2f}"), ("KL", ("kl",), "{:.1f}"))
+_FIGURES = (
+    ("reward", ("reward_gain", "reward"), "{:+.2f}"),
+    ("held-out loss lower by", ("loss_gain",), "{:.3f} nats/token"),
+    ("KL", ("kl",), "{:.1f}"),
+)
 
 
 def swap_figures(metrics: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -13,15 +13,14 @@ from storage.database import Database, open_database
 from storage.queue import ReviewItem
 from storage.records import Choice, Job, JobState, Prompt, Rating, Rollout, Sample, Version
 from storage.workspace import Workspace
+from workbench.charts import BOARDS, Board, board_of
 from workbench.conversation import Exchange
 from workbench.curves import Curve, points_of, seconds_left
 from workbench.engine.recording import store_answers
 from workbench.status import TrainerStatus, trainer_status
+from workbench.stock import Stock, take_stock
 
-# The metric that a stage writes once a step; its moments give the pace.
-_PACE = {"reward model": "loss/reward", "policy": "objective/kl"}
 PATIENCE_MS = 3000  # a write waits this long for another process: an app that stands still is worse than a message
-PLOTTED = ("objective/scores", "objective/kl", "loss/policy", "loss/value", "response/length")
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class TrainView:
     log: str
     counts: list[tuple[str, str, int]]
     seconds_left: float | None
+
+    @property
+    def board(self) -> Board:
+        """What is shown of the job."""
+        return board_of(self.job.kind, self.job.stage) if self.job is not None else board_of("", "")
 
     @property
     def kl_target(self) -> float | None:
@@ -148,6 +152,11 @@ class Store:
 
     # Training
 
+    def stock(self, version: str) -> Stock:
+        """What there is to train on, for the base model of a version (by default, of the served one)."""
+        of = versions.find(self.database, version) or versions.served(self.database)
+        return take_stock(self.database, of.base_digest if of else "")
+
     def newest_job(self) -> Job | None:
         found = jobs.every(self.database, 1)
         return found[0] if found else None
@@ -172,7 +181,7 @@ class Store:
             return TrainView(None, TrainerStatus(), {}, {}, [], "", self.counts(), None)
         curves = {
             (name, language): points_of(metrics.series(self.database, job.id, name, language), 2 * width)
-            for name in PLOTTED
+            for name in board_of(job.kind, job.stage).metrics
             for language in (None, *metrics.languages(self.database, job.id, name))
         }
         latest = {
@@ -197,12 +206,13 @@ class Store:
             return ""
 
     def _seconds_left(self, job: Job) -> float | None:
-        if not jobs.is_alive(job) or job.stage not in _PACE:
+        if not jobs.is_alive(job) or job.stage not in BOARDS:
             return None
+        every_step = BOARDS[job.stage].charts[0].metric  # written once a step: its moments give the pace
         found = self.database.rows(
             """SELECT step, created_at AS at FROM metrics WHERE job_id = ? AND name = ? AND language IS NULL
                ORDER BY step DESC LIMIT 12""",
-            (job.id, _PACE[job.stage]),
+            (job.id, every_step),
         )
         return seconds_left([(row["step"], row["at"]) for row in reversed(found)], job.step, job.steps)
 

@@ -10,11 +10,14 @@ import sys
 import pytest
 from driving import SIZES, opened, served_base, until, visible
 
-from storage import jobs, metrics, prompts, ratings, samples
+from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
 from storage.database import Database
 from storage.records import Job, JobState
 from storage.workspace import Workspace
 from workbench.app import WorkbenchApp
+from workbench.recipes import RECIPES
+from workbench.screens.dialogs import FormDialog
+from workbench.screens.start import RecipeDialog
 from workbench.screens.train import TrainScreen
 from workbench.training import Trainers, environment
 from workbench.widgets.plots import CurvePlot
@@ -146,10 +149,28 @@ async def test_the_recipe_counts_ratings_by_language_and_kind(workspace: Workspa
         await until(pilot, lambda: "5 ratings (fr 3, ar 2; 5 score)" in visible(app))
 
 
-async def test_start_queues_the_job_and_starts_the_command(
-    workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
-):
-    """The real spawning code, with a short command of our own in place of the interpreter's `-m trainer`."""
+def feedback(database: Database, count: int = 10) -> None:
+    """Prompts with two scored answers each, and an edit of the first."""
+    served_base(database)
+    for n in range(count):
+        prompt = prompts.add(database, f"¿Qué es {n}?", language="es")
+        made = [samples.new(prompt.id, f"{n} es {word}", version="v0") for word in ("par", "一个数")]
+        samples.add(database, made)
+        for value, sample in zip((2, 5), made, strict=True):
+            ratings.append(database, ratings.score(sample.id, value, "rater"))
+
+
+def reward_model(database: Database) -> str:
+    """A reward model of the base that the tests serve, as a record alone."""
+    base = versions.get(database, "v0")
+    return reward_models.add(
+        database, base=base, file="jobs/1/reward.safetensors", sha256="0" * 64, data_digest="1", job_id=None, metrics={}
+    ).name
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are started: the real spawning code, with a short program in place of `-m trainer`."""
     seen: list[list[str]] = []
     real = subprocess.Popen
 
@@ -158,22 +179,122 @@ async def test_start_queues_the_job_and_starts_the_command(
         return real([sys.executable, "-c", "import os; print(os.nice(0), os.getsid(0) == os.getpid())"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
+    return seen
+
+
+async def test_start_queues_the_job_and_starts_the_command(
+    workspace: Workspace, database: Database, commands: list[list[str]]
+):
+    feedback(database)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24)) as pilot:
         await training(pilot)
         await pilot.press("enter")
-        await pilot.pause()
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FormDialog))
         await pilot.press("backspace", "backspace", "7", "enter")
-        await until(pilot, lambda: seen)
+        await until(pilot, lambda: commands)
         (job,) = jobs.every(database)
         assert (job.kind, job.state, job.steps) == ("run", JobState.QUEUED, 7)
-        assert job.config["ppo"] == {"steps": 7, "kl_target": 6.0, "advantage": "gae"}
-        assert seen[0][1:4] == ["-m", "trainer", "run"]
-        assert seen[0][-2:] == ["--job", job.id]
+        assert job.config["ppo"] == {"steps": 7, "kl_target": 6.0, "advantage": "gae", "batch": 16}
+        assert commands[0][1:4] == ["-m", "trainer", "run"]
+        assert commands[0][-2:] == ["--job", job.id]
         log = workspace.root / (job.log or "")
         await until(pilot, lambda: log.read_text().endswith("True\n"))
     assert environment({"PATH": "/bin"})["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 2) - 1))
     assert environment({"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
+    workspace: Workspace, database: Database, size: tuple[int, int]
+):
+    feedback(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await until(pilot, lambda: "w whole pipeline  ✓ needs 20" in visible(app))
+        assert "s SFT             ✕ needs 8" in visible(app)
+        if size[0] >= 80:
+            assert "✓ needs 20 ratings, has 20" in visible(app)
+            assert "✕ needs 8 demonstrations or edits, has 0" in visible(app)
+            assert "✕ needs a reward model, has none" in visible(app)
+            assert "✓ needs 2 scored answers, has 20" in visible(app)
+            assert "Imitate demonstrations if there are any" in visible(app)
+            assert all(f"{recipe.key} {recipe.name} " in visible(app) for recipe in RECIPES)
+        await pilot.press("up")
+        await until(pilot, lambda: "c hindsight chain ✓" in visible(app))
+        await pilot.press("p")
+        await until(pilot, lambda: "fit one first: m" in visible(app))
+        assert "esc cancel" in visible(app)
+
+
+async def test_a_recipe_that_lacks_something_says_what_to_do(
+    workspace: Workspace, database: Database, commands: list[list[str]]
+):
+    feedback(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("s")
+        await until(pilot, lambda: "✕ needs 8 demonstrations or edits, has 0: correct answers with e" in visible(app))
+        await pilot.press("enter")
+        await pilot.press("p")
+        await until(pilot, lambda: "fit one first: m in this list" in visible(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, TrainScreen))
+    assert not commands
+
+
+async def test_a_letter_chooses_a_recipe_and_escape_goes_back_to_the_list(
+    workspace: Workspace, database: Database, commands: list[list[str]]
+):
+    feedback(database)
+    name = reward_model(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("q")
+        await until(pilot, lambda: "Start training: ILQL" in visible(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("g")
+        await until(pilot, lambda: f"(needs a reward model, has {name})" in " ".join(visible(app).split()))
+        await pilot.press("enter")
+        await until(pilot, lambda: commands)
+    (job,) = jobs.every(database)
+    assert (job.kind, job.config["ppo"]["advantage"]) == ("grpo", "grpo")
+
+
+async def test_what_is_wrong_is_said_below_the_field_while_one_types(
+    workspace: Workspace, database: Database, commands: list[list[str]]
+):
+    feedback(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await pilot.press("tab", "tab", "tab", "1", "3")
+        await until(pilot, lambda: "✕ batch: want a multiple of 8, say 16" in visible(app))
+        lines = visible(app).splitlines()
+        (place,) = [n for n, line in enumerate(lines) if "✕ batch" in line]
+        assert "answers a round" in lines[place - 1]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, FormDialog)
+        await pilot.press("backspace", "6")
+        await until(pilot, lambda: "✕ batch" not in visible(app))
+    assert not commands
 
 
 def test_a_worker_that_dies_without_a_word_is_reported(

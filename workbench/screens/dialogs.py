@@ -142,7 +142,7 @@ class Field:
 
 
 class FormDialog(Dialog[dict[str, object]]):
-    """A few fields; Enter in any of them accepts all."""
+    """A few fields, each with what is wrong with it below; Enter in any of them accepts all."""
 
     def __init__(self, title: str, fields: list[Field], *, text: str = "") -> None:
         super().__init__(title)
@@ -156,23 +156,45 @@ class FormDialog(Dialog[dict[str, object]]):
             for field in self.form:
                 with Horizontal(classes="field"):
                     yield Static(Content.styled(field.label, "bold"), classes="label")
-                    yield SafeInput(safe_text(field.value), id=f"field-{field.name}", compact=True)
+                    yield SafeInput(safe_text(field.value), id=_entry(field), compact=True)
                     yield Static(Content.styled(field.hint, "$text-muted"), classes="aside")
+                yield Static(id=_fault(field), classes="fault", markup=False)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._check(next(field for field in self.form if _entry(field) == event.input.id))
 
     def on_input_submitted(self) -> None:
         self.action_accept()
 
     def action_accept(self) -> None:
-        values: dict[str, object] = {}
-        for field in self.form:
-            entry = self.query_one(f"#field-{field.name}", Input)
-            try:
-                values[field.name] = field.parse(entry.value.strip())
-            except ValueError as error:
-                self.complain(f"{field.label}: {error}")
-                entry.focus()
-                return
-        self.dismiss(values)
+        wrong = [field for field in self.form if not self._check(field)]
+        if wrong:
+            self.query_one(f"#{_entry(wrong[0])}", Input).focus()
+        else:
+            self.dismiss({field.name: field.parse(self._typed(field)) for field in self.form})
+
+    def _check(self, field: Field) -> bool:
+        """Whether a field can be read; if not, it says below why."""
+        wrong = ""
+        try:
+            field.parse(self._typed(field))
+        except ValueError as error:
+            wrong = f"✕ {field.label}: {error}"
+        fault = self.query_one(f"#{_fault(field)}", Static)
+        fault.update(content(wrong))
+        fault.set_class(bool(wrong), "said")
+        return not wrong
+
+    def _typed(self, field: Field) -> str:
+        return self.query_one(f"#{_entry(field)}", Input).value.strip()
+
+
+def _entry(field: Field) -> str:
+    return "field-" + field.name.replace(".", "-")
+
+
+def _fault(field: Field) -> str:
+    return "fault-" + field.name.replace(".", "-")
 
 
 class PickDialog(Dialog[str]):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from storage.records import Sampling
+from workbench.parsing import number, whole_number
 from workbench.screens.dialogs import Field, FormDialog
 from workbench.session import Session
 
@@ -36,42 +35,3 @@ def changes(values: dict[str, object], sampling: Sampling) -> dict[str, object]:
     shaped = {name: values[name] for name in ("temperature", "top_p", "max_new_tokens")}
     kept = {name: values[name] for name in ("candidates", "seed", "system")}
     return {**kept, "sampling": msgspec.convert({**msgspec.to_builtins(sampling), **shaped}, Sampling)}
-
-
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A parser for a form's field."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError(f"want a whole number, not {text!r}") from None
-        if not low <= value <= high:
-            raise ValueError(f"want {low} to {high}")
-        return value
-
-    return parse
-
-
-def one_of(*names: str) -> Callable[[str], str]:
-    """A parser for a form's field: one of these words, in any case."""
-
-    def parse(text: str) -> str:
-        if text.strip().lower() not in names:
-            raise ValueError(f"want one of {', '.join(names)}")
-        return text.strip().lower()
-
-    return parse
-
-
-def number(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(f"want a number, not {text!r}") from None
-        if not low <= value <= high:
-            raise ValueError(f"want {low:g} to {high:g}")
-        return value
-
-    return parse

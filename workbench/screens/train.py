@@ -1,11 +1,11 @@
-"""Train: start a run on the ratings so far, and watch what the policy learns."""
+"""Train: choose a recipe, start it on the feedback so far, and watch what is learned."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Grid, Horizontal
@@ -14,32 +14,23 @@ from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from storage.records import JobState
+from workbench.charts import KL, chart_words, figures, warning
 from workbench.curves import Curve, bar, sparkline
+from workbench.recipes import recipe_of
 from workbench.screens.base import WorkbenchScreen, present
-from workbench.screens.parameters import number, one_of, whole_number
 from workbench.status import TRAINER_DOTS, outcome, time_left
 from workbench.text import one_line
 from workbench.widgets.plots import CurvePlot, Line
 
 if TYPE_CHECKING:
     from storage.records import Rollout
+    from workbench.screens.start import Chosen
     from workbench.store import TrainView
     from workbench.training import Trainers
 
 REDRAW_SECONDS = 0.5
-DEFAULT_STEPS, DEFAULT_KL_TARGET = 40, 6.0
-# The methods by their names, and the advantage by which the trainer tells them apart.
-METHODS = {"ppo": "gae", "rloo": "rloo", "reinforce": "reinforce", "grpo": "grpo"}
-REWARD, KL, POLICY_LOSS, LENGTH = "objective/scores", "objective/kl", "loss/policy", "response/length"
 LANGUAGE_COLORS = ("reference", "secondary", "success", "accent", "error", "primary", "text-muted")
-_FIGURES = (
-    ("entropy", "objective/entropy", "{:.2f}"),
-    ("clip", "policy/clipfrac", "{:.2f}"),
-    ("approx KL", "policy/approxkl", "{:.3f}"),
-    ("value EV", "value/explained_variance", "{:.2f}"),
-    ("value loss", "loss/value", "{:.3f}"),
-    ("rollout", "throughput/tokens_per_second", "{:.0f} tok/s"),
-)
+PLOTS = ("#plot-1", "#plot-2", "#plot-3", "#plot-4")
 
 
 class TrainScreen(WorkbenchScreen):
@@ -51,10 +42,8 @@ class TrainScreen(WorkbenchScreen):
         yield Static(id="recipe", markup=False)
         yield Static(id="empty", markup=False)
         with Grid(id="plots"):
-            yield CurvePlot("reward, by language", id="reward")
-            yield CurvePlot("KL to reference, nats/sequence", id="kl")
-            yield CurvePlot("policy loss", id="loss")
-            yield CurvePlot("response length, tokens", id="length")
+            for plot in PLOTS:
+                yield CurvePlot(id=plot[1:])
         yield Static(id="figures", markup=False)
         with Horizontal(id="lower"):
             yield Static(id="languages", classes="pane", markup=False)
@@ -102,49 +91,51 @@ class TrainScreen(WorkbenchScreen):
             self.query_one("#empty", Static).update(_nothing(view))
         else:
             self._draw_plots(view)
-            self.query_one("#figures", Static).update(figures(view, self.size.width - 4))
+            shown = figures(view.board, view.curves, view.latest)
+            self.query_one("#figures", Static).update(packed(shown, self.size.width - 4))
             height = max(1, self.query_one("#lower").size.height - 2)
+            present(self.query_one("#languages"), bool(view.board.columns))
             self.query_one("#languages", Static).update(languages(view, language_colors(view)))
+            present(self.query_one("#rollouts"), bool(view.rollouts))
             self.query_one("#rollouts", Static).update(rollouts(view.rollouts))
             self.query_one("#log", Static).update(log_tail(view.log, height, self.query_one("#log").size.width))
         self.refresh_bindings()
 
     def _draw_plots(self, view: TrainView) -> None:
         colors = language_colors(view)
-        reward = [Line(view.curves.get((REWARD, None), Curve()), "policy")]
-        reward += [Line(view.curves[REWARD, name], colors[name]) for name in colors if (REWARD, name) in view.curves]
-        target = view.kl_target
-        self.query_one("#reward", CurvePlot).show(reward, reward_words(reward[0].curve))
-        kl = view.curves.get((KL, None), Curve())
-        self.query_one("#kl", CurvePlot).show([Line(kl, "policy")], kl_words(kl, view, target), target)
-        for name, metric, form in (("#loss", POLICY_LOSS, "{:+.4f}"), ("#length", LENGTH, "{:.0f}")):
-            curve = view.curves.get((metric, None), Curve())
-            self.query_one(name, CurvePlot).show(
-                [Line(curve, "policy")], f"now {form.format(curve.now)}" if curve else ""
-            )
+        charts = view.board.charts
+        config = view.job.config if view.job is not None else {}
+        self.query_one("#plots").set_class(len(charts) == 2, "-two")
+        for place, name in enumerate(PLOTS):
+            plot = self.query_one(name, CurvePlot)
+            present(plot, place < len(charts))
+            if place >= len(charts):
+                continue
+            chart = charts[place]
+            curve = view.curves.get((chart.metric, None), Curve())
+            spoken = [
+                (view.curves[chart.metric, one], colors[one]) for one in colors if (chart.metric, one) in view.curves
+            ]
+            lines = [Line(curve, "policy"), *(Line(*one) for one in spoken if chart.languages)]
+            target = view.kl_target if chart.metric == KL else None
+            plot.show(chart.title, lines, chart_words(chart, curve, view.latest, config, target), target)
 
     # Acting
 
     def action_start(self) -> None:
-        from workbench.screens.dialogs import Field, FormDialog
+        from workbench.screens.start import RecipeDialog
 
-        def chosen(values: dict[str, Any] | None) -> None:
-            if values is not None:
-                steps, model = int(values["steps"]), self.workbench.session.model
-                advantage = METHODS[str(values["method"])]
-                ppo = {"steps": steps, "kl_target": values["kl_target"], "advantage": advantage}
-                config = {"model": model, "seed": values["seed"], "ppo": ppo}
-                self.act(lambda trainers: trainers.start("run", config, steps), "training starts")
+        def chosen(found: Chosen | None) -> None:
+            if found is not None:
+                recipe, values = found
+                config = recipe.config(values, self.workbench.session.model)
+                steps = recipe.steps(values)
+                self.act(
+                    lambda trainers: trainers.start(recipe.stage, config, steps), f"{recipe.name}: training starts"
+                )
 
-        counts = self.store.counts() if self.store is not None else []
-        fields = [
-            Field("steps", "steps", str(DEFAULT_STEPS), whole_number(1, 1_000_000), "updates of the policy"),
-            Field("kl_target", "KL target", f"{DEFAULT_KL_TARGET:g}", number(0.01, 1000), "nats a response"),
-            Field("seed", "seed", "0", whole_number(0, 2**31 - 1), "the same seed, the same run"),
-            Field("method", "method", "ppo", one_of(*METHODS), ", ".join(METHODS)),
-        ]
-        text = f"A reward model from {ratings_words(counts)}, then the policy, a gate, and a new version."
-        self.app.push_screen(FormDialog("Start training", fields, text=text), chosen)
+        if self.store is not None:
+            self.app.push_screen(RecipeDialog(self.store.stock(self.workbench.engine.version)), chosen)
 
     def action_cancel(self) -> None:
         job = self.view.job if self.view else None
@@ -188,15 +179,20 @@ class TrainScreen(WorkbenchScreen):
 
 
 def recipe(view: TrainView) -> Content:
-    """What will be, or is being, learned from; and how far it is."""
+    """What will be, or is being, learned from; how far it is; and what to beware of."""
     job = view.job
     ratings = Content.styled(ratings_words(view.counts), "$text-muted")
-    if job is None or view.status.state == "idle":
-        last = "" if job is None else f"   last run: {one_line(outcome(job))}"
-        return Content.assemble(("recipe ", "bold"), "PPO on a reward model from ", ratings, (last, "$text-muted"))
+    beware = warning(view.curves, view.latest)
+    warned = [Content.styled(f"! {beware}", "$text-warning")] if beware else []
+    if job is None:
+        return Content.assemble(("to learn from ", "bold"), ratings)
+    name = recipe_of(job.kind, job.config)
+    if view.status.state == "idle":
+        last = Content.assemble(("last run ", "bold"), f"{name}: {one_line(outcome(job), 400)}")
+        return Content("\n").join([Content.assemble(("to learn from ", "bold"), ratings), last, *warned])
     dot = TRAINER_DOTS[view.status.state]
-    stage = one_line(job.stage or job.kind, 24)
-    where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {stage}")]
+    stage = one_line(job.stage, 24)
+    where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {name}{': ' * bool(stage)}{stage}")]
     if job.steps:
         done = bar(job.step, job.steps, 16)
         where.append(Content.assemble((f"{done:·<16}", "$policy"), f" {job.step}/{job.steps}"))
@@ -207,7 +203,7 @@ def recipe(view: TrainView) -> Content:
         said = Content.styled(f"✕ {one_line(job.error, 400)}", "$text-error")
         hint = Content.styled(f"  {one_line(job.hint or '', 400)}  log: {one_line(job.log or '')}", "$text-muted")
         return Content("\n").join([first, said, hint])
-    return Content("\n").join([first, Content.assemble(("learns from ", "$text-muted"), ratings)])
+    return Content("\n").join([first, *warned, Content.assemble(("learns from ", "$text-muted"), ratings)])
 
 
 def ratings_words(counts: list[tuple[str, str, int]]) -> str:
@@ -226,44 +222,6 @@ def ratings_words(counts: list[tuple[str, str, int]]) -> str:
     return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds})"
 
 
-def reward_words(curve: Curve) -> str:
-    if not curve:
-        return "no figures yet"
-    best, step = curve.best
-    return f"now {curve.now:+.2f}  best {best:+.2f} (step {step})"
-
-
-def kl_words(curve: Curve, view: TrainView, target: float | None) -> str:
-    if not curve:
-        return "no figures yet"
-    beta = view.latest.get(("objective/kl_coef", None))
-    parts = [f"now {curve.now:.1f}"]
-    parts += [f"target {target:g}"] if target is not None else []
-    parts += [f"beta {beta:.3f}"] if beta is not None else []
-    return "  ".join(parts)
-
-
-def figures(view: TrainView, width: int) -> Content:
-    """The latest figures as text: they hold where there is no room for a plot."""
-    parts = []
-    for label, metric, form in (("reward", REWARD, "{:+.2f}"), ("KL", KL, "{:.1f}"), ("loss", POLICY_LOSS, "{:+.4f}"),
-                                ("length", LENGTH, "{:.0f}")):  # fmt: skip
-        curve = view.curves.get((metric, None), Curve())
-        if curve:
-            parts.append(
-                Content.assemble((f"{label} ", "$text-muted"), (form.format(curve.now), "bold"),
-                                 (f" {sparkline(curve.values, 10)}", "$policy"))
-            )  # fmt: skip
-    for label, metric, form in _FIGURES:
-        value = view.latest.get((metric, None))
-        if value is not None:
-            parts.append(Content.assemble((f"{label} ", "$text-muted"), form.format(value)))
-    memory = view.latest.get(("memory/peak", None))
-    if memory is not None:
-        parts.append(Content.assemble(("memory ", "$text-muted"), f"{memory_words(memory)}"))
-    return packed(parts, width)
-
-
 def packed(parts: list[Content], width: int) -> Content:
     """The parts in as few lines of `width` cells as hold them, none of them broken."""
     lines: list[list[Content]] = [[]]
@@ -277,27 +235,25 @@ def packed(parts: list[Content], width: int) -> Content:
     return Content("\n").join(Content("   ").join(line) for line in lines)
 
 
-def memory_words(value: float) -> str:
-    """Bytes as GB."""
-    return f"{value / 1e9:.1f} GB"
-
-
 def language_colors(view: TrainView) -> dict[str, str]:
     """A colour for each language, the same in the plot and in the table."""
     return dict(zip(_languages(view), itertools.cycle(LANGUAGE_COLORS), strict=False))
 
 
 def languages(view: TrainView, colors: dict[str, str]) -> Content:
-    """One row a language: its reward now, since the start, and its KL."""
-    lines = [Content.styled(f"{'':<6}{'reward':>7} {'gain':>6} {'KL':>5}", "$text-muted")]
+    """One row a language: the first curve now and since the start, and the second one now."""
+    if len(view.board.columns) < 2:
+        return Content()
+    first, second = view.board.columns
+    lines = [Content.styled(f"{'':<6}{first.label:>7} {'change':>7} {second.label:>8}", "$text-muted")]
     for name in _languages(view):
-        reward, kl = view.curves.get((REWARD, name), Curve()), view.curves.get((KL, name), Curve())
-        now = f"{reward.now:+.2f}" if reward else "-"
-        gain = f"{reward.change:+.2f}" if reward else "-"
-        away = f"{kl.now:.1f}" if kl else "-"
+        one, other = (view.curves.get((chart.metric, name), Curve()) for chart in (first, second))
+        now = first.form.format(one.now) if one else "-"
+        change = f"{one.change:+.2f}" if one else "-"
+        beside = second.form.format(other.now) if other else "-"
         lines.append(
-            Content.assemble((f"{one_line(name, 6):<6}", f"bold ${colors[name]}"), f"{now:>7} {gain:>6} {away:>5} ",
-                             (sparkline(reward.values, 8), "$policy"))
+            Content.assemble((f"{one_line(name, 6):<6}", f"bold ${colors[name]}"),
+                             f"{now:>7} {change:>7} {beside:>8} ", (sparkline(one.values, 6), "$policy"))
         )  # fmt: skip
     return Content("\n").join(lines)
 

@@ -22,17 +22,17 @@ class Line:
 class CurvePlot(PlotextPlot, can_focus=False):
     """Curves with their latest figures in the frame. Draws nothing again while nothing changes."""
 
-    def __init__(self, title: str, **options: str) -> None:
+    def __init__(self, **options: str) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
-        self.border_title = Content(title)
         self.drawn: object = None
 
-    def show(self, lines: list[Line], figures: str, level: float | None = None) -> None:
+    def show(self, title: str, lines: list[Line], figures: str, level: float | None = None) -> None:
         """Draw lines (the first lies on top) and, when given, a horizontal `level`."""
-        wanted = (tuple(lines), figures, level, self.app.theme, self.size)
+        wanted = (title, tuple(lines), figures, level, self.app.theme, self.size)
         if wanted == self.drawn or not self.size:
             return
         self.drawn = wanted
+        self.border_title = Content(title)
         self.border_subtitle = Content.styled(figures, "$text-muted")
         plot = self.plt
         plot.clear_data()

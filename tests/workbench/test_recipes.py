@@ -1,0 +1,160 @@
+"""Recipes: their settings and defaults are the trainer's own, and they count feedback as the trainer does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from storage import jobs, prompts, ratings, reward_models, samples, versions
+from storage.database import Database
+from storage.records import Choice, RatingKind, Split
+from trainer.algorithms.hindsight import comparisons
+from trainer.cli import STAGES
+from trainer.config import HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
+from trainer.demonstrations import demonstrations
+from trainer.examples import FEWEST_HELD_OUT, collect
+from trainer.options import configuration
+from trainer.outcomes import outcomes, text_outcomes
+from workbench import recipes
+from workbench.recipes import METHODS, RECIPES, Recipe, recipe_of
+from workbench.stock import Stock, take_stock
+
+DIGEST = "0" * 64
+PLENTY = Stock(100, 10, 200, 50, 150, 40, 100, 5, "rm2")
+
+
+def filled(recipe: Recipe, **typed: str) -> dict[str, Any]:
+    """The values of a form, with the defaults for what is not typed."""
+    return {one.path: one.parse(typed.get(one.label.replace(" ", "_"), one.default)) for one in recipe.settings}
+
+
+def named(name: str) -> Recipe:
+    return next(recipe for recipe in RECIPES if recipe.name == name)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_an_untouched_form_asks_for_what_the_command_does_by_itself(recipe: Recipe):
+    stage = STAGES[recipe.stage]
+    job = recipe.config(filled(recipe), "gemma")
+    # As a worker reads it: the stored configuration instead of the stage's own defaults.
+    read = configuration(stage.config, {}, None, job)
+    given = {path.replace(".", "__"): value for path, value in recipe.fixed.items()} | {"model": "gemma"}
+    assert read == configuration(stage.config, given, None, stage.defaults)
+    assert recipe.own == stage.own
+    assert recipe.steps(filled(recipe)) == getattr(getattr(read, stage.own), "steps", 0)
+
+
+def test_what_a_stage_decides_itself_is_in_its_recipe():
+    fixed = {recipe.stage: recipe.fixed for recipe in RECIPES if recipe.stage in ("rloo", "reinforce", "grpo")}
+    for stage, decided in fixed.items():
+        assert decided == {f"ppo.{name}": value for name, value in STAGES[stage].defaults["ppo"].items()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_whatever_a_field_lets_pass_the_trainer_takes(recipe: Recipe):
+    tries = ("1", "2", "7", "8", "16", "24", "0.00001", "0.01", "0.5", "1000", *METHODS)
+    for setting in recipe.settings:
+        for text in tries:
+            try:
+                value = setting.parse(text)
+            except ValueError:
+                continue
+            build(STAGES[recipe.stage].config, recipe.config(filled(recipe) | {setting.path: value}, "smollm2"))
+
+
+def test_every_stage_of_the_trainer_has_a_recipe():
+    assert {recipe.stage for recipe in RECIPES} == set(STAGES)
+    keys = [recipe.key for recipe in RECIPES]
+    assert len(set(keys)) == len(keys)
+    assert not set(keys) & {"j", "k"}  # these move
+
+
+def test_the_least_that_is_needed_is_what_the_trainer_asks_for():
+    wanted = {kind().minimum for kind in (RewardConfig, HindsightConfig, IlqlConfig)}
+    assert wanted == {recipes.FEWEST_RATINGS}
+    assert SftConfig().minimum == recipes.FEWEST_DEMONSTRATIONS
+    assert recipes.FEWEST_HELD_OUT == FEWEST_HELD_OUT
+    assert PpoConfig().minibatch == recipes.MINIBATCH
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_job_is_called_by_the_recipe_that_made_it(recipe: Recipe):
+    assert recipe_of(recipe.stage, recipe.config(filled(recipe), "smollm2")) == recipe.name
+    whole = msgspec.to_builtins(build(STAGES[recipe.stage].config, recipe.config(filled(recipe), "smollm2")))
+    assert recipe_of(recipe.stage, whole) == recipe.name
+
+
+def test_a_job_of_an_unknown_kind_is_called_by_its_kind():
+    assert recipe_of("distil", {}) == "distil"
+    assert recipe_of("hindsight", {}) == "hindsight"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_each_recipe_says_what_is_missing_and_what_to_do(recipe: Recipe):
+    assert recipe.need(PLENTY).met
+    lacking = recipe.need(Stock())
+    assert not lacking.met
+    assert lacking.words.startswith("needs ")
+    assert lacking.words.endswith((", has 0", ", has none"))
+    assert lacking.remedy
+
+
+def test_prompts_to_measure_with_are_asked_for_only_where_none_are_held_out():
+    enough = named("whole pipeline")
+    assert enough.need(Stock(prompts=3, ratings=40)).words == "needs 8 different prompts, has 3"
+    assert enough.need(Stock(prompts=3, held_out=4, ratings=40)).words == "needs 20 ratings, has 40"
+
+
+def test_offline_learning_wants_something_that_judges_it():
+    assert named("ILQL").need(Stock(prompts=9, ratings=12, rated=24)).words == "needs 20 ratings, has 12"
+    assert named("ILQL").need(Stock(prompts=9, ratings=12, rated=24, reward_model="rm1")).met
+
+
+def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
+    base = versions.ensure_base(database, "smollm2", DIGEST)
+    words = {"fr": "Qu'est-ce qu'un fjord ?", "ar": "ما هو النهر؟", "hi": "झील क्या है?", "sw": "Bahari ni nini?"}
+    made = {}
+    for language, text in words.items():
+        prompt = prompts.add(database, text, language=language)
+        made[language] = [samples.new(prompt.id, f"{language} {n}", version="v0", token_ids=[n, 2]) for n in range(3)]
+        samples.add(database, made[language])
+    shown = samples.new(made["sw"][0].prompt_id, "Maji mengi ya chumvi.", origin="demonstration")
+    blank = samples.new(made["sw"][0].prompt_id, " \n", origin="demonstration")
+    apart = prompts.add(database, "¿Qué es el mar?", language="es", split=Split.HELD_OUT)
+    secret = samples.new(apart.id, "agua", version="v0")
+    samples.add(database, [shown, blank, secret])
+    fr, ar, hi, sw = made.values()
+    told = msgspec.structs.replace(ratings.note(ar[1].id, "the reader asked again", "li"), kind=RatingKind.OUTCOME)
+    for event in (
+        ratings.score(fr[0].id, 5, "amina"), ratings.score(fr[1].id, 2, "amina"), ratings.score(fr[0].id, 4, "li"),
+        ratings.score(ar[0].id, 4, "amina", attribute="politeness"), ratings.score(secret.id, 1, "amina"),
+        ratings.label(ar[0].id, True, "li"), ratings.pair(hi[0].id, hi[1].id, Choice.A, "li"),
+        ratings.pair(hi[1].id, hi[2].id, Choice.BOTH_BAD, "li"), ratings.edit(sw[0].id, "Ziwa kubwa.", "li"),
+        ratings.edit(sw[1].id, "Maji mengi ya chumvi.", "li"), told,
+        ratings.tags(fr[2].id, {"harm": "insult", "severity": 2}, "li"),
+        ratings.tags(sw[2].id, {"harm": "none", "severity": 0}, "li"),
+        ratings.tags(ar[2].id, {"topic": "water"}, "li"), ratings.note(ar[2].id, "odd", "li"),
+        ratings.skip(ar[2].id, "li"),
+    ):  # fmt: skip
+        ratings.append(database, event)
+    reward_models.add(
+        database, base=base, file="r", sha256=DIGEST, data_digest="1", job_id=jobs.enqueue(database, "reward", {}).id,
+        metrics={},
+    )  # fmt: skip
+
+    examples = collect(database, DIGEST)
+    found = outcomes(examples)
+    assert take_stock(database, DIGEST) == Stock(
+        prompts=4,
+        held_out=1,
+        ratings=examples.count(),
+        imitable=demonstrations(database, DIGEST).count(),
+        rated=len(found),
+        compared=len({worse.prompt.id for worse, _ in comparisons(found)}),
+        scored=len({score.response.text for score in examples.scores if score.attribute == "overall"}),
+        told=len(text_outcomes(database, DIGEST)),
+        reward_model="rm1",
+    )
+    assert take_stock(database, "1" * 64).reward_model == ""

@@ -1,0 +1,197 @@
+"""What each stage of training draws and tells: its curves with their units, its figures, and the words beside them.
+
+Pure: from the metrics of a job to lines and words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from textual.content import Content
+
+from workbench.curves import Curve, sparkline
+
+Key = tuple[str, str | None]
+AGREEMENT = "watch/human_agreement"
+KL = "objective/kl"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One curve to watch.
+
+    Attributes:
+        title: with the unit; it is the frame of the plot.
+        label: one or two words, for the line of figures and the table of languages.
+        aim: 1 where more is better, -1 where less is, 0 where neither.
+        count: the metric that says of how many answers it is.
+        languages: whether it is told by language as well.
+    """
+
+    title: str
+    label: str
+    metric: str
+    form: str
+    aim: int = 0
+    count: str = ""
+    languages: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of the latest step, without a curve."""
+
+    label: str
+    metric: str
+    form: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is shown of a stage: two or four charts, the first two of them where there is less room."""
+
+    charts: tuple[Chart, ...]
+    figures: tuple[Figure, ...]
+
+    @property
+    def columns(self) -> tuple[Chart, ...]:
+        """What is told by language."""
+        return tuple(chart for chart in self.charts if chart.languages)[:2]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What has to be read in full."""
+        return (*(chart.metric for chart in self.charts), AGREEMENT)
+
+
+_GRADIENT = Figure("gradient norm", "policy/grad_norm", "{:.2f}")
+_SKIPPED = Figure("skipped", "policy/skipped", "{:.0f}")
+_MEMORY = Figure("memory", "memory/peak", "{:.1f} GB")
+_UPDATE = Figure("update", "timing/update", "{:.1f} s")
+
+POLICY = Board(
+    (
+        Chart("reward, by language", "reward", "objective/scores", "{:+.2f}", 1, "batch", True),
+        Chart("KL to reference, nats/sequence", "KL", KL, "{:.1f}", 0, "batch", True),
+        Chart("policy loss", "loss", "loss/policy", "{:+.4f}"),
+        Chart("response length, tokens", "length", "response/length", "{:.0f}", 0, "batch", True),
+    ),
+    (
+        Figure("entropy", "objective/entropy", "{:.2f}"),
+        Figure("clip", "policy/clipfrac", "{:.2f}"),
+        Figure("approx KL", "policy/approxkl", "{:.3f}"),
+        Figure("value EV", "value/explained_variance", "{:.2f}"),
+        Figure("value loss", "loss/value", "{:.3f}"),
+        Figure("rollout", "throughput/tokens_per_second", "{:.0f} tok/s"),
+        _MEMORY,
+    ),
+)
+IMITATION = Board(
+    (
+        Chart("loss, nats/token", "loss", "loss/train", "{:.3f}", -1, "data/examples", True),
+        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.3f}", -1, "data/held_out", True),
+    ),
+    (_GRADIENT, _SKIPPED, _UPDATE),
+)
+Q_LEARNING = Board(
+    (
+        Chart("Q loss, squared deviations", "Q", "loss/q", "{:.3f}", -1, "data/examples", True),
+        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.3f}", -1, "data/held_out", True),
+        Chart("value loss, squared deviations", "value", "loss/value", "{:.3f}", -1, "data/examples", True),
+        Chart("answers' loss, nats/token", "loss", "loss/language_model", "{:.3f}", -1, "data/examples", True),
+    ),
+    (
+        Figure("held-out Q", "loss/held_out_q", "{:.3f}"),
+        Figure("conservative", "loss/conservative", "{:.3f}"),
+        _GRADIENT, _SKIPPED, _UPDATE,
+    ),
+)  # fmt: skip
+REWARD = Board(
+    (
+        Chart("loss of the fit, mean over ratings", "loss", "loss/reward", "{:.3f}", -1),
+        Chart("gradient norm", "gradient norm", "reward/grad_norm", "{:.2f}"),
+    ),
+    (
+        Figure("skipped", "reward/skipped", "{:.0f}"),
+        Figure("held-out rank correlation", "reward/spearman", "{:+.2f}"),
+        Figure("held-out pair accuracy", "reward/pair_accuracy", "{:.0%}"),
+    ),
+)
+
+# By what the trainer says it is doing, and by kind of job where that is said no more (gate, publish) or not yet.
+BOARDS = {"policy": POLICY, "imitation": IMITATION, "hindsight": IMITATION, "q-learning": Q_LEARNING,
+          "reward model": REWARD}  # fmt: skip
+BY_KIND = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
+
+
+def board_of(kind: str, stage: str) -> Board:
+    """What to show of a job."""
+    return BOARDS.get(stage) or BY_KIND.get(kind, POLICY)
+
+
+def chart_words(
+    chart: Chart, curve: Curve, latest: Mapping[Key, float], config: Mapping[str, Any], target: float | None
+) -> str:
+    """What stands beside a curve: where it is, where it was best, of how many answers, and for the KL its leash."""
+    if not curve:
+        return "no figures yet"
+    parts = [f"now {chart.form.format(curve.now)}"]
+    if chart.aim:
+        best, step = curve.best if chart.aim > 0 else curve.least
+        parts.append(f"best {chart.form.format(best)} (step {step})")
+    if chart.metric == KL:
+        beta = latest.get(("objective/kl_coef", None))
+        parts += [f"target {target:g}"] if target is not None else []
+        parts += [f"beta {beta:.3f}"] if beta is not None else []
+    count = config.get("ppo", {}).get("batch") if chart.count == "batch" else latest.get((chart.count, None))
+    if count:
+        parts.append(f"n {count:.0f}")
+    return "  ".join(parts)
+
+
+def figures(board: Board, curves: Mapping[Key, Curve], latest: Mapping[Key, float]) -> list[Content]:
+    """The latest figures as text: they hold where there is no room for a plot."""
+    parts = []
+    for chart in board.charts:
+        curve = curves.get((chart.metric, None), Curve())
+        if curve:
+            parts.append(
+                Content.assemble((f"{chart.label} ", "$text-muted"), (chart.form.format(curve.now), "bold"),
+                                 (f" {sparkline(curve.values, 10)}", "$policy"))
+            )  # fmt: skip
+        if chart.metric == "objective/scores" and (said := agreement_words(latest)):
+            parts.append(Content.assemble(("human agreement ", "$text-muted"), said))
+    for figure in board.figures:
+        value = latest.get((figure.metric, None))
+        if value is not None:
+            scaled = value / 1e9 if figure.metric == "memory/peak" else value
+            parts.append(Content.assemble((f"{figure.label} ", "$text-muted"), figure.form.format(scaled)))
+    return parts
+
+
+def agreement_words(latest: Mapping[Key, float]) -> str:
+    """`+0.34 [+0.10, +0.55] (n 40)`: rank correlation of the policy's shift with what people said of held-out answers.
+
+    Empty where nobody watched.
+    """
+    value = latest.get((AGREEMENT, None))
+    if value is None:
+        return ""
+    low, high = latest.get((f"{AGREEMENT}_low", None)), latest.get((f"{AGREEMENT}_high", None))
+    rows = latest.get(("watch/human_rows", None))
+    span = f" [{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
+    return f"{value:+.2f}{span}" + (f" (n {rows:.0f})" if rows else "")
+
+
+def warning(curves: Mapping[Key, Curve], latest: Mapping[Key, float]) -> str:
+    """What to beware of: a policy that moves away from what people liked. Empty where there is nothing to fear."""
+    value = latest.get((AGREEMENT, None))
+    if value is None or value >= 0:
+        return ""
+    reward = curves.get(("objective/scores", None), Curve())
+    rises = "the reward rises while " if reward and reward.change > 0 else ""
+    high = latest.get((f"{AGREEMENT}_high", None))
+    chance = " (this may still be chance)" if high is not None and high >= 0 else ""
+    return f"{rises}the policy moves away from what people rated high{chance}: agreement {value:+.2f}"
