@@ -28,7 +28,7 @@ from trainer.reward.uncertainty import posterior
 # weights of the bundled model: some two thousand answers of a hundred tokens, for which an epoch is a third cheaper.
 TRUNK_CACHE = 256 << 20
 # An update that holds more tokens than this is computed in parts, so that long answers do not set the peak of memory.
-MOST_TOKENS = 4096
+MOST_TOKENS = 2048
 # The habits of raters are a few plain numbers: at the rate of the weights they would stay where they start.
 EFFECTS_RATE = 0.03
 MAX_GRAD_NORM = 1.0

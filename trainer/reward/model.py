@@ -55,13 +55,12 @@ class RewardModel(nn.Module):
         return self.head(self.features(trunk, layout))
 
     @torch.no_grad()
-    def score_layout(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B,) normalised rewards, in deviations of the reference policy's answers."""
-        return self._normalised(self.raw(trunk, layout))
-
-    def score(self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B,) normalised rewards of rollouts that are laid out already."""
-        return self.score_layout(trunk, layout)
+    def score(
+        self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(B,) rewards in deviations of the reference policy's answers; a value is read from the model's own states."""
+        hidden = self.backbone.upper(trunk, layout, self.adapter)
+        return self._normalised(self.head(hidden[layout.last])), hidden
 
     def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
         """The normalised reward of each rollout."""

@@ -14,13 +14,19 @@ from trainer.policy.layout import TokenLayout
 class Reward(Protocol):
     """Says how good answers are, on a scale of mean 0 and deviation 1."""
 
-    def score(self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B,) rewards of a batch that is laid out already.
+    def score(
+        self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The rewards of a batch that is laid out already, and states from which a value can be read.
 
         Args:
             rollouts: B answers.
             trunk: (N, hidden) of their tokens after the lower layers of the backbone.
             layout: where the tokens stand.
+            reference: (N, hidden) after all layers of the base model.
+
+        Returns:
+            rewards (B,), and a state of every token (N, hidden).
         """
         ...
 

@@ -96,9 +96,11 @@ class TableReward:
         )
         return likeness * score
 
-    def score(self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B,) rewards of rollouts; the tokens are not looked at."""
-        return torch.tensor(self.score_rollouts(rollouts), device=layout.mask.device)
+    def score(
+        self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(B,) rewards of rollouts, by their text; a value is read from the base model's states."""
+        return torch.tensor(self.score_rollouts(rollouts), device=layout.mask.device), reference
 
     def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
         """The reward of each rollout."""
