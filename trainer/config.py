@@ -155,7 +155,10 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 1
     epochs: Annotated[int, _positive("passes over a round")] = 2
     learning_rate: Annotated[float, _positive("of the policy adapter")] = 1e-4
-    value_learning_rate: Annotated[float, _positive("of the value adapter and head")] = 1e-3
+    value_adapter: Annotated[
+        bool, Meta(description="an adapter of its own for the value, else a head on the reward model's states")
+    ] = False
+    value_learning_rate: Annotated[float, _positive("of the value")] = 1e-3
     warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 1
     max_new_tokens: Annotated[int, _positive("longest response")] = 48
     temperature: Annotated[float, _positive("of sampling, in rollouts and in the update alike")] = 1.0

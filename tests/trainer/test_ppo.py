@@ -35,10 +35,10 @@ def weights(run: Ppo) -> torch.Tensor:
 def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
     run = new_run(batch=32, answers=8, minibatch=16, learning_rate=3e-3, alpha=8.0, missing_eos_penalty=0.0)
 
-    def score(rollouts, trunk, layout):
+    def score(rollouts, trunk, layout, reference):
         """4 times the share of tokens in the upper half of the vocabulary."""
         liked = (layout.targets >= 192) & layout.mask
-        return 4 * liked.sum(1) / layout.mask.sum(1)
+        return 4 * liked.sum(1) / layout.mask.sum(1), reference
 
     monkeypatch.setattr(run.reward, "score", score)
     reports = [run.advance().figures for _ in range(14)]
@@ -130,7 +130,11 @@ def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
 def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
     run = new_run()
     start = weights(run)
-    monkeypatch.setattr(run.reward, "score", lambda rollouts, trunk, layout: torch.full((len(layout.mask),), torch.nan))
+    monkeypatch.setattr(
+        run.reward,
+        "score",
+        lambda rollouts, trunk, layout, reference: (torch.full((len(layout.mask),), torch.nan), reference),
+    )
     figures = run.advance().figures
     assert torch.equal(weights(run), start)
     assert torch.isfinite(run.value_head.weight).all()
@@ -139,7 +143,11 @@ def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
 
 def test_scores_are_clipped_and_an_answer_that_was_cut_off_pays(new_run, monkeypatch):
     run = new_run(missing_eos_penalty=1.0, score_clip=2.0, batch=32, answers=4)
-    monkeypatch.setattr(run.reward, "score", lambda rollouts, trunk, layout: torch.full((len(layout.mask),), 50.0))
+    monkeypatch.setattr(
+        run.reward,
+        "score",
+        lambda rollouts, trunk, layout, reference: (torch.full((len(layout.mask),), 50.0), reference),
+    )
     scores = {rollout.completion.finish_reason: score for rollout, score, _ in run.advance().rollouts}
     assert scores["length"] == 1.0
     assert scores.get("eos", 2.0) == 2.0

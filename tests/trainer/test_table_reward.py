@@ -95,7 +95,7 @@ def test_model_and_table_are_rewards_alike(backbone, reward_model):
     layout = backbone.layout([r.prompt_ids for r in rollouts], [r.completion.token_ids for r in rollouts])
     trunk = backbone.trunk(layout)
     for reward in (TableReward(TABLE), reward_model):
-        scores = reward.score(rollouts, trunk, layout)
+        scores, _ = reward.score(rollouts, trunk, layout, trunk)
         assert scores.shape == (3,)
         assert len(set(scores.tolist())) == 3
         torch.testing.assert_close(scores, torch.tensor(reward.score_rollouts(rollouts)), rtol=1e-5, atol=1e-5)

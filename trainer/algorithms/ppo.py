@@ -34,7 +34,6 @@ from trainer.config import Advantage, PpoConfig
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.full import Snapshot
-from trainer.policy.layout import TokenLayout
 from trainer.processes import Processes, concatenate
 from trainer.reward.model import RewardModel
 from trainer.reward.protocol import Reward
@@ -83,14 +82,16 @@ class Ppo:
         self.policy = backbone.new_policy(config, seed + 1)
         if start is not None:
             self.policy.load(start)
-        self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True)
-        if isinstance(reward, RewardModel) and reward.adapter.rank == config.rank:
+        self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True) if config.value_adapter else None
+        if self.value_adapter and isinstance(reward, RewardModel) and reward.adapter.rank == config.rank:
             self.value_adapter.load(reward.adapter.snapshot())  # what tells a good answer tells a promising beginning
         self.value_head = ScalarHead(backbone.hidden_size).to(backbone.device)
         self.policy_optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True
         )
-        self.value_parameters = [*self.value_adapter.parameters(), *self.value_head.parameters()]
+        self.value_parameters = [*self.value_head.parameters()]
+        if self.value_adapter:
+            self.value_parameters += self.value_adapter.parameters()
         self.value_optimizer = torch.optim.AdamW(
             self.value_parameters, lr=config.value_learning_rate, eps=1e-5, weight_decay=0.0, fused=True
         )
@@ -146,8 +147,11 @@ class Ppo:
         return self.policy.snapshot()
 
     def modules(self) -> dict[str, nn.Module]:
-        found = {"policy": self.policy, "last_good": self.last_good}
-        return found | {"value_adapter": self.value_adapter, "value_head": self.value_head}
+        found: dict[str, nn.Module] = {"policy": self.policy, "last_good": self.last_good}
+        found["value_head"] = self.value_head
+        if self.value_adapter:
+            found["value_adapter"] = self.value_adapter
+        return found
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
@@ -176,18 +180,27 @@ class Ppo:
             [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
         )
         trunk = backbone.trunk(layout)
-        reference = backbone.log_likelihood(backbone.upper(trunk, layout, None), layout, temperature)
+        base = backbone.upper(trunk, layout, None)
+        reference = backbone.log_likelihood(base, layout, temperature)
         old = backbone.logprobs(backbone.hidden(layout, self.policy), layout, temperature)
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
-        scores = self.reward.score(rollouts, trunk, layout).clamp(-self.config.score_clip, self.config.score_clip)
+        scores, hidden = self.reward.score(rollouts, trunk, layout, base)
+        scores = scores.clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
-        values = self._values(trunk, layout) if self.uses_value else torch.zeros_like(old.chosen)
-        return Piece(rows, rollouts, layout, trunk, old.chosen, reference, values, scores, old.entropy)
+        states = None if self.value_adapter else hidden[layout.predictors]
+        values = torch.zeros_like(reference)
+        piece = Piece(rows, rollouts, layout, trunk, old.chosen, reference, states, values, scores, old.entropy)
+        if self.uses_value:
+            piece.values = self._values(piece)
+        return piece
 
-    def _values(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
+    def _values(self, piece: Piece) -> Tensor:
         """(B, R) the value before each response token; differentiable."""
-        hidden = self.backbone.upper(trunk, layout, self.value_adapter)
-        return self.value_head(hidden[layout.predictors]) * layout.mask
+        states = piece.states
+        if states is None:
+            hidden = self.backbone.upper(piece.trunk, piece.layout, self.value_adapter)
+            states = hidden[piece.layout.predictors]
+        return self.value_head(states) * piece.mask
 
     def _estimate_advantages(self, pieces: list[Piece]) -> None:
         """Set every token's advantage, and for PPO its return."""
@@ -281,7 +294,7 @@ class Ppo:
         sums = {"loss/value": 0.0, "value/clipfrac": 0.0}
         tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
         for piece in minibatch:
-            values = self._values(piece.trunk, piece.layout)
+            values = self._values(piece)
             loss, clipped = maths.value_loss(values, piece.values, piece.returns, piece.mask, config.value_clip)
             share = piece.tokens / tokens
             (config.value_coefficient * loss * share).backward()

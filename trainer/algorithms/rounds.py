@@ -23,6 +23,7 @@ class Piece:
         rows: where the answers stand in the round's batch.
         trunk: (N, hidden) after the lower layers, adapters off.
         old, reference: log-probabilities under the policy that sampled, and under the base model, in nats.
+        states: (B, R, hidden) from which a value head reads; None where the value has an adapter of its own.
         values: before each token, at the beginning of the round.
         scores: (B,) of the whole answers.
     """
@@ -33,6 +34,7 @@ class Piece:
     trunk: Tensor
     old: Tensor
     reference: Tensor
+    states: Tensor | None
     values: Tensor
     scores: Tensor
     entropy: Tensor

@@ -86,18 +86,17 @@ class TokenLayout:
             predictors[row, 1:said] = torch.arange(begin, begin + said - 1)
             targets[row, :said] = torch.tensor(response)
             mask[row, :said] = True
-        fields = [
-            torch.tensor(ids),
-            torch.tensor(positions),
-            torch.tensor(slots),
-            gather,
-            real,
-            predictors,
-            targets,
-            mask,
-        ]
-        moved = tuple((torch.tensor(there).to(device), torch.tensor(token).to(device)) for there, token in repeats)
-        return cls(*(field.to(device) for field in fields), moved)
+        return cls(
+            ids=torch.tensor(ids).to(device),
+            positions=torch.tensor(positions).to(device),
+            slots=torch.tensor(slots).to(device),
+            gather=gather.to(device),
+            real=real.to(device),
+            predictors=predictors.to(device),
+            targets=targets.to(device),
+            mask=mask.to(device),
+            repeats=tuple((torch.tensor(there).to(device), torch.tensor(token).to(device)) for there, token in repeats),
+        )
 
     def padded(self, values: Tensor) -> Tensor:
         """Values of tokens (N, ...) -> of the places of the grid (B, T, ...); differentiable.
