@@ -1,0 +1,56 @@
+"""Two processes that share every batch learn what one process learns from it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import test_ilql
+import test_sft
+import torch
+from fixed_answers import advance, state_of
+from one_of_two import STEPS
+
+from trainer.algorithms.ilql import Ilql
+from trainer.algorithms.sft import sft
+from trainer.checkpoints import load
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_two_processes_learn_what_one_learns(tiny_model, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launched = []
+    for rank in ("0", "1"):
+        places = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+        environment = os.environ | places | where | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        script = Path(__file__).with_name("one_of_two.py")
+        command = [sys.executable, str(script), str(tiny_model), str(tmp_path)]
+        launched.append(subprocess.Popen(command, env=environment))
+    try:
+        assert [process.wait(timeout=200) for process in launched] == [0, 0]
+    finally:
+        for process in launched:
+            process.kill()
+
+    backbone = test_ilql.backbone_of(tiny_model)
+
+    def learners():
+        yield "ilql", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1)
+        yield "sft", sft(backbone, test_sft.one_each(), test_sft.CONFIG, 1)
+
+    for (name, alone), (_, together) in zip(learners(), learners(), strict=True):
+        fresh = {key: value.clone() for key, value in state_of(together).items()}
+        advance(alone, STEPS)
+        load(tmp_path / name, together)
+        assert together.step == alone.step
+        ours, theirs = state_of(together), state_of(alone)
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-5)
+        assert any((fresh[key] - theirs[key]).abs().max() > 1e-4 for key in fresh)
