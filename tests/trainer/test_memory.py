@@ -12,13 +12,23 @@ from architectures import make_model, tokens
 from transformers import AutoConfig
 
 from storage.errors import UsageError
-from trainer.config import Tuning
+from trainer.config import (
+    Advantage,
+    PpoConfig,
+    PpoStage,
+    RewardConfig,
+    RewardStage,
+    RunConfig,
+    SftConfig,
+    SftStage,
+    Tuning,
+)
 from trainer.policy import memory
 from trainer.policy.decoding import Weights
 from trainer.policy.full import FullUpdate
 from trainer.policy.layout import TokenLayout
 from trainer.policy.lora import LoraAdapter
-from trainer.policy.memory import Need, Shape, check_fits
+from trainer.policy.memory import Need, Shape, check_fits, need_of
 from trainer.policy.models import ModelFolder
 from trainer.policy.trainable_llama import TrainableLlama
 from trainer.policy.trainable_transformers import TrainableTransformers
@@ -119,7 +129,7 @@ def test_a_job_that_fits_is_let_through_and_one_that_does_not_is_told_what_to_ch
     monkeypatch.setattr(memory, "available", lambda device: memory._total(parts) - 1)
     with pytest.raises(UsageError, match=r"tiny needs about .* GB for this, and cpu has .* GB free") as caught:
         check_fits(folder, CPU, torch.float32, NEED)
-    for option in ("smaller model", "--gradient-checkpointing", "--minibatch 4"):
+    for option in ("smaller model", "--gradient-checkpointing", "--minibatch", "--accumulation"):
         assert option in caught.value.hint
     assert "--tuning" not in caught.value.hint
 
@@ -133,6 +143,16 @@ def test_nothing_but_headers_is_read(tiny_model, tmp_path):
         opened.truncate(8 + length)
         opened.truncate(size)
     assert check_fits(ModelFolder("copy", copy, ""), CPU, torch.float32, NEED)
+
+
+def test_a_stage_needs_what_its_method_holds_at_once():
+    ppo = PpoConfig(batch=32, minibatch=16, accumulation=4, max_new_tokens=99, rank=7, tuning=Tuning.FULL)
+    found = need_of(RunConfig(ppo=ppo, gradient_checkpointing=True, upper_share=0.5), 20, 30)
+    assert found == Need(32, 4, 20, 99, 7, Tuning.FULL, value=True, upper_share=0.5, checkpointing=True)
+    assert not need_of(PpoStage(ppo=PpoConfig(advantage=Advantage.RLOO)), 20, 30).value
+    own = need_of(SftStage(sft=SftConfig(batch=5, rank=3)), 20, 30)
+    assert (own.minibatch, own.response_tokens, own.rank, own.tuning) == (5, 30, 3, Tuning.LORA)
+    assert need_of(RewardStage(reward=RewardConfig(batch=6, rank=2)), 20, 30).minibatch == 6
 
 
 def test_each_choice_moves_the_estimate_its_way(tiny_model):
