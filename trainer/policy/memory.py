@@ -44,7 +44,7 @@ class Need:
     Attributes:
         rows: answers sampled together. minibatch: answers learned from together.
         prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
-        value: whether a value model is learned beside the policy.
+        value: whether the value has an adapter of its own.
         upper_share: of the layers that value and reward adapt.
     """
 
@@ -84,7 +84,7 @@ def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int) -> Ne
                 response_tokens=ppo.max_new_tokens,
                 rank=ppo.rank,
                 tuning=ppo.tuning,
-                value=ppo.advantage == Advantage.GAE,
+                value=ppo.advantage == Advantage.GAE and ppo.value_adapter,
             )
         case SftStage(sft=own) | HindsightStage(hindsight=own) | IlqlStage(ilql=own):
             return replace(whole, minibatch=own.batch, rank=own.rank, tuning=own.tuning)
