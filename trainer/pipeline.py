@@ -56,7 +56,7 @@ def imitate(held: HeldJob, config: SftStage) -> Result:
         setting = set_up(held, config)
         reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
         found = _demonstrations(held, setting)
-        learner = sft(setting.backbone, found, config.sft, config.seed, setting.start)
+        learner = sft(setting.backbone, found, config.sft, config.seed, setting.start, held.processes)
         _link(held, found.rating_ids)
         learn(held, learner, config.sft.checkpoint_every)
         return _finish(held, config, setting, learner, reward, learner.held_out_gain())
@@ -73,7 +73,7 @@ def look_back(held: HeldJob, config: HindsightStage) -> Result:
         digest, begun = setting.base.base_digest, setting.begun
         told = held.share(lambda: received.text_outcomes(held.database, digest, begun))
         found = received.outcomes(setting.examples)
-        learner = hindsight(setting.backbone, found, told, config.hindsight, config.seed, setting.start)
+        learner = hindsight(setting.backbone, found, told, config.hindsight, config.seed, setting.start, held.processes)
         _link(held, [*setting.examples.rating_ids, *(outcome.rating_id for outcome in told)])
         learn(held, learner, config.hindsight.checkpoint_every)
         return _finish(held, config, setting, learner, reward, learner.held_out_gain())
@@ -90,7 +90,7 @@ def learn_values(held: HeldJob, config: IlqlStage) -> Result:
         if reward is None:
             raise UsageError("nothing judges what is learned", "rate more answers, or fit a reward model first")
         found = received.outcomes(setting.examples)
-        learner = Ilql(setting.backbone, found, config.ilql, config.seed, setting.start)
+        learner = Ilql(setting.backbone, found, config.ilql, config.seed, setting.start, held.processes)
         _link(held, setting.examples.rating_ids)
         learn(held, learner, config.ilql.checkpoint_every)
         return _finish(held, config, setting, learner, reward)
@@ -127,7 +127,7 @@ def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | 
     found = _demonstrations(held, setting)
     if found.count() < config.sft.minimum:
         return setting.start
-    learner = sft(setting.backbone, found, config.sft, config.seed, setting.start)
+    learner = sft(setting.backbone, found, config.sft, config.seed, setting.start, held.processes)
     _link(held, found.rating_ids)
     held.say(f"imitating {found.count()} demonstrations and edits first")
     learn(held, learner, config.sft.checkpoint_every)

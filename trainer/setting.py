@@ -14,7 +14,11 @@ from trainer.examples import collect as collect_examples
 from trainer.job import HeldJob
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
+from trainer.policy.chat import ChatTokenizer
 from trainer.policy.full import Snapshot, read_version
+from trainer.policy.memory import check_fits, need_of
+from trainer.policy.models import ModelFolder
+from trainer.reward.batches import LONGEST_RESPONSE, responses_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,25 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         return examples, split, base, parent
 
     examples, split, base, parent = held.share(read)
+    _check_memory(folder, device, dtype, config, examples, split)
     torch.manual_seed(config.seed)
     backbone = Backbone(folder, device, dtype, config.upper_share, checkpointing=config.gradient_checkpointing)
     start = read_version(held.workspace.root / parent.file, folder.path) if parent.file else None
     return Setting(backbone, base, parent, start, split, examples, begun)
+
+
+def _check_memory(
+    folder: ModelFolder,
+    device: torch.device,
+    dtype: torch.dtype,
+    config: RewardStage,
+    examples: Examples,
+    split: PromptSplit,
+) -> None:
+    """Raise UsageError when the job would not fit into memory, or an answer not into the model's context."""
+    tokenizer = ChatTokenizer.load(folder.path)
+    asked = max(len(tokenizer.encode_prompt(one.text, one.system)) for one in [*split.practice, *split.held_out])
+    rated = {response for example in examples.every() for response in responses_of(example)}
+    texts = [response.token_ids or tokenizer.encode_response(response.text) for response in rated]
+    said = min(LONGEST_RESPONSE, max(map(len, texts), default=1))
+    check_fits(folder, device, dtype, need_of(config, asked, said))
