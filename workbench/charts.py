@@ -90,17 +90,17 @@ POLICY = Board(
 )
 IMITATION = Board(
     (
-        Chart("loss, nats/token", "loss", "loss/train", "{:.3f}", -1, "data/examples", True),
-        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.3f}", -1, "data/held_out", True),
+        Chart("loss, nats/token", "loss", "loss/train", "{:.2f}", -1, "data/examples", True),
+        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.2f}", -1, "data/held_out", True),
     ),
     (_GRADIENT, _SKIPPED, _UPDATE),
 )
 Q_LEARNING = Board(
     (
         Chart("Q loss, squared deviations", "Q", "loss/q", "{:.3f}", -1, "data/examples", True),
-        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.3f}", -1, "data/held_out", True),
+        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.2f}", -1, "data/held_out", True),
         Chart("value loss, squared deviations", "value", "loss/value", "{:.3f}", -1, "data/examples", True),
-        Chart("answers' loss, nats/token", "loss", "loss/language_model", "{:.3f}", -1, "data/examples", True),
+        Chart("answers' loss, nats/token", "loss", "loss/language_model", "{:.2f}", -1, "data/examples", True),
     ),
     (
         Figure("held-out Q", "loss/held_out_q", "{:.3f}"),
@@ -110,7 +110,7 @@ Q_LEARNING = Board(
 )  # fmt: skip
 REWARD = Board(
     (
-        Chart("loss of the fit, mean over ratings", "loss", "loss/reward", "{:.3f}", -1),
+        Chart("loss, mean over ratings", "loss", "loss/reward", "{:.3f}", -1),
         Chart("gradient norm", "gradient norm", "reward/grad_norm", "{:.2f}"),
     ),
     (
@@ -121,7 +121,7 @@ REWARD = Board(
 )
 
 # By what the trainer says it is doing, and by kind of job where that is said no more (gate, publish) or not yet.
-BOARDS = {"policy": POLICY, "imitation": IMITATION, "hindsight": IMITATION, "q-learning": Q_LEARNING,
+BOARDS = {"policy": POLICY, "demonstrations": IMITATION, "hindsight": IMITATION, "q-learning": Q_LEARNING,
           "reward model": REWARD}  # fmt: skip
 BY_KIND = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
 
@@ -134,17 +134,17 @@ def board_of(kind: str, stage: str) -> Board:
 def chart_words(
     chart: Chart, curve: Curve, latest: Mapping[Key, float], config: Mapping[str, Any], target: float | None
 ) -> str:
-    """What stands beside a curve: where it is, where it was best, of how many answers, and for the KL its leash."""
+    """What stands beside a curve: now, the best and its step, of how many answers, and for the KL its leash."""
     if not curve:
         return "no figures yet"
     parts = [f"now {chart.form.format(curve.now)}"]
     if chart.aim:
         best, step = curve.best if chart.aim > 0 else curve.least
-        parts.append(f"best {chart.form.format(best)} (step {step})")
+        parts.append(f"best {chart.form.format(best)} at {step}")
     if chart.metric == KL:
         beta = latest.get(("objective/kl_coef", None))
         parts += [f"target {target:g}"] if target is not None else []
-        parts += [f"beta {beta:.3f}"] if beta is not None else []
+        parts += [f"beta {beta:.2f}"] if beta is not None else []
     count = config.get("ppo", {}).get("batch") if chart.count == "batch" else latest.get((chart.count, None))
     if count:
         parts.append(f"n {count:.0f}")

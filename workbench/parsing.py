@@ -12,7 +12,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         try:
             value = int(text)
         except ValueError:
-            raise ValueError(f"want a whole number, not {text!r}") from None
+            raise ValueError(f"want a whole number, not {text or 'nothing'}") from None
         if not low <= value <= high:
             raise ValueError(f"want {low} to {high}")
         return value
@@ -40,7 +40,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f"want a number, not {text!r}") from None
+            raise ValueError(f"want a number, not {text or 'nothing'}") from None
         if not low <= value <= high:
             raise ValueError(f"want {low:g} to {high:g}")
         return value

@@ -74,7 +74,7 @@ async def test_the_latest_figures_are_text_at_every_size(
         assert len(plots) == {(120, 40): 4, (80, 24): 2, (40, 12): 0}[size] or size == (40, 12)
         if size[0] >= 80:
             assert "reward, by language" in shown
-            assert "now +1.20  best +1.20 (step 12)" in shown
+            assert "now +1.20  best +1.20 at 12" in shown
 
 
 async def test_figures_that_are_not_finite_leave_a_gap(workspace: Workspace, database: Database):
