@@ -6,6 +6,7 @@ The files use the key names and the metadata of peft, so that a version folder c
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -49,17 +50,24 @@ class Adapter:
         Raises:
             WorkbenchError: the update does not fit the weight.
         """
-        pair = self.pairs.get(name)
-        if pair is None:
+        if name not in self.pairs:
             return weight
-        down, up = pair
-        if up.shape[0] != weight.shape[0] or down.shape[1] != weight.shape[1] or up.shape[1] != down.shape[0]:
+        down, up = (part.to(weight.device) for part in self.update(name, weight.shape))
+        return torch.addmm(weight.float(), up, down).to(weight.dtype)
+
+    def update(self, name: str, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """A (rank, in) and B (out, rank) of a weight, both fp32, the scale in B.
+
+        Raises:
+            WorkbenchError: the update does not fit a weight of that shape.
+        """
+        down, up = self.pairs[name]
+        if (up.shape[0], down.shape[1]) != tuple(shape) or up.shape[1] != down.shape[0]:
             raise WorkbenchError(
-                f"the adapter's {name} is {tuple(up.shape)} x {tuple(down.shape)}, the model's {tuple(weight.shape)}",
+                f"the adapter's {name} is {tuple(up.shape)} x {tuple(down.shape)}, the model's {tuple(shape)}",
                 "this adapter was trained on another base model",
             )
-        down, up = down.to(weight.device, torch.float32), up.to(weight.device, torch.float32)
-        return torch.addmm(weight.float(), up, down, alpha=self.scale).to(weight.dtype)
+        return down.float(), up.float() * self.scale
 
     def is_finite(self) -> bool:
         """Whether all values are."""

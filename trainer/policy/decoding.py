@@ -15,9 +15,10 @@ from torch import Tensor
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
 from trainer.policy import sampling as choosing
-from trainer.policy.adapters import FILE_NAME, HEAD, read_adapter
+from trainer.policy.adapters import FILE_NAME, HEAD, Adapter, read_adapter
 from trainer.policy.llama import EMBEDDING, LlamaNetwork, supports
 from trainer.policy.models import weight_files
+from trainer.policy.unmerged import adapted
 
 # Finished rows are dropped from the batch once they are this share of it.
 COMPACT_SHARE = 1 / 8
@@ -64,10 +65,20 @@ class Decoder:
 
     Attributes:
         parameters: how many numbers the model has.
+        light: the base model's network, where versions stand beside it instead of being merged.
         context: how many tokens prompt and answer may fill together.
     """
 
-    def __init__(self, folder: Path, config: Any, network: Network, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Any,
+        network: Network,
+        device: torch.device,
+        dtype: torch.dtype,
+        light: LlamaNetwork | None = None,
+    ) -> None:
+        self.light = light
         self.folder = folder
         self.config = config
         self.network = network
@@ -78,11 +89,22 @@ class Decoder:
         self.vocabulary: int = config.vocab_size
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype, adapter: Path | None = None) -> Decoder:
+    def load(
+        cls,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        version: Path | None = None,
+        *,
+        light: bool = False,
+    ) -> Decoder:
         """Build from a model folder, and the file of a version on top of it.
 
         Args:
-            adapter: a LoRA adapter file (merged from the pristine base), or the safetensors file of a full version.
+            version: a LoRA adapter file, or the safetensors file of a full version.
+            light: for few rows at a time, as in a conversation: an adapter stays beside the weights instead of being
+                merged into them, and weights that lie on a 4-bit grid are read as such. The general path for other
+                architectures does not know of it.
 
         Raises:
             WorkbenchError: a file is damaged, or the version was made for another model.
@@ -91,8 +113,11 @@ class Decoder:
 
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         config = getattr(config, "text_config", None) or config
+        if light and supports(config):
+            network = _light_network(folder, config, device, dtype)
+            return cls(folder, config, network, device, dtype, network).with_version(version)
         return cls(
-            folder, config, _network(folder, config, Weights.open(folder, adapter), device, dtype), device, dtype
+            folder, config, _network(folder, config, Weights.open(folder, version), device, dtype), device, dtype
         )
 
     def with_version(self, version: Path | Changes | None) -> Decoder:
@@ -104,13 +129,19 @@ class Decoder:
         Raises:
             WorkbenchError: as :meth:`load`.
         """
+        if self.light is not None:
+            if isinstance(version, Path) and version.name == FILE_NAME:
+                version = read_adapter(version)
+            if version is None or isinstance(version, Adapter):
+                beside = self.light if version is None else adapted(self.light, version)
+                return Decoder(self.folder, self.config, beside, self.device, self.dtype, self.light)
         weights = (
             Weights.open(self.folder, version)
             if version is None or isinstance(version, Path)
             else Weights(weight_files(self.folder), version)
         )
         network = _network(self.folder, self.config, weights, self.device, self.dtype, self.network)
-        return Decoder(self.folder, self.config, network, self.device, self.dtype)
+        return Decoder(self.folder, self.config, network, self.device, self.dtype, self.light)
 
     @torch.inference_mode()
     def generate(
@@ -300,6 +331,13 @@ def parameter_count(folder: Path) -> int:
         with safe_open(str(file), framework="pt") as opened:
             count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
     return count
+
+
+def _light_network(folder: Path, config: Any, device: torch.device, dtype: torch.dtype) -> LlamaNetwork:
+    try:
+        return LlamaNetwork(config, Weights.open(folder, None), device, dtype, light=True)
+    except KeyError as error:
+        raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
 
 
 def _network(

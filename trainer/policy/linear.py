@@ -6,12 +6,32 @@ few rows), and adds the residual in the same pass. Elsewhere these are plain mat
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 # The layout is chosen for this many rows; it serves every other number as well.
 _ROWS_HINT = 16
+# Up to this many rows, 4-bit products are faster than 16-bit ones.
+FEW_ROWS = 8
+GROUP = 32  # neighbouring weights of a row that share a step and a zero
+# The largest relative error of weights taken as 4-bit ones: that of rounding to bf16 is 0.002. Weights that do not lie
+# on a grid come to 0.08.
+GRID_TOLERANCE = 0.006
+
+
+class Linear(Protocol):
+    """A linear layer with weights that do not change."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        ...
+
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual + self(x)`."""
+        ...
 
 
 class FrozenLinear:
@@ -33,6 +53,71 @@ class FrozenLinear:
         if self.packed:
             return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
         return residual + functional.linear(x, self.weight, self.bias)
+
+
+class GridLinear:
+    """As :class:`FrozenLinear`, for weights on a grid of 16 values: a few rows are multiplied by 4-bit weights.
+
+    Reading the weights is what one row costs, and these are a quarter of the size. Weights that were unpacked from a
+    4-bit file lie on such a grid: what is lost is rounding (`GRID_TOLERANCE`), not quality. More than a few rows take
+    the 16-bit weights, whose products are faster then.
+    """
+
+    def __init__(self, plain: FrozenLinear, codes: Tensor, grid: Tensor) -> None:
+        self.plain = plain
+        self.codes = codes
+        self.grid = grid
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        if x.numel() > FEW_ROWS * x.shape[-1]:
+            return self.plain(x)
+        rows = x.reshape(-1, x.shape[-1])
+        product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.codes, GROUP, self.grid)
+        if self.plain.bias is not None:
+            product += self.plain.bias
+        return product.view(*x.shape[:-1], -1)
+
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual + self(x)`."""
+        if x.numel() > FEW_ROWS * x.shape[-1]:
+            return self.plain.add_to(residual, x)
+        return residual + self(x)
+
+
+class AdaptedLinear:
+    """A linear layer with a low-rank update beside it, not merged: versions then share all weights of the base."""
+
+    def __init__(self, base: Linear, down: Tensor, up: Tensor) -> None:
+        self.base = base
+        self.down = FrozenLinear(down)
+        self.up = FrozenLinear(up)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        return self.up.add_to(self.base(x), self.down(x))
+
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual + self(x)`."""
+        return self.up.add_to(self.base.add_to(residual, x), self.down(x))
+
+
+def light_linear(weight: Tensor, bias: Tensor | None = None) -> FrozenLinear | GridLinear:
+    """The layer that serves few rows fastest: in 4 bits where the weight (out, in) lies on a 4-bit grid."""
+    plain = FrozenLinear(weight, bias)
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.shape[1] % GROUP or weight.shape[0] % 32:
+        return plain
+    groups = weight.float().unflatten(1, (-1, GROUP))
+    low, high = groups.aminmax(dim=-1, keepdim=True)
+    step = ((high - low) / 15).bfloat16().float().clamp_min(1e-12)
+    codes = ((groups - low) / step).round_().clamp_(0, 15)
+    zero = (low + 8 * step).bfloat16().float()  # the product takes codes from -8 to 7
+    error = ((codes - 8) * step + zero - groups).norm() / groups.norm().clamp_min(1e-12)
+    if error > GRID_TOLERANCE:
+        return plain
+    grid = torch.cat([step, zero], -1).transpose(0, 1).bfloat16().contiguous()  # (groups, out, 2)
+    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.flatten(1).int(), 1)
+    return GridLinear(plain, packed, grid)
 
 
 def can_pack(weight: Tensor) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.policy.adapters import HEAD
-from trainer.policy.linear import FrozenLinear
+from trainer.policy.linear import FrozenLinear, Linear, light_linear
 
 EMBEDDING = "model.embed_tokens.weight"
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -63,13 +63,13 @@ class Layer:
     """The weights of one block, fused."""
 
     attention_norm: Tensor
-    qkv: FrozenLinear
+    qkv: Linear
     query_norm: Tensor | None
     key_norm: Tensor | None
-    output: FrozenLinear
+    output: Linear
     mlp_norm: Tensor
-    gate_up: FrozenLinear
-    down: FrozenLinear
+    gate_up: Linear
+    down: Linear
 
 
 class Cache:
@@ -117,6 +117,7 @@ class LlamaNetwork:
         config: a transformers configuration that :func:`supports` accepts.
         weights: those of the version.
         base: taken over from another version of the same base model, as far as this one leaves it untouched.
+        light: for few rows at a time: weights on a 4-bit grid are read as such.
 
     Attributes:
         base: for versions to come to share; None when this version has changed it and was not given one.
@@ -129,12 +130,16 @@ class LlamaNetwork:
         device: torch.device,
         dtype: torch.dtype,
         base: Base | None = None,
+        *,
+        light: bool = False,
     ) -> None:
+        self._linear = light_linear if light else FrozenLinear
         self.heads = config.num_attention_heads
         self.key_heads = config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
         self.hidden_size = config.hidden_size
+        self.inner_size = config.intermediate_size
         self.device = device
         self.dtype = dtype
 
@@ -155,7 +160,8 @@ class LlamaNetwork:
         else:
             tied = config.tie_word_embeddings and not weights.changed(HEAD)
             head = None if tied else get(HEAD)
-            self.head = FrozenLinear(self.embedding if head is None else head)
+            self.plain_head = self.embedding if head is None else head
+            self.head = FrozenLinear(self.plain_head)
         self.base = base or (Base(self.embedding, self.head, self.angles) if weights.shares_head else None)
         self.final_norm = need("model.norm.weight")
         self.layers = [self._layer(f"model.layers.{index}.", get, need) for index in range(config.num_hidden_layers)]
@@ -166,7 +172,7 @@ class LlamaNetwork:
             query, key, value = parts
             if query is None or key is None or value is None:
                 return None
-            return torch.cat([self._interleave(query), self._interleave(key), value])
+            return torch.cat([self.interleave(query), self.interleave(key), value])
 
         qkv = joined("weight", need)
         assert qkv is not None
@@ -174,16 +180,16 @@ class LlamaNetwork:
         query_norm, key_norm = get(f"{prefix}self_attn.q_norm.weight"), get(f"{prefix}self_attn.k_norm.weight")
         return Layer(
             attention_norm=need(f"{prefix}input_layernorm.weight"),
-            qkv=FrozenLinear(qkv, joined("bias", get)),
-            query_norm=None if query_norm is None else self._interleave(query_norm),
-            key_norm=None if key_norm is None else self._interleave(key_norm),
-            output=FrozenLinear(need(f"{prefix}self_attn.o_proj.weight"), get(f"{prefix}self_attn.o_proj.bias")),
+            qkv=self._linear(qkv, joined("bias", get)),
+            query_norm=None if query_norm is None else self.interleave(query_norm),
+            key_norm=None if key_norm is None else self.interleave(key_norm),
+            output=self._linear(need(f"{prefix}self_attn.o_proj.weight"), get(f"{prefix}self_attn.o_proj.bias")),
             mlp_norm=need(f"{prefix}post_attention_layernorm.weight"),
-            gate_up=FrozenLinear(gate_up),
-            down=FrozenLinear(need(f"{prefix}mlp.down_proj.weight")),
+            gate_up=self._linear(gate_up),
+            down=self._linear(need(f"{prefix}mlp.down_proj.weight")),
         )
 
-    def _interleave(self, value: Tensor) -> Tensor:
+    def interleave(self, value: Tensor) -> Tensor:
         """Reorder the places of each head so that the two a rotation mixes are neighbours (a complex number).
 
         Queries and keys are reordered alike, so their products do not change.
