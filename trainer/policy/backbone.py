@@ -97,7 +97,7 @@ class Backbone:
 
     @cached_property
     def base_decoder(self) -> Decoder:
-        """A sampler of the untouched base model; its `with_version` merges what a version changes."""
+        """A sampler of the untouched base model; its `with_version` applies what a version changes."""
         path = self.folder.path
         if isinstance(self.network, TrainableTransformers):
             sampling = TransformersNetwork(self.network.plain, pristine=True)

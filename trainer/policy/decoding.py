@@ -16,7 +16,7 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
 from trainer.policy import sampling as choosing
 from trainer.policy.adapters import FILE_NAME, HEAD, Adapter, read_adapter
-from trainer.policy.llama import EMBEDDING, LlamaNetwork, supports
+from trainer.policy.llama import EMBEDDING, Base, LlamaNetwork, supports
 from trainer.policy.models import weight_files
 from trainer.policy.unmerged import adapted
 
@@ -65,7 +65,7 @@ class Decoder:
 
     Attributes:
         parameters: how many numbers the model has.
-        light: the base model's network, where versions stand beside it instead of being merged.
+        shared: the base model's network, where versions stand beside it instead of being merged.
         context: how many tokens prompt and answer may fill together.
     """
 
@@ -76,9 +76,9 @@ class Decoder:
         network: Network,
         device: torch.device,
         dtype: torch.dtype,
-        light: LlamaNetwork | None = None,
+        shared: LlamaNetwork | None = None,
     ) -> None:
-        self.light = light
+        self.shared = shared
         self.folder = folder
         self.config = config
         self.network = network
@@ -96,15 +96,17 @@ class Decoder:
         dtype: torch.dtype,
         version: Path | None = None,
         *,
-        light: bool = False,
+        unmerged: bool = False,
+        four_bit: bool = False,
     ) -> Decoder:
         """Build from a model folder, and the file of a version on top of it.
 
         Args:
             version: a LoRA adapter file, or the safetensors file of a full version.
-            light: for few rows at a time, as in a conversation: an adapter stays beside the weights instead of being
-                merged into them, and weights that lie on a 4-bit grid are read as such. The general path for other
-                architectures does not know of it.
+            unmerged: an adapter stays beside the weights instead of being merged into them, and all versions share
+                those. The general path for other architectures merges all the same.
+            four_bit: a few rows at a time, as in a conversation, read weights that lie on a 4-bit grid as such; with
+                `unmerged` only.
 
         Raises:
             WorkbenchError: a file is damaged, or the version was made for another model.
@@ -113,8 +115,8 @@ class Decoder:
 
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         config = getattr(config, "text_config", None) or config
-        if light and supports(config):
-            network = _light_network(folder, config, device, dtype)
+        if unmerged and supports(config):
+            network = _llama(folder, config, Weights.open(folder, None), device, dtype, four_bit=four_bit)
             return cls(folder, config, network, device, dtype, network).with_version(version)
         return cls(
             folder, config, _network(folder, config, Weights.open(folder, version), device, dtype), device, dtype
@@ -129,19 +131,19 @@ class Decoder:
         Raises:
             WorkbenchError: as :meth:`load`.
         """
-        if self.light is not None:
+        if self.shared is not None:
             if isinstance(version, Path) and version.name == FILE_NAME:
                 version = read_adapter(version)
             if version is None or isinstance(version, Adapter):
-                beside = self.light if version is None else adapted(self.light, version)
-                return Decoder(self.folder, self.config, beside, self.device, self.dtype, self.light)
+                beside = self.shared if version is None else adapted(self.shared, version)
+                return Decoder(self.folder, self.config, beside, self.device, self.dtype, self.shared)
         weights = (
             Weights.open(self.folder, version)
             if version is None or isinstance(version, Path)
             else Weights(weight_files(self.folder), version)
         )
         network = _network(self.folder, self.config, weights, self.device, self.dtype, self.network)
-        return Decoder(self.folder, self.config, network, self.device, self.dtype, self.light)
+        return Decoder(self.folder, self.config, network, self.device, self.dtype, self.shared)
 
     @torch.inference_mode()
     def generate(
@@ -333,9 +335,18 @@ def parameter_count(folder: Path) -> int:
     return count
 
 
-def _light_network(folder: Path, config: Any, device: torch.device, dtype: torch.dtype) -> LlamaNetwork:
+def _llama(
+    folder: Path,
+    config: Any,
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype,
+    base: Base | None = None,
+    *,
+    four_bit: bool = False,
+) -> LlamaNetwork:
     try:
-        return LlamaNetwork(config, Weights.open(folder, None), device, dtype, light=True)
+        return LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
     except KeyError as error:
         raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
 
@@ -352,10 +363,7 @@ def _network(
     network: Network
     if supports(config):
         base = like.base if isinstance(like, LlamaNetwork) else None
-        try:
-            network = LlamaNetwork(config, weights, device, dtype, base)
-        except KeyError as error:
-            raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
+        network = _llama(folder, config, weights, device, dtype, base)
     else:
         from trainer.policy.transformers_network import TransformersNetwork
 

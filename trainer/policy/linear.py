@@ -102,7 +102,7 @@ class AdaptedLinear:
         return self.up.add_to(self.base.add_to(residual, x), self.down(x))
 
 
-def light_linear(weight: Tensor, bias: Tensor | None = None) -> FrozenLinear | GridLinear:
+def few_rows_linear(weight: Tensor, bias: Tensor | None = None) -> FrozenLinear | GridLinear:
     """The layer that serves few rows fastest: in 4 bits where the weight (out, in) lies on a 4-bit grid."""
     plain = FrozenLinear(weight, bias)
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.shape[1] % GROUP or weight.shape[0] % 32:

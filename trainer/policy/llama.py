@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.policy.adapters import HEAD
-from trainer.policy.linear import FrozenLinear, Linear, light_linear
+from trainer.policy.linear import FrozenLinear, Linear, few_rows_linear
 
 EMBEDDING = "model.embed_tokens.weight"
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -117,7 +117,7 @@ class LlamaNetwork:
         config: a transformers configuration that :func:`supports` accepts.
         weights: those of the version.
         base: taken over from another version of the same base model, as far as this one leaves it untouched.
-        light: for few rows at a time: weights on a 4-bit grid are read as such.
+        four_bit: a few rows at a time read weights that lie on a 4-bit grid as such.
 
     Attributes:
         base: for versions to come to share; None when this version has changed it and was not given one.
@@ -131,9 +131,9 @@ class LlamaNetwork:
         dtype: torch.dtype,
         base: Base | None = None,
         *,
-        light: bool = False,
+        four_bit: bool = False,
     ) -> None:
-        self._linear = light_linear if light else FrozenLinear
+        self._linear = few_rows_linear if four_bit else FrozenLinear
         self.heads = config.num_attention_heads
         self.key_heads = config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads

@@ -12,7 +12,7 @@ from storage.errors import WorkbenchError
 from storage.records import Sampling
 from trainer.policy.adapters import FILE_NAME, Adapter
 from trainer.policy.decoding import Decoder, Weights
-from trainer.policy.linear import FEW_ROWS, FrozenLinear, GridLinear, light_linear
+from trainer.policy.linear import FEW_ROWS, FrozenLinear, GridLinear, few_rows_linear
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def grid_weight(out: int, into: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("rows", [1, 3, FEW_ROWS, FEW_ROWS + 1, 40])
 def test_products_with_weights_on_a_grid_are_exact_to_rounding(rows):
     weight, bias = grid_weight(96, 64), torch.randn(96).bfloat16()
-    layer = light_linear(weight, bias)
+    layer = few_rows_linear(weight, bias)
     assert isinstance(layer, GridLinear)
     x, residual = torch.randn(rows, 1, 64).bfloat16(), torch.randn(rows, 1, 96).bfloat16()
     exact = x.double() @ weight.double().T + bias.double()
@@ -39,9 +39,9 @@ def test_products_with_weights_on_a_grid_are_exact_to_rounding(rows):
 
 
 def test_weights_off_the_grid_stay_as_they_are():
-    assert isinstance(light_linear(torch.randn(96, 64).bfloat16()), FrozenLinear)
-    assert isinstance(light_linear(grid_weight(96, 64).float()), FrozenLinear)
-    assert isinstance(light_linear(torch.randn(96, 40).bfloat16()), FrozenLinear), "40 does not divide into groups"
+    assert isinstance(few_rows_linear(torch.randn(96, 64).bfloat16()), FrozenLinear)
+    assert isinstance(few_rows_linear(grid_weight(96, 64).float()), FrozenLinear)
+    assert isinstance(few_rows_linear(torch.randn(96, 40).bfloat16()), FrozenLinear), "40 does not divide into groups"
 
 
 @pytest.fixture(params=["llama", "qwen2", "qwen3"])
@@ -70,7 +70,7 @@ def said(decoder: Decoder) -> tuple[list[list[int]], torch.Tensor]:
 def test_an_adapter_beside_the_weights_equals_one_merged_into_them(folder, adapter, tmp_path):
     adapter.write(tmp_path, "tiny")
     merged = Decoder.load(folder, CPU, torch.float32, tmp_path / FILE_NAME)
-    light = Decoder.load(folder, CPU, torch.float32, light=True)
+    light = Decoder.load(folder, CPU, torch.float32, unmerged=True)
     base_tokens, base_logprobs = said(light)
     for beside in (light.with_version(tmp_path / FILE_NAME), light.with_version(adapter)):
         tokens, logprobs = said(beside)
@@ -84,13 +84,13 @@ def test_an_adapter_beside_the_weights_equals_one_merged_into_them(folder, adapt
 def test_part_of_an_adapter_is_served_too(folder, adapter):
     pairs = {name: pair for name, pair in adapter.pairs.items() if "v_proj" in name or "up_proj" in name}
     some = Adapter(pairs, adapter.scale)
-    light = Decoder.load(folder, CPU, torch.float32, light=True).with_version(some)
+    light = Decoder.load(folder, CPU, torch.float32, unmerged=True).with_version(some)
     merged = Decoder.load(folder, CPU, torch.float32).with_version(some)
     assert said(light)[0] == said(merged)[0]
 
 
 def test_an_adapter_of_another_model_is_refused(folder, adapter):
-    light = Decoder.load(folder, CPU, torch.float32, light=True)
+    light = Decoder.load(folder, CPU, torch.float32, unmerged=True)
     name, (down, up) = next(iter(adapter.pairs.items()))
     with pytest.raises(WorkbenchError, match="weights that the model lacks"):
         light.with_version(Adapter({"model.layers.99.mlp.up_proj.weight": (down, up)}, 1.0))
@@ -105,7 +105,9 @@ def test_the_bundled_model_says_nearly_the_same_in_4_bits(bundled_model_workspac
 
     folder = models.resolve("smollm2", bundled_model_workspace).path
     prompts = [ChatTokenizer.load(folder).encode_prompt(text) for text in ("Name three rivers.", "¿Por qué llueve?")]
-    plain, light = (Decoder.load(folder, CPU, torch.bfloat16, light=light) for light in (False, True))
+    plain, light = (
+        Decoder.load(folder, CPU, torch.bfloat16, unmerged=four_bit, four_bit=four_bit) for four_bit in (False, True)
+    )
     assert any(isinstance(layer.down, GridLinear) for layer in light.network.layers)
     differences = []
     for prompt in prompts:
