@@ -81,8 +81,8 @@ def _layer(network: LlamaNetwork, prefix: str, layer: Layer, adapter: Adapter) -
             ups.append(functional.pad(up, (0, 0, sum(outs[:place]), sum(outs[place + 1 :]))))
         if not downs:
             return base
-        device, dtype = network.device, network.dtype
-        return AdaptedLinear(base, torch.cat(downs).to(device, dtype), torch.cat(ups, 1).to(device, dtype))
+        down, up = torch.cat(downs).to(network.device), torch.cat(ups, 1).to(network.device)
+        return AdaptedLinear(base, down, up, network.dtype)
 
     return replace(
         layer,
