@@ -185,11 +185,11 @@ def recipe(view: TrainView) -> Content:
     beware = warning(view.curves, view.latest)
     warned = [Content.styled(f"! {beware}", "$text-warning")] if beware else []
     if job is None:
-        return Content.assemble(("to learn from ", "bold"), ratings)
+        return Content.assemble(("feedback ", "bold"), ratings)
     name = recipe_of(job.kind, job.config)
     if view.status.state == "idle":
         last = Content.assemble(("last run ", "bold"), f"{name}: {one_line(outcome(job), 400)}")
-        return Content("\n").join([Content.assemble(("to learn from ", "bold"), ratings), last, *warned])
+        return Content("\n").join([Content.assemble(("feedback ", "bold"), ratings), last, *warned])
     dot = TRAINER_DOTS[view.status.state]
     stage = one_line(job.stage, 24)
     where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {name}{': ' * bool(stage)}{stage}")]
