@@ -6,14 +6,13 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -30,6 +29,9 @@ from trainer.config import (
     SftStage,
 )
 from trainer.options import configuration, options_of
+
+if TYPE_CHECKING:
+    from storage.database import Database
 
 Command = Callable[..., Any]
 
@@ -48,10 +50,14 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except WorkbenchError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        _tell(error)
         sys.exit(error.exit_code)
+
+
+def _tell(error: WorkbenchError) -> None:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr, flush=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -201,16 +207,7 @@ for _name, _stage in STAGES.items():
 @click.argument("job")
 def resume(workspace: Workspace, as_json: bool, job: str) -> None:
     """Go on with a paused, failed or abandoned JOB from its last checkpoint."""
-    from storage import jobs
-    from storage.database import open_database
-
-    with open_database(workspace) as database:
-        found = jobs.get(database, job)
-    if found.kind not in STAGES:
-        raise UsageError(
-            f"job {job} is of kind {found.kind!r}, which this program does not know", "upgrade the program"
-        )
-    _work(workspace, found.kind, found.id, None, {}, as_json=as_json)
+    _work(workspace, None, job, None, {}, as_json=as_json)
 
 
 @cli.command()
@@ -257,48 +254,60 @@ def list_jobs(workspace: Workspace, as_json: bool) -> None:
 
 def _work(
     workspace: Workspace,
-    kind: str,
+    kind: str | None,
     job_id: str | None,
     config_file: Path | None,
     given: dict[str, Any],
     *,
     as_json: bool,
 ) -> None:
-    """Claim or create a job, do it, and print its summary. Of several processes only the main one does the last."""
-    from storage import jobs
-    from storage.database import open_database
+    """Claim or create a job, do it, and print its summary. Of several processes only the main one does the last.
 
-    stage = STAGES[kind]
-    main = os.environ.get("RANK", "0") == "0"
-    opening: AbstractContextManager[Any] = open_database(workspace) if main else nullcontext()
-    with opening as database:
-        stored = jobs.get(database, job_id).config if job_id and main else stage.defaults
-        config = configuration(stage.config, given, config_file, stored)
+    Args:
+        kind: a key of STAGES; None for that of the job.
+    """
+    from storage.database import open_database
+    from trainer.processes import Processes
+
+    processes = Processes.launched()
+    opening: AbstractContextManager[Any] = open_database(workspace) if processes.main else nullcontext()
+    with processes.together(_tell), opening as database:
+        name, config, job = processes.share(lambda: _started(database, kind, job_id, config_file, given))
         # Torch and its friends come only now: wrong usage answers at once.
         from trainer import pipeline
-        from trainer.job import HeldJob, claim, summary
-        from trainer.processes import Processes
+        from trainer.job import HeldJob, summary
 
-        def start() -> tuple[Job, RewardStage]:
-            key = job_id or jobs.enqueue(database, kind, msgspec.to_builtins(config), steps=steps_of(config, stage)).id
-            job = claim(database, key)
-            assert job is not None
-            return job, config
-
-        processes = Processes.launched()
-        job, config = processes.share(start)
         held = HeldJob(workspace, database, job, quiet=not sys.stderr.isatty(), processes=processes)
-        work = getattr(pipeline, stage.work)
+        work = getattr(pipeline, STAGES[name].work)
         try:
             result = held.run(lambda held: work(held, config))
         except WorkbenchError:
-            if as_json and main:
+            if as_json and processes.main:
                 _print_json(summary(database, job.id, None))
             raise
-        if as_json and main:
+        if as_json and processes.main:
             _print_json(summary(database, job.id, result.get("version")))
-        elif main:
+        elif processes.main:
             print(_sentence(result))
+
+
+def _started(
+    database: Database, kind: str | None, job_id: str | None, config_file: Path | None, given: dict[str, Any]
+) -> tuple[str, RewardStage, Job]:
+    """The stage, its configuration and the claimed job: a stored one, or a new one."""
+    from storage import jobs
+    from trainer.job import claim
+
+    stored = jobs.get(database, job_id) if job_id else None
+    name = kind or (stored.kind if stored else "")
+    if name not in STAGES:
+        raise UsageError(f"job {job_id} is of kind {name!r}, which this program does not know", "upgrade the program")
+    stage = STAGES[name]
+    config = configuration(stage.config, given, config_file, stored.config if stored else stage.defaults)
+    found = stored or jobs.enqueue(database, name, msgspec.to_builtins(config), steps=steps_of(config, stage))
+    job = claim(database, found.id)
+    assert job is not None, "a named job is claimed or refused"
+    return name, config, job
 
 
 def _sentence(result: dict[str, Any]) -> str:

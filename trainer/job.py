@@ -22,6 +22,9 @@ from storage.workspace import Workspace
 from trainer.processes import Processes
 
 HEARTBEAT_SECONDS = 5.0
+# A terminal's Ctrl-C reaches each process once, and again through their launcher: so soon, that is the same wish.
+SAME_WISH_SECONDS = 2.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class CancelledError(WorkbenchError):
@@ -59,6 +62,7 @@ class HeldJob:
         self._bar: tqdm | None = None
         self._stage = ""
         self._shown = 0.0
+        self._wished = -SAME_WISH_SECONDS
 
     @property
     def folder(self) -> Path:
@@ -124,9 +128,16 @@ class HeldJob:
 
     def run(self, work: Callable[[HeldJob], dict[str, Any]]) -> dict[str, Any]:
         """Do the work and record how it ended; the result is what `work` returned."""
-        if not self.processes.main:
-            return work(self)
-        earlier = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        # The main process is told to stop, and stops the others: whoever leaves before it breaks its work off.
+        handler = self._on_signal if self.processes.main else signal.SIG_IGN
+        earlier = {number: signal.signal(number, handler) for number in SIGNALS}
+        try:
+            return self._run(work) if self.processes.main else work(self)
+        finally:
+            for number, former in earlier.items():
+                signal.signal(number, former)
+
+    def _run(self, work: Callable[[HeldJob], dict[str, Any]]) -> dict[str, Any]:
         self._keeper.start()
         try:
             result = work(self)
@@ -146,8 +157,6 @@ class HeldJob:
             self._ended.set()
             self._close_bar()
             self._keeper.join()
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
         return result
 
     def _keep_alive(self) -> None:
@@ -162,9 +171,13 @@ class HeldJob:
                     return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.processes.count > 1 and now - self._wished < SAME_WISH_SECONDS:
+            return
         if self._cancelled.is_set():
             raise KeyboardInterrupt
         self._cancelled.set()
+        self._wished = now
         self.say("stopping after this step; press again to stop at once")
 
     def _close_bar(self) -> None:

@@ -7,15 +7,24 @@ one process everything here is free.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
-
-import torch
-from torch import Tensor, nn
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.errors import UsageError, WorkbenchError
 
+if TYPE_CHECKING:  # torch comes only where it is needed: wrong usage answers at once
+    from torch import Tensor, nn
+
 T = TypeVar("T")
+# What torchrun and accelerate call the number and the rank of the processes, and what MPI's launchers call them.
+COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
+# How long one that fails waits for the others to say that they fail alike.
+PATIENCE = timedelta(seconds=20)
 
 
 class Processes:
@@ -29,6 +38,7 @@ class Processes:
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank = rank
         self.count = count
+        self._farewell: Any = None
 
     @classmethod
     def launched(cls) -> Processes:
@@ -37,20 +47,24 @@ class Processes:
         Raises:
             UsageError: the launcher asks for something that adapters on one backbone cannot be split by.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if _told(COUNTS, 1) == 1:
+            _warn_if_alone()
             return cls()
         for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
             if os.environ.get(variable, "false").lower() == "true":
                 raise UsageError(
                     f"{name} was asked for, and this trainer keeps the whole base model in each process",
-                    "launch with `accelerate launch --multi_gpu` or `--cpu`, which splits the batch instead",
+                    "launch with `accelerate launch --multi_gpu` or `torchrun`, which split the batch instead",
                 )
+        import torch
         from accelerate import PartialState
 
         asked = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
         # Not told so, PartialState takes launched CPU processes for single ones: each would be the main one.
         state = PartialState(cpu=asked or not torch.cuda.is_available())
-        return cls(state.process_index, state.num_processes)
+        found = cls(state.process_index, state.num_processes)
+        found._farewell = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+        return found
 
     @property
     def main(self) -> bool:
@@ -79,8 +93,47 @@ class Processes:
     def _tell(told: list) -> tuple:
         from accelerate.utils import broadcast_object_list
 
-        broadcast_object_list(told)
+        with _in_touch():
+            broadcast_object_list(told)
         return told[0]
+
+    @contextmanager
+    def together(self, tell: Callable[[WorkbenchError], None]) -> Iterator[None]:
+        """From the first thing they do to the last. Where all fail alike, the main one tells it, and all of several
+        leave with the exit code of the error.
+
+        A launcher ends the others as soon as one has left, so each waits until it was told. One that fails alone tells
+        it itself; the others then fail when they next wait for it.
+        """
+        if self.count == 1:
+            yield
+            return
+        import torch.distributed as dist
+
+        try:
+            yield
+        except WorkbenchError as error:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            alike = self._all_say(str(error))
+            if self.main or not alike:
+                tell(error)
+            if alike:
+                self._all_say("told")
+            raise SystemExit(error.exit_code) from error
+        finally:
+            dist.destroy_process_group()
+
+    def _all_say(self, text: str) -> bool:
+        """Whether all processes come here with the same text before the patience ends."""
+        import torch.distributed as dist
+
+        said: list[str | None] = [None] * self.count
+        try:
+            dist.all_gather_object(said, text, group=self._farewell)
+        except RuntimeError:
+            return False
+        return set(said) == {text}
 
     def gather(self, rows: list[T]) -> list[T]:
         """The rows of all processes, in the order of their ranks."""
@@ -88,29 +141,39 @@ class Processes:
             return rows
         from accelerate.utils import gather_object
 
-        return gather_object(rows)
+        with _in_touch():
+            return gather_object(rows)
 
     def sum(self, value: float) -> float:
         """A number added up over all processes."""
         return value if self.count == 1 else float(sum(self.gather([value])))
 
+    def add(self, values: Tensor) -> Tensor:
+        """A tensor added up over all processes; not differentiable."""
+        if self.count == 1:
+            return values
+        import torch.distributed as dist
+
+        total = values.clone()
+        with _in_touch():
+            dist.all_reduce(total)
+        return total
+
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes, in one exchange."""
         if self.count == 1:
             return
-        import torch.distributed as dist
+        import torch
 
         with_gradient = [parameter for parameter in parameters if parameter.requires_grad]
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in with_gradient]
-        flat = torch.cat([part.flatten() for part in parts])
-        dist.all_reduce(flat)
-        for parameter, part in zip(with_gradient, flat.split([part.numel() for part in parts]), strict=True):
+        total = self.add(torch.cat([part.flatten() for part in parts]))
+        for parameter, part in zip(with_gradient, total.split([part.numel() for part in parts]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def part(self, rows: list[T]) -> list[T]:
         """This process's share of a batch: neighbouring rows, so that answers to one prompt stay together."""
-        each = len(rows) // self.count
-        return rows[self.rank * each : (self.rank + 1) * each] if self.count > 1 else rows
+        return rows[len(rows) * self.rank // self.count : len(rows) * (self.rank + 1) // self.count]
 
     def own(self, rows: Sequence[T]) -> list[T]:
         """This process's share of any number of rows: every `count`-th of them."""
@@ -119,4 +182,35 @@ class Processes:
 
 def concatenate(processes: Processes, values: Tensor) -> Tensor:
     """(n,) values of all processes, in the order of their ranks; not differentiable."""
+    import torch
+
     return torch.tensor(processes.gather(values.tolist()), dtype=values.dtype, device=values.device)
+
+
+@contextmanager
+def _in_touch() -> Iterator[None]:
+    """Say in words that another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkbenchError(
+            "another process of this job has ended", "it said why; `trainer jobs` lists the job to resume"
+        ) from error
+
+
+def _told(names: Sequence[str], otherwise: int) -> int:
+    """The first of some environment variables that is set, as a number."""
+    return next((int(os.environ[name]) for name in names if name in os.environ), otherwise)
+
+
+def _warn_if_alone() -> None:
+    """Say so where several processes were asked for and the launcher started one.
+
+    `accelerate launch --num_processes N` does that on a CPU; it leaves an address to meet at, and nobody to meet.
+    """
+    if "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        print(
+            "accelerate started one process only, and the work goes on in it; for N processes on a CPU launch with\n"
+            "  accelerate launch --multi_gpu --num_processes N -m trainer ...    (it needs no GPU), or with torchrun",
+            file=sys.stderr,
+        )

@@ -87,7 +87,7 @@ def fitted(held: HeldJob, config: RewardConfig, seed: int, setting: Setting) -> 
     held.say(f"learning from {examples.count()} ratings: {counts}")
     held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
 
-    fit = RewardFit(backbone, examples, config, seed)
+    fit = RewardFit(backbone, examples, config, seed, held.processes)
     learn(held, fit, CHECKPOINT_EVERY)
     model, report = fit.model, fit.report()
     prompts = _reference_prompts(setting.split.practice, seed)

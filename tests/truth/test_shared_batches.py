@@ -8,15 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import test_ilql
-import test_sft
 import torch
 from fixed_answers import advance, state_of
-from one_of_two import STEPS
+from one_of_two import STEPS, learners
 
-from trainer.algorithms.ilql import Ilql
-from trainer.algorithms.sft import sft
 from trainer.checkpoints import load
+from trainer.reward.fitting import RewardFit
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,18 +36,16 @@ def test_two_processes_learn_what_one_learns(tiny_model, tmp_path):
         for process in launched:
             process.kill()
 
-    backbone = test_ilql.backbone_of(tiny_model)
-
-    def learners():
-        yield "ilql", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1)
-        yield "sft", sft(backbone, test_sft.one_each(), test_sft.CONFIG, 1)
-
-    for (name, alone), (_, together) in zip(learners(), learners(), strict=True):
+    for (name, alone), (_, together) in zip(learners(tiny_model, None), learners(tiny_model, None), strict=True):
         fresh = {key: value.clone() for key, value in state_of(together).items()}
         advance(alone, STEPS)
+        if isinstance(alone, RewardFit):
+            alone.report()
+            together.report()  # so that there is a place for what it tells
         load(tmp_path / name, together)
         assert together.step == alone.step
         ours, theirs = state_of(together), state_of(alone)
+        assert ours.keys() == theirs.keys()
         for key, value in theirs.items():
             torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-5)
         assert any((fresh[key] - theirs[key]).abs().max() > 1e-4 for key in fresh)

@@ -2,6 +2,8 @@
 
 What else moves a rating (the rater's habits, the side, the length) is fitted with it and kept out of it:
 :mod:`trainer.reward.effects`.
+
+On several processes each learns from its part of every batch, and what is learned is the same.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from storage.errors import UsageError
 from trainer.config import RewardConfig
 from trainer.examples import Example, Examples, hold_out
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone
+from trainer.processes import Processes
 from trainer.reward.batches import Batch, batch_loss, encode, make_batch, responses_of, within
 from trainer.reward.effects import RatingEffects
 from trainer.reward.model import RewardModel, scaled
@@ -35,22 +39,41 @@ MAX_GRAD_NORM = 1.0
 
 
 class RewardFit:
-    """A fit of a fresh reward model, as a :class:`trainer.learner.Learner` whose steps are updates."""
+    """A fit of a fresh reward model, as a :class:`trainer.learner.Learner` whose steps are updates.
+
+    Args:
+        processes: those that work on this together, each on its examples of every batch; by default this one alone.
+
+    Raises:
+        UsageError: there are more processes than examples in a batch.
+    """
 
     stage = "reward model"
 
-    def __init__(self, backbone: Backbone, examples: Examples, config: RewardConfig, seed: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        examples: Examples,
+        config: RewardConfig,
+        seed: int,
+        processes: Processes | None = None,
+    ) -> None:
         self.backbone = backbone
         self.config = config
+        self.processes = processes or Processes()
         self.model = RewardModel(backbone, config, seed)
         learned, self.kept = hold_out(examples.every(), config.held_out)
         self.effects = RatingEffects.of(learned, len(learned)).to(backbone.device)
         self.learned = shuffled_by_prompt(learned, seed)
-        self.batches = [
-            self._parts(self.learned[start : start + config.batch])
-            for start in range(0, len(self.learned), config.batch)
-        ]
-        start_pairs(self.effects, [part for parts in self.batches for part in parts])
+        updates = [self.learned[start : start + config.batch] for start in range(0, len(self.learned), config.batch)]
+        self.counts = [len(examples) for examples in updates]
+        if self.counts and self.counts[0] < self.processes.count:
+            raise UsageError(
+                f"{self.counts[0]} ratings an update of the reward model cannot be shared by {self.processes.count}",
+                "choose a larger --reward-batch, or launch fewer processes",
+            )
+        self.batches = [self._parts(self.processes.part(examples)) for examples in updates]
+        start_pairs(self.effects, [part for parts in self._whole(updates) for part in parts])
         self.step = 0
         self.steps = config.epochs * len(self.batches)
         self.loss = 0.0
@@ -67,15 +90,17 @@ class RewardFit:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * (1 - self.step / self.steps)
         self.optimizer.zero_grad()
-        penalty = self.effects.penalty()
+        penalty = self.effects.penalty() / self.processes.count
         penalty.backward()
         loss = float(penalty.detach())
-        count = sum(part.count for part in self.batches[place])
         for number, part in enumerate(self.batches[place]):
             rewards = self.model.raw(self._trunk(place, number), part.layout)
-            share = batch_loss(rewards, part, self.effects, self.config.centring) / count
+            share = batch_loss(rewards, part, self.effects, self.config.centring)
+            share = share / self.counts[place]
             share.backward()
             loss += float(share.detach())
+        self.processes.add_gradients(self.parameters)
+        loss = self.processes.sum(loss)
         norm = nn.utils.clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
         finite = bool(torch.isfinite(norm))
         if finite:
@@ -103,7 +128,7 @@ class RewardFit:
             return scaled(features), self.model.head(features)
 
         flat = [self.batches[place][number] for place, number in parts]
-        self.model.keep(posterior(flat, features_of, self.effects, found.score_noise))
+        self.model.keep(posterior(flat, features_of, self.effects, found.score_noise, self.processes))
         self.trunks.clear()
         return found
 
@@ -123,6 +148,10 @@ class RewardFit:
         """One update's examples, in parts that fit into memory."""
         runs = within(self.backbone, examples, MOST_TOKENS)
         return [make_batch(self.backbone, run, self.effects) for run in runs]
+
+    def _whole(self, updates: Sequence[Sequence[Example]]) -> list[list[Batch]]:
+        """All updates' examples, those of the other processes among them."""
+        return self.batches if self.processes.count == 1 else [self._parts(examples) for examples in updates]
 
     def _trunk(self, place: int, number: int) -> Tensor:
         """The states after the lower layers, of a part of a batch."""

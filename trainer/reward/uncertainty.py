@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.processes import Processes
 from trainer.reward.batches import Batch
 from trainer.reward.effects import RatingEffects
 
@@ -44,18 +45,20 @@ def with_bias(features: Tensor, centre: Tensor) -> Tensor:
     return torch.cat([features - centre, torch.ones_like(features[:, :1])], 1)
 
 
-def precision_factor(prior: Tensor, designs: Iterable[Tensor]) -> Tensor:
-    """The Cholesky factor (K, K) of `diag(prior) + sum of X' X`, computed in fp64.
+def precision_factor(prior: Tensor, designs: Iterable[Tensor], processes: Processes | None = None) -> Tensor:
+    """The Cholesky factor (K, K) of `diag(prior) + sum of X' X` over the designs of all processes, in fp64.
 
     Args:
         prior: (K,) precision of each weight before any rating.
         designs: parts (n, K) of the rows `sqrt(w) u`.
     """
-    precision = torch.diag(prior.double())
+    told = prior.new_zeros(len(prior), len(prior), dtype=torch.float64)
     for design in designs:
         wide = design.double()
-        precision = precision + wide.T @ wide
-    return torch.linalg.cholesky(precision)
+        told += wide.T @ wide
+    if processes is not None:
+        told = processes.add(told)
+    return torch.linalg.cholesky(torch.diag(prior.double()) + told)
 
 
 @torch.no_grad()
@@ -64,6 +67,7 @@ def posterior(
     features_of: Callable[[int], tuple[Tensor, Tensor]],
     effects: RatingEffects,
     noise: float,
+    processes: Processes | None = None,
 ) -> Posterior:
     """What the rated answers tell about the head.
 
@@ -72,17 +76,20 @@ def posterior(
     Args:
         features_of: number of a batch -> features (rows, K - 1) and rewards (rows,) of its responses.
         noise: variance of a standardised score around its prediction.
+        processes: those that have batches of their own to add.
     """
+    processes = processes or Processes()
     found = [features_of(number) for number in range(len(batches))]
     everything = torch.cat([features for features, _ in found])
-    centre = everything.mean(0)
-    size = (everything - centre).square().sum(1).mean().clamp_min(1e-6)
+    count = processes.sum(len(everything))
+    centre = processes.add(everything.sum(0)) / count
+    size = (processes.add((everything - centre).square().sum()) / count).clamp_min(1e-6)
     prior = torch.cat([size.expand(len(centre)), torch.ones_like(size)[None]])
     designs = (
         design(with_bias(features, centre), rewards, batch, effects, max(noise, LEAST_NOISE))
         for batch, (features, rewards) in zip(batches, found, strict=True)
     )
-    return Posterior(centre, precision_factor(prior, designs).to(centre).contiguous())
+    return Posterior(centre, precision_factor(prior, designs, processes).to(centre).contiguous())
 
 
 def design(rows: Tensor, rewards: Tensor, batch: Batch, effects: RatingEffects, noise: float) -> Tensor:
