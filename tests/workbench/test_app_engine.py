@@ -105,12 +105,14 @@ async def test_rate_train_and_read_the_verdict(database: Database, app: Workbenc
         await pilot.press("f3")
         await until(pilot, lambda: "48 ratings" in visible(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "w whole pipeline  ✓ needs 20 ratings, has 32" in visible(app))  # held-out ones apart
+        await until(pilot, lambda: "w whole pipeline  ✓ needs 20 ratings, has 32" in visible(app))  # less the held-out
         await pilot.press("w")
         await until(pilot, lambda: "rounds of rollouts" in visible(app))
         await pilot.press("backspace", "backspace", "2", "enter")
         await until(pilot, lambda: app.trainer.state == "training", SLOW)
         await until(pilot, lambda: jobs.every(database)[0].state == "done", 2 * SLOW)
-        await until(pilot, lambda: "training is done: v1" in visible(app) and "last run whole pipeline: v1" in visible(app))
+        await until(
+            pilot, lambda: "training is done: v1" in visible(app) and "last run whole pipeline: v1" in visible(app)
+        )
         assert "reward, by language" in visible(app)
         assert [version.name for version in versions.every(database)] == ["v1", "v0"]
