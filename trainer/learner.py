@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import nn, optim
 
 from trainer.algorithms.rollouts import Rollout
-from trainer.policy.full import Snapshot
+from trainer.policy.full import Snapshot, Update
 
 Figures = dict[tuple[str, str | None], float]
 
@@ -70,6 +70,11 @@ class Learner(Protocol):
 
 class PolicyLearner(Learner, Protocol):
     """A learner whose result is a policy."""
+
+    @property
+    def policy(self) -> Update:
+        """What is learned."""
+        ...
 
     def result(self) -> Snapshot:
         """A copy of the policy as it is now: what is judged, served and published."""

@@ -20,12 +20,14 @@ from trainer.config import HindsightStage, IlqlStage, PolicyStage, PpoStage, Rew
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import Interval
+from trainer.evaluation.watch import HeldOutRow, Watch, held_out_rows
 from trainer.job import HeldJob
-from trainer.learner import PolicyLearner
+from trainer.learner import Figures, PolicyLearner, StepReport
 from trainer.policy.full import Snapshot, read_version
 from trainer.publishing import finish
+from trainer.reward.model import RewardModel
 from trainer.reward.protocol import Reward
-from trainer.rewards import fitted, obtain
+from trainer.rewards import fitted, fitted_at, obtain, reference_answers
 from trainer.running import learn
 from trainer.setting import Setting, set_up
 
@@ -59,7 +61,8 @@ def imitate(held: HeldJob, config: SftStage) -> Result:
         learner = sft(setting.backbone, found, config.sft, config.seed, setting.start, held.processes)
         _link(held, found.rating_ids)
         learn(held, learner, config.sft.checkpoint_every)
-        return _finish(held, config, setting, learner, reward, learner.held_out_gain())
+        watch = _watch(held, config, setting, reward)
+        return _finish(held, config, setting, learner, reward, watch, learner.held_out_gain())
 
     return _once(held, work)
 
@@ -76,7 +79,8 @@ def look_back(held: HeldJob, config: HindsightStage) -> Result:
         learner = hindsight(setting.backbone, found, told, config.hindsight, config.seed, setting.start, held.processes)
         _link(held, [*setting.examples.rating_ids, *(outcome.rating_id for outcome in told)])
         learn(held, learner, config.hindsight.checkpoint_every)
-        return _finish(held, config, setting, learner, reward, learner.held_out_gain())
+        gain = learner.held_out_gain() if reward is None else None
+        return _finish(held, config, setting, learner, reward, _watch(held, config, setting, reward), gain)
 
     return _once(held, work)
 
@@ -93,7 +97,8 @@ def learn_values(held: HeldJob, config: IlqlStage) -> Result:
         learner = Ilql(setting.backbone, found, config.ilql, config.seed, setting.start, held.processes)
         _link(held, setting.examples.rating_ids)
         learn(held, learner, config.ilql.checkpoint_every)
-        return _finish(held, config, setting, learner, reward)
+        # Its decoding shifts the output head as well, which the watch does not see.
+        return _finish(held, config, setting, learner, reward, None)
 
     return _once(held, work)
 
@@ -115,8 +120,13 @@ def _improve(held: HeldJob, config: PpoStage, first: RunConfig | None) -> Result
     start = setting.start if first is None else _imitated(held, first, setting)
     prompts = setting.split.practice
     learner = Ppo(setting.backbone, reward, prompts, config.ppo, config.seed, start, held.processes)
-    learn(held, learner, config.ppo.checkpoint_every)
-    return _finish(held, config, setting, learner, reward)
+    watch = _watch(held, config, setting, reward)
+
+    def measure(report: StepReport) -> Figures:
+        return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
+
+    learn(held, learner, config.ppo.checkpoint_every, measure)
+    return _finish(held, config, setting, learner, reward, watch)
 
 
 def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | None:
@@ -150,12 +160,28 @@ def _link(held: HeldJob, rating_ids: list[str]) -> None:
     held.share(lambda: jobs.link_ratings(held.database, held.job, rating_ids))
 
 
+def _watch(held: HeldJob, config: PolicyStage, setting: Setting, reward: Reward | None) -> Watch:
+    """The over-optimisation watch, with rated answers that the reward model of this job did not learn from."""
+    backbone, digest = setting.backbone, setting.base.base_digest
+    share, begun = config.reward.held_out, setting.begun
+
+    def read() -> list[HeldOutRow]:
+        moment = fitted_at(held, config.reward_model, digest) or begun
+        return held_out_rows(held.database, digest, share, moment)
+
+    rows = held.share(read)
+    if not isinstance(reward, RewardModel):
+        return Watch(backbone, rows)
+    return Watch(backbone, rows, reward, reference_answers(setting, config.reward, config.seed, 1))
+
+
 def _finish(
     held: HeldJob,
     config: PolicyStage,
     setting: Setting,
     learner: PolicyLearner,
     reward: Reward | None,
+    watch: Watch | None,
     loss_gain: Interval | None = None,
 ) -> Result:
     """Through the gate, and published or kept as rejected."""
@@ -168,7 +194,15 @@ def _finish(
         sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
     candidate = learner.result()
     report = judge(
-        setting.backbone, reward, candidate, parent, setting.split.held_out, config.gate, sampling, loss_gain
+        setting.backbone,
+        reward,
+        candidate,
+        parent,
+        setting.split.held_out,
+        config.gate,
+        sampling,
+        loss_gain,
+        watch.measure(learner.policy) if watch else None,
     )
     held.progress("publish", learner.step, learner.steps)
     version = held.share(lambda: finish(held, candidate, report, setting, learner.step, publish=config.publish))

@@ -6,9 +6,9 @@ import dataclasses
 
 from storage import jobs, reward_models, versions
 from storage.errors import UsageError
-from storage.records import Prompt, Sampling
 from storage.records import RewardModel as RewardModelRecord
-from trainer.algorithms.rollouts import PromptSampler, collect, round_seed
+from storage.records import Sampling
+from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
 from trainer.checkpoints import whole_folder
 from trainer.config import RewardConfig
 from trainer.examples import check_enough
@@ -90,11 +90,7 @@ def fitted(held: HeldJob, config: RewardConfig, seed: int, setting: Setting) -> 
     fit = RewardFit(backbone, examples, config, seed, held.processes)
     learn(held, fit, CHECKPOINT_EVERY)
     model, report = fit.model, fit.report()
-    prompts = _reference_prompts(setting.split.practice, seed)
-    sampling = Sampling(temperature=1.0, max_new_tokens=config.reference_tokens)
-    answers = collect(
-        backbone.base_decoder, backbone.tokenizer, prompts, REFERENCE_ANSWERS, sampling, round_seed(seed, 1 << 40)
-    )
+    answers = reference_answers(setting, config, seed, REFERENCE_ANSWERS)
     model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
 
     def save() -> RewardModelRecord:
@@ -119,6 +115,19 @@ def fitted(held: HeldJob, config: RewardConfig, seed: int, setting: Setting) -> 
     return model, record
 
 
-def _reference_prompts(practice: list[Prompt], seed: int) -> list[Prompt]:
-    sampler = PromptSampler(practice, LANGUAGE_BALANCE, seed)
-    return sampler.draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
+def reference_answers(setting: Setting, config: RewardConfig, seed: int, answers: int) -> list[Rollout]:
+    """What the base model says to a few practice prompts, in balance over languages."""
+    practice = setting.split.practice
+    prompts = PromptSampler(practice, LANGUAGE_BALANCE, seed).draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
+    sampling = Sampling(temperature=1.0, max_new_tokens=config.reference_tokens)
+    decoder, tokenizer = setting.backbone.base_decoder, setting.backbone.tokenizer
+    return collect(decoder, tokenizer, prompts, answers, sampling, round_seed(seed, 1 << 40))
+
+
+def fitted_at(held: HeldJob, wanted: str, digest: str) -> str | None:
+    """When the ratings were read that the reward model of a job learned from; None for one fitted by this job."""
+    name = None if wanted in (NEW, LATEST, AUTO) else wanted
+    if reward_models.of_job(held.database, held.job.id) is not None:
+        return None
+    record = reward_models.find(held.database, digest, name)
+    return jobs.get(held.database, record.job_id).started_at if record and record.job_id else None

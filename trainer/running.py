@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from storage import jobs, metrics
 from trainer.checkpoints import load, save
 from trainer.job import CancelledError, HeldJob
-from trainer.learner import Learner, StepReport
+from trainer.learner import Figures, Learner, StepReport
 
 ROLLOUTS_KEPT = 4  # a step, for the eye
+MEASURE_EVERY = 10  # steps
 
 
-def learn(held: HeldJob, learner: Learner, checkpoint_every: int) -> None:
+def learn(
+    held: HeldJob, learner: Learner, checkpoint_every: int, measure: Callable[[StepReport], Figures] | None = None
+) -> None:
     """Take the steps that are left, from this stage's last checkpoint if there is one.
+
+    Args:
+        measure: gives more figures of the learner as it is; asked every few steps.
 
     Raises:
         CancelledError: it was told to stop; a checkpoint was left.
@@ -32,7 +39,10 @@ def learn(held: HeldJob, learner: Learner, checkpoint_every: int) -> None:
             held.share(lambda: checkpoint(held, learner))
             raise
         report = learner.advance()
-        held.record(learner.step, report.figures, _shown(held.job.id, learner.step, report))
+        figures = report.figures
+        if measure and learner.step % MEASURE_EVERY == 0:
+            figures = figures | measure(report)
+        held.record(learner.step, figures, _shown(held.job.id, learner.step, report))
         held.progress(learner.stage, learner.step, learner.steps, **report.headline)
         if learner.step % checkpoint_every == 0 and learner.step < learner.steps:
             held.share(lambda: checkpoint(held, learner))

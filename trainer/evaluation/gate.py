@@ -18,6 +18,7 @@ from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout, collect
 from trainer.config import GateConfig
 from trainer.evaluation.intervals import Interval, mean_interval
+from trainer.evaluation.watch import WatchReport
 from trainer.examples import fingerprint
 from trainer.policy.backbone import Backbone
 from trainer.policy.decoding import Decoder
@@ -80,11 +81,14 @@ def judge(
     config: GateConfig,
     sampling: Sampling,
     loss_gain: Interval | None = None,
+    seen: WatchReport | None = None,
 ) -> GateReport:
     """Measure a candidate against its parent on held-out prompts.
 
     Args:
-        reward: what judges answers; None where nothing does, and then `loss_gain` decides.
+        reward: what judges answers, if anything does.
+        loss_gain: of methods that imitate: it decides then, and the reward must only not fall.
+        seen: what the over-optimisation watch saw of the candidate.
     """
     prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
     after = answer(parent.with_version(candidate), backbone, prompts, config.answers, sampling)
@@ -99,10 +103,24 @@ def judge(
         gain, by_language = mean_interval(differences), _by_language(differences, prompts)
         old_reward, new_reward = _mean(old_scores), _mean(new_scores)
         numbers.append(gain.mean)
-        gates.append(_gain_gate("reward gain", gain, f"over {gain.n} held-out prompts", config.min_gain))
-    elif loss_gain is not None:
+        if loss_gain is None:
+            gates.append(_gain_gate("reward gain", gain, f"over {gain.n} held-out prompts", config.min_gain))
+        else:
+            gates.append(_no_loss_gate(gain))
+    if loss_gain is not None:
         words = f"nats a token less loss over {loss_gain.n} held-out prompts"
         gates.append(_gain_gate("held-out loss", loss_gain, words, config.min_gain))
+    if seen is not None and seen.agreement is not None:
+        gates.append(
+            {
+                "gate": "human rows",
+                "passed": not seen.against,
+                "value": seen.agreement.mean,
+                "bound": 0.0,
+                "detail": f"the policy's shift agrees with held-out ratings by {seen.agreement} (rank correlation over "
+                f"{seen.rows} answers to {seen.agreement.n} prompts); the upper end must not be below 0",
+            }
+        )
     finite = candidate.is_finite() and all(math.isfinite(number) for number in numbers)
     gates += [
         {
@@ -130,6 +148,17 @@ def _gain_gate(name: str, gain: Interval, words: str, bound: float) -> dict[str,
         "value": gain.mean,
         "bound": bound,
         "detail": f"{gain} {words}; the lower end must pass {bound:g}",
+    }
+
+
+def _no_loss_gate(gain: Interval) -> dict[str, Any]:
+    """What imitates need not raise the reward, but must not lower it."""
+    return {
+        "gate": "reward",
+        "passed": bool(gain.high >= 0),
+        "value": gain.mean,
+        "bound": 0.0,
+        "detail": f"{gain} over {gain.n} held-out prompts; the upper end must not be below 0",
     }
 
 
