@@ -43,17 +43,17 @@ def obtain(held: HeldJob, wanted: str, config: RewardConfig, seed: int, setting:
         case "auto":
             digest = setting.base.base_digest
             if held.share(lambda: reward_models.find(held.database, digest)) is not None:
-                return existing(held, None, config, seed, setting)
+                return existing(held, None, setting)
             try:
                 check_enough(setting.examples, config.minimum)
             except UsageError as error:
                 held.say(f"nothing judges the answers: {error.message}")
                 return None
             return fitted(held, config, seed, setting)[0]
-    return existing(held, None if wanted == LATEST else wanted, config, seed, setting)
+    return existing(held, None if wanted == LATEST else wanted, setting)
 
 
-def existing(held: HeldJob, name: str | None, config: RewardConfig, seed: int, setting: Setting) -> RewardModel:
+def existing(held: HeldJob, name: str | None, setting: Setting) -> RewardModel:
     """A reward model fitted earlier: the named one, or the newest of this base model."""
     record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name))
     if record is None:
@@ -63,8 +63,7 @@ def existing(held: HeldJob, name: str | None, config: RewardConfig, seed: int, s
             else f"no reward model was fitted for {setting.base.base_model} yet",
             "fit one with `trainer reward`, or use `trainer run`, which fits its own",
         )
-    model = RewardModel(setting.backbone, config, seed)
-    model.load(held.workspace.root / record.file)
+    model = RewardModel.read(setting.backbone, held.workspace.root / record.file)
     held.say(f"reward: {record.name}")
     return model
 
@@ -79,9 +78,7 @@ def fitted(held: HeldJob, config: RewardConfig, seed: int, setting: Setting) -> 
     file = held.folder / "reward" / REWARD_FILE
     finished = held.share(lambda: reward_models.of_job(held.database, held.job.id))
     if finished:
-        model = RewardModel(backbone, config, seed)
-        model.load(file)
-        return model, finished
+        return RewardModel.read(backbone, file), finished
     check_enough(examples, config.minimum)
     counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
     held.say(f"learning from {examples.count()} ratings: {counts}")

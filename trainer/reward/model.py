@@ -112,7 +112,22 @@ class RewardModel(nn.Module):
     def save(self, path: Path, facts: dict[str, Any]) -> None:
         """Write adapter, head, normalisation and posterior to one safetensors file; `facts` go into its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, str(path), metadata={"format": "pt", "facts": json.dumps(facts)})
+        shape = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha)}
+        save_file(tensors, str(path), metadata={"format": "pt", "facts": json.dumps(facts), **shape})
+
+    @classmethod
+    def read(cls, backbone: Backbone, path: Path) -> RewardModel:
+        """The model of a file, of whatever rank it was fitted with. Raises WorkbenchError when it cannot be used."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                found = file.metadata() or {}
+        except (OSError, SafetensorError) as error:
+            raise WorkbenchError(f"the reward model {path} cannot be used: {error}", "fit it again") from error
+        usual = AdapterConfig()
+        config = AdapterConfig(rank=int(found.get("rank", usual.rank)), alpha=float(found.get("alpha", usual.alpha)))
+        model = cls(backbone, config, seed=0)
+        model.load(path)
+        return model
 
     def load(self, path: Path) -> dict[str, Any]:
         """Read what :meth:`save` wrote; returns its facts. Raises WorkbenchError when the file does not fit.
@@ -128,7 +143,9 @@ class RewardModel(nn.Module):
                 setattr(self, name, None if found is None else found.to(self.mean.device))
             self.load_state_dict(tensors)
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise WorkbenchError(f"the reward model {path} cannot be used: {error}", "fit it again") from error
+            raise WorkbenchError(
+                f"the reward model {path} cannot be used: {error}", "fit it again, with the same --upper-share"
+            ) from error
         return facts
 
     def _normalised(self, raw: Tensor) -> Tensor:

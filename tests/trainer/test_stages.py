@@ -1,0 +1,163 @@
+"""Every stage of the trainer from the command line: to a version, with metrics; cancelled, resumed, and the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pytest
+import torch
+from rated_workspace import LANGUAGES, fill
+from safetensors.torch import load_file
+from tiny_model import CORPUS
+
+from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
+from storage.database import Database, open_database
+from storage.records import Split
+from storage.workspace import Workspace
+from trainer import cli
+from trainer import job as job_module
+from trainer.job import HeldJob
+from trainer.policy.decoding import Decoder
+
+COMMON = ("--dtype", "fp32", "--device", "cpu", "--threads", "1", "--json")
+GATE = ("--gate-prompts", "4", "--gate-min-gain=-100", "--gate-max-kl", "1000", "--gate-max-new-tokens", "6")
+ROUNDS = ("--batch", "8", "--answers", "2", "--minibatch", "4", "--max-new-tokens", "6", "--rank", "4", "--steps", "3")
+FIXED = ("--batch", "8", "--rank", "4", "--steps", "3", "--reward-rank", "4", "--reward-epochs", "1")
+# command -> its options, and a metric that each of its steps records
+STAGES = {
+    "ppo": ([*ROUNDS], "objective/kl"),
+    "ppo on a table": ([*ROUNDS, "--reward-model", "table"], "objective/kl"),
+    "ppo, value adapter": ([*ROUNDS, "--value-adapter", "--accumulation", "2"], "value/explained_variance"),
+    "ppo, full": ([*ROUNDS, "--tuning", "full", "--gradient-checkpointing"], "objective/kl"),
+    "reinforce": ([*ROUNDS], "objective/scores"),
+    "rloo": ([*ROUNDS], "objective/scores"),
+    "grpo": ([*ROUNDS], "objective/scores"),
+    "sft": ([*FIXED], "loss/train"),
+    "ilql": ([*FIXED], "loss/q"),
+    "hindsight": ([*FIXED], "loss/train"),
+    "hindsight, chain": ([*FIXED, "--relabelling", "chain"], "loss/train"),
+}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rated(database: Database) -> Database:
+    """Scores, a second and better answer to each prompt, and demonstrations, in ten languages."""
+    fill(database)
+    for number, prompt in enumerate(sorted(prompts.by_split(database, Split.TRAIN), key=lambda prompt: prompt.id)):
+        words = CORPUS[number % len(LANGUAGES)].split()
+        better = samples.new(prompt.id, " ".join(words[:6]))
+        shown = samples.new(prompt.id, " ".join(words[:4]), origin="demonstration")
+        samples.add(database, [better, shown])
+        ratings.append(database, ratings.score(better.id, 5, "amina"))
+    return database
+
+
+@pytest.fixture
+def trainer(workspace: Workspace, tiny_model, monkeypatch, capsys):
+    """Run a stage; returns its exit code and its JSON document."""
+
+    def call(*arguments: str, model: bool = True):
+        named = ["--model", str(tiny_model), *COMMON] if model else ["--json"]
+        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, *named, "--workspace", str(workspace.root)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ending:
+            code = ending.code or 0
+        out, err = capsys.readouterr()
+        assert out, err
+        return code, json.loads(out)
+
+    return call
+
+
+def weights(workspace: Workspace, version) -> dict[str, torch.Tensor]:
+    return load_file(str(workspace.root / version.file))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_ends_in_a_version_and_a_cancelled_one_in_the_same(
+    stage, trainer, rated, workspace, tiny_model, monkeypatch
+):
+    options, metric = STAGES[stage]
+    command = stage.split(",")[0].split()[0]
+    if command in ("ppo", "reinforce", "rloo", "grpo") and "table" not in stage:
+        code, fitted = trainer("reward", "--rank", "4", "--epochs", "1")
+        assert (code, fitted["state"], fitted["version"]) == (0, "done", None)
+        assert reward_models.find(rated, versions.get(rated, "v0").base_digest).name == "rm1"
+    code, whole = trainer(command, *options, *GATE, "--no-publish")
+    assert (code, whole["state"], whole["version"]) == (0, "done", "v1"), whole["error"]
+    assert [step for step, _ in metrics.series(rated, whole["job"], metric)] == [1, 2, 3]
+    assert jobs.ratings_of(rated, whole["job"]) or command in ("ppo", "reinforce", "rloo", "grpo", "sft")
+    unbroken = versions.get(rated, "v1")
+    assert unbroken.kind == ("full" if "full" in stage else "lora")
+    Decoder.load(tiny_model, torch.device("cpu"), torch.float32, workspace.root / unbroken.file)
+
+    monkeypatch.setattr(job_module, "HEARTBEAT_SECONDS", 0.02)
+    record = HeldJob.record
+
+    def cancelled_in_the_middle(held, step, figures, rollouts=()):
+        record(held, step, figures, rollouts)
+        if step == 2 and (metric, None) in figures:
+            with open_database(workspace) as other:
+                jobs.request_cancel(other, held.job.id)
+            time.sleep(0.3)  # a heartbeat hears of it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldJob, "record", cancelled_in_the_middle)
+        code, paused = trainer(command, *options, *GATE, "--no-publish")
+    assert (code, paused["state"]) == (130, "paused")
+    assert (workspace.root / jobs.get(rated, paused["job"]).checkpoint).name == "step-2"
+    code, resumed = trainer("resume", paused["job"], model=False)
+    assert (code, resumed["state"], resumed["version"]) == (0, "done", "v2")
+    first, second = (weights(workspace, versions.get(rated, name)) for name in ("v1", "v2"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first), "bit by bit"
+    assert not (workspace.jobs / paused["job"] / "checkpoints").exists()
+
+
+def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
+    options = [*ROUNDS, "--reward-rank", "4", "--reward-epochs", "1", "--sft-rank", "4", "--sft-steps", "2"]
+    code, found = trainer("run", *options, *GATE)
+    assert (code, found["state"], found["version"]) == (0, "done", "v1")
+    assert [step for step, _ in metrics.series(rated, found["job"], "loss/train")] == [1, 2]
+    assert [step for step, _ in metrics.series(rated, found["job"], "objective/kl")] == [1, 2, 3]
+    code, without = trainer("run", *options, *GATE, "--no-demonstrations")
+    assert (code, without["state"]) == (0, "done")
+    assert metrics.series(rated, without["job"], "loss/train") == []
+
+
+def test_imitation_alone_is_judged_by_its_held_out_loss(trainer, database):
+    for number in range(20):
+        words = CORPUS[number % len(LANGUAGES)].split()
+        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[number % len(LANGUAGES)])
+        samples.add(database, [samples.new(prompt.id, " ".join(words[1:4]), origin="demonstration")])
+    code, found = trainer("sft", *FIXED, *GATE)
+    assert (code, found["state"]) == (0, "done")
+    gates = {gate["gate"]: gate for gate in found["result"]["gates"]}
+    assert set(gates) == {"held-out loss", "KL bound", "finite"}
+    assert found["result"]["loss_gain"] == gates["held-out loss"]["value"]
+    assert "reward" not in found["result"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [("sft", "too few answers to imitate"), ("ilql", "nothing judges"), ("hindsight", "too few ratings")],
+)
+def test_too_little_to_learn_from_ends_with_wrong_usage(stage, says, trainer, database):
+    for number in range(9):
+        prompts.add(database, f"{CORPUS[number].split()[0]} {number}", language=LANGUAGES[number])
+    code, found = trainer(stage, *FIXED, *GATE)
+    assert (code, found["state"]) == (2, "failed")
+    assert says in found["error"]
+    assert versions.served(database) is None or versions.served(database).name == "v0"
