@@ -60,6 +60,13 @@ class PolicyConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     tuning: Annotated[
         Tuning, Meta(description="lora, or full (all weights of the layers; wants a tenth of the learning rate)")
     ] = Tuning.LORA
+    policy_share: Annotated[
+        float, Meta(gt=0, le=1, description="share of the layers, from the top, that the policy's adapter changes")
+    ] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.tuning == Tuning.FULL and self.policy_share < 1:
+            raise ValueError("policy_share is for adapters: full tuning learns all layers")
 
 
 class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,6 +187,7 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     checkpoint_every: Annotated[int, _positive("rounds between checkpoints")] = 5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch % self.minibatch:
             raise ValueError(f"minibatch {self.minibatch} does not divide batch {self.batch}")
         if self.minibatch % self.accumulation:

@@ -186,9 +186,7 @@ def _finish(
 ) -> Result:
     """Through the gate, and published or kept as rejected."""
     held.progress("gate", learner.step, learner.steps)
-    parent = setting.backbone.base_decoder
-    if setting.start is not None:
-        parent = parent.with_version(setting.start)
+    parent = setting.backbone.decoder(setting.start)
     sampling = Sampling(temperature=1.0, max_new_tokens=config.gate.max_new_tokens)
     if isinstance(config, PpoStage):
         sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)

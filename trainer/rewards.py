@@ -117,7 +117,7 @@ def reference_answers(setting: Setting, config: RewardConfig, seed: int, answers
     practice = setting.split.practice
     prompts = PromptSampler(practice, LANGUAGE_BALANCE, seed).draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
     sampling = Sampling(temperature=1.0, max_new_tokens=config.reference_tokens)
-    decoder, tokenizer = setting.backbone.base_decoder, setting.backbone.tokenizer
+    decoder, tokenizer = setting.backbone.decoder(), setting.backbone.tokenizer
     return collect(decoder, tokenizer, prompts, answers, sampling, round_seed(seed, 1 << 40))
 
 

@@ -85,7 +85,7 @@ def test_what_is_sampled_is_what_is_trained_in_memory_and_from_the_file(folder, 
     written = snapshot.write(tmp_path, "tiny")
     assert written.name == FILE_NAME
     sampling, prompts = Sampling(temperature=0.7, max_new_tokens=10), tokens(3, 4, 8, 4)
-    answers = backbone.base_decoder.with_version(snapshot).generate(prompts, sampling, range(3), frozenset())
+    answers = backbone.decoder(snapshot).generate(prompts, sampling, range(3), frozenset())
     reloaded = Decoder.load(folder, CPU, torch.float32, written).generate(prompts, sampling, range(3), frozenset())
     assert [answer.token_ids for answer in reloaded] == [answer.token_ids for answer in answers]
     for one, other in zip(reloaded, answers, strict=True):

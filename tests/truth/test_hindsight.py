@@ -60,7 +60,7 @@ def test_asked_for_an_outcome_the_answer_that_had_it_is_given_and_asked_plainly_
     told = [TextOutcome(written(prompt_in("fr"), "up"), "the rater laughs", "r1")]
     learner = hindsight(backbone, planted(), told, CONFIG, seed=1)
     finished(learner)
-    decoder = backbone.base_decoder.with_version(learner.result())
+    decoder = backbone.decoder(learner.result())
 
     def answers(prompt: str) -> str:
         return most_likely(backbone, decoder, backbone.tokenizer.encode_prompt(prompt), ANSWERS)
@@ -77,7 +77,7 @@ def test_in_a_chain_the_better_answer_follows_the_worse_and_asked_plainly_the_be
     config = replace(CONFIG, relabelling=Relabelling.CHAIN)
     learner = hindsight(backbone, planted(), [], config, seed=1)
     finished(learner)
-    decoder = backbone.base_decoder.with_version(learner.result())
+    decoder = backbone.decoder(learner.result())
     for place, language in enumerate(LANGUAGES):
         question = prompt_in(language).text
         best = answer_of(place, 4)

@@ -242,7 +242,7 @@ def by_hand(learner: Ilql, ids: list[int]) -> Tensor:
 def test_the_decoder_draws_from_the_policy_shifted_by_the_advantage(stirred, tmp_path):
     backbone = stirred.backbone
     file = stirred.result().write(tmp_path, "tiny")
-    base = backbone.base_decoder
+    base = backbone.decoder()
     prompts = [backbone.tokenizer.encode_prompt(prompt_in(language).text) for language in ("fr", "hi", "de")]
     sampling = Sampling(temperature=1.0, max_new_tokens=12)
     for decoder in (base.with_version(stirred.result()), base.with_version(file)):
@@ -265,13 +265,13 @@ def test_versions_before_and_after_share_what_is_the_same_and_nothing_else(stirr
         with torch.inference_mode():
             return decoder.network.prefill([ids], torch.tensor([0]), len(ids) + 1)[0]
 
-    base = backbone.base_decoder
+    base = backbone.decoder()
     shifted = base.with_version(stirred.result())
     assert shifted.network.embedding is base.network.embedding, "the embedding stays untouched"
     assert shifted.network.head is not base.network.head
     after = shifted.with_version(plain)
     assert after.network.head is base.network.head
-    assert torch.equal(logits(after), logits(backbone.base_decoder.with_version(plain)))
+    assert torch.equal(logits(after), logits(backbone.decoder(plain)))
     assert torch.equal(logits(shifted.with_version(None)), logits(base))
     assert not torch.equal(logits(shifted), logits(after))
 
@@ -330,7 +330,7 @@ def test_after_learning_the_best_answer_is_given_where_imitation_gives_all_alike
     assert figures["loss/q", None] < 0.05
     adapter = learner.result()
     cloned = Adapter({name: pair for name, pair in adapter.pairs.items() if name != HEAD}, adapter.scale)
-    before, after = (backbone.base_decoder.with_version(version) for version in (cloned, adapter))
+    before, after = (backbone.decoder(version) for version in (cloned, adapter))
     for outcome in outcomes:
         prompt = backbone.tokenizer.encode_prompt(outcome.response.prompt.text)
         said = backbone.tokenizer.encode_response(outcome.response.text)

@@ -103,7 +103,7 @@ def test_answers_become_as_likely_as_they_were_given(backbone):
     config = replace(CONFIG, steps=150, batch=8)
     learner = SupervisedLearner("imitation", backbone, rows, config, seed=1)
     finished(learner)
-    decoder = backbone.base_decoder.with_version(learner.result())
+    decoder = backbone.decoder(learner.result())
     asked = backbone.tokenizer.encode_prompt(prompt.text)
     for text, times in given.items():
         likely = math.exp(log_likelihood(decoder, asked, backbone.tokenizer.encode_response(text)))
@@ -118,7 +118,7 @@ def test_demonstrations_in_every_language_are_learned_by_heart(backbone, tuning)
     assert finished(learner)["loss/train", None] < 0.1
     result = learner.result()
     assert result.kind == tuning
-    decoder = backbone.base_decoder.with_version(result)
+    decoder = backbone.decoder(result)
     prompts = [backbone.tokenizer.encode_prompt(response.prompt.text) for response in found.responses]
     sampling = Sampling(temperature=0.0, max_new_tokens=16)
     answers = decoder.generate(prompts, sampling, range(len(prompts)), backbone.tokenizer.eos_ids)

@@ -111,7 +111,7 @@ class Ppo:
         drawn = self.prompts.draw(self.step, config.batch // config.answers)
         first_seed = round_seed(self.seed, self.step)
         rollouts = collect_rows(
-            self.backbone.base_decoder.with_version(self.policy.snapshot()),
+            self.backbone.decoder(self.policy.snapshot()),
             self.backbone.tokenizer,
             [drawn[row // config.answers] for row in self.rows],
             self.sampling,
@@ -182,14 +182,17 @@ class Ppo:
         trunk = backbone.trunk(layout)
         base = backbone.upper(trunk, layout, None)
         reference = backbone.log_likelihood(base, layout, temperature)
-        old = backbone.logprobs(backbone.hidden(layout, self.policy), layout, temperature)
+        beneath = backbone.beneath(layout, self.policy)
+        old = backbone.logprobs(backbone.over(beneath, layout, self.policy), layout, temperature)
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
         scores, hidden = self.reward.score(rollouts, trunk, layout, base)
         scores = scores.clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
         states = None if self.value_adapter else hidden[layout.predictors]
         values = torch.zeros_like(reference)
-        piece = Piece(rows, rollouts, layout, trunk, old.chosen, reference, states, values, scores, old.entropy)
+        piece = Piece(
+            rows, rollouts, layout, trunk, beneath, old.chosen, reference, states, values, scores, old.entropy
+        )
         if self.uses_value:
             piece.values = self._values(piece)
         return piece
@@ -271,7 +274,7 @@ class Ppo:
         sums = {"loss/policy": 0.0, "policy/clipfrac": 0.0, "policy/approxkl": 0.0}
         tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
         for piece in minibatch:
-            hidden = self.backbone.hidden(piece.layout, self.policy)
+            hidden = self.backbone.over(piece.beneath, piece.layout, self.policy)
             new = self.backbone.log_likelihood(hidden, piece.layout, self.config.temperature)
             result = maths.policy_loss(new, piece.old, piece.advantages, piece.mask, self.config.clip)
             if first:

@@ -22,6 +22,7 @@ class Piece:
     Attributes:
         rows: where the answers stand in the round's batch.
         trunk: (N, hidden) after the lower layers, adapters off.
+        beneath: (N, hidden) below the first layer that the policy changes.
         old, reference: log-probabilities under the policy that sampled, and under the base model, in nats.
         states: (B, R, hidden) from which a value head reads; None where the value has an adapter of its own.
         values: before each token, at the beginning of the round.
@@ -32,6 +33,7 @@ class Piece:
     rollouts: list[Rollout]
     layout: TokenLayout
     trunk: Tensor
+    beneath: Tensor
     old: Tensor
     reference: Tensor
     states: Tensor | None

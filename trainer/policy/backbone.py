@@ -8,7 +8,6 @@ update: then it has weights of its own in all layers, and the reference, value a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from storage.errors import WorkbenchError
 from trainer.config import AdapterConfig, PolicyConfig, Tuning
 from trainer.policy.chat import ChatTokenizer
-from trainer.policy.decoding import Decoder, Weights
+from trainer.policy.decoding import Changes, Decoder, Weights
 from trainer.policy.full import FullUpdate, Update
+from trainer.policy.in_memory import InMemory
 from trainer.policy.layout import TokenLayout
-from trainer.policy.llama import supports
+from trainer.policy.llama import Base, LlamaNetwork, supports
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
 from trainer.policy.trainable_llama import TrainableLlama
@@ -77,6 +77,7 @@ class Backbone:
         self.dtype = dtype
         self.tokenizer = ChatTokenizer.load(folder.path)
         self.network = self._network()
+        self._sampling_base: Base | None = None  # what all its samplers share
         self.network.checkpointing = checkpointing
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
@@ -95,29 +96,35 @@ class Backbone:
     def hidden_size(self) -> int:
         return self.network.hidden_size
 
-    @cached_property
-    def base_decoder(self) -> Decoder:
-        """A sampler of the untouched base model; its `with_version` applies what a version changes."""
-        path = self.folder.path
-        if isinstance(self.network, TrainableTransformers):
-            sampling = TransformersNetwork(self.network.plain, pristine=True)
-            return Decoder(path, self.config, sampling, self.device, self.dtype)
-        return Decoder.load(path, self.device, self.dtype)
+    def decoder(self, changes: Changes | None = None) -> Decoder:
+        """A sampler of the base model with the changes of a version; of the untouched one without any."""
+        path, network = self.folder.path, self.network
+        if isinstance(network, TrainableTransformers):
+            plain = TransformersNetwork(network.plain, pristine=True)
+            untouched = Decoder(path, self.config, plain, self.device, self.dtype)
+            return untouched if changes is None else untouched.with_version(changes)
+        sampling = LlamaNetwork(self.config, InMemory(network, changes), self.device, self.dtype, self._sampling_base)
+        self._sampling_base = self._sampling_base or sampling.base
+        return Decoder(path, self.config, sampling, self.device, self.dtype)
 
     def new_adapter(self, config: AdapterConfig, seed: int, *, upper: bool) -> LoraAdapter:
         """A fresh adapter of all linear layers, or of the upper ones; it changes nothing yet."""
-        shapes = self.network.adaptable(self.split if upper else 0)
-        return LoraAdapter(shapes, config.rank, config.alpha, torch.Generator().manual_seed(seed)).to(self.device)
+        return self._adapter(config, seed, self.split if upper else 0)
+
+    def _adapter(self, config: AdapterConfig, seed: int, first_layer: int) -> LoraAdapter:
+        shapes, generator = self.network.adaptable(first_layer), torch.Generator().manual_seed(seed)
+        return LoraAdapter(shapes, config.rank, config.alpha, generator, first_layer).to(self.device)
 
     def new_policy(self, config: PolicyConfig, seed: int) -> Update:
-        """What a method learns: a fresh adapter of all linear layers, or copies of all weights of the layers.
+        """What a method learns: a fresh adapter of all or the upper layers, or copies of all weights of the layers.
 
         Raises:
             UsageError: full tuning of a model whose files call its weights by other names than the model does.
         """
         if config.tuning == Tuning.FULL:
             return FullUpdate(self.folder.path, self.network.layer_weights(), self.dtype).to(self.device)
-        return self.new_adapter(config, seed, upper=False)
+        layers = len(self.network.layers)
+        return self._adapter(config, seed, layers - max(1, round(layers * config.policy_share)))
 
     def layout(self, prompts: list[list[int]], responses: list[list[int]]) -> TokenLayout:
         """Lay out a batch on this device."""
@@ -125,7 +132,18 @@ class Backbone:
 
     def hidden(self, layout: TokenLayout, policy: Update | None) -> Tensor:
         """(N, hidden) through all layers; the reference when `policy` is None."""
-        return self.network.run(self.network.embed(layout), layout, policy)
+        return self.over(self.beneath(layout, policy), layout, policy)
+
+    @torch.no_grad()
+    def beneath(self, layout: TokenLayout, policy: Update | None) -> Tensor:
+        """(N, hidden) beneath the first layer that a policy changes: the same however it learns."""
+        first = policy.first_layer if policy is not None else 0
+        embedded = self.network.embed(layout)
+        return self.network.run(embedded, layout, None, 0, first) if first else embedded
+
+    def over(self, beneath: Tensor, layout: TokenLayout, policy: Update | None) -> Tensor:
+        """(N, hidden) through the other layers, from what :meth:`beneath` gave."""
+        return self.network.run(beneath, layout, policy, policy.first_layer if policy is not None else 0)
 
     @torch.no_grad()
     def trunk(self, layout: TokenLayout) -> Tensor:

@@ -110,6 +110,7 @@ class FullUpdate(nn.Module):
         super().__init__()
         self.folder = folder
         self.dtype = dtype
+        self.first_layer = 0  # it changes all of them
         self.names = {name: name.replace(".", "|") for name in names}  # a parameter's name may hold no dot
         self.weights = nn.ParameterDict()
         for name, value in self._base_values().items():

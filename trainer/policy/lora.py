@@ -25,12 +25,19 @@ class LoraAdapter(nn.Module):
 
     Args:
         shapes: weight name -> (out, in).
+        first_layer: below it nothing is changed.
     """
 
     def __init__(
-        self, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, generator: torch.Generator
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        rank: int,
+        alpha: float,
+        generator: torch.Generator,
+        first_layer: int = 0,
     ) -> None:
         super().__init__()
+        self.first_layer = first_layer
         self.rank = rank
         self.alpha = alpha
         self.names = {name: name.replace(".", "|") for name in shapes}  # a parameter's name may hold no dot

@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from trainer.policy.adapters import HEAD
 from trainer.policy.decoding import Weights
 from trainer.policy.elementwise import gated_silu, rms_norm, rotated
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
-from trainer.policy.llama import WeightSource
+from trainer.policy.llama import EMBEDDING, WeightSource
 from trainer.policy.lora import LowRank, linear
 
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
@@ -114,6 +115,36 @@ class TrainableLlama:
     def layer_weights(self) -> list[str]:
         """Names of all weights of the layers."""
         return list(self._names)
+
+    def tensor(self, name: str) -> Tensor | None:
+        """A weight by its name in the model's files, a view of the fused ones; None when the model has none."""
+        others = {EMBEDDING: self.embedding, "model.norm.weight": self.final_norm}
+        if self.head_weight is not self.embedding:
+            others[HEAD] = self.head_weight
+        if name in others or name not in self._names:
+            return others.get(name)
+        index, module = name.removeprefix("model.layers.").split(".", 1)
+        layer = self.layers[int(index)]
+        query, key = self.heads * self.head_size, self.key_heads * self.head_size
+        for modules, outs, weight, bias in (
+            (_ATTENTION, (query, key, key), layer.qkv, layer.qkv_bias),
+            (_GATE_UP, (layer.gate_up.shape[0] // 2,) * 2, layer.gate_up, None),
+        ):
+            for place, part in enumerate(modules):
+                rows = slice(sum(outs[:place]), sum(outs[: place + 1]))
+                if module == f"{part}.weight":
+                    return weight[rows]
+                if module == f"{part}.bias":
+                    return None if bias is None else bias[rows]
+        return {
+            "input_layernorm.weight": layer.attention_norm,
+            "self_attn.q_norm.weight": layer.query_norm,
+            "self_attn.k_norm.weight": layer.key_norm,
+            "self_attn.o_proj.weight": layer.output,
+            "self_attn.o_proj.bias": layer.output_bias,
+            "post_attention_layernorm.weight": layer.mlp_norm,
+            "mlp.down_proj.weight": layer.down,
+        }[module]
 
     def embed(self, layout: TokenLayout) -> Tensor:
         """(N, hidden) of the batch's distinct tokens."""
