@@ -6,6 +6,7 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,8 @@ Command = Callable[..., Any]
 
 def main() -> None:
     """Run the command; failures are told on standard error, in words, with what to do."""
+    # Threads that wait for each other sleep: where the engine computes on the same cores, spinning costs both dearly.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # A result that is piped into a program which ends early is no error of ours.
     try:
         cli.main(standalone_mode=False, prog_name="trainer")
@@ -62,13 +65,43 @@ def _tell(error: WorkbenchError) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
-    """Learn from ratings: fit a reward model, improve the policy, and publish what passes the gate.
+    """Learn from the feedback in a workspace, and publish what passes the gate.
 
     \b
-    A first run, in a workspace with ratings:
-      trainer run --steps 40
-    Stop it with Ctrl-C and go on later:
+    Which stage?
+      run          everything in its order; the one to begin with
+      sft          you have demonstrations, or edits of answers
+      reward       you want to look at the reward model before anything learns from it
+      ppo          improve the policy against a reward, with a learned value
+      rloo, grpo   the same with several answers a prompt and no value: simpler, as good for short answers
+      reinforce    the same with one answer a prompt: the plainest
+      ilql         learn from the logged ratings alone, without sampling
+      hindsight    learn from all answers by what became of them, also from outcomes in words
+
+    \b
+    A first run, in a workspace with ratings; Ctrl-C stops it with a checkpoint:
+      trainer run --steps 40 --seed 1
+      trainer jobs
       trainer resume JOB
+
+    \b
+    One stage after the other:
+      trainer reward --epochs 3 --json
+      trainer rloo --steps 60 --answers 4 --kl-target 6
+
+    \b
+    Scores as they are, without a reward model; all weights instead of an adapter:
+      trainer ppo --reward-model table
+      trainer ppo --tuning full --learning-rate 1e-5 --gradient-checkpointing
+
+    \b
+    On several GPUs or processes, each with its part of every minibatch:
+      accelerate launch --multi_gpu -m trainer ppo --steps 40
+
+    Settings can come from a file (--config FILE.toml; its keys are the option names with underscores, in sections such
+    as [ppo]); options go over it. Every stage leaves its job, metrics and results in the workspace's database. Data
+    goes to standard output (--json prints one document), narration to standard error. Exit codes: 0 done, 1 failed,
+    2 wrong usage, 130 interrupted.
     """
 
 

@@ -198,6 +198,20 @@ def test_a_run_goes_on_from_its_parent(new_run, backbone, reward_model, asked):
     assert "--rank 4" in caught.value.hint
 
 
+def test_a_policy_of_the_upper_layers_learns_there_alone_and_computes_the_same(new_run, backbone):
+    run = new_run(policy_share=0.5)
+    assert run.policy.first_layer == len(backbone.network.layers) // 2 > 0
+    assert all(int(name.split(".")[2]) >= run.policy.first_layer for name in run.policy.names)
+    start = weights(run)
+    for _ in range(2):
+        run.advance()
+    assert not torch.equal(weights(run), start)
+    layout = backbone.layout([[5, 6, 7]], [[8, 9, 10]])
+    with torch.no_grad():
+        whole = backbone.network.run(backbone.network.embed(layout), layout, run.policy)
+        torch.testing.assert_close(backbone.hidden(layout, run.policy), whole)
+
+
 # --- which prompts ---------------------------------------------------------------------------------------------------
 
 

@@ -325,6 +325,7 @@ def main() -> None:
     parser.add_argument("--workspace", help="the folder of the project")
     parser.add_argument("--threads", type=int, help="CPU threads to compute with (default: as torch chooses)")
     options = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait sleep: a trainer may share the cores
     requests, events = claim_stdio()
     faulthandler.enable()
     if options.threads:
