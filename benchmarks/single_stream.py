@@ -3,8 +3,8 @@
     python -m benchmarks.single_stream [--rounds 5] [--no-llama-cpp] [--json] [--save]
 
 SmolLM2-135M, one prompt, 64 new tokens, temperature 1. Ours and `generate` run in bf16; llama.cpp runs the packed
-4-bit file that the bf16 weights were unpacked from, in a virtual environment that is made on the first run (it is
-compiled then, if there is no wheel for this machine).
+4-bit file that the bf16 weights were unpacked from, in a virtual environment that is made on the first run (the
+package xllamacpp, which has ready-made wheels).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 
 LLAMA_CPP = "llama.cpp, 4 bits"
-COMPILE_PATIENCE = 1200.0  # seconds; it is compiled where there is no wheel
+XLLAMACPP = "xllamacpp==2026.10.11549"
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
 def _llama_cpp(prompt: list[int], tokens: int) -> tuple[Peer | None, str]:
     """llama.cpp on the bundled file, or why it cannot be measured here."""
     try:
-        python = environment_of("llama-cpp", ["llama-cpp-python"], patience=COMPILE_PATIENCE)
+        python = environment_of("llama-cpp", ["--only-binary=:all:", XLLAMACPP])
     except RuntimeError as error:
         return None, str(error)
     arguments = [str(models.bundled_parts("smollm2")[0]), json.dumps(prompt), str(tokens), str(torch.get_num_threads())]
