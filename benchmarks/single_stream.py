@@ -5,7 +5,7 @@
 SmolLM2-135M, one prompt, 64 new tokens, temperature 1. `generate` runs in bf16. Ours runs as the engine serves: bf16
 with the layers' weights read in 4 bits (they lie on the grid of the packed file they were unpacked from), once without
 and once with an adapter of rank 16 beside them; and, for comparison, in 16 bits throughout. llama.cpp runs the packed
-file itself, in a virtual environment that is made on the first run (the package xllamacpp, which has ready-made wheels).
+file itself, in a virtual environment that is made on the first run (the package xllamacpp has ready-made wheels).
 
 What reading in 4 bits loses is measured on answers of the 16-bit weights: the mean KL between the two distributions of
 each next token, in nats, how often they agree on the likeliest token, and the same between bf16 and fp32 weights.
