@@ -69,7 +69,7 @@ def environment_of(name: str, requirements: Sequence[str], patience: float = 180
     if done.exists() and json.loads(done.read_text(encoding="utf-8")) == list(requirements):
         return python
     print(f"installing {', '.join(requirements)} into a virtual environment", file=sys.stderr)
-    venv.create(folder, with_pip=True)
+    venv.create(folder, with_pip=True, clear=True)  # one that was half made begins anew
     try:
         ran = subprocess.run(
             [str(python), "-m", "pip", "install", "--quiet", *requirements],
