@@ -1,0 +1,133 @@
+"""Several processes started by a launcher: one job, one writer, one voice, and nobody left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from rated_workspace import fill, run_options
+from tiny_model import CORPUS
+
+from storage import jobs, metrics, versions
+from storage.exchange.importing import import_file
+from trainer.processes import Processes
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = (
+    "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "trainer",
+)  # fmt: skip
+LENIENT = "--gate-min-gain=-100"
+STEPS = 12
+
+
+@pytest.fixture
+def launch(workspace) -> Iterator:
+    """Start two processes of the `trainer` command; they are ended with the test."""
+    launched: list[subprocess.Popen] = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, *LAUNCH, *arguments, "--workspace", str(workspace.root)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        launched.append(subprocess.Popen(command, env=environment, cwd=workspace.root, text=True, **pipes))
+        return launched[-1]
+
+    yield start
+    for process in launched:
+        for left in [*children(process), process]:
+            left.kill()
+
+
+def children(launcher: subprocess.Popen) -> list[psutil.Process]:
+    """The launcher's processes, in the order of their ranks."""
+    if not psutil.pid_exists(launcher.pid):
+        return []
+    found = [child for child in psutil.Process(launcher.pid).children() if "RANK" in child.environ()]
+    return sorted(found, key=lambda child: child.environ()["RANK"])
+
+
+def until(reached, launcher: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 250
+    while not reached():
+        assert launcher.poll() is None, launcher.communicate()[1]
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+def opens_the_database(process: psutil.Process) -> bool:
+    return any("workbench.db" in file.path for file in process.open_files())
+
+
+def test_ppo_that_is_stopped_leaves_a_checkpoint_and_nobody_and_resume_finishes_it(database, launch, tiny_model):
+    fill(database)
+    options = run_options(tiny_model, "--steps", str(STEPS), "--checkpoint-every", "1000", LENIENT)[1:]
+    launcher = launch("ppo", "--reward-model", "new", *options)
+    until(lambda: database.scalar("SELECT count(*) FROM metrics WHERE name = 'objective/kl' AND step = 2"), launcher)
+    both = children(launcher)
+    assert [opens_the_database(process) for process in both] == [True, False]
+    for process in [*both, psutil.Process(launcher.pid)]:  # as Ctrl-C in a terminal
+        process.send_signal(signal.SIGINT)
+    _, err = launcher.communicate(timeout=60)
+    (job,) = jobs.every(database)
+    assert (job.state, err.count("error: "), err.count(f"go on with `trainer resume {job.id}`")) == ("paused", 1, 1)
+    step = len(metrics.series(database, job.id, "objective/kl"))
+    assert 2 <= step < STEPS
+    assert job.checkpoint.endswith(f"step-{step}")
+    assert not [process for process in both if process.is_running()]
+
+    launcher = launch("resume", job.id, "--json")
+    out, err = launcher.communicate(timeout=250)
+    assert launcher.returncode == 0, err
+    assert (json.loads(out)["state"], json.loads(out)["version"]) == ("done", "v1")
+    assert f"policy: going on from step {step}" in err
+    assert [version.name for version in versions.every(database)] == ["v1", "v0"]
+    for name in ("objective/kl", "loss/value"):
+        assert [step for step, _ in metrics.series(database, job.id, name)] == list(range(1, STEPS + 1))
+    assert database.scalar("SELECT count(*) FROM reward_models") == 1
+
+
+def test_a_run_imitates_rewards_improves_and_publishes_once(database, launch, tiny_model, tmp_path):
+    fill(database)
+    shown = [{"prompt": f"{words} ?", "completion": words, "language": "en"} for words in CORPUS]
+    file = tmp_path / "shown.jsonl"
+    file.write_text("\n".join(map(json.dumps, shown)), encoding="utf-8")
+    import_file(database, str(file))
+    launcher = launch(*run_options(tiny_model, "--steps", "2", "--sft-steps", "3", "--sft-rank", "4", LENIENT, "--json"))
+    out, err = launcher.communicate(timeout=250)
+    assert launcher.returncode == 0, err
+    found = json.loads(out)
+    assert found["state"] == "done"
+    assert err.count("imitating 10 demonstrations and edits first") == 1
+    assert err.count("v1 is published") == 1
+    for name, steps in (("loss/train", 3), ("objective/kl", 2)):
+        assert [step for step, _ in metrics.series(database, found["job"], name)] == list(range(1, steps + 1))
+    assert [version.name for version in versions.every(database)] == ["v1", "v0"]
+
+
+def test_wrong_usage_ends_all_with_its_exit_code_and_one_message(database, launch, tiny_model):
+    fill(database, count=9)
+    launcher = launch("sft", "--model", str(tiny_model), "--reward-model", "new")
+    _, err = launcher.communicate(timeout=250)
+    assert launcher.returncode != 0
+    assert err.count("9 scores, 0 labels, 0 pairs; 20 are needed") == 1
+    assert err.count("rate 11 more answers") == 1
+    assert err.count("exitcode  : 2 ") == 2, "the launcher's report of its processes"
+    assert jobs.every(database)[0].state == "failed"
+
+
+def test_a_launcher_that_starts_one_process_alone_is_told_of(monkeypatch, capsys):
+    """`accelerate launch --cpu --num_processes 2` sets an address to meet at, and starts one process."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert Processes.launched().count == 1
+    assert "started one process only" in capsys.readouterr().err
