@@ -258,6 +258,23 @@ def hold_out(examples: Sequence[Example], share: float) -> tuple[list[Example], 
     return learn, [example for example in examples if example.prompt.id in kept]
 
 
+def table_split(split: PromptSplit, examples: Examples) -> PromptSplit:
+    """The split among the practice prompts that have scores: a table knows nothing of others. A fifth is kept back.
+
+    Raises:
+        UsageError: too few prompts have scores.
+    """
+    scored = {score.response.prompt.id for score in examples.scores}
+    known = sorted((prompt for prompt in split.practice if prompt.id in scored), key=lambda one: fingerprint(one.id))
+    if len(known) < 2 * FEWEST_HELD_OUT:
+        raise UsageError(
+            f"only {len(known)} training prompts have scored answers: too few to learn from a table and measure it",
+            f"score answers to at least {2 * FEWEST_HELD_OUT} different prompts, or import a table of them",
+        )
+    keep = max(FEWEST_HELD_OUT, len(known) // 5)
+    return PromptSplit(known[keep:], known[:keep])
+
+
 def fingerprint(text: str) -> str:
     """A fixed pseudo-random order for splits: the same on every machine and run."""
     return hashlib.sha256(text.encode()).hexdigest()

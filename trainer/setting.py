@@ -9,7 +9,7 @@ import torch
 from storage import versions
 from storage.records import Version
 from trainer.config import PolicyStage, RewardStage
-from trainer.examples import Examples, PromptSplit, check_enough, split_prompts
+from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
 from trainer.job import HeldJob
 from trainer.policy import devices, models
@@ -56,6 +56,8 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         examples, split = collect_examples(database, folder.digest, begun), split_prompts(database, begun)
         if not isinstance(config, PolicyStage) or config.reward_model == "new":
             check_enough(examples, config.reward.minimum)
+        if isinstance(config, PolicyStage) and config.reward_model == "table":
+            split = table_split(split, examples)
         base = versions.ensure_base(database, folder.name, folder.digest)
         served = versions.served(database, begun)
         parent = served if served is not None and served.base_digest == base.base_digest else base

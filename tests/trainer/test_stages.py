@@ -137,6 +137,16 @@ def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
     assert metrics.series(rated, without["job"], "loss/train") == []
 
 
+def test_a_table_is_learned_from_and_measured_on_prompts_that_it_knows(trainer, rated):
+    unknown = [prompts.add(rated, f"never asked {number}", language="en") for number in range(30)]
+    code, found = trainer("ppo", *ROUNDS, *GATE, "--reward-model", "table")
+    assert (code, found["state"]) == (0, "done")
+    practised = {rollout.prompt for rollout in metrics.recent_rollouts(rated, found["job"], 1000)}
+    assert practised
+    assert not practised & {prompt.text for prompt in unknown}
+    assert found["result"]["parent_reward"] != 0, "the table knows the prompts of the gate"
+
+
 def test_imitation_alone_is_judged_by_its_held_out_loss(trainer, database):
     for number in range(20):
         words = CORPUS[number % len(LANGUAGES)].split()
