@@ -118,11 +118,19 @@ def finish(
     document = {"benchmark": name, **result}
     print(json.dumps(document, indent=2) if options.json else table(head, rows))
     if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        facts = result["environment"]
-        device = "cpu" if facts["device"] == "cpu" else "gpu"
-        path = RESULTS / f"{name}-{facts['date']}-{device}.json"
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        save(name, result)
+
+
+def save(name: str, result: dict[str, Any]) -> Path:
+    """Write a result to benchmarks/results/, whole or not at all; returns its file."""
+    RESULTS.mkdir(exist_ok=True)
+    facts = result["environment"]
+    device = "cpu" if facts["device"] == "cpu" else "gpu"
+    path = RESULTS / f"{name}-{facts['date']}-{device}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"benchmark": name, **result}, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -1,0 +1,250 @@
+"""Over-optimisation: a reward model fitted on few labels is a proxy; pressed hard, it rises while the truth falls.
+
+    python -m benchmarks.overoptimisation [--labels 50,200,1000] [--steps 40] [--seeds 1] [--tokens 48] [--save]
+
+The truth is the gold reward of workbench/demo/gold.py; labels are its noisy scores, `source = simulated`, so that no
+person's rating is meant. For each number of labels a reward model is fitted and SmolLM2-135M is trained against it by
+PPO with a weak leash (small beta, no KL target, hence no roll back, and no gate). Every few rounds the policy answers
+held-out prompts: gold reward, proxy reward and KL, means over prompts with 95% intervals. Gao et al. (2022) plot them
+against the square root of the KL.
+
+The default takes about half an hour on two cores: 3 x 40 rounds of about 6 s, 3 x 9 measurements of about 10 s, a
+thousand labelled answers and three fits. Each measurement is written at once with --save, so that an interrupted run
+keeps what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+
+from benchmarks import measuring, pictures
+from storage.records import Prompt, Sampling, Split
+from trainer.algorithms import maths
+from trainer.algorithms.ppo import Ppo
+from trainer.algorithms.rollouts import Rollout, collect, round_seed
+from trainer.config import PpoConfig, RewardConfig
+from trainer.evaluation.intervals import mean_interval
+from trainer.examples import Examples, Response, Scored
+from trainer.policy import devices, models
+from trainer.policy.backbone import Backbone
+from trainer.policy.full import Update
+from trainer.reward.fitting import RewardFit
+from trainer.reward.model import RewardModel
+from workbench.demo.gold import gold_score, simulated_score
+
+RATER = "simulated"
+PROMPTS_A_BATCH = 4
+ANSWERS = 4  # to each prompt, labelled and in training
+LABEL_SEED, REFERENCE_SEED, HELD_OUT_SEED = 1 << 41, 1 << 42, 900_000_000
+
+
+@dataclass(frozen=True)
+class Data:
+    """What all sizes share: prompts, and labelled answers of which a smaller size takes the first."""
+
+    train: list[Prompt]
+    held_out: list[Prompt]
+    labelled: list[tuple[Rollout, float]]
+    reference: list[Rollout]
+
+
+def load_prompts(most_held_out: int) -> tuple[list[Prompt], list[Prompt]]:
+    """The demo's prompts: for training in a mixed order, and held-out ones of all languages in turn."""
+    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    found: dict[Split, list[Prompt]] = {Split.TRAIN: [], Split.HELD_OUT: []}
+    for number, row in enumerate(rows):
+        if row["split"] in (Split.TRAIN, Split.HELD_OUT):
+            prompt = Prompt(f"demo {number:04}", row["prompt"], row["language"], "")
+            found[Split(row["split"])].append(prompt)
+    random.Random(0).shuffle(found[Split.TRAIN])
+    random.Random(0).shuffle(found[Split.HELD_OUT])
+    return found[Split.TRAIN], found[Split.HELD_OUT][:most_held_out]
+
+
+def answered(
+    backbone: Backbone, policy: Update | None, prompts: Sequence[Prompt], answers: int, tokens: int, seed: int
+) -> list[Rollout]:
+    """Answers of the policy, or of the base model, a few prompts a batch."""
+    decoder = backbone.decoder(None if policy is None else policy.snapshot())
+    sampling = Sampling(temperature=1.0, max_new_tokens=tokens)
+    found: list[Rollout] = []
+    for start in range(0, len(prompts), PROMPTS_A_BATCH):
+        batch = prompts[start : start + PROMPTS_A_BATCH]
+        found += collect(decoder, backbone.tokenizer, batch, answers, sampling, seed + start * answers)
+    return found
+
+
+def labelled(backbone: Backbone, prompts: Sequence[Prompt], count: int, tokens: int, seed: int) -> Any:
+    """Answers of the base model with what the simulated rater says of each; the prompts are gone through in turn."""
+    rng = random.Random(seed)
+    needed = math.ceil(count / ANSWERS)
+    asked = [prompts[place % len(prompts)] for place in range(needed)]
+    rollouts = answered(backbone, None, asked, ANSWERS, tokens, round_seed(seed, LABEL_SEED))
+    said = [simulated_score(one.text, one.prompt.language, one.completion.finish_reason, rng) for one in rollouts]
+    return list(zip(rollouts, said, strict=True))[:count]
+
+
+def proxy(backbone: Backbone, data: Data, labels: int, seed: int) -> RewardModel:
+    """A reward model fitted on the first labels, normalised on answers of the base model."""
+    chosen = data.labelled[:labels]
+    scores = [score for _, score in chosen]
+    mean, deviation = statistics.fmean(scores), statistics.pstdev(scores)
+    examples = Examples(
+        [
+            Scored(
+                Response(one.prompt, one.text, tuple(one.completion.token_ids), "v0"), (score - mean) / deviation, RATER
+            )
+            for one, score in chosen
+        ]
+    )
+    fit = RewardFit(backbone, examples, RewardConfig(), seed)
+    while fit.step < fit.steps:
+        fit.advance()
+        say(f"{labels} labels: fitting, {fit.step} of {fit.steps}")
+    fit.report()
+    prompts = [one.prompt_ids for one in data.reference]
+    fit.model.normalise(prompts, [list(one.completion.token_ids) for one in data.reference])
+    return fit.model
+
+
+@torch.no_grad()
+def measure(backbone: Backbone, policy: Update, reward: RewardModel, prompts: Sequence[Prompt], tokens: int) -> Any:
+    """Gold, proxy and KL of fresh answers to held-out prompts, one each: means over prompts with 95% intervals."""
+    rollouts = answered(backbone, policy, prompts, 1, tokens, HELD_OUT_SEED)
+    gold = [gold_score(one.text, one.prompt.language, one.completion.finish_reason) for one in rollouts]
+    nats: list[float] = []
+    for start in range(0, len(rollouts), 16):
+        part = rollouts[start : start + 16]
+        layout = backbone.layout([one.prompt_ids for one in part], [list(one.completion.token_ids) for one in part])
+        ours = backbone.log_likelihood(backbone.hidden(layout, policy), layout, 1.0)
+        theirs = backbone.log_likelihood(backbone.hidden(layout, None), layout, 1.0)
+        nats += (maths.k3(ours, theirs) * layout.mask).sum(1).tolist()
+    figures = {"gold": gold, "proxy": reward.score_rollouts(rollouts), "kl": nats}
+    return {name: asdict(mean_interval(values)) for name, values in figures.items()}
+
+
+def settings(steps: int, tokens: int) -> PpoConfig:
+    """PPO on a leash so long that only the proxy counts."""
+    return PpoConfig(
+        steps=steps, batch=16, answers=ANSWERS, minibatch=8, epochs=2, learning_rate=2e-4, max_new_tokens=tokens,
+        beta=0.005, kl_target=1e6, kl_horizon_batches=1e12, missing_eos_penalty=0.0, score_clip=1e6, max_update_kl=0.1,
+    )  # fmt: skip
+
+
+def peak(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Where gold was highest, and how far it fell after that."""
+    best = max(points, key=lambda point: point["gold"]["mean"])
+    return {
+        "step": best["step"],
+        "gold": best["gold"],
+        "kl": best["kl"],
+        "fall_to_the_end": best["gold"]["mean"] - points[-1]["gold"]["mean"],
+    }
+
+
+def say(text: str) -> None:
+    """Progress, on one line."""
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    options = measuring.parser(__doc__)
+    options.add_argument("--labels", default="50,200,1000", help="sizes, after commas (default 50,200,1000)")
+    options.add_argument("--steps", type=int, default=40, help="rounds of 16 answers (default 40)")
+    options.add_argument("--seeds", type=int, default=1, help="runs of each size (default 1)")
+    options.add_argument("--tokens", type=int, default=48, help="longest answer (default 48)")
+    options.add_argument("--every", type=int, default=5, help="rounds between measurements (default 5)")
+    options.add_argument("--prompts", type=int, default=50, help="held-out prompts (default 50)")
+    chosen = options.parse_args()
+    workspace = measuring.prepare(chosen)
+    device, dtype = devices.choose()
+    backbone = Backbone(models.resolve("smollm2", workspace), device, dtype)
+    sizes = [int(size) for size in chosen.labels.split(",")]
+    config = settings(chosen.steps, chosen.tokens)
+    result: dict[str, Any] = {
+        "environment": measuring.environment("matplotlib"),
+        "setting": {
+            "model": "SmolLM2-135M-Instruct", "dtype": devices.short_name(dtype), "tokens": chosen.tokens,
+            "steps": chosen.steps, "beta": config.beta, "learning_rate": config.learning_rate,
+            "held_out_prompts": chosen.prompts, "labels": "gold reward of the demo with noise, source = simulated",
+        },
+        "runs": [],
+    }  # fmt: skip
+    for seed in range(chosen.seeds):
+        train, held_out = load_prompts(chosen.prompts)
+        say(f"sampling {max(sizes)} answers to label")
+        reference = answered(backbone, None, train[:32], 2, chosen.tokens, round_seed(seed, REFERENCE_SEED))
+        rated = labelled(backbone, train, max(sizes), chosen.tokens, seed)
+        data = Data(train, held_out, rated, reference)
+        for labels in sizes:
+            run = {"labels": labels, "seed": seed, "points": []}
+            result["runs"].append(run)
+            _optimise(backbone, data, labels, seed, config, chosen, run, result)
+    say("")
+    rows = [_row(run) for run in result["runs"]]
+    head = ["labels", "seed", "gold before", "gold peak", "low", "high", "KL at peak", "gold at end", "KL at end"]
+    measuring.finish("overoptimisation", result, head, rows, chosen)
+
+
+def _optimise(
+    backbone: Backbone, data: Data, labels: int, seed: int, config: PpoConfig, chosen: Any, run: Any, result: Any
+) -> None:
+    """One size and seed; its points go into `run` as they come."""
+    reward = proxy(backbone, data, labels, seed)
+    learner = Ppo(backbone, reward, data.train, config, seed)
+    while True:
+        if learner.step % chosen.every == 0 or learner.step == learner.steps:
+            found = measure(backbone, learner.policy, reward, data.held_out, chosen.tokens)
+            run["points"].append({"step": learner.step, **found})
+            run["peak"] = peak(run["points"])
+            if chosen.save:
+                picture(measuring.save("overoptimisation", result), result)
+        if learner.step == learner.steps:
+            return
+        headline = learner.advance().headline
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in headline.items())
+        say(f"{labels} labels, seed {seed}: round {learner.step} of {learner.steps}; {figures}")
+
+
+def _row(run: dict[str, Any]) -> list[Any]:
+    first, last, best = run["points"][0], run["points"][-1], run["peak"]
+    gold = best["gold"]
+    return [
+        run["labels"], run["seed"], first["gold"]["mean"], gold["mean"], gold["low"], gold["high"],
+        best["kl"]["mean"], last["gold"]["mean"], last["kl"]["mean"],
+    ]  # fmt: skip
+
+
+def picture(path: Any, result: dict[str, Any]) -> None:
+    """Gold and proxy against the root of the KL, a colour for each number of labels."""
+    sizes = list(dict.fromkeys(run["labels"] for run in result["runs"]))
+
+    def panel(name: str, label: str) -> Any:
+        def drawn(axes: Any) -> None:
+            for run in result["runs"]:
+                roots = [math.sqrt(max(0.0, point["kl"]["mean"])) for point in run["points"]]
+                place = sizes.index(run["labels"])
+                said = f"{run['labels']} labels" if run["seed"] == 0 else "_"
+                pictures.band(axes, roots, [point[name] for point in run["points"]], said, place, "o-")
+            axes.set(xlabel="square root of the KL, nats a response", ylabel=label)
+            axes.legend()
+
+        return drawn
+
+    panels = [panel("gold", "gold reward, 1 to 5"), panel("proxy", "proxy reward, deviations")]
+    pictures.draw(path, panels, "Gold and proxy reward on held-out prompts, 95% intervals")
+
+
+if __name__ == "__main__":
+    main()
