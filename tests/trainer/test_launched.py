@@ -101,7 +101,9 @@ def test_a_run_imitates_rewards_improves_and_publishes_once(database, launch, ti
     file = tmp_path / "shown.jsonl"
     file.write_text("\n".join(map(json.dumps, shown)), encoding="utf-8")
     import_file(database, str(file))
-    launcher = launch(*run_options(tiny_model, "--steps", "2", "--sft-steps", "3", "--sft-rank", "4", LENIENT, "--json"))
+    launcher = launch(
+        *run_options(tiny_model, "--steps", "2", "--sft-steps", "3", "--sft-rank", "4", LENIENT, "--json")
+    )
     out, err = launcher.communicate(timeout=250)
     assert launcher.returncode == 0, err
     found = json.loads(out)
