@@ -75,6 +75,7 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     epochs: Annotated[int, _positive("passes over the ratings")] = 3
     batch: Annotated[int, _positive("rated answers (or pairs) an update")] = 16
     learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 3e-4
+    head_learning_rate: Annotated[float, _positive("peak rate of the head, falling linearly to 0")] = 1e-2
     held_out: Annotated[float, Meta(ge=0, lt=1, description="share of the prompts kept to measure accuracy")] = 0.1
     centring: Annotated[float, _at_least(0, "weight of the penalty that keeps pair rewards centred")] = 0.01
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from storage import jobs, versions
 from storage.errors import UsageError
 from storage.records import Sampling, Version
@@ -137,7 +139,10 @@ def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | 
     found = _demonstrations(held, setting)
     if found.count() < config.sft.minimum:
         return setting.start
-    learner = sft(setting.backbone, found, config.sft, config.seed, setting.start, held.processes)
+    ppo = config.ppo  # which goes on from here, so that it must be of the same shape
+    shape = {"rank": ppo.rank, "alpha": ppo.alpha, "tuning": ppo.tuning, "policy_share": ppo.policy_share}
+    own = msgspec.structs.replace(config.sft, **shape)
+    learner = sft(setting.backbone, found, own, config.seed, setting.start, held.processes)
     _link(held, found.rating_ids)
     held.say(f"imitating {found.count()} demonstrations and edits first")
     learn(held, learner, config.sft.checkpoint_every)

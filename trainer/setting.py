@@ -48,7 +48,14 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     if config.threads:
         torch.set_num_threads(config.threads)
     device, dtype = devices.choose(config.device, config.dtype)
-    folder = held.share(lambda: models.resolve(config.model, held.workspace, lambda text, _: held.say(text)))
+    said: set[str] = set()
+
+    def tell(text: str, _: float | None) -> None:
+        if text not in said:  # it is told again with each hundredth done
+            held.say(text)
+        said.add(text)
+
+    folder = held.share(lambda: models.resolve(config.model, held.workspace, tell))
     begun = held.job.started_at
 
     def read() -> tuple[Examples, PromptSplit, Version, Version]:

@@ -127,7 +127,7 @@ def test_a_stage_ends_in_a_version_and_a_cancelled_one_in_the_same(
 
 
 def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
-    options = [*ROUNDS, "--reward-rank", "4", "--reward-epochs", "1", "--sft-rank", "4", "--sft-steps", "2"]
+    options = [*ROUNDS, "--reward-rank", "4", "--reward-epochs", "1", "--sft-steps", "2"]
     code, found = trainer("run", *options, *GATE)
     assert (code, found["state"], found["version"]) == (0, "done", "v1")
     assert [step for step, _ in metrics.series(rated, found["job"], "loss/train")] == [1, 2]

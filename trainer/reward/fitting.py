@@ -78,8 +78,8 @@ class RewardFit:
         self.steps = config.epochs * len(self.batches)
         self.loss = 0.0
         self.parameters = [*self.model.parameters(), *self.effects.parameters()]
-        self.rates = (config.learning_rate, EFFECTS_RATE)
-        groups = [{"params": self.model.parameters()}, {"params": self.effects.parameters()}]
+        self.rates = (config.learning_rate, config.head_learning_rate, EFFECTS_RATE)
+        groups = [{"params": part.parameters()} for part in (self.model.adapter, self.model.head, self.effects)]
         self.optimizer = optim.AdamW(groups, weight_decay=0.0)
         self.trunks: dict[tuple[int, int], Tensor] = {}
         self.room = TRUNK_CACHE
