@@ -179,10 +179,10 @@ class Ppo:
         layout = backbone.layout(
             [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
         )
-        trunk = backbone.trunk(layout)
+        beneath = backbone.beneath(layout, self.policy)
+        trunk = backbone.trunk(layout, beneath, self.policy.first_layer)
         base = backbone.upper(trunk, layout, None)
         reference = backbone.log_likelihood(base, layout, temperature)
-        beneath = backbone.beneath(layout, self.policy)
         old = backbone.logprobs(backbone.over(beneath, layout, self.policy), layout, temperature)
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
         scores, hidden = self.reward.score(rollouts, trunk, layout, base)

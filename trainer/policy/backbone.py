@@ -146,9 +146,15 @@ class Backbone:
         return self.network.run(beneath, layout, policy, policy.first_layer if policy is not None else 0)
 
     @torch.no_grad()
-    def trunk(self, layout: TokenLayout) -> Tensor:
-        """What :meth:`upper` goes on from: (N, hidden) after the lower layers, adapters off, where they run apart."""
-        return self.network.run(self.network.embed(layout), layout, None, 0, self.split)
+    def trunk(self, layout: TokenLayout, beneath: Tensor | None = None, first: int = 0) -> Tensor:
+        """What :meth:`upper` goes on from: (N, hidden) after the lower layers, adapters off, where they run apart.
+
+        Args:
+            beneath: what :meth:`beneath` gave for a policy whose first layer is `first`, to go on from.
+        """
+        if beneath is None or first > self.split:
+            beneath, first = self.network.embed(layout), 0
+        return self.network.run(beneath, layout, None, first, self.split)
 
     def upper(self, trunk: Tensor, layout: TokenLayout, adapter: LoraAdapter | None) -> Tensor:
         """(N, hidden) of the upper layers over a trunk; the reference when `adapter` is None."""
