@@ -264,7 +264,7 @@ def table_split(split: PromptSplit, examples: Examples) -> PromptSplit:
     Raises:
         UsageError: too few prompts have scores.
     """
-    scored = {score.response.prompt.id for score in examples.scores}
+    scored = {score.prompt.id for score in examples.scores if score.attribute == OVERALL}
     known = sorted((prompt for prompt in split.practice if prompt.id in scored), key=lambda one: fingerprint(one.id))
     if len(known) < 2 * FEWEST_HELD_OUT:
         raise UsageError(

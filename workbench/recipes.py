@@ -142,7 +142,8 @@ def _reward_model(stock: Stock) -> list[Need]:
 
 
 def _scores(stock: Stock) -> list[Need]:
-    return [Need(2, "scored answers", stock.scored, "score answers 1 to 5, or `workbench import FILE` a table")]
+    remedy = "score answers 1 to 5, or `workbench import FILE` a table"
+    return [Need(2 * FEWEST_HELD_OUT, "prompts with scored answers", stock.scored, remedy)]
 
 
 def _rated_and_judged(stock: Stock) -> list[Need]:

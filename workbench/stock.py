@@ -38,7 +38,7 @@ class Stock:
         imitable: different demonstrations and edited answers.
         rated: different answers that were judged, edited texts among them.
         compared: prompts with two or more of them.
-        scored: different answers with a score.
+        scored: prompts with a scored answer.
         told: outcomes in words.
         reward_model: the name of the newest one; empty where there is none.
     """
@@ -62,7 +62,7 @@ def take_stock(database: Database, base_digest: str) -> Stock:
             (SELECT coalesce(sum(CASE choice WHEN 'both-bad' THEN 2 ELSE 1 END), 0) FROM judged) AS ratings,
             (SELECT count(*) FROM rated) AS rated,
             (SELECT count(*) FROM (SELECT 1 FROM rated GROUP BY prompt_id HAVING count(*) > 1)) AS compared,
-            (SELECT count(DISTINCT samples.prompt_id || ' ' || samples.text) FROM judged
+            (SELECT count(DISTINCT samples.prompt_id) FROM judged
              JOIN samples ON samples.id = sample_id WHERE kind = 'score' AND attribute = 'overall') AS scored"""
     )
     imitable = database.scalar(

@@ -153,7 +153,7 @@ def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
         imitable=demonstrations(database, DIGEST).count(),
         rated=len(found),
         compared=len({worse.prompt.id for worse, _ in comparisons(found)}),
-        scored=len({score.response.text for score in examples.scores if score.attribute == "overall"}),
+        scored=len({score.prompt.id for score in examples.scores if score.attribute == "overall"}),
         told=len(text_outcomes(database, DIGEST)),
         reward_model="rm1",
     )
