@@ -21,7 +21,7 @@ from trainer.policy.elementwise import gated_silu, rms_norm, rotated
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
-from trainer.policy.llama import EMBEDDING, WeightSource
+from trainer.policy.llama import EMBEDDING, WeightSource, linear_shapes
 from trainer.policy.lora import LowRank, linear
 
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
@@ -95,17 +95,8 @@ class TrainableLlama:
 
     def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
         """Names and (out, in) shapes of the linear layers from `first_layer` on."""
-        query, key = self.heads * self.head_size, self.key_heads * self.head_size
-        hidden, inner = self.hidden_size, self.layers[0].down.shape[1]
-        shapes = {
-            "self_attn.q_proj": (query, hidden),
-            "self_attn.k_proj": (key, hidden),
-            "self_attn.v_proj": (key, hidden),
-            "self_attn.o_proj": (hidden, query),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-        }
+        inner = self.layers[0].down.shape[1]
+        shapes = linear_shapes(self.heads, self.key_heads, self.head_size, self.hidden_size, inner)
         return {
             f"{layer.prefix}{name}.weight": shape
             for layer in self.layers[first_layer:]

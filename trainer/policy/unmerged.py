@@ -15,7 +15,7 @@ from torch.nn import functional
 from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.linear import AdaptedLinear, FrozenLinear, Linear
-from trainer.policy.llama import Layer, LlamaNetwork
+from trainer.policy.llama import Layer, LlamaNetwork, linear_shapes
 
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
@@ -50,17 +50,7 @@ def _prefixes(network: LlamaNetwork) -> list[str]:
 
 def _shapes(network: LlamaNetwork) -> dict[str, tuple[int, int]]:
     """(out, in) of a block's linear weights."""
-    query, key = network.heads * network.head_size, network.key_heads * network.head_size
-    hidden, inner = network.hidden_size, network.inner_size
-    return {
-        "self_attn.q_proj": (query, hidden),
-        "self_attn.k_proj": (key, hidden),
-        "self_attn.v_proj": (key, hidden),
-        "self_attn.o_proj": (hidden, query),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
+    return linear_shapes(network.heads, network.key_heads, network.head_size, network.hidden_size, network.inner_size)
 
 
 def _layer(network: LlamaNetwork, prefix: str, layer: Layer, adapter: Adapter) -> Layer:
