@@ -1,7 +1,5 @@
 """Commands that measure; each runs as `python -m benchmarks.NAME`. What they found is in docs/benchmarks.md."""
 
-import os
+from trainer.threads import wait_briefly
 
-# Threads that spin while they wait make a step ten times slower when anything else wants the cores, on every side
-# alike. This must be said before torch is imported, and holds for the processes that are started from here.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+wait_briefly()  # before torch is imported; it holds for the peers as well, which are started from here

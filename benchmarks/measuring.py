@@ -82,7 +82,7 @@ def environment(*more: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "openmp": {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")},
         "versions": found,
     }
 

@@ -6,7 +6,6 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -30,6 +29,7 @@ from trainer.config import (
     SftStage,
 )
 from trainer.options import configuration, options_of
+from trainer.threads import wait_briefly
 
 if TYPE_CHECKING:
     from storage.database import Database
@@ -39,8 +39,7 @@ Command = Callable[..., Any]
 
 def main() -> None:
     """Run the command; failures are told on standard error, in words, with what to do."""
-    # Threads that wait for each other sleep: where the engine computes on the same cores, spinning costs both dearly.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     # A result that is piped into a program which ends early is no error of ours.
     try:
         cli.main(standalone_mode=False, prog_name="trainer")

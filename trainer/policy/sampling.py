@@ -44,17 +44,18 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor,
         scores = logits.float()
         tokens = scores.argmax(-1)
         return tokens, scores.gather(-1, tokens[:, None])[:, 0] - scores.logsumexp(-1)
-    scores = logits.float()
+    # In place: memory for another array of this size costs more than the arithmetic.
+    weights = logits.to(torch.float32, copy=True)
     if sampling.temperature != 1:
-        scores = scores / sampling.temperature
-    highest = scores.amax(-1, keepdim=True)
-    weights = (scores - highest).exp_()
+        weights /= sampling.temperature
+    highest = weights.amax(-1, keepdim=True)
+    weights.sub_(highest).exp_()
     total = weights.sum(-1, keepdim=True)
     if sampling.top_k or sampling.top_p < 1:
         tokens = _from_nucleus(weights, total, uniform, sampling)
     else:
         tokens = _from_all(weights, uniform)
-    chosen = scores.gather(-1, tokens[:, None]) - highest - total.log()
+    chosen = logits.gather(-1, tokens[:, None]).float() / sampling.temperature - highest - total.log()
     return tokens, chosen[:, 0]
 
 

@@ -32,6 +32,7 @@ from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling, Version
 from storage.workspace import Workspace
+from trainer.threads import wait_briefly
 from workbench.engine import protocol
 from workbench.engine.protocol import (
     Answer,
@@ -325,7 +326,7 @@ def main() -> None:
     parser.add_argument("--workspace", help="the folder of the project")
     parser.add_argument("--threads", type=int, help="CPU threads to compute with (default: as torch chooses)")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait sleep: a trainer may share the cores
+    wait_briefly()
     requests, events = claim_stdio()
     faulthandler.enable()
     if options.threads:
