@@ -1,5 +1,5 @@
 """Commands that measure; each runs as `python -m benchmarks.NAME`. What they found is in docs/benchmarks.md."""
 
-from trainer.threads import wait_briefly
+from trainer import native
 
-wait_briefly()  # before torch is imported; it holds for the peers as well, which are started from here
+native.configure()  # before torch is imported; it holds for the peers as well, which are started from here

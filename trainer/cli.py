@@ -20,6 +20,7 @@ import msgspec
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
+from trainer import native
 from trainer.config import (
     HindsightStage,
     IlqlStage,
@@ -29,7 +30,6 @@ from trainer.config import (
     SftStage,
 )
 from trainer.options import configuration, options_of
-from trainer.threads import wait_briefly
 
 if TYPE_CHECKING:
     from storage.database import Database
@@ -39,7 +39,7 @@ Command = Callable[..., Any]
 
 def main() -> None:
     """Run the command; failures are told on standard error, in words, with what to do."""
-    wait_briefly()
+    native.configure()
     # A result that is piped into a program which ends early is no error of ours.
     try:
         cli.main(standalone_mode=False, prog_name="trainer")

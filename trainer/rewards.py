@@ -8,6 +8,7 @@ from storage import jobs, reward_models, versions
 from storage.errors import UsageError
 from storage.records import RewardModel as RewardModelRecord
 from storage.records import Sampling
+from trainer import heap
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
 from trainer.checkpoints import whole_folder
 from trainer.config import RewardConfig
@@ -87,6 +88,7 @@ def fitted(held: HeldJob, config: RewardConfig, seed: int, setting: Setting) -> 
     fit = RewardFit(backbone, examples, config, seed, held.processes)
     learn(held, fit, CHECKPOINT_EVERY)
     model, report = fit.model, fit.report()
+    heap.release()
     answers = reference_answers(setting, config, seed, REFERENCE_ANSWERS)
     model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
 

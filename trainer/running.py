@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import jobs, metrics
+from trainer import heap
 from trainer.checkpoints import load, save
 from trainer.job import CancelledError, HeldJob
 from trainer.learner import Figures, Learner, StepReport
@@ -39,6 +40,7 @@ def learn(
             held.share(lambda: checkpoint(held, learner))
             raise
         report = learner.advance()
+        heap.release()
         figures = report.figures
         if measure and learner.step % MEASURE_EVERY == 0:
             figures = figures | measure(report)

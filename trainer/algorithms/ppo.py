@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Prompt, Sampling
+from trainer import heap
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import PromptSampler, collect_rows, round_seed
 from trainer.algorithms.rounds import Piece, means
@@ -117,6 +118,7 @@ class Ppo:
             self.sampling,
             [first_seed + row for row in self.rows],
         )
+        heap.release()  # the sampler's weights
         sampled = time.perf_counter()
         minibatches = self._minibatches(rollouts)
         pieces = [piece for minibatch in minibatches for piece in minibatch]
@@ -128,6 +130,7 @@ class Ppo:
             updates = self._update(minibatches)
         else:
             updates = self._roll_back(kl)
+        heap.release()  # what the updates kept for their backward passes
         finished = time.perf_counter()
 
         figures = updates | self._figures(pieces)

@@ -288,7 +288,9 @@ class Weights:
             return None
         self._used.add(name)
         tensor = opened.get_tensor(source)
-        return self.changes.merge(name, tensor) if self.changes else tensor
+        merged = self.changes.merge(name, tensor) if self.changes else tensor
+        # A view would keep the whole file in memory, beside the copies that are made of most weights.
+        return merged.clone() if merged is tensor else merged
 
     def check_shapes(self, base: Weights) -> None:
         """Raise WorkbenchError when a weight has another shape here than in the base model (read from the headers)."""

@@ -32,7 +32,7 @@ from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling, Version
 from storage.workspace import Workspace
-from trainer.threads import wait_briefly
+from trainer import native
 from workbench.engine import protocol
 from workbench.engine.protocol import (
     Answer,
@@ -326,7 +326,7 @@ def main() -> None:
     parser.add_argument("--workspace", help="the folder of the project")
     parser.add_argument("--threads", type=int, help="CPU threads to compute with (default: as torch chooses)")
     options = parser.parse_args()
-    wait_briefly()
+    native.configure()
     requests, events = claim_stdio()
     faulthandler.enable()
     if options.threads:
