@@ -236,7 +236,7 @@ def picture(path: Any, result: dict[str, Any]) -> None:
                 roots = [math.sqrt(max(0.0, point["kl"]["mean"])) for point in run["points"]]
                 place = sizes.index(run["labels"])
                 said = f"{run['labels']} labels" if run["seed"] == 0 else "_"
-                pictures.band(axes, roots, [point[name] for point in run["points"]], said, place, "o-")
+                pictures.path_of(axes, roots, [point[name] for point in run["points"]], said, place, "o-")
             axes.set(xlabel="square root of the KL, nats a response", ylabel=label)
             axes.legend()
 

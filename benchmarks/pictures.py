@@ -35,10 +35,13 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def band(
+def path_of(
     axes: Any, x: Sequence[float], points: Sequence[dict[str, float]], label: str, number: int, style: str
 ) -> None:
-    """A line through means with its 95% interval as a band; a point has `mean`, `low` and `high`."""
-    axes.plot(x, [point["mean"] for point in points], style, color=colour(number), label=label, markersize=3)
-    bounds = ([point["low"] for point in points], [point["high"] for point in points])
-    axes.fill_between(x, *bounds, color=colour(number), alpha=0.15, linewidth=0)
+    """Means in the order they were measured in, each with its 95% interval; a point has `mean`, `low` and `high`."""
+    means = [point["mean"] for point in points]
+    below = [point["mean"] - point["low"] for point in points]
+    above = [point["high"] - point["mean"] for point in points]
+    axes.errorbar(
+        x, means, (below, above), fmt=style, color=colour(number), label=label, markersize=4, capsize=3, elinewidth=0.8
+    )
