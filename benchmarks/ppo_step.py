@@ -4,9 +4,9 @@
 
 SmolLM2-135M in bf16; 16 episodes of a different prompt each (about 37 tokens) with 48 sampled tokens, nothing ended
 early; 4 epochs in minibatches of 8; LoRA of rank 16 on all linear layers; a reward model of the same base on both
-sides. Ours is measured once more with the policy's adapter in the upper half of the layers alone, which is less work
-and another method. Each side is a process of its own, and they take turns. TRL gets a virtual environment, made on the
-first run.
+sides. Ours is measured twice more: with each minibatch computed in two parts, which is the same update in less memory,
+and with the policy's adapter in the upper half of the layers alone, which is less work and another method. Each side
+is a process of its own, and they take turns. TRL gets a virtual environment, made on the first run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from trainer.policy import models
 from trainer.policy.chat import ChatTokenizer
 
 REQUIREMENTS = ["trl==1.9.2", "torch==2.13.0", "peft"]
-# What we measure of ours, and the share of the layers that the policy's adapter changes.
-OURS = {"ours": 1.0, "ours, adapter in the upper half": 0.5}
+# What we measure of ours: the share of the layers that the policy's adapter changes, and how many parts a minibatch is
+# cut into.
+OURS = {"ours": (1.0, 1), "ours, minibatches in two parts": (1.0, 2), "ours, adapter in the upper half": (0.5, 1)}
 PARTS = ("rollout", "score", "update")
 
 
@@ -43,8 +44,8 @@ def main() -> None:
     sides: dict[str, Peer] = {}
     common = [str(folder.path), str(chosen.tokens), str(chosen.epochs)]
     if chosen.only != "trl":
-        for name, share in OURS.items():
-            sides[name] = Peer("our_ppo.py", [*common, str(workspace.root), str(share)])
+        for name, (share, parts) in OURS.items():
+            sides[name] = Peer("our_ppo.py", [*common, str(workspace.root), str(share), str(parts)])
     if chosen.only != "ours":
         python = environment_of("trl-1.9.2", REQUIREMENTS)
         sides["trl"] = Peer("trl_ppo.py", [*common, json.dumps(prompts), chosen.trl_dtype], python)

@@ -1,4 +1,4 @@
-"""Our PPO, one round a turn: `our_ppo.py MODEL_FOLDER TOKENS EPOCHS WORKSPACE SHARE`; see benchmarks/peer.py."""
+"""Our PPO, one round a turn: `our_ppo.py MODEL_FOLDER TOKENS EPOCHS WORKSPACE SHARE PARTS`; see benchmarks/peer.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from trainer.policy.backbone import Backbone
 from trainer.reward.model import RewardModel
 
 
-def make_ppo(folder: models.ModelFolder, tokens: int, epochs: int, batch: int = 16, share: float = 1.0) -> Ppo:
+def make_ppo(
+    folder: models.ModelFolder, tokens: int, epochs: int, batch: int = 16, share: float = 1.0, parts: int = 1
+) -> Ppo:
     """A run whose every round does its full work: no answer ends early, no epoch is cut short, nothing is undone."""
     backbone = Backbone(folder, torch.device("cpu"), torch.bfloat16)
     backbone.tokenizer.eos_ids = frozenset()
@@ -30,6 +32,7 @@ def make_ppo(folder: models.ModelFolder, tokens: int, epochs: int, batch: int = 
         batch=batch,
         answers=1,
         minibatch=8,
+        accumulation=parts,
         epochs=epochs,
         policy_share=share,
         warmup=0,
@@ -43,7 +46,7 @@ def make_ppo(folder: models.ModelFolder, tokens: int, epochs: int, batch: int = 
 def main() -> None:
     tokens, epochs = int(sys.argv[2]), int(sys.argv[3])
     folder = models.resolve("smollm2", Workspace(Path(sys.argv[4])))
-    ppo = make_ppo(folder, tokens, epochs, share=float(sys.argv[5]))
+    ppo = make_ppo(folder, tokens, epochs, share=float(sys.argv[5]), parts=int(sys.argv[6]))
     print(json.dumps({}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
