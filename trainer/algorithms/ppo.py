@@ -130,7 +130,6 @@ class Ppo:
             updates = self._update(minibatches)
         else:
             updates = self._roll_back(kl)
-        heap.release()  # what the updates kept for their backward passes
         finished = time.perf_counter()
 
         figures = updates | self._figures(pieces)
