@@ -17,10 +17,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim import Optimizer
 
 from storage.database import sync_file, sync_folder
 from storage.errors import WorkbenchError
 from trainer.learner import Learner
+from trainer.policy.sharding import is_split, part_like, whole
 
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
@@ -48,18 +50,33 @@ def whole_folder(destination: Path) -> Iterator[Path]:
 
 
 def save(folder: Path, learner: Learner) -> None:
-    """Write the whole state of a learner."""
+    """Write the whole state of a learner that this process holds all of."""
+    write(folder, learner, gathered(learner))
+
+
+def gathered(learner: Learner, *, keep: bool = True) -> dict[str, Tensor]:
+    """All tensors of a learner, on the CPU, by name. What is split among processes is put together piece by piece, so
+    that all of them must ask; those that do not keep the pieces get an empty dictionary."""
     tensors: dict[str, Tensor] = {}
     for name, module in learner.modules().items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-    optimizers = {}
     for name, optimizer in learner.optimizers().items():
-        found, numbers = _flatten(optimizer.state_dict()["state"], f"{name}/")
-        tensors |= found
-        optimizers[name] = numbers
+        tensors |= _flatten(optimizer.state_dict()["state"], f"{name}/")
+    found = {}
+    for key, value in tensors.items():
+        if keep or is_split(value):
+            together = whole(value.detach())
+            if keep:
+                found[key] = together.cpu().contiguous()
+    return found
+
+
+def write(folder: Path, learner: Learner, tensors: dict[str, Tensor]) -> None:
+    """Write the whole state of a learner, with the tensors that :func:`gathered` gave."""
+    optimizers = {name: sorted(one.state_dict()["state"]) for name, one in learner.optimizers().items()}
     state = {"learner": learner.state(), "optimizers": optimizers}
     with whole_folder(folder) as partial:
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, str(partial / TENSORS))
+        save_file(tensors, str(partial / TENSORS))
         (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -69,11 +86,14 @@ def load(folder: Path, learner: Learner) -> None:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         tensors = load_file(str(folder / TENSORS))
         for name, module in learner.modules().items():
-            module.load_state_dict(_under(tensors, f"{name}/"))
+            current = module.state_dict()
+            module.load_state_dict(
+                {key: part_like(current[key], value) for key, value in _under(tensors, f"{name}/").items()}
+            )
         for name, optimizer in learner.optimizers().items():
-            current = optimizer.state_dict()
-            current["state"] = _unflatten(_under(tensors, f"{name}/"), state["optimizers"][name])
-            optimizer.load_state_dict(current)
+            saved = optimizer.state_dict()
+            saved["state"] = _unflatten(_under(tensors, f"{name}/"), state["optimizers"][name], optimizer)
+            optimizer.load_state_dict(saved)
         learner.restore(state["learner"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WorkbenchError(
@@ -85,14 +105,22 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _flatten(state: dict[int, dict[str, Any]], prefix: str) -> tuple[dict[str, Tensor], list[int]]:
-    """An optimizer's state by parameter number -> tensors by name, and the numbers that have state."""
-    tensors = {}
-    for number, values in state.items():
-        for key, value in values.items():
-            tensors[f"{prefix}{number}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
-    return tensors, sorted(state)
+def _flatten(state: dict[int, dict[str, Any]], prefix: str) -> dict[str, Tensor]:
+    """An optimizer's state by parameter number -> tensors by name."""
+    return {
+        f"{prefix}{number}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for number, values in state.items()
+        for key, value in values.items()
+    }
 
 
-def _unflatten(tensors: dict[str, Tensor], numbers: list[int]) -> dict[int, dict[str, Tensor]]:
-    return {number: _under(tensors, f"{number}/") for number in numbers}
+def _unflatten(tensors: dict[str, Tensor], numbers: list[int], optimizer: Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The state of the parameters of some numbers; what has the shape of its parameter is split as that one is."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        number: {
+            key: part_like(parameters[number], value) if value.shape == parameters[number].shape else value
+            for key, value in _under(tensors, f"{number}/").items()
+        }
+        for number in numbers
+    }

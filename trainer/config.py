@@ -136,7 +136,7 @@ class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fie
     target_rate: Annotated[float, Meta(gt=0, le=1, description="how fast the target Q follows, an update")] = 0.05
     head_rank: Annotated[int, _positive("rank of the Q heads")] = 16
     head_learning_rate: Annotated[float, _positive("peak rate of the Q and value heads, falling linearly")] = 2e-3
-    beta: Annotated[float, _at_least(0, "weight of Q in decoding: log pi + beta (Q - V)")] = 1.0
+    beta: Annotated[float, _at_least(0, "weight of Q in decoding: log pi + beta (Q - V)")] = 4.0
     minimum: Annotated[int, _positive("fewest rated answers to learn from")] = 20
 
 

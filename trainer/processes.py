@@ -6,6 +6,7 @@ one process everything here is free.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -33,11 +34,13 @@ class Processes:
     Attributes:
         rank: which of them this is; 0 is the main one.
         count: how many there are.
+        sharded: whether each keeps a part of the weights only. All must then run the model equally often.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, *, sharded: bool = False) -> None:
         self.rank = rank
         self.count = count
+        self.sharded = sharded
         self._farewell: Any = None
 
     @classmethod
@@ -45,24 +48,18 @@ class Processes:
         """The processes that a launcher has started, joined; or this one alone.
 
         Raises:
-            UsageError: the launcher asks for something that adapters on one backbone cannot be split by.
+            UsageError: the launcher asks for a way to split a model that there is not.
         """
         if _told(COUNTS, 1) == 1:
             _warn_if_alone()
             return cls()
-        for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
-            if os.environ.get(variable, "false").lower() == "true":
-                raise UsageError(
-                    f"{name} was asked for, and this trainer keeps the whole base model in each process",
-                    "launch with `accelerate launch --multi_gpu` or `torchrun`, which split the batch instead",
-                )
+        _refuse_other_ways()
         import torch
         from accelerate import PartialState
 
-        asked = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
         # Not told so, PartialState takes launched CPU processes for single ones: each would be the main one.
-        state = PartialState(cpu=asked or not torch.cuda.is_available())
-        found = cls(state.process_index, state.num_processes)
+        state = PartialState(cpu=_asked("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+        found = cls(state.process_index, state.num_processes, sharded=_asked("ACCELERATE_USE_FSDP"))
         found._farewell = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         return found
 
@@ -165,19 +162,53 @@ class Processes:
             return
         import torch
 
-        with_gradient = [parameter for parameter in parameters if parameter.requires_grad]
+        # The gradients of split weights were added up as they flowed back to each process's part.
+        with_gradient = [p for p in parameters if p.requires_grad and not hasattr(p, "full_tensor")]
+        if not with_gradient:
+            return
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in with_gradient]
         total = self.add(torch.cat([part.flatten() for part in parts]))
         for parameter, part in zip(with_gradient, total.split([part.numel() for part in parts]), strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def part(self, rows: list[T]) -> list[T]:
-        """This process's share of a batch: neighbouring rows, so that answers to one prompt stay together."""
-        return rows[len(rows) * self.rank // self.count : len(rows) * (self.rank + 1) // self.count]
+    def parts(self, rows: list[T]) -> list[list[T]]:
+        """Each process's share of a batch: neighbouring rows, so that answers to one prompt stay together."""
+        borders = [len(rows) * rank // self.count for rank in range(self.count + 1)]
+        return [rows[begin:end] for begin, end in itertools.pairwise(borders)]
 
-    def own(self, rows: Sequence[T]) -> list[T]:
-        """This process's share of any number of rows: every `count`-th of them."""
-        return list(rows[self.rank :: self.count])
+    def part(self, rows: list[T]) -> list[T]:
+        """This process's share of a batch."""
+        return self.parts(rows)[self.rank]
+
+    def shares(self, rows: Sequence[T]) -> list[list[T]]:
+        """Any number of rows, dealt out to the processes one by one."""
+        return [list(rows[rank :: self.count]) for rank in range(self.count)]
+
+    def cut(self, shares: Sequence[list[T]], into_parts: Callable[[list[T]], list[list[T]]]) -> list[list[T]]:
+        """This process's share in the parts that run through the model at once: where weights are sharded, as many of
+        them as every other process has.
+
+        Args:
+            shares: those of all processes.
+
+        Raises:
+            UsageError: weights are sharded, and a process has nothing to do.
+        """
+        if not self.sharded:
+            return into_parts(shares[self.rank])
+        if not all(shares):
+            raise UsageError(
+                f"{sum(map(len, shares))} answers at once cannot be shared by {self.count} processes",
+                "choose a larger batch, or launch fewer processes",
+            )
+        cuts = [into_parts(share) for share in shares]
+        count = min(max(map(len, cuts)), min(map(len, shares)))
+        parts = cuts[self.rank]
+        while len(parts) < count:
+            longest = max(parts, key=len)
+            place, half = parts.index(longest), len(longest) // 2
+            parts[place : place + 1] = [longest[:half], longest[half:]]
+        return [*parts[: count - 1], [row for part in parts[count - 1 :] for row in part]]
 
 
 def concatenate(processes: Processes, values: Tensor) -> Tensor:
@@ -201,6 +232,24 @@ def _in_touch() -> Iterator[None]:
 def _told(names: Sequence[str], otherwise: int) -> int:
     """The first of some environment variables that is set, as a number."""
     return next((int(os.environ[name]) for name in names if name in os.environ), otherwise)
+
+
+def _asked(variable: str) -> bool:
+    """Whether accelerate's launcher was told so."""
+    return os.environ.get(variable, "false").lower() in ("true", "1")
+
+
+def _refuse_other_ways() -> None:
+    if _asked("ACCELERATE_USE_DEEPSPEED"):
+        raise UsageError(
+            "DeepSpeed was asked for, whose engine this trainer does not use",
+            "`accelerate launch --use_fsdp` splits weights and optimizer among the processes, as ZeRO stage 3 does",
+        )
+    if _asked("ACCELERATE_USE_FSDP") and _asked("FSDP_OFFLOAD_PARAMS"):
+        raise UsageError(
+            "FSDP was asked to keep its parts in the memory of the host, and this trainer keeps them where it computes",
+            "leave out --fsdp_offload_params, and launch more processes if the parts are too large",
+        )
 
 
 def _warn_if_alone() -> None:

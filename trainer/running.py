@@ -9,7 +9,7 @@ from typing import Any
 
 from storage import jobs, metrics
 from trainer import heap
-from trainer.checkpoints import load, save
+from trainer.checkpoints import gathered, load, write
 from trainer.job import CancelledError, HeldJob
 from trainer.learner import Figures, Learner, StepReport
 
@@ -37,7 +37,7 @@ def learn(
         try:
             held.check()
         except CancelledError:
-            held.share(lambda: checkpoint(held, learner))
+            checkpoint(held, learner)
             raise
         report = learner.advance()
         heap.release()
@@ -47,7 +47,7 @@ def learn(
         held.record(learner.step, figures, _shown(held.job.id, learner.step, report))
         held.progress(learner.stage, learner.step, learner.steps, **report.headline)
         if learner.step % checkpoint_every == 0 and learner.step < learner.steps:
-            held.share(lambda: checkpoint(held, learner))
+            checkpoint(held, learner)
 
 
 def checkpoint(held: HeldJob, learner: Learner) -> None:
@@ -55,13 +55,18 @@ def checkpoint(held: HeldJob, learner: Learner) -> None:
     checkpoints = held.folder / "checkpoints"
     folder = checkpoints / _folder_name(learner) / f"step-{learner.step}"
     name = str(folder.relative_to(held.workspace.root))
-    if name == jobs.get(held.database, held.job.id).checkpoint:  # nothing was learned since
-        return
-    save(folder, learner)
-    jobs.set_checkpoint(held.database, held.job, name)
-    for earlier in (*folder.parent.iterdir(), *checkpoints.iterdir()):
-        if earlier not in (folder, folder.parent):
-            shutil.rmtree(earlier)
+    tensors = gathered(learner, keep=held.processes.main)
+
+    def keep() -> None:
+        if name == jobs.get(held.database, held.job.id).checkpoint:  # nothing was learned since
+            return
+        write(folder, learner, tensors)
+        jobs.set_checkpoint(held.database, held.job, name)
+        for earlier in (*folder.parent.iterdir(), *checkpoints.iterdir()):
+            if earlier not in (folder, folder.parent):
+                shutil.rmtree(earlier)
+
+    held.share(keep)
 
 
 def _folder_name(learner: Learner) -> str:

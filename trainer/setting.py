@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -71,9 +71,17 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         return examples, split, base, parent
 
     examples, split, base, parent = held.share(read)
-    _check_memory(folder, device, dtype, config, examples, split)
+    sharing = held.processes.count if held.processes.sharded else 1
+    _check_memory(folder, device, dtype, config, examples, split, sharing)
     torch.manual_seed(config.seed)
-    backbone = Backbone(folder, device, dtype, config.upper_share, checkpointing=config.gradient_checkpointing)
+    backbone = Backbone(
+        folder,
+        device,
+        dtype,
+        config.upper_share,
+        checkpointing=config.gradient_checkpointing,
+        processes=sharing,
+    )
     start = read_version(held.workspace.root / parent.file, folder.path) if parent.file else None
     return Setting(backbone, base, parent, start, split, examples, begun)
 
@@ -85,11 +93,19 @@ def _check_memory(
     config: RewardStage,
     examples: Examples,
     split: PromptSplit,
+    sharing: int,
 ) -> None:
-    """Raise UsageError when the job would not fit into memory, or an answer not into the model's context."""
+    """Raise UsageError when the job would not fit into memory, or an answer not into the model's context.
+
+    Args:
+        sharing: how many processes share the weights.
+    """
     tokenizer = ChatTokenizer.load(folder.path)
     asked = max(len(tokenizer.encode_prompt(one.text, one.system)) for one in [*split.practice, *split.held_out])
     rated = {response for example in examples.every() for response in responses_of(example)}
     texts = [response.token_ids or tokenizer.encode_response(response.text) for response in rated]
     said = min(LONGEST_RESPONSE, max(map(len, texts), default=1))
-    check_fits(folder, device, dtype, need_of(config, asked, said))
+    need = need_of(config, asked, said)
+    if sharing > 1:
+        need = replace(need, processes=sharing, checkpointing=True)
+    check_fits(folder, device, dtype, need)

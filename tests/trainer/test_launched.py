@@ -17,13 +17,14 @@ from rated_workspace import fill, run_options
 from tiny_model import CORPUS
 
 from storage import jobs, metrics, versions
+from storage.errors import UsageError
 from storage.exchange.importing import import_file
 from trainer.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = (
-    "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-    "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "trainer",
+    "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--num_machines", "1",
+    "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
 )  # fmt: skip
 LENIENT = "--gate-min-gain=-100"
 STEPS = 12
@@ -34,9 +35,9 @@ def launch(workspace) -> Iterator:
     """Start two processes of the `trainer` command; they are ended with the test."""
     launched: list[subprocess.Popen] = []
 
-    def start(*arguments: str) -> subprocess.Popen:
+    def start(*arguments: str, how: str = "--multi_gpu") -> subprocess.Popen:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, *LAUNCH, *arguments, "--workspace", str(workspace.root)]
+        command = [sys.executable, *LAUNCH, how, "-m", "trainer", *arguments, "--workspace", str(workspace.root)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         launched.append(subprocess.Popen(command, env=environment, cwd=workspace.root, text=True, **pipes))
         return launched[-1]
@@ -67,10 +68,13 @@ def opens_the_database(process: psutil.Process) -> bool:
     return any("workbench.db" in file.path for file in process.open_files())
 
 
-def test_ppo_that_is_stopped_leaves_a_checkpoint_and_nobody_and_resume_finishes_it(database, launch, tiny_model):
+@pytest.mark.parametrize(("how", "tuning"), [("--multi_gpu", "lora"), ("--use_fsdp", "full")])
+def test_ppo_that_is_stopped_leaves_a_checkpoint_and_nobody_and_resume_finishes_it(
+    database, launch, tiny_model, how, tuning
+):
     fill(database)
     options = run_options(tiny_model, "--steps", str(STEPS), "--checkpoint-every", "1000", LENIENT)[1:]
-    launcher = launch("ppo", "--reward-model", "new", *options)
+    launcher = launch("ppo", "--reward-model", "new", "--tuning", tuning, *options, how=how)
     until(lambda: database.scalar("SELECT count(*) FROM metrics WHERE name = 'objective/kl' AND step = 2"), launcher)
     both = children(launcher)
     assert [opens_the_database(process) for process in both] == [True, False]
@@ -84,7 +88,7 @@ def test_ppo_that_is_stopped_leaves_a_checkpoint_and_nobody_and_resume_finishes_
     assert job.checkpoint.endswith(f"step-{step}")
     assert not [process for process in both if process.is_running()]
 
-    launcher = launch("resume", job.id, "--json")
+    launcher = launch("resume", job.id, "--json", how=how)
     out, err = launcher.communicate(timeout=250)
     assert launcher.returncode == 0, err
     assert (json.loads(out)["state"], json.loads(out)["version"]) == ("done", "v1")
@@ -133,3 +137,40 @@ def test_a_launcher_that_starts_one_process_alone_is_told_of(monkeypatch, capsys
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert Processes.launched().count == 1
     assert "started one process only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["ACCELERATE_USE_DEEPSPEED"], "accelerate launch --use_fsdp"),
+        (["ACCELERATE_USE_FSDP", "FSDP_OFFLOAD_PARAMS"], "leave out --fsdp_offload_params"),
+    ],
+)
+def test_ways_to_split_a_model_that_there_are_not_are_refused(monkeypatch, asked, words):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for variable in asked:
+        monkeypatch.setenv(variable, "true")
+    with pytest.raises(UsageError) as refused:
+        Processes.launched()
+    assert words in refused.value.hint
+
+
+def cut(count: int, shares: list[list[int]], rank: int, *, sharded: bool = True) -> list[list[int]]:
+    """Shares of numbers in parts of at most `count`, as one of the processes takes them."""
+    processes = Processes(rank, len(shares), sharded=sharded)
+    return processes.cut(shares, lambda rows: [rows[n : n + count] for n in range(0, len(rows), count)])
+
+
+@pytest.mark.parametrize("shares", [[[1, 2, 3, 4], [5]], [[1, 2, 3, 4, 5], [6, 7]], [[1, 2], [3, 4], [5]]])
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_that_share_weights_run_the_model_equally_often_and_miss_nothing(shares, count):
+    found = [cut(count, shares, rank) for rank in range(len(shares))]
+    assert [[row for part in parts for row in part] for parts in found] == shares
+    assert len(set(map(len, found))) == 1
+    assert all(all(parts) for parts in found)
+    assert cut(1, shares, 0, sharded=False) == [[row] for row in shares[0]]
+
+
+def test_a_process_that_shares_weights_and_has_nothing_to_do_is_told_of():
+    with pytest.raises(UsageError, match="1 answers at once cannot be shared by 2 processes"):
+        cut(1, [[1], []], 0)

@@ -1,7 +1,12 @@
-"""One of two processes that learn together: `python one_of_two.py MODEL_FOLDER RESULT_FOLDER`."""
+"""One of two processes that learn together: `python one_of_two.py MODEL_FOLDER RESULT_FOLDER`.
+
+With `ACCELERATE_USE_FSDP` each keeps half of the weights.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +29,13 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     from trainer.algorithms.ilql import Ilql
     from trainer.algorithms.ppo import Ppo
     from trainer.algorithms.sft import sft
-    from trainer.config import Advantage
+    from trainer.config import Advantage, Tuning
     from trainer.examples import Examples, Labelled, Pair, Response, Scored
+    from trainer.policy.trainable_transformers import TrainableTransformers
     from trainer.reward.fitting import RewardFit
     from trainer.reward.model import RewardModel
 
-    backbone = test_ilql.backbone_of(folder)
+    backbone = backbone_of(folder, processes)
     yield "ilql", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1, None, processes)
     yield "sft", sft(backbone, test_sft.one_each(), test_sft.CONFIG, 1, None, processes)
 
@@ -43,6 +49,7 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
         "ppo": gae,
         "ppo in parts": replace(gae, accumulation=2),
         "rloo": replace(gae, advantage=Advantage.RLOO),
+        "ppo of all weights": replace(gae, tuning=Tuning.FULL),
     }.items():
         yield name, Ppo(backbone, reward, prompts, config, 3, None, processes)
 
@@ -58,21 +65,69 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     config = replace(test_reward_model.CONFIG, batch=9, epochs=2, learning_rate=1e-3)
     yield "reward model", RewardFit(backbone, examples, config, 1, processes)
 
+    general = backbone_of(general_copy(folder), processes)
+    assert isinstance(general.network, TrainableTransformers)
+    for name, tuning in {"general sft": Tuning.LORA, "general sft of all weights": Tuning.FULL}.items():
+        yield name, sft(general, test_sft.one_each(), replace(test_sft.CONFIG, tuning=tuning), 1, None, processes)
+    reward = RewardModel(general, test_resume.RewardConfig(rank=4), seed=5)
+    yield "general ppo", Ppo(general, reward, prompts, gae, 3, None, processes)
+
+
+def backbone_of(folder: Path, processes) -> object:
+    from trainer.policy.backbone import Backbone
+    from trainer.policy.models import ModelFolder
+    from trainer.policy.sharding import is_split
+
+    count = processes.count if processes and processes.sharded else 1
+    backbone = Backbone(ModelFolder("tiny", folder, "digest"), torch.device("cpu"), torch.float32, processes=count)
+    layer = backbone.network.layers[0]
+    held = [*layer.parameters()] if isinstance(layer, torch.nn.Module) else [layer.qkv, layer.gate_up, layer.down]
+    for weight in held:
+        assert is_split(weight) == (count > 1)
+        if count > 1:
+            assert weight.to_local().numel() * count == weight.numel()
+            assert weight.to_local().untyped_storage().nbytes() * count == weight.numel() * weight.itemsize
+    return backbone
+
+
+def general_copy(folder: Path) -> Path:
+    """The same model in a folder whose configuration the fast path leaves to transformers."""
+    copy = folder.with_name(f"{folder.name}-general")
+    if not copy.exists():
+        shutil.copytree(folder, copy)
+        config = json.loads((folder / "config.json").read_text())
+        config["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 1.0}
+        (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
 
 def main(folder: Path, result: Path) -> None:
-    from trainer.checkpoints import save
+    from trainer.checkpoints import load
     from trainer.processes import Processes
 
     torch.set_num_threads(1)
     processes = Processes.launched()
     assert processes.count == 2
+    again = learners(folder, processes)
     for name, learner in learners(folder, processes):
-        for _ in range(STEPS):
+        _, resumed = next(again)
+        for _ in range(STEPS - 1):
             learner.advance()
+        keep(result / f"{name} begun", learner, processes)
+        load(result / f"{name} begun", resumed)
+        resumed.advance()
         if name == "reward model":
-            learner.report()
-        if processes.main:
-            save(result / name, learner)
+            resumed.report()
+        keep(result / name, resumed, processes)
+
+
+def keep(folder: Path, learner, processes) -> None:
+    """A checkpoint by the main process, which the other one can then read."""
+    from trainer.checkpoints import gathered, write
+
+    tensors = gathered(learner, keep=processes.main)
+    assert bool(tensors) == processes.main
+    processes.share(lambda: write(folder, learner, tensors))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two processes that share every batch learn what one process learns from it."""
+"""Two processes that share every batch learn what one process learns from it, whether or not they share the weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from fixed_answers import advance, state_of
-from one_of_two import STEPS, learners
+from one_of_two import STEPS, general_copy, learners
 
 from trainer.checkpoints import load
 from trainer.reward.fitting import RewardFit
@@ -18,14 +19,17 @@ from trainer.reward.fitting import RewardFit
 ROOT = Path(__file__).parents[2]
 
 
-def test_two_processes_learn_what_one_learns(tiny_model, tmp_path):
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_learn_what_one_learns(tiny_model, tmp_path, sharded):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    general_copy(tiny_model)  # before both look for it
     launched = []
     for rank in ("0", "1"):
         places = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+        where["ACCELERATE_USE_FSDP"] = str(sharded).lower()
         environment = os.environ | places | where | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         script = Path(__file__).with_name("one_of_two.py")
         command = [sys.executable, str(script), str(tiny_model), str(tmp_path)]
@@ -47,5 +51,6 @@ def test_two_processes_learn_what_one_learns(tiny_model, tmp_path):
         ours, theirs = state_of(together), state_of(alone)
         assert ours.keys() == theirs.keys()
         for key, value in theirs.items():
-            torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-5)
+            # AdamW magnifies rounding where a gradient is about nothing.
+            torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=5e-5)
         assert any((fresh[key] - theirs[key]).abs().max() > 1e-4 for key in fresh)

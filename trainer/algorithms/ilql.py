@@ -23,7 +23,17 @@ from torch import Tensor, nn, optim
 
 from storage.errors import UsageError
 from trainer.algorithms import maths
-from trainer.algorithms.supervised import Course, Row, TokenMeans, make_row, parts, rate_at, skipped_after, update
+from trainer.algorithms.supervised import (
+    Course,
+    Row,
+    TokenMeans,
+    make_row,
+    measured_parts,
+    parts,
+    rate_at,
+    skipped_after,
+)
+from trainer.algorithms.updates import take_step
 from trainer.config import IlqlConfig, Tuning
 from trainer.learner import Figures, StepReport
 from trainer.outcomes import Outcome, check_enough
@@ -172,7 +182,7 @@ class Ilql:
         means = TokenMeans()
         self.policy_optimizer.zero_grad()
         self.head_optimizer.zero_grad()
-        for part in parts(self.processes.own(batch)):
+        for part in self.processes.cut(self.processes.shares(batch), parts):
             losses, mask = self._losses(part)
             losses["loss/train"] = (
                 losses["loss/q"]
@@ -199,7 +209,7 @@ class Ilql:
         done = []
         for optimizer, peak in peaks.items():
             optimizer.param_groups[0]["lr"] = rate_at(self.step, self.steps, peak)
-            done.append(update(optimizer, self.config.max_grad_norm, self.processes))
+            done.append(take_step(optimizer, self.config.max_grad_norm, self.processes))
         follow(self.targets, self.heads, self.config.target_rate)
         return {
             ("policy/grad_norm", None): done[0][0],
@@ -210,7 +220,7 @@ class Ilql:
     def held_out_losses(self) -> Figures:
         """The losses of the language model and of Q on the rows kept back, overall and by language."""
         means = TokenMeans()
-        for part in parts(self.processes.own(self.course.held_out)):
+        for part in measured_parts(self.course.held_out, self.processes):
             losses, mask = self._losses(part)
             shown = {"loss/held_out": losses["loss/language_model"], "loss/held_out_q": losses["loss/q"]}
             means.add(part, mask, shown)

@@ -31,6 +31,7 @@ from trainer import heap
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import PromptSampler, collect_rows, round_seed
 from trainer.algorithms.rounds import Piece, means
+from trainer.algorithms.updates import take_step
 from trainer.config import Advantage, PpoConfig
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone, ScalarHead
@@ -90,11 +91,11 @@ class Ppo:
         self.policy_optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True
         )
-        self.value_parameters = [*self.value_head.parameters()]
+        value_parameters = [*self.value_head.parameters()]
         if self.value_adapter:
-            self.value_parameters += self.value_adapter.parameters()
+            value_parameters += self.value_adapter.parameters()
         self.value_optimizer = torch.optim.AdamW(
-            self.value_parameters, lr=config.value_learning_rate, eps=1e-5, weight_decay=0.0, fused=True
+            value_parameters, lr=config.value_learning_rate, eps=1e-5, weight_decay=0.0, fused=True
         )
         horizon = config.kl_horizon_batches * config.batch
         self.controller = maths.KlController(config.beta, config.kl_target, horizon)
@@ -286,7 +287,7 @@ class Ppo:
             sums["loss/policy"] += float(result.loss.detach()) * share
             sums["policy/clipfrac"] += float(result.clip_fraction) * share
             sums["policy/approxkl"] += float(result.approximate_kl) * share
-        norm, taken = self._take_step(self.policy_optimizer, list(self.policy.parameters()))
+        norm, taken = take_step(self.policy_optimizer, self.config.max_grad_norm, self.processes)
         figures = {name: self.processes.sum(value) for name, value in sums.items()}
         if not taken:
             figures["loss/policy"] = 0.0
@@ -305,21 +306,8 @@ class Ppo:
             (config.value_coefficient * loss * share).backward()
             sums["loss/value"] += float(loss.detach()) * share
             sums["value/clipfrac"] += float(clipped) * share
-        self._take_step(self.value_optimizer, self.value_parameters)
+        take_step(self.value_optimizer, config.max_grad_norm, self.processes)
         return {name: self.processes.sum(value) for name, value in sums.items()}
-
-    def _take_step(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> tuple[float, bool]:
-        """Add the gradients of all processes up, clip them, and step unless they are not finite.
-
-        Returns:
-            the norm before clipping (0 when not finite), and whether the step was taken.
-        """
-        self.processes.add_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        finite = bool(torch.isfinite(norm))
-        if finite:
-            optimizer.step()
-        return (float(norm) if finite else 0.0), finite
 
     def _check_ratio(self, ratio: Tensor, mask: Tensor) -> None:
         """Before the first update of a round the policy is the one that was recorded: every ratio is 1."""

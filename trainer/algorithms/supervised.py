@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from storage.errors import UsageError, WorkbenchError
+from trainer.algorithms.updates import take_step
 from trainer.config import SupervisedConfig
 from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import Response, fingerprint
@@ -139,6 +140,12 @@ def parts(rows: Sequence[Row], most_tokens: int = MOST_TOKENS) -> list[list[Row]
     return found
 
 
+def measured_parts(rows: Sequence[Row], processes: Processes) -> list[list[Row]]:
+    """This process's share of rows to measure with, in parts; all of them where there are too few for a share each."""
+    shares = processes.shares(rows)
+    return processes.cut(shares if all(shares) else [list(rows)] * processes.count, parts)
+
+
 def rate_at(step: int, steps: int, peak: float) -> float:
     """The learning rate of a step (from 0): falls linearly from the peak; it would be 0 after the last."""
     return peak * (1 - step / steps)
@@ -171,21 +178,6 @@ class TokenMeans:
                 sums[key] += total
             tokens.update(part_tokens)
         return {(name, language): total / tokens[language] for (name, language), total in sums.items()}
-
-
-def update(optimizer: optim.Optimizer, most: float, processes: Processes) -> tuple[float, bool]:
-    """Add up the gradients of all processes, scale them down to the norm `most`, and take the step if they are finite.
-
-    Returns:
-        the norm before scaling (0 when not finite), and whether the step was taken.
-    """
-    parameters = [value for group in optimizer.param_groups for value in group["params"]]
-    processes.add_gradients(parameters)
-    norm = nn.utils.clip_grad_norm_(parameters, most)
-    finite = bool(torch.isfinite(norm))
-    if finite:
-        optimizer.step()
-    return float(norm) if finite else 0.0, finite
 
 
 def skipped_after(skipped: int, step: int, *, taken: bool) -> int:
@@ -286,12 +278,12 @@ class SupervisedLearner:
         tokens = sum(len(row.response) for row in batch)
         means = TokenMeans()
         self.optimizer.zero_grad()
-        for part in parts(self.processes.own(batch)):
+        for part in self.processes.cut(self.processes.shares(batch), parts):
             loss, mask = self._nll(part, self.policy)
             (loss.sum() / tokens).backward()
             means.add(part, mask, {"loss/train": loss})
         self.optimizer.param_groups[0]["lr"] = rate_at(self.step, self.steps, self.config.learning_rate)
-        norm, taken = update(self.optimizer, self.config.max_grad_norm, self.processes)
+        norm, taken = take_step(self.optimizer, self.config.max_grad_norm, self.processes)
         figures = means.figures(self.processes) | (self.course.figures() if self.step == 0 else {})
         figures["policy/grad_norm", None] = norm
         figures["policy/skipped", None] = float(not taken)
@@ -306,7 +298,7 @@ class SupervisedLearner:
     def held_out_loss(self) -> Figures:
         """Nats per token on the rows kept back, overall and by language."""
         means = TokenMeans()
-        for part in parts(self.processes.own(self.course.held_out)):
+        for part in measured_parts(self.course.held_out, self.processes):
             loss, mask = self._nll(part, self.policy)
             means.add(part, mask, {"loss/held_out": loss})
         return means.figures(self.processes)

@@ -23,6 +23,7 @@ from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import Base, LlamaNetwork, supports
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
+from trainer.policy.sharding import splitter
 from trainer.policy.trainable_llama import TrainableLlama
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.transformers_network import TransformersNetwork
@@ -54,6 +55,7 @@ class Backbone:
 
     Args:
         checkpointing: recompute each layer in the backward pass: slower by about a forward pass, in less memory.
+        processes: how many share the weights of the layers, each keeping a part of them (`trainer.policy.sharding`).
 
     Attributes:
         split: the first layer that value and reward adapt.
@@ -67,6 +69,7 @@ class Backbone:
         upper_share: float = 1 / 3,
         *,
         checkpointing: bool = False,
+        processes: int = 1,
     ) -> None:
         from transformers import AutoConfig
 
@@ -76,9 +79,10 @@ class Backbone:
         self.device = device
         self.dtype = dtype
         self.tokenizer = ChatTokenizer.load(folder.path)
+        self._split = splitter(device, processes) if processes > 1 else None
         self.network = self._network()
         self._sampling_base: Base | None = None  # what all its samplers share
-        self.network.checkpointing = checkpointing
+        self.network.checkpointing = checkpointing or self._split is not None  # else each layer would be kept whole
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
 
@@ -86,9 +90,9 @@ class Backbone:
         """The fast forward pass where it computes exactly this architecture, else that of transformers."""
         path = self.folder.path
         if not supports(self.config):
-            return TrainableTransformers(path, self.device, self.dtype)
+            return TrainableTransformers(path, self.device, self.dtype, self._split)
         try:
-            return TrainableLlama(self.config, Weights.open(path, None), self.device, self.dtype)
+            return TrainableLlama(self.config, Weights.open(path, None), self.device, self.dtype, self._split)
         except KeyError as error:
             raise WorkbenchError(f"the weights of {path} lack {error}", "is the folder complete?") from error
 
@@ -100,7 +104,7 @@ class Backbone:
         """A sampler of the base model with the changes of a version; of the untouched one without any."""
         path, network = self.folder.path, self.network
         if isinstance(network, TrainableTransformers):
-            plain = TransformersNetwork(network.plain, pristine=True)
+            plain = TransformersNetwork(network.whole(), pristine=True)
             untouched = Decoder(path, self.config, plain, self.device, self.dtype)
             return untouched if changes is None else untouched.with_version(changes)
         sampling = LlamaNetwork(self.config, InMemory(network, changes), self.device, self.dtype, self._sampling_base)
@@ -122,7 +126,8 @@ class Backbone:
             UsageError: full tuning of a model whose files call its weights by other names than the model does.
         """
         if config.tuning == Tuning.FULL:
-            return FullUpdate(self.folder.path, self.network.layer_weights(), self.dtype).to(self.device)
+            names = self.network.layer_weights()
+            return FullUpdate(self.folder.path, names, self.dtype, self._split).to(self.device)
         layers = len(self.network.layers)
         return self._adapter(config, seed, layers - max(1, round(layers * config.policy_share)))
 

@@ -6,7 +6,7 @@ version shares its largest matrix with the base.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +21,7 @@ from trainer.policy import adapters
 from trainer.policy.adapters import Adapter
 from trainer.policy.decoding import Weights
 from trainer.policy.lora import LoraAdapter
+from trainer.policy.sharding import Split, part_like, whole
 
 FILE_NAME = "model.safetensors"
 
@@ -101,25 +102,26 @@ class FullUpdate(nn.Module):
         folder: the base model.
         names: the weights to learn, as the model's files call them.
         dtype: what the forward pass computes in.
+        split: keeps this process's part of a weight, where they are split.
 
     Raises:
         UsageError: the files call the weights by other names.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, names: Iterable[str], dtype: torch.dtype, split: Split | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.dtype = dtype
         self.first_layer = 0  # it changes all of them
         self.names = {name: name.replace(".", "|") for name in names}  # a parameter's name may hold no dot
         self.weights = nn.ParameterDict()
-        for name, value in self._base_values().items():
-            self.weights[self.names[name]] = nn.Parameter(value)
+        for name, value in self._base_values():
+            self.weights[self.names[name]] = nn.Parameter(split(value) if split else value)
 
     def value(self, name: str) -> Tensor | None:
         """A weight as the forward pass takes it, differentiable; None when it is not learned."""
         key = self.names.get(name)
-        return None if key is None else self.weights[key].to(self.dtype)
+        return None if key is None else whole(self.weights[key]).to(self.dtype)
 
     def joined(self, names: Iterable[str]) -> None:
         """No low-rank update beside any weight: the weights themselves are others."""
@@ -142,16 +144,16 @@ class FullUpdate(nn.Module):
                 "publish v0 first to start from the base model",
             )
         with torch.no_grad():
-            for name, value in self._base_values().items():
-                self.weights[self.names[name]].copy_(parent.merge(name, value))
+            for name, value in self._base_values():
+                own = self.weights[self.names[name]]
+                own.copy_(part_like(own, parent.merge(name, value)))
 
     def _rounded(self, key: str) -> Tensor:
-        return self.weights[key].detach().to("cpu", self.dtype, copy=True)
+        return whole(self.weights[key].detach()).to("cpu", self.dtype, copy=True)
 
-    def _base_values(self) -> dict[str, Tensor]:
-        """The base model's own values in fp32, by name."""
+    def _base_values(self) -> Iterator[tuple[str, Tensor]]:
+        """The base model's own values in fp32, each with its name."""
         base = Weights.open(self.folder, None)
-        values = {}
         for name in self.names:
             value = base.get(name)
             if value is None:
@@ -159,8 +161,7 @@ class FullUpdate(nn.Module):
                     f"full tuning of {self.folder.name} is not possible: its files have no weight called {name}",
                     "use --tuning lora",
                 )
-            values[name] = value.float()
-        return values
+            yield name, value.float()
 
 
 Update = LoraAdapter | FullUpdate

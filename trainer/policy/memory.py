@@ -46,6 +46,7 @@ class Need:
         prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
         value: whether the value has an adapter of its own.
         upper_share: of the layers that value and reward adapt.
+        processes: how many share the weights of the layers.
     """
 
     rows: int
@@ -57,6 +58,7 @@ class Need:
     value: bool = True
     upper_share: float = 1 / 3
     checkpointing: bool = False
+    processes: int = 1
 
 
 def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int) -> Need:
@@ -165,9 +167,9 @@ def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need)
     size = dtype.itemsize
     adapter = need.rank * shape.borders * FP32
     return {
-        "base model": shape.total * size,
+        "base model": (shape.total - shape.layers + shape.layers / need.processes) * size,
         "sampler": _sampler(shape, device, dtype),
-        "policy": shape.layers * (FP32 * LEARNED_COPIES + size)  # and the rounded copy that is computed with
+        "policy": shape.layers / need.processes * (FP32 * LEARNED_COPIES + size)  # and the rounded copy computed with
         if need.tuning == Tuning.FULL
         else adapter * LEARNED_COPIES,
         "value and reward": adapter * need.upper_share * LEARNED_COPIES * (2 if need.value else 1),

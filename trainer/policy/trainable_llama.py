@@ -6,7 +6,7 @@ and the reward model, so it is computed once and handed to each of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import EMBEDDING, WeightSource, linear_shapes
 from trainer.policy.lora import LowRank, linear
+from trainer.policy.sharding import Split, whole
 
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
@@ -48,18 +49,31 @@ class _Layer:
     def names(self, modules: tuple[str, ...]) -> list[str]:
         return [f"{self.prefix}{module}.weight" for module in modules]
 
+    def changed(self, change: Split) -> _Layer:
+        """The layer with its large weights changed alike."""
+        return replace(
+            self,
+            qkv=change(self.qkv),
+            output=change(self.output),
+            gate_up=change(self.gate_up),
+            down=change(self.down),
+        )
+
 
 class TrainableLlama:
     """Hidden states of a llama-family model under an adapter.
 
     Args:
         config: a transformers configuration that `llama.supports` accepts.
+        split: keeps this process's part of a weight, where those of the layers are split.
 
     Attributes:
         checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
     """
 
-    def __init__(self, config: Any, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, config: Any, weights: Weights, device: torch.device, dtype: torch.dtype, split: Split | None = None
+    ) -> None:
         from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
         self.heads = config.num_attention_heads
@@ -91,7 +105,11 @@ class TrainableLlama:
             self._names[name] = None
             return need(name)
 
-        self.layers = [_fused(f"model.layers.{index}.", noted) for index in range(config.num_hidden_layers)]
+        self.split = split is not None
+        self.layers: list[_Layer] = []
+        for index in range(config.num_hidden_layers):
+            layer = _fused(f"model.layers.{index}.", noted)
+            self.layers.append(layer.changed(split) if split else layer)
 
     def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
         """Names and (out, in) shapes of the linear layers from `first_layer` on."""
@@ -124,10 +142,10 @@ class TrainableLlama:
             for place, part in enumerate(modules):
                 rows = slice(sum(outs[:place]), sum(outs[: place + 1]))
                 if module == f"{part}.weight":
-                    return weight[rows]
+                    return whole(weight)[rows]
                 if module == f"{part}.bias":
                     return None if bias is None else bias[rows]
-        return {
+        found = {
             "input_layernorm.weight": layer.attention_norm,
             "self_attn.q_norm.weight": layer.query_norm,
             "self_attn.k_norm.weight": layer.key_norm,
@@ -136,6 +154,7 @@ class TrainableLlama:
             "post_attention_layernorm.weight": layer.mlp_norm,
             "mlp.down_proj.weight": layer.down,
         }[module]
+        return whole(found)
 
     def embed(self, layout: TokenLayout) -> Tensor:
         """(N, hidden) of the batch's distinct tokens."""
@@ -176,6 +195,8 @@ class TrainableLlama:
     ) -> Tensor:
         if isinstance(adapter, FullUpdate):
             layer = _fused(layer.prefix, adapter.value)
+        elif self.split:
+            layer = layer.changed(whole)
 
         def update(modules: tuple[str, ...]) -> LowRank | None:
             return adapter.joined(layer.names(modules)) if adapter else None

@@ -20,6 +20,7 @@ from storage.errors import UsageError, WorkbenchError
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
+from trainer.policy.sharding import Split, whole
 from trainer.policy.transformers_network import sharing_copy
 
 # How far our log-probabilities of a probe may be from the model's own, in nats on average: rounding only.
@@ -33,25 +34,32 @@ class TrainableTransformers:
     Its layers are run all together: a trunk is merely the token ids, and an upper part everything from them on, with
     updates in the upper layers alone.
 
+    Args:
+        split: keeps this process's part of a weight, where those of the layers are split.
+
     Attributes:
-        plain: the model as it came, to sample from; it shares all weights.
         checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
 
     Raises:
         UsageError: the model computes something that training would not; nothing was changed.
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, split: Split | None = None) -> None:
         from transformers import AutoModelForCausalLM
 
         model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
-        self.model = model.to(device).eval().requires_grad_(False)
-        self.plain = sharing_copy(self.model)
+        self.model = model.eval().requires_grad_(False)
+        config = getattr(model.config, "text_config", None) or model.config
+        self.layers = _decoder_layers(model, config.num_hidden_layers)
+        self.split = split is not None
+        for layer in self.layers:
+            if split:
+                _change(layer, split)
+        model.to(device)
+        self._plain = sharing_copy(self.model)  # without what the layers are given below
         self.dtype = dtype
         self.checkpointing = False
-        config = getattr(model.config, "text_config", None) or model.config
         self.head = OutputHead.of(model, config)
-        self.layers = _decoder_layers(model, config.num_hidden_layers)
         self._update: Update | None = None
         self._names = {module: name for name, module in model.named_modules()}
         self._called: set[nn.Module] = set()
@@ -66,6 +74,14 @@ class TrainableTransformers:
     @property
     def head_weight(self) -> Tensor:
         return self.head.weight
+
+    def whole(self) -> Any:
+        """The model as it came, to sample from; it shares all weights that are not split."""
+        if not self.split:
+            return self._plain
+        together = sharing_copy(self._plain)
+        _change(together, whole)
+        return together
 
     def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
         """Names and (out, in) shapes of the linear layers from `first_layer` on (fused experts are none)."""
@@ -112,18 +128,15 @@ class TrainableTransformers:
 
     def _wrap(self, layer: nn.Module) -> None:
         """Make a layer apply the update in force, and compute again in the backward pass where that is wanted."""
-        places = [
-            (module, key, f"{self._names[module]}.{key}")
-            for module in layer.modules()
-            for key, _ in module.named_parameters(recurse=False)
-        ]
+        prefix = self._names[layer]
+        places = [(module, key, f"{prefix}.{name}") for name, (module, key) in _weights(layer).items()]
         for module in layer.modules():
             if _linear_shape(module):
                 module.register_forward_hook(self._low_rank)
         forward: Callable[..., Any] = layer.forward
 
         def under(update: Update | None, *args: Any, **kwargs: Any) -> Any:
-            with self._applying(update), _replaced(places, update):
+            with self._applying(update), _replaced(places, update, split=self.split):
                 return forward(*args, **kwargs)
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -166,17 +179,17 @@ class TrainableTransformers:
 
 
 @contextmanager
-def _replaced(places: list[tuple[nn.Module, str, str]], update: Update | None) -> Iterator[None]:
-    """Put the weights of a full update in the place of a layer's own while it computes."""
-    if not isinstance(update, FullUpdate):
+def _replaced(places: list[tuple[nn.Module, str, str]], update: Update | None, *, split: bool) -> Iterator[None]:
+    """Put the weights of a full update, or a layer's own put together, in their place while the layer computes."""
+    full = update if isinstance(update, FullUpdate) else None
+    if full is None and not split:
         yield
         return
     own = [module._parameters[key] for module, key, _ in places]
     try:
-        for module, key, name in places:
-            learned: Any = update.value(name)
-            if learned is not None:
-                module._parameters[key] = learned
+        for (module, key, name), before in zip(places, own, strict=True):
+            learned: Any = full.value(name) if full else None
+            module._parameters[key] = whole(before) if learned is None else learned
         yield
     finally:
         for (module, key, _), value in zip(places, own, strict=True):
@@ -191,6 +204,25 @@ def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
     raise WorkbenchError(
         f"no list of {count} layers was found in {type(model).__name__}", "train another model; this one can be rated"
     )
+
+
+def _weights(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Where each parameter of a module is kept, by its name there: the module that has it, and its key."""
+    return {
+        f"{place}.{key}" if place else key: (child, key)
+        for place, child in module.named_modules()
+        for key, _ in child.named_parameters(recurse=False)
+    }
+
+
+def _change(module: nn.Module, change: Split) -> None:
+    """Put what comes of it in the place of every parameter of a module."""
+    for holder, key in _weights(module).values():
+        before = holder._parameters[key]
+        assert before is not None
+        after = change(before)
+        if after is not before:  # else it may be tied to another
+            holder._parameters[key] = nn.Parameter(after, requires_grad=False)
 
 
 def _linear_shape(module: nn.Module) -> tuple[int, int] | None:

@@ -72,7 +72,16 @@ class RewardFit:
                 f"{self.counts[0]} ratings an update of the reward model cannot be shared by {self.processes.count}",
                 "choose a larger --reward-batch, or launch fewer processes",
             )
-        self.batches = [self._parts(self.processes.part(examples)) for examples in updates]
+        if self.processes.sharded and len(updates) > 1 and self.counts[-1] < self.processes.count:
+            updates[-2:] = [updates[-2] + updates[-1]]  # each process must have something to do in every update
+            self.counts[-2:] = [sum(self.counts[-2:])]
+        self.batches = [
+            [
+                make_batch(backbone, run, self.effects)
+                for run in self.processes.cut(self.processes.parts(rows), self._runs)
+            ]
+            for rows in updates
+        ]
         start_pairs(self.effects, [part for parts in self._whole(updates) for part in parts])
         self.step = 0
         self.steps = config.epochs * len(self.batches)
@@ -82,7 +91,7 @@ class RewardFit:
         groups = [{"params": part.parameters()} for part in (self.model.adapter, self.model.head, self.effects)]
         self.optimizer = optim.AdamW(groups, weight_decay=0.0)
         self.trunks: dict[tuple[int, int], Tensor] = {}
-        self.room = TRUNK_CACHE
+        self.room = 0 if self.processes.sharded else TRUNK_CACHE  # what one keeps, all of them would have to
 
     def advance(self) -> StepReport:
         """One update."""
@@ -144,14 +153,15 @@ class RewardFit:
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.loss = state["step"], state["loss"]
 
-    def _parts(self, examples: Sequence[Example]) -> list[Batch]:
-        """One update's examples, in parts that fit into memory."""
-        runs = within(self.backbone, examples, MOST_TOKENS)
-        return [make_batch(self.backbone, run, self.effects) for run in runs]
+    def _runs(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Examples in parts that fit into memory."""
+        return list(within(self.backbone, examples, MOST_TOKENS))
 
     def _whole(self, updates: Sequence[Sequence[Example]]) -> list[list[Batch]]:
         """All updates' examples, those of the other processes among them."""
-        return self.batches if self.processes.count == 1 else [self._parts(examples) for examples in updates]
+        if self.processes.count == 1:
+            return self.batches
+        return [[make_batch(self.backbone, run, self.effects) for run in self._runs(rows)] for rows in updates]
 
     def _trunk(self, place: int, number: int) -> Tensor:
         """The states after the lower layers, of a part of a batch."""
