@@ -127,9 +127,6 @@ class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fie
     """Q-learning for language models, offline from rated answers (Snell et al. 2022)."""
 
     gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 0.99
-    lam: Annotated[
-        float, Meta(ge=0, le=1, description="how far returns look ahead: 0 one token, 1 to the end of the answer")
-    ] = 0.99
     tau: Annotated[float, Meta(gt=0.5, lt=1, description="expectile of the value; nearer 1 is bolder")] = 0.7
     conservative: Annotated[float, _at_least(0, "weight of the conservative loss on Q")] = 0.1
     language_model: Annotated[float, _at_least(0, "weight of the language model's own loss")] = 1.0

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
+from torch.nn import functional
 
 from storage.errors import UsageError
 from trainer.algorithms import maths
@@ -57,27 +58,20 @@ class TokenLosses:
 
 
 def token_losses(
-    q: Tensor,
-    target_q: Tensor,
-    values: Tensor,
-    rewards: Tensor,
-    mask: Tensor,
-    gamma: float,
-    tau: float,
-    lam: float = 0.0,
+    q: Tensor, target_q: Tensor, values: Tensor, rewards: Tensor, mask: Tensor, gamma: float, tau: float
 ) -> TokenLosses:
     """The losses of Q and V; nothing flows back into what each of them is compared with.
 
-    Q: `(G - Q(s, a))^2`, the mean over the heads, where G is the lambda-return: with `lam` 0 it is `r + gamma V(s')`,
-    with 1 the discounted outcome itself; the value after the last token is 0. V: the squared error to the smallest
-    target Q, weighted tau where V is too low and 1 - tau where it is too high (the
+    Q: `(r + gamma V(s') - Q(s, a))^2`, the mean over the heads; the value after the last token is 0. V: the squared
+    error to the smallest target Q, weighted tau where V is too low and 1 - tau where it is too high (the
     tau-expectile, Kostrikov et al. 2022).
 
     Args:
         q, target_q: (heads, B, R) of the tokens that were said. values: (B, R) of the state before each of them.
         rewards: (B, R).
     """
-    _, target = maths.gae(rewards, values.detach(), mask, gamma, lam)
+    following = functional.pad((values * mask).detach()[:, 1:], (0, 1))
+    target = rewards + gamma * following
     advantage = target_q.detach().amin(0) - values
     weight = torch.where(advantage > 0, tau, 1 - tau)
     return TokenLosses((q - target).square().mean(0) * mask, weight * advantage.square() * mask)
@@ -255,7 +249,6 @@ class Ilql:
             layout.mask,
             self.config.gamma,
             self.config.tau,
-            self.config.lam,
         )
         return {
             "loss/q": losses.q,
