@@ -23,6 +23,7 @@ from benchmarks import measuring
 from benchmarks.generation import Generate, ours
 from benchmarks.peers.our_ppo import make_ppo
 from benchmarks.prompts import QUESTIONS
+from trainer import heap
 from trainer.algorithms.ppo import Ppo
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
@@ -67,6 +68,7 @@ def memory(ppo: Ppo, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         ppo.advance()
         gc.collect()
+        heap.release()  # as the trainer does after each step
         resident.append(measuring.resident_mb())
     middle = rounds // 2
     return {
@@ -84,7 +86,7 @@ def main() -> None:
     options.add_argument("--mixed-tokens", type=int, default=256)
     options.add_argument("--long-tokens", type=int, default=512)
     options.add_argument("--ppo-rounds", type=int, default=200, help="on the shrunk model")
-    options.add_argument("--real-rounds", type=int, default=8, help="on the real model")
+    options.add_argument("--real-rounds", type=int, default=24, help="on the real model")
     chosen = options.parse_args()
     if min(chosen.ppo_rounds, chosen.real_rounds) < 4:
         options.error("a rise over half of the rounds needs at least 4 rounds: raise --ppo-rounds and --real-rounds")

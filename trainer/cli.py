@@ -96,7 +96,7 @@ def cli() -> None:
     \b
     On several GPUs or processes, each with its part of every minibatch:
       accelerate launch --multi_gpu -m trainer ppo --steps 40
-    and where the model is too large for one of them, each with its part of the weights as well:
+    and where what is learned does not fit into one of them, each with its part of the weights as well:
       accelerate launch --use_fsdp -m trainer ppo --tuning full --learning-rate 1e-5
 
     Settings can come from a file (--config FILE.toml; its keys are the option names with underscores, in sections such

@@ -19,7 +19,7 @@ from storage.database import Database, open_database
 from storage.errors import LeaseLostError, WorkbenchError
 from storage.records import Job, JobState, Rollout
 from storage.workspace import Workspace
-from trainer.processes import Processes
+from trainer.processes import Processes, in_touch
 
 HEARTBEAT_SECONDS = 5.0
 # A terminal's Ctrl-C reaches each process once, and again through their launcher: so soon, that is the same wish.
@@ -132,7 +132,10 @@ class HeldJob:
         handler = self._on_signal if self.processes.main else signal.SIG_IGN
         earlier = {number: signal.signal(number, handler) for number in SIGNALS}
         try:
-            return self._run(work) if self.processes.main else work(self)
+            if self.processes.main:
+                return self._run(work)
+            with in_touch():
+                return work(self)
         finally:
             for number, former in earlier.items():
                 signal.signal(number, former)
@@ -140,7 +143,8 @@ class HeldJob:
     def _run(self, work: Callable[[HeldJob], dict[str, Any]]) -> dict[str, Any]:
         self._keeper.start()
         try:
-            result = work(self)
+            with in_touch():
+                result = work(self)
             jobs.finish(self.database, self.job, result)
         except (CancelledError, KeyboardInterrupt):
             jobs.pause(self.database, self.job)

@@ -134,7 +134,7 @@ def _improve(held: HeldJob, config: PpoStage, first: RunConfig | None) -> Result
 def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | None:
     """What the policy starts from: trained on demonstrations where there are enough, else the parent version."""
     folder = held.folder / "imitation"
-    if folder.exists():  # an earlier attempt got so far
+    if held.share(folder.exists):  # an earlier attempt got so far
         return read_version(next(folder.glob("*.safetensors")), setting.backbone.folder.path)
     found = _demonstrations(held, setting)
     if found.count() < config.sft.minimum:
@@ -191,7 +191,6 @@ def _finish(
 ) -> Result:
     """Through the gate, and published or kept as rejected."""
     held.progress("gate", learner.step, learner.steps)
-    parent = setting.backbone.decoder(setting.start)
     sampling = Sampling(temperature=1.0, max_new_tokens=config.gate.max_new_tokens)
     if isinstance(config, PpoStage):
         sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
@@ -200,7 +199,7 @@ def _finish(
         setting.backbone,
         reward,
         candidate,
-        parent,
+        setting.start,
         setting.split.held_out,
         config.gate,
         sampling,

@@ -26,6 +26,8 @@ COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
 # How long one that fails waits for the others to say that they fail alike.
 PATIENCE = timedelta(seconds=20)
+# How long the others wait for the main one to write a checkpoint or a version; a launcher ends them when it dies.
+LONGEST_WAIT = timedelta(hours=4)
 
 
 class Processes:
@@ -54,11 +56,14 @@ class Processes:
             _warn_if_alone()
             return cls()
         _refuse_other_ways()
+        # Told so by accelerate, transformers would read the weights in the main process alone and leave others empty.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         import torch
         from accelerate import PartialState
 
         # Not told so, PartialState takes launched CPU processes for single ones: each would be the main one.
-        state = PartialState(cpu=_asked("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+        cpu = _asked("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+        state = PartialState(cpu=cpu, timeout=LONGEST_WAIT)
         found = cls(state.process_index, state.num_processes, sharded=_asked("ACCELERATE_USE_FSDP"))
         found._farewell = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         return found
@@ -90,7 +95,7 @@ class Processes:
     def _tell(told: list) -> tuple:
         from accelerate.utils import broadcast_object_list
 
-        with _in_touch():
+        with in_touch():
             broadcast_object_list(told)
         return told[0]
 
@@ -138,7 +143,7 @@ class Processes:
             return rows
         from accelerate.utils import gather_object
 
-        with _in_touch():
+        with in_touch():
             return gather_object(rows)
 
     def sum(self, value: float) -> float:
@@ -152,7 +157,7 @@ class Processes:
         import torch.distributed as dist
 
         total = values.clone()
-        with _in_touch():
+        with in_touch():
             dist.all_reduce(total)
         return total
 
@@ -208,7 +213,8 @@ class Processes:
             longest = max(parts, key=len)
             place, half = parts.index(longest), len(longest) // 2
             parts[place : place + 1] = [longest[:half], longest[half:]]
-        return [*parts[: count - 1], [row for part in parts[count - 1 :] for row in part]]
+        most = len(parts) - count + 1  # to be put together; the first ones are the shortest
+        return [[row for part in parts[:most] for row in part], *parts[most:]]
 
 
 def concatenate(processes: Processes, values: Tensor) -> Tensor:
@@ -219,11 +225,15 @@ def concatenate(processes: Processes, values: Tensor) -> Tensor:
 
 
 @contextmanager
-def _in_touch() -> Iterator[None]:
+def in_touch() -> Iterator[None]:
     """Say in words that another process is gone."""
     try:
         yield
     except RuntimeError as error:
+        import torch.distributed as dist
+
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
         raise WorkbenchError(
             "another process of this job has ended", "it said why; `trainer jobs` lists the job to resume"
         ) from error

@@ -38,9 +38,7 @@ def verdicts(report) -> dict[str, bool]:
 @pytest.fixture
 def judged(backbone, reward_model, asked, candidate):
     def judge_it(strength: float, held_out=asked, **bounds):
-        return judge(
-            backbone, reward_model, candidate(strength), backbone.decoder(), held_out, GateConfig(**bounds), SAMPLING
-        )
+        return judge(backbone, reward_model, candidate(strength), None, held_out, GateConfig(**bounds), SAMPLING)
 
     return judge_it
 

@@ -29,7 +29,7 @@ def test_two_processes_learn_what_one_learns(tiny_model, tmp_path, sharded):
     for rank in ("0", "1"):
         places = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-        where["ACCELERATE_USE_FSDP"] = str(sharded).lower()
+        where |= {"ACCELERATE_USE_FSDP": str(sharded).lower(), "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
         environment = os.environ | places | where | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         script = Path(__file__).with_name("one_of_two.py")
         command = [sys.executable, str(script), str(tiny_model), str(tmp_path)]

@@ -76,7 +76,7 @@ def judge(
     backbone: Backbone,
     reward: Reward | None,
     candidate: Snapshot,
-    parent: Decoder,
+    parent: Snapshot | None,
     held_out: Sequence[Prompt],
     config: GateConfig,
     sampling: Sampling,
@@ -87,16 +87,17 @@ def judge(
 
     Args:
         reward: what judges answers, if anything does.
+        parent: what the version that the candidate goes on from changes; None for the base model itself.
         loss_gain: of methods that imitate: it decides then, and the reward must only not fall.
         seen: what the over-optimisation watch saw of the candidate.
     """
     prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
-    after = answer(parent.with_version(candidate), backbone, prompts, config.answers, sampling)
+    after = answer(backbone.decoder(candidate), backbone, prompts, config.answers, sampling)
     kl = kl_to_reference(backbone, after, sampling.temperature)
     numbers = [kl]
     gates, gain, by_language, old_reward, new_reward = [], None, None, None, None
     if reward is not None:
-        before = answer(parent, backbone, prompts, config.answers, sampling)
+        before = answer(backbone.decoder(parent), backbone, prompts, config.answers, sampling)
         old_scores = _mean_by_prompt(reward.score_rollouts(before), config.answers)
         new_scores = _mean_by_prompt(reward.score_rollouts(after), config.answers)
         differences = [new - old for new, old in zip(new_scores, old_scores, strict=True)]

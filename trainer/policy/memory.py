@@ -159,16 +159,16 @@ def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need)
 
     Compared once with the resident memory that rounds of PPO added (bundled model, bf16, two CPU cores, 16 answers of
     37 + 48 tokens, minibatch 8), the total with its margin was 1.2 times what was used, for LoRA (1.20 GB) and full
-    tuning (3.23 GB) alike, and 1.7 times with gradient checkpointing and 24 tokens (0.79 GB), since the gate, which
-    holds two versions at once, was not part of the round. What is kept for a backward pass is exact to about a tenth
-    on the fused path and up to three times too high on the general one. Short answers make it too high as well: each
-    is taken to be as long as it may be, and prompts that are answered several times are counted each time.
+    tuning (3.23 GB) alike, and 1.4 times with gradient checkpointing and 24 tokens (0.79 GB). What is kept for a
+    backward pass is exact to about a tenth on the fused path and up to three times too high on the general one. Short
+    answers make it too high as well: each is taken to be as long as it may be, and prompts that are answered several
+    times are counted each time.
     """
     size = dtype.itemsize
     adapter = need.rank * shape.borders * FP32
     return {
         "base model": (shape.total - shape.layers + shape.layers / need.processes) * size,
-        "sampler": _sampler(shape, device, dtype),
+        "sampler": _sampler(shape, device, dtype, need),
         "policy": shape.layers / need.processes * (FP32 * LEARNED_COPIES + size)  # and the rounded copy computed with
         if need.tuning == Tuning.FULL
         else adapter * LEARNED_COPIES,
@@ -245,10 +245,10 @@ def _left(group: Path, limit: str, usage: str) -> float:
     return most - used + float(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
 
 
-def _sampler(shape: Shape, device: torch.device, dtype: torch.dtype) -> float:
-    """The sampler of the base model; on the general path it shares the frozen weights."""
+def _sampler(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need) -> float:
+    """The sampler of the base model; on the general path it shares the frozen weights, unless they are split."""
     if not shape.fast:
-        return 0.0
+        return shape.layers * dtype.itemsize if need.processes > 1 else 0.0
     packed = shape.head if device.type == "cpu" and can_pack(torch.empty(1, dtype=dtype)) else 0
     return (shape.total + packed) * dtype.itemsize
 
@@ -264,9 +264,9 @@ def _update(shape: Shape, size: int, need: Need) -> float:
 
 
 def _sampling(shape: Shape, size: int, need: Need) -> float:
-    """Merged weights (the gate compares two versions), keys and values of the answers, and their logits."""
+    """Weights of a version while they are merged, keys and values of the answers, and their logits."""
     length = need.prompt_tokens + need.response_tokens
-    merged = 2 * (shape.layers if shape.fast else shape.adapted) * size
+    merged = (shape.layers if shape.fast else shape.adapted) * size
     cache = need.rows * length * shape.depth * 2 * shape.keys * size
     return merged + cache + LOGIT_COPIES * need.rows * shape.vocabulary * FP32
 

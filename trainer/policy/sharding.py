@@ -19,19 +19,23 @@ def splitter(device: torch.device, count: int) -> Split:
     """What keeps this process's part of a tensor, cut along its first dimension among `count` processes.
 
     Every process must give it the same tensor; nothing is sent. What comes back counts as the whole tensor: it has its
-    shape, and an optimizer steps each part where it is.
+    shape, and an optimizer steps each part where it is. A single number stays whole.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import DTensor, Shard
 
     mesh = init_device_mesh(device.type, (count,))
+    return lambda tensor: _part(tensor, mesh, device) if tensor.ndim else tensor.to(device)
 
-    def split(tensor: Tensor) -> Tensor:
-        part = tensor.detach().chunk(count)[mesh.get_rank() :][:1]
-        own = part[0].to(device, copy=True) if part else tensor.new_empty((0, *tensor.shape[1:]), device=device)
-        return DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=tensor.shape, stride=tensor.stride())
 
-    return split
+def _part(tensor: Tensor, mesh: Any, device: torch.device) -> Tensor:
+    """This process's part, copied so that the whole can be forgotten."""
+    from torch.distributed.tensor import DTensor, Shard
+
+    parts = tensor.detach().chunk(mesh.size())
+    here = mesh.get_local_rank()
+    own = parts[here] if here < len(parts) else tensor.detach()[:0]
+    local = own.to(device, copy=True)
+    return DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=tensor.shape, stride=tensor.stride())
 
 
 def is_split(tensor: Tensor) -> bool:
@@ -48,11 +52,6 @@ def whole(tensor: Any) -> Any:
     return tensor.full_tensor(grad_placements=[Partial()])
 
 
-def part_like(tensor: Tensor, value: Tensor) -> Tensor:
+def part_like(tensor: Any, value: Tensor) -> Tensor:
     """A whole value, cut as another tensor of its shape is; unchanged where that one is not."""
-    if not is_split(tensor):
-        return value
-    from torch.distributed.tensor import distribute_tensor
-
-    like: Any = tensor
-    return distribute_tensor(value.to(tensor.device), like.device_mesh, like.placements, src_data_rank=None)
+    return _part(value, tensor.device_mesh, tensor.device) if is_split(tensor) else value

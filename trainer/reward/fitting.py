@@ -9,6 +9,8 @@ On several processes each learns from its part of every batch, and what is learn
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,16 +67,13 @@ class RewardFit:
         learned, self.kept = hold_out(examples.every(), config.held_out)
         self.effects = RatingEffects.of(learned, len(learned)).to(backbone.device)
         self.learned = shuffled_by_prompt(learned, seed)
-        updates = [self.learned[start : start + config.batch] for start in range(0, len(self.learned), config.batch)]
+        updates = in_updates(self.learned, config.batch)
         self.counts = [len(examples) for examples in updates]
-        if self.counts and self.counts[0] < self.processes.count:
+        if min(self.counts) < self.processes.count:
             raise UsageError(
-                f"{self.counts[0]} ratings an update of the reward model cannot be shared by {self.processes.count}",
+                f"{min(self.counts)} ratings an update of the reward model cannot be shared by {self.processes.count}",
                 "choose a larger --reward-batch, or launch fewer processes",
             )
-        if self.processes.sharded and len(updates) > 1 and self.counts[-1] < self.processes.count:
-            updates[-2:] = [updates[-2] + updates[-1]]  # each process must have something to do in every update
-            self.counts[-2:] = [sum(self.counts[-2:])]
         self.batches = [
             [
                 make_batch(backbone, run, self.effects)
@@ -181,6 +180,13 @@ class RewardFit:
         tokens = {answer: len(said) for answer, (_, said) in zip(answers, encoded, strict=True)}
         rewards = dict(zip(answers, scores, strict=True))
         return measure(self.learned, self.kept, rewards, tokens, copy.deepcopy(self.effects).cpu(), self.loss)
+
+
+def in_updates(examples: list[Example], batch: int) -> list[list[Example]]:
+    """Examples cut into updates of at most a batch, of sizes that differ by one at most: no last one of a few."""
+    count = max(1, math.ceil(len(examples) / batch))
+    borders = [len(examples) * place // count for place in range(count + 1)]
+    return [examples[begin:end] for begin, end in itertools.pairwise(borders)]
 
 
 def start_pairs(effects: RatingEffects, batches: Sequence[Batch]) -> None:
