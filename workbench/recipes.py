@@ -191,7 +191,7 @@ REWARD = (
     SEED,
 )
 LEVELS = Setting("hindsight.levels", "grades", "5", whole_number(2, 10), "of outcomes, 2 to 10")
-BETA = Setting("ilql.beta", "beta", "1", number(0, 100), "weight of Q - V")
+BETA = Setting("ilql.beta", "beta", "4", number(0, 100), "weight of Q - V")
 
 
 RECIPES = (
