@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixed_answers import advance, state_of
 from one_of_two import STEPS, general_copy, learners
 
 from trainer.checkpoints import load
@@ -21,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_learn_what_one_learns(tiny_model, tmp_path, sharded):
+    from fixed_answers import advance, state_of
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from msgspec.structs import replace
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS), str(TESTS / "truth")]
 STEPS = 3
 
 
