@@ -167,8 +167,10 @@ class Processes:
             return
         import torch
 
+        from trainer.policy.sharding import is_split
+
         # The gradients of split weights were added up as they flowed back to each process's part.
-        with_gradient = [p for p in parameters if p.requires_grad and not hasattr(p, "full_tensor")]
+        with_gradient = [p for p in parameters if p.requires_grad and not is_split(p)]
         if not with_gradient:
             return
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in with_gradient]

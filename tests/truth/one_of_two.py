@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from msgspec.structs import replace
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "truth")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 STEPS = 3
 
 
