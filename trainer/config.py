@@ -189,6 +189,8 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.advantage == Advantage.REINFORCE and self.batch < 2:
+            raise ValueError("reinforce compares an answer with the others of its round: batch must be 2 or more")
         if self.batch % self.minibatch:
             raise ValueError(f"minibatch {self.minibatch} does not divide batch {self.batch}")
         if self.minibatch % self.accumulation:

@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 from fixed_answers import ANSWERS, assert_resumes_exactly, finished, most_likely, prompt_in, written
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from storage.errors import UsageError
@@ -19,6 +21,7 @@ from trainer.algorithms.hindsight import (
     for_level,
     for_text,
     grade,
+    grade_within,
     hindsight,
     instruction_rows,
 )  # fmt: skip
@@ -157,6 +160,66 @@ def test_many_values_of_uneven_number_leave_no_grade_unused():
     grades = grade(values, 5)
     assert sorted(set(grades)) == list(range(1, max(grades) + 1))
     assert all(one <= other for one, other in pairwise(grades))
+
+
+def graded(levels: int, **values: list[float]) -> dict[str, list[int]]:
+    """The grades of some answers by language."""
+    languages = [language for language, found in values.items() for _ in found]
+    grades = grade_within(languages, [value for found in values.values() for value in found], levels)
+    return {lang: [level for other, level in zip(languages, grades, strict=True) if other == lang] for lang in values}
+
+
+def test_the_best_answer_of_a_language_that_is_rated_low_throughout_has_the_highest_grade():
+    high, low = [float(value) for value in range(20)], [value - 100.0 for value in range(20)]
+    found = graded(5, en=high, sw=low[::-1])
+    assert found["en"] == grade(high, 5)
+    assert found["sw"] == found["en"][::-1]
+    assert grade([*high, *low], 5)[20:] == [place // 8 + 1 for place in range(20)], "taken together it has none"
+
+
+def test_the_highest_grade_means_the_same_where_there_are_fewer_different_outcomes():
+    found = graded(5, en=[1, 2, 3, 4, 5], sw=[-1, 1, -1, 1, -1], zh=[0, 1, 2, 0, 1])
+    assert found == {"en": [1, 2, 3, 4, 5], "sw": [1, 5, 1, 5, 1], "zh": [1, 3, 5, 1, 3]}
+
+
+def test_languages_with_few_answers_are_graded_together():
+    assert graded(4, en=[1, 2, 3, 4], sw=[-3, 0], zh=[2], ar=[5]) == {
+        "en": [1, 2, 3, 4],
+        "sw": [1, 2],
+        "zh": [3],
+        "ar": [4],
+    }
+
+
+def test_a_language_whose_answers_are_all_alike_is_graded_by_what_others_say():
+    assert graded(2, en=[-1, 1, 1, -1], sw=[1, 1, 1], zh=[1]) == {"en": [1, 2, 2, 1], "sw": [2, 2, 2], "zh": [2]}
+    assert graded(2, en=[-1, 1, 1, -1], sw=[-1, -1, -1])["sw"] == [1, 1, 1]
+    assert graded(3, sw=[1, 1, 1, 1]) == {"sw": [1, 1, 1, 1]}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["en", "sw", "zh", "ar"]), st.integers(-5, 5)), max_size=60), st.integers(2, 10)
+)
+def test_grades_keep_the_order_of_outcomes_within_each_language_and_the_best_of_one_is_the_best(rows, levels):
+    grades = grade_within([language for language, _ in rows], [float(value) for _, value in rows], levels)
+    assert all(1 <= level <= levels for level in grades)
+    highest = max(grades, default=0)
+    for language in {language for language, _ in rows}:
+        own = sorted((value, level) for (other, value), level in zip(rows, grades, strict=True) if other == language)
+        assert all(one <= other for (_, one), (_, other) in pairwise(own))
+        assert all(one == other for (a, one), (b, other) in pairwise(own) if a == b)
+        if len(own) >= levels and own[0][0] < own[-1][0]:
+            assert (own[0][1], own[-1][1]) == (1, highest)
+
+
+def test_the_plain_prompt_learns_the_best_answer_of_each_language(backbone):
+    low = [Outcome(written(prompt_in("sw"), text), place - 10.0, 1) for place, text in enumerate(ANSWERS)]
+    high = [Outcome(written(prompt_in("en"), text), place + 10.0, 1) for place, text in enumerate(ANSWERS)]
+    rows = instruction_rows(backbone, [*low, *high], [], 4)
+    for language in ("sw", "en"):
+        plain = tuple(backbone.tokenizer.encode_prompt(prompt_in(language).text))
+        best = [backbone.tokenizer.decode(row.response) for row in rows if row.prompt == plain]
+        assert best == [ANSWERS[-1]]
 
 
 # --- resume and refusals ---------------------------------------------------------------------------------------------

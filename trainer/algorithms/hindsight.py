@@ -10,6 +10,9 @@ Two relabellings turn rated answers into rows to imitate:
 In both the best answers are learned under the plain prompt as well. So **the plain prompt means the best outcome**: the
 model is served as it is and asked plainly, and nobody has to know the special sentences.
 
+Grades are taken among the answers in the same language. So the best answer of each language is one of the highest
+grade, though raters of that language may be harsh, or the model poor in it.
+
 The sentences are in English whatever the language of the prompt, so that what a grade means is learned once for all.
 """
 
@@ -78,9 +81,13 @@ def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: 
 def instruction_rows(
     backbone: Backbone, found: Sequence[Outcome], told: Sequence[TextOutcome], levels: int
 ) -> list[Row]:
-    """Every answer under a prompt that asks for its outcome; those of the highest level under the plain prompt too."""
+    """Every answer under a prompt that asks for its outcome; those of the highest level under the plain prompt too.
+
+    Levels are taken within each language: see :func:`grade_within`.
+    """
     rows = []
-    grades = grade([outcome.value for outcome in found], levels)
+    languages = [outcome.response.prompt.language for outcome in found]
+    grades = grade_within(languages, [outcome.value for outcome in found], levels)
     highest = max(grades, default=0)
     for outcome, level in zip(found, grades, strict=True):
         rows.append(_asked_for(backbone, outcome.response, for_level(level, highest)))
@@ -130,6 +137,46 @@ def grade(values: Sequence[float], levels: int) -> list[int]:
     rough = {value: place for place, value in enumerate(distinct)} if len(distinct) <= levels else quantile
     used = sorted(set(rough.values()))
     return [used.index(rough[value]) + 1 for value in values]
+
+
+def grade_within(languages: Sequence[str], values: Sequence[float], levels: int) -> list[int]:
+    """Grades among the answers in the same language: the worst of each has 1, the best the highest grade of all.
+
+    A language that is rated low throughout would otherwise have no good answer to ask for. Languages with fewer than
+    `levels` answers, or with answers that are all rated alike, are graded together; where those too are all alike, as
+    all answers together would be.
+
+    Args:
+        languages: of each answer. values: how well it was received.
+    """
+    places: dict[str, list[int]] = {}
+    for place, language in enumerate(languages):
+        places.setdefault(language, []).append(place)
+    comparable = [
+        group for group in places.values() if len(group) >= levels and len({values[place] for place in group}) > 1
+    ]
+    alone = {place for group in comparable for place in group}
+    pooled = [place for place in range(len(values)) if place not in alone]
+    overall = grade(values, levels)
+    graded: list[tuple[list[int], list[int], int]] = []  # places, their grades, and the highest that there is
+    for group in [*comparable, pooled] if pooled else comparable:
+        own = grade([values[place] for place in group], levels)
+        if max(own) == 1:
+            own = [overall[place] for place in group]
+            graded.append((group, own, max(overall)))
+        else:
+            graded.append((group, own, max(own)))
+    highest = max((top for _, _, top in graded), default=0)
+    found = [0] * len(values)
+    for group, own, top in graded:
+        for place, level in zip(group, own, strict=True):
+            found[place] = _stretched(level, top, highest)
+    return found
+
+
+def _stretched(level: int, top: int, highest: int) -> int:
+    """A grade from 1 to `top` as one from 1 to `highest`: few grades lie as far apart as many, and none coincide."""
+    return level if top in (1, highest) else 1 + round((level - 1) * (highest - 1) / (top - 1))
 
 
 def for_level(level: int, highest: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,32 @@ PLAIN_TEMPLATE = (
 )
 
 
+# Stands for an answer while it is found out what a template writes after one.
+_MARK = "qxanswerxq"
+
+
 class ChatTokenizer:
     """A tokenizer with its chat template.
 
+    Args:
+        eos_ids: the token ids that are said to end an answer.
+
     Attributes:
-        eos_ids: the token ids that end an answer.
+        eos_id: the token that ends a written answer: the one with which the chat template closes the model's turn, as
+            the model itself ends what it says; the tokenizer's end-of-text token where the template names none.
+        eos_ids: all token ids that end an answer, that one among them.
         pad_id: the id written where there is no token. It may equal an EOS id: what counts is always said by a mask.
         template: the chat template in use.
     """
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self.tokenizer = tokenizer
-        self.eos_ids = eos_ids
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos_ids)
         self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
+        stated = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(eos_ids)
+        closing = closing_token(tokenizer, self.template, eos_ids)
+        self.eos_id: int = stated if closing is None else closing
+        self.eos_ids = eos_ids | {self.eos_id}
 
     @classmethod
     def load(cls, folder: Path) -> ChatTokenizer:
@@ -68,16 +80,47 @@ class ChatTokenizer:
         return list(encoded["input_ids"])
 
     def encode_response(self, text: str, *, end: bool = True) -> list[int]:
-        """The token ids of an answer that was written rather than sampled; `end` appends the end-of-text token."""
+        """The token ids of an answer that was written rather than sampled; `end` appends the token that ends it.
+
+        What a template writes after that token, such as a line break, is no part of the answer.
+        """
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return [*ids, self.eos_id] if end else ids
-
-    @property
-    def eos_id(self) -> int:
-        """The end-of-text token that a written answer gets."""
-        stated = self.tokenizer.eos_token_id
-        return stated if stated is not None else min(self.eos_ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids; special tokens are left out, everything else stays as it was generated."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def closing_token(tokenizer: Any, template: str, eos_ids: Collection[int]) -> int | None:
+    """The special token with which a chat template closes the model's turn, such as <|im_end|> or <end_of_turn>.
+
+    It is the first special token after an answer's text. None where the template writes no such token, does not write
+    the answer as it is, or cannot be rendered; also where the token may begin the next turn: one of `eos_ids` ends an
+    answer for certain, any other only in a template that begins the next turn no sooner than it is asked to.
+    """
+    question = {"role": "user", "content": "?"}
+
+    def rendered(messages: list[dict[str, str]], *, begin: bool) -> str:
+        return tokenizer.apply_chat_template(
+            messages, chat_template=template, add_generation_prompt=begin, tokenize=False
+        )
+
+    try:
+        written = rendered([question, {"role": "assistant", "content": _MARK}], begin=False)
+        waits = rendered([question], begin=True) != rendered([question], begin=False)
+    except Exception:  # a template is a program of somebody else's: any error only means that it tells nothing
+        return None
+    _, found, after = written.rpartition(_MARK)
+    if not found:
+        return None
+    special = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    special |= {tokenizer.convert_ids_to_tokens(number): number for number in eos_ids}
+    places = {text: after.find(text) for text in special if text}
+    first = min(
+        (text for text in special if places.get(text, -1) >= 0), key=lambda text: (places[text], -len(text)), default=""
+    )
+    if first and (waits or special[first] in eos_ids):
+        return special[first]
+    return None
