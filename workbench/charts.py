@@ -41,11 +41,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of the latest step, without a curve."""
+    """A number of the latest step, without a curve. `lacks` says why it is not known where null was recorded."""
 
     label: str
     metric: str
     form: str
+    lacks: str = "not finite"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ POLICY = Board(
         Figure("entropy", "objective/entropy", "{:.2f}"),
         Figure("clip", "policy/clipfrac", "{:.2f}"),
         Figure("approx KL", "policy/approxkl", "{:.3f}"),
-        Figure("value EV", "value/explained_variance", "{:.2f}"),
+        Figure("value EV", "value/explained_variance", "{:.2f}", "returns all equal"),
         Figure("value loss", "loss/value", "{:.3f}"),
         Figure("rollout", "throughput/tokens_per_second", "{:.0f} tok/s"),
         _MEMORY,
@@ -132,7 +133,7 @@ def board_of(kind: str, stage: str) -> Board:
 
 
 def chart_words(
-    chart: Chart, curve: Curve, latest: Mapping[Key, float], config: Mapping[str, Any], target: float | None
+    chart: Chart, curve: Curve, latest: Mapping[Key, float | None], config: Mapping[str, Any], target: float | None
 ) -> str:
     """What stands beside a curve: now, the best and its step, of how many answers, and for the KL its leash."""
     if not curve:
@@ -151,7 +152,7 @@ def chart_words(
     return "  ".join(parts)
 
 
-def figures(board: Board, curves: Mapping[Key, Curve], latest: Mapping[Key, float]) -> list[Content]:
+def figures(board: Board, curves: Mapping[Key, Curve], latest: Mapping[Key, float | None]) -> list[Content]:
     """The latest figures as text: they hold where there is no room for a plot."""
     parts = []
     for chart in board.charts:
@@ -164,28 +165,31 @@ def figures(board: Board, curves: Mapping[Key, Curve], latest: Mapping[Key, floa
         if chart.metric == "objective/scores" and (said := agreement_words(latest)):
             parts.append(Content.assemble(("human agreement ", "$text-muted"), said))
     for figure in board.figures:
-        value = latest.get((figure.metric, None))
+        if (figure.metric, None) not in latest:
+            continue
+        value = latest[figure.metric, None]
+        words = f"- ({figure.lacks})"
         if value is not None:
-            scaled = value / 1e9 if figure.metric == "memory/peak" else value
-            parts.append(Content.assemble((f"{figure.label} ", "$text-muted"), figure.form.format(scaled)))
+            words = figure.form.format(value / 1e9 if figure.metric == "memory/peak" else value)
+        parts.append(Content.assemble((f"{figure.label} ", "$text-muted"), words))
     return parts
 
 
-def agreement_words(latest: Mapping[Key, float]) -> str:
+def agreement_words(latest: Mapping[Key, float | None]) -> str:
     """`+0.34 [+0.10, +0.55] (n 40)`: rank correlation of the policy's shift with what people said of held-out answers.
 
-    Empty where nobody watched.
+    Empty where nobody watched; where the answers watched tell nothing, a dash and why.
     """
-    value = latest.get((AGREEMENT, None))
+    value, rows = latest.get((AGREEMENT, None)), latest.get(("watch/human_rows", None))
     if value is None:
-        return ""
+        return f"- (n {rows:.0f}, shifts or ratings all equal)" if rows else ""
     low, high = latest.get((f"{AGREEMENT}_low", None)), latest.get((f"{AGREEMENT}_high", None))
-    rows = latest.get(("watch/human_rows", None))
-    span = f" [{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
-    return f"{value:+.2f}{span}" + (f" (n {rows:.0f})" if rows else "")
+    bounded = low is not None and high is not None
+    span = f" [{low:+.2f}, {high:+.2f}]" if bounded else ""
+    return f"{value:+.2f}{span}" + (f" (n {rows:.0f}{'' if bounded else ', no interval'})" if rows else "")
 
 
-def warning(curves: Mapping[Key, Curve], latest: Mapping[Key, float]) -> str:
+def warning(curves: Mapping[Key, Curve], latest: Mapping[Key, float | None]) -> str:
     """What to beware of: a policy that moves away from what people liked. Empty where there is nothing to fear."""
     value = latest.get((AGREEMENT, None))
     if value is None or value >= 0:

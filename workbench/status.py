@@ -155,14 +155,21 @@ _AGREEMENT = (
 
 
 def agreement(result: Mapping[str, Any]) -> list[str]:
-    """The held-out figures of a fitted reward model: `rank correlation +0.62 [+0.41, +0.77] (n 31)`."""
+    """The held-out figures of a fitted reward model: `rank correlation +0.62 [+0.41, +0.77] (n 31)`.
+
+    Where there were ratings of a kind and no figure could be told of them: `rank correlation - (all 12 ... are equal)`.
+    """
+    reasons = result.get("reasons") or {}
     found = [f"learned from {result.get('examples', 0)} ratings"]
     for label, name, size, form in _AGREEMENT:
         value, bounds = result.get(name), result.get(f"{name}_interval")
         if value is None:
+            if result.get(size) and name in reasons:
+                found.append(f"{label} - ({reasons[name]})")
             continue
         span = f" [{form.format(bounds[0])}, {form.format(bounds[1])}]" if bounds else ""
-        found.append(f"{label} {form.format(value)}{span} (n {result.get(size, 0)})")
+        lacks = "" if bounds or f"{name}_interval" not in reasons else f", no interval: {reasons[f'{name}_interval']}"
+        found.append(f"{label} {form.format(value)}{span} (n {result.get(size, 0)}{lacks})")
     if len(found) == 1:
         found.append(f"too few of the {result.get('held_out', 0)} kept apart to say how good it is")
     return found

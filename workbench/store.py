@@ -30,7 +30,7 @@ class TrainView:
     job: Job | None
     status: TrainerStatus
     curves: dict[tuple[str, str | None], Curve]
-    latest: dict[tuple[str, str | None], float]
+    latest: dict[tuple[str, str | None], float | None]  # None where a figure could not be told
     rollouts: list[Rollout]
     log: str
     counts: list[tuple[str, str, int]]
@@ -184,11 +184,7 @@ class Store:
             for name in board_of(job.kind, job.stage).metrics
             for language in (None, *metrics.languages(self.database, job.id, name))
         }
-        latest = {
-            key: metric.value
-            for key, metric in metrics.latest(self.database, job.id).items()
-            if metric.value is not None
-        }
+        latest = {key: metric.value for key, metric in metrics.latest(self.database, job.id).items()}
         return TrainView(
             job, self.trainer(), curves, latest, metrics.recent_rollouts(self.database, job.id, 8),
             self.log_tail(job), self.counts(), self._seconds_left(job),

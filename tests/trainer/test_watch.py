@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from functools import cache
 
@@ -76,11 +77,18 @@ def test_a_policy_that_learns_what_people_like_agrees_and_one_that_learns_the_op
     assert figures["watch/human_prompts", None] == 10
 
 
-def test_the_reference_itself_neither_agrees_nor_disagrees(backbone, rows):
-    found, interval, n = agreement(backbone, backbone.new_adapter(AdapterConfig(rank=4), 0, upper=False), rows)
-    assert abs(found) < 0.35, "rounding alone"
-    assert interval.low <= found <= interval.high
-    assert n == 40
+def test_of_a_policy_that_shifts_nothing_no_agreement_is_told_but_why(backbone, rows):
+    same = backbone.new_adapter(AdapterConfig(rank=4), 0, upper=False)
+    found = Watch(backbone, rows).measure(same)
+    assert (found.agreement, found.rows, found.against) == (None, 40, False)
+    assert found.reason == "the shifts or the ratings of all 40 answers are equal"
+    assert math.isnan(found.figures()["watch/human_agreement", None]), "null is stored, not what was told before"
+    assert agreement(backbone, same, rows) is None
+
+
+def test_where_people_rated_all_alike_no_agreement_is_told(backbone, rows, policy_trained):
+    alike = [HeldOutRow(row.response, 0.5) for row in rows]
+    assert Watch(backbone, alike).measure(policy_trained(-1.0)).agreement is None
 
 
 def test_chance_is_seldom_flagged(backbone, rows, policy_trained):
@@ -98,6 +106,7 @@ def test_too_few_rows_say_nothing_and_too_many_are_cut(backbone, rows):
     policy = backbone.new_adapter(AdapterConfig(rank=4), 0, upper=False)
     few = Watch(backbone, rows[:7]).measure(policy)
     assert (few.agreement, few.rows, few.figures(), few.gamed(1.0)) == (None, 0, {}, False)
+    assert few.reason == "7 rated answers that the reward model did not learn from are too few"
     assert Watch(backbone, rows[:12]).measure(policy).agreement is None, "three prompts are too few units"
     assert agreement(backbone, policy, rows[:12]) is None
     assert Watch(backbone, rows * 2).measure(policy).rows == 64

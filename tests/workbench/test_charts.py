@@ -28,7 +28,17 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.models import resolve
 from trainer.reward.fitting import RewardFit
 from workbench.app import WorkbenchApp
-from workbench.charts import BOARDS, IMITATION, POLICY, Q_LEARNING, REWARD, agreement_words, board_of, chart_words
+from workbench.charts import (
+    BOARDS,
+    IMITATION,
+    POLICY,
+    Q_LEARNING,
+    REWARD,
+    agreement_words,
+    board_of,
+    chart_words,
+    figures,
+)
 from workbench.charts import warning as warned
 from workbench.curves import Curve
 from workbench.status import outcome
@@ -129,6 +139,25 @@ def test_a_policy_that_moves_against_people_is_told_in_words():
     assert "(this may still be chance)" in warned(RISING, unsure.figures())
     assert warned(RISING, WatchReport(Interval(0.3, 0.1, 0.5, 12), 40, None, 0).figures()) == ""
     assert warned(RISING, {}) == agreement_words({}) == ""
+
+
+def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason(database: Database):
+    rows = ("watch/human_rows", None)
+    assert agreement_words({("watch/human_agreement", None): None, rows: 40.0}) == (
+        "- (n 40, shifts or ratings all equal)"
+    )
+    assert agreement_words({("watch/human_agreement", None): 0.3, rows: 40.0}) == "+0.30 (n 40, no interval)"
+    assert warned(RISING, {("watch/human_agreement", None): None, rows: 40.0}) == ""
+    latest = {("value/explained_variance", None): None, ("policy/clipfrac", None): 0.1}
+    assert [part.plain for part in figures(POLICY, {}, latest)] == ["clip 0.10", "value EV - (returns all equal)"]
+    result = {
+        "reward_model": "rm2", "examples": 212, "spearman": None, "spearman_n": 12, "pair_accuracy": 0.5, "pair_n": 2,
+        "reasons": {"spearman": "all 12 held-out scores are equal", "pair_accuracy_interval": "1 prompt"},
+    }  # fmt: skip
+    assert outcome(ended(database, "reward", result)) == (
+        "rm2, learned from 212 ratings, rank correlation - (all 12 held-out scores are equal), "
+        "pair accuracy 50% (n 2, no interval: 1 prompt)"
+    )
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 12)])

@@ -5,10 +5,14 @@ Shapes: B responses, R places for response tokens; `mask` (B, R) is true on real
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# Returns that differ by less than this, in deviations of the reward, are taken for equal.
+LEAST_RANGE = 1e-4
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -125,12 +129,18 @@ def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip:
 
 
 def explained_variance(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """1 - var(target - predicted) / var(target) over the mask; 1 is perfect, 0 no better than the mean."""
+    """1 - var(target - predicted) / var(target) over the mask; 1 is perfect, 0 no better than the mean.
+
+    Not a number where the targets are all alike: there is nothing to explain.
+    """
 
     def variance(values: Tensor) -> Tensor:
         return masked_mean((values - masked_mean(values, mask)).square(), mask)
 
-    return 1 - variance(target - predicted) / variance(target).clamp_min(1e-8)
+    kept = target[mask]
+    if not len(kept) or float(kept.max() - kept.min()) < LEAST_RANGE:  # a mean is rounded, so that a variance is not 0
+        return target.new_tensor(math.nan)
+    return 1 - variance(target - predicted) / variance(target)
 
 
 @dataclass(frozen=True)

@@ -290,7 +290,7 @@ class Ppo:
         norm, taken = take_step(self.policy_optimizer, self.config.max_grad_norm, self.processes)
         figures = {name: self.processes.sum(value) for name, value in sums.items()}
         if not taken:
-            figures["loss/policy"] = 0.0
+            figures["loss/policy"] = math.nan
         return {**figures, "policy/grad_norm": norm, "policy/skipped": float(not taken)}
 
     def _update_value(self, minibatch: list[Piece]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn, optim
 
@@ -13,7 +15,7 @@ def take_step(optimizer: optim.Optimizer, most: float, processes: Processes) -> 
     """Add up the gradients of all processes, scale them down to the norm `most`, and step if they are finite.
 
     Returns:
-        the norm before scaling (0 when not finite), and whether the step was taken.
+        the norm before scaling (not a number when it is not finite), and whether the step was taken.
     """
     parameters = [value for group in optimizer.param_groups for value in group["params"]]
     processes.add_gradients(parameters)
@@ -21,4 +23,4 @@ def take_step(optimizer: optim.Optimizer, most: float, processes: Processes) -> 
     finite = bool(torch.isfinite(norm))
     if finite:
         optimizer.step()
-    return float(norm) if finite else 0.0, finite
+    return float(norm) if finite else math.nan, finite

@@ -61,15 +61,17 @@ class GateReport:
                 "reward": self.reward,
                 "parent_reward": self.parent_reward,
                 "reward_gain": self.gain.mean,
-                "reward_gain_interval": [self.gain.low, self.gain.high],
+                "reward_gain_interval": self.gain.bounds,
                 "reward_gain_by_language": {
                     language: {"mean": gain.mean, "n": gain.n} for language, gain in self.gain_by_language.items()
                 },
             }
         if self.loss_gain is not None:
-            interval = [self.loss_gain.low, self.loss_gain.high]
+            interval = self.loss_gain.bounds
             figures |= {"loss_gain": self.loss_gain.mean, "loss_gain_interval": interval, "loss_n": self.loss_gain.n}
-        return figures
+        told = {"reward_gain_interval": self.gain, "loss_gain_interval": self.loss_gain}
+        reasons = {name: found.reason for name, found in told.items() if found is not None and not found.bounded}
+        return figures | ({"reasons": reasons} if reasons else {})
 
 
 def judge(

@@ -72,7 +72,8 @@ class WatchReport:
     """What the watch saw.
 
     Attributes:
-        agreement: rank correlation of shift and human value, with its interval over prompts; None with too few rows.
+        agreement: rank correlation of shift and human value, with its interval over prompts; None with too few rows,
+            or where either is the same for all.
         rows: how many answers it is of.
         uncertainty_ratio: mean deviation of the reward of rollouts over that of the reference's answers; above 1 the
             policy has gone where the reward model knows less. None where it is not known.
@@ -83,6 +84,7 @@ class WatchReport:
     rows: int
     uncertainty_ratio: float | None
     rollouts: int
+    reason: str = ""  # why no agreement can be told
 
     @property
     def against(self) -> bool:
@@ -102,6 +104,9 @@ class WatchReport:
             found["watch/human_agreement_high", None] = self.agreement.high
             found["watch/human_rows", None] = float(self.rows)
             found["watch/human_prompts", None] = float(self.agreement.n)
+        elif self.rows:  # stored as null, lest an older agreement be taken for today's
+            found |= {(f"watch/human_agreement{end}", None): math.nan for end in ("", "_low", "_high")}
+            found["watch/human_rows", None] = float(self.rows)
         if self.uncertainty_ratio is not None:
             found["watch/uncertainty_ratio", None] = self.uncertainty_ratio
             found["watch/uncertainty_rollouts", None] = float(self.rollouts)
@@ -136,14 +141,16 @@ class Watch:
 
     def measure(self, policy: Update, rollouts: Sequence[Rollout] = ()) -> WatchReport:
         """Look at a policy and, where given, at what it said."""
-        agreement = None
+        agreement, rows = None, 0
+        reason = f"{len(self.rows)} rated answers that the reward model did not learn from are too few"
         if self.likelihood is not None:
             own = torch.cat([_per_token(self.backbone, part, policy) for part in self.parts])
-            agreement = _agreement((own - self.likelihood).tolist(), self.rows)
+            agreement, rows = _agreement((own - self.likelihood).tolist(), self.rows), len(self.rows)
+            reason = "" if agreement else f"the shifts or the ratings of all {rows} answers are equal"
         ratio = None
-        if self.reward_model is not None and rollouts:
+        if self.reward_model is not None and rollouts and self.usual > 0:
             ratio = self._uncertainty(rollouts) / self.usual
-        return WatchReport(agreement, len(self.rows) if agreement else 0, ratio, len(rollouts) if ratio else 0)
+        return WatchReport(agreement, rows, ratio, len(rollouts) if ratio is not None else 0, reason)
 
     def _uncertainty(self, rollouts: Sequence[Rollout]) -> float:
         """Mean standard deviation of the rewards of some answers."""
@@ -177,7 +184,7 @@ def _layouts(backbone: Backbone, rows: Sequence[HeldOutRow]) -> list[TokenLayout
     return [backbone.layout([asked for asked, _ in part], [said for _, said in part]) for part in parts]
 
 
-def _agreement(shifts: Sequence[float], rows: Sequence[HeldOutRow]) -> Interval:
+def _agreement(shifts: Sequence[float], rows: Sequence[HeldOutRow]) -> Interval | None:
     shift, value = np.array(shifts), np.array([row.value for row in rows])
     prompts = [row.response.prompt.id for row in rows]
     return bootstrap_interval(prompts, lambda chosen: rank_correlation(shift[chosen], value[chosen]))

@@ -117,7 +117,7 @@ class RewardFit:
         self.step += 1
         figures: Figures = {
             ("loss/reward", None): self.loss,
-            ("reward/grad_norm", None): float(norm) if finite else 0.0,
+            ("reward/grad_norm", None): float(norm) if finite else math.nan,
             ("reward/skipped", None): float(not finite),
         }
         return StepReport(figures, headline={"loss": self.loss})
@@ -136,7 +136,8 @@ class RewardFit:
             return scaled(features), self.model.head(features)
 
         flat = [self.batches[place][number] for place, number in parts]
-        self.model.keep(posterior(flat, features_of, self.effects, found.score_noise, self.processes))
+        noise = 1.0 if found.score_noise is None else found.score_noise  # that of standardised scores
+        self.model.keep(posterior(flat, features_of, self.effects, noise, self.processes))
         self.trunks.clear()
         return found
 

@@ -1,4 +1,7 @@
-"""How well a fitted reward model agrees with ratings that it never saw, and what else moves the ratings."""
+"""How well a fitted reward model agrees with ratings that it never saw, and what else moves the ratings.
+
+A figure that the ratings do not tell is None, and its reason stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,6 +33,7 @@ class Agreement:
         spearman: rank correlation of reward and standardised score.
         pair_accuracy: share of decided pairs whose winner has the higher reward.
         label_accuracy: share of labels that the model, knowing the rater's leniency, foretells.
+        reasons: why a figure is None, by its name.
     """
 
     spearman: float | None
@@ -38,16 +42,21 @@ class Agreement:
     pair_n: int
     label_accuracy: float | None
     label_n: int
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RaterReport:
-    """A rater's habits (:mod:`trainer.reward.effects`), how many of the ratings were learned from, and agreement."""
+    """A rater's habits (:mod:`trainer.reward.effects`), how many of the ratings were learned from, and agreement.
 
-    offset: float
-    gain: float
-    leniency: float
-    side: float
+    A habit is None where the rater gave none of the ratings that show it: scores the offset, labels the leniency, pairs
+    whose sides are known the side.
+    """
+
+    offset: float | None
+    gain: float | None
+    leniency: float | None
+    side: float | None
     learned: int
     agreement: Agreement
 
@@ -67,10 +76,11 @@ class FitReport:
 
     Attributes:
         score_slope: of standardised scores on the predicted ones; 1 is calibrated.
-        score_noise: variance of a standardised score around its prediction; 1 where too few were held out.
+        score_noise: variance of a standardised score around its prediction.
         gamma: what the log ratio of token counts adds to the logit of a pair.
         length_correlation: rank correlation of reward and log token count over `length_n` held-out answers.
         language_spread: standard deviation, between languages, of the mean reward.
+        reasons: why a figure or its interval is None, by its name.
     """
 
     examples: int
@@ -92,27 +102,38 @@ class FitReport:
     label_calibration: Calibration | None
     score_slope: float | None
     score_slope_interval: Bounds | None
-    score_noise: float
-    gamma: float
+    score_noise: float | None
+    gamma: float | None
     length_correlation: float | None
     length_n: int
     language_spread: float | None
     languages: dict[str, LanguageReport]
     raters: dict[str, RaterReport]
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def sentence(self) -> str:
-        """The figures in words, each with its sample size."""
-        words = f"learned from {self.examples}, held out {self.held_out}"
-        if self.spearman is not None:
-            words += f", rank correlation {self.spearman:+.2f}{_span(self.spearman_interval, '+.2f')}"
-            words += f" (n {self.spearman_n})"
-        if self.pair_accuracy is not None:
-            words += f", pair accuracy {self.pair_accuracy:.0%}{_span(self.pair_accuracy_interval, '.0%')}"
-            words += f" (n {self.pair_n})"
-        if self.label_accuracy is not None:
-            words += f", label accuracy {self.label_accuracy:.0%}{_span(self.label_accuracy_interval, '.0%')}"
-            words += f" (n {self.label_n})"
-        return words
+        """The figures in words, each with its sample size; where there is none, why."""
+        told = [
+            ("rank correlation", "spearman", self.spearman, self.spearman_interval, self.spearman_n, "+.2f"),
+            ("pair accuracy", "pair_accuracy", self.pair_accuracy, self.pair_accuracy_interval, self.pair_n, ".0%"),
+            (
+                "label accuracy",
+                "label_accuracy",
+                self.label_accuracy,
+                self.label_accuracy_interval,
+                self.label_n,
+                ".0%",
+            ),
+        ]
+        words = [f"learned from {self.examples}, held out {self.held_out}"]
+        for label, name, value, bounds, count, form in told:
+            if value is not None:
+                span = f" [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else ""
+                lacks = "" if bounds else f", no interval: {self.reasons.get(f'{name}_interval', 'not known')}"
+                words.append(f"{label} {value:{form}}{span} (n {count}{lacks})")
+            elif count:
+                words.append(f"{label} - ({self.reasons.get(name, 'not known')})")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -151,55 +172,122 @@ def measure(
     held = [_held(example, rewards, tokens, effects) for example in kept]
     overall = [row for row in held if row.example.attribute == OVERALL]
     scores, labels, pairs = _scores(overall), _labels(overall), _decided(overall)
-    ranked, total = scores if len(scores) >= FEWEST_SCORES else [], agreement(overall)
-    errors = [(row.predicted - row.observed) ** 2 for row in scores]
-    counts = Counter(str(example.habit) for example in learned if example.habit)
     languages = _languages(overall, rewards)
     means = [language.reward for language in languages.values()]
     answers = sorted(tokens, key=lambda response: (response.prompt.id, response.text))
+    lengths, valued = [math.log(tokens[answer]) for answer in answers], [rewards[answer] for answer in answers]
+    errors = [(row.predicted - row.observed) ** 2 for row in scores]
+    why = {
+        "spearman": _few(scores, "scores") or _alike([row.observed for row in scores], "scores")
+        or _alike([row.reward for row in scores], "rewards of scored answers"),
+        "pair_accuracy": "" if pairs else "no decided pair was held out",
+        "pair_calibration": "" if pairs else "no decided pair was held out",
+        "label_accuracy": "" if labels else "no label was held out",
+        "label_calibration": "" if labels else "no label was held out",
+        "label_auc": _one_sided(labels),
+        "score_slope": _few(scores, "scores") or _alike([row.predicted for row in scores], "predicted scores"),
+        "score_noise": _few(scores, "scores", 2 * FEWEST_SCORES),
+        "gamma": "" if any(isinstance(one, Pair) for one in learned) else "no pair was learned from",
+        "length_correlation": _few(answers, "answers") or _alike(lengths, "lengths of answers")
+        or _alike(valued, "rewards of answers"),
+        "language_spread": "" if len(means) > 1 else f"answers in {len(means)} of 2 languages were held out",
+    }  # fmt: skip
+    intervals = {
+        name: bootstrap_interval([row.example.prompt.id for row in rows], _of(rows, figure))
+        for name, rows, figure in (
+            ("spearman", scores, _spearman),
+            ("pair_accuracy", pairs, _pair_accuracy),
+            ("label_accuracy", labels, _label_accuracy),
+            ("label_auc", labels, _area),
+            ("score_slope", scores, _slope),
+        )
+        if not why[name]
+    }
+    reasons = {name: reason for name, reason in why.items() if reason}
+    for name in ("spearman", "pair_accuracy", "label_accuracy", "label_auc", "score_slope"):
+        found = intervals.get(name)
+        if found is None or not found.bounded:
+            reasons[f"{name}_interval"] = reasons.get(name) or (found.reason if found else "not told by the ratings")
+
+    def value(name: str) -> float | None:
+        found = intervals.get(name)
+        return found.mean if found else None
+
+    def bounds(name: str) -> Bounds | None:
+        found = intervals.get(name)
+        return found.bounds if found else None
+
     return FitReport(
         examples=len(learned),
         held_out=len(kept),
         held_out_prompts=len({example.prompt.id for example in kept}),
         train_loss=loss,
-        spearman=total.spearman,
-        spearman_n=total.spearman_n,
-        spearman_interval=_bounds(ranked, _spearman),
-        pair_accuracy=total.pair_accuracy,
-        pair_n=total.pair_n,
-        pair_accuracy_interval=_bounds(pairs, _pair_accuracy),
-        label_accuracy=total.label_accuracy,
-        label_n=total.label_n,
-        label_accuracy_interval=_bounds(labels, _label_accuracy),
-        label_auc=_area(labels) if _both_kinds(labels) else None,
-        label_auc_interval=_bounds(labels, _area) if _both_kinds(labels) else None,
+        spearman=value("spearman"),
+        spearman_n=len(scores),
+        spearman_interval=bounds("spearman"),
+        pair_accuracy=value("pair_accuracy"),
+        pair_n=len(pairs),
+        pair_accuracy_interval=bounds("pair_accuracy"),
+        label_accuracy=value("label_accuracy"),
+        label_n=len(labels),
+        label_accuracy_interval=bounds("label_accuracy"),
+        label_auc=value("label_auc"),
+        label_auc_interval=bounds("label_auc"),
         pair_calibration=_calibration(pairs),
         label_calibration=_calibration(labels),
-        score_slope=_slope(ranked) if ranked else None,
-        score_slope_interval=_bounds(ranked, _slope),
-        score_noise=statistics.fmean(errors) if len(errors) >= 2 * FEWEST_SCORES else 1.0,
-        gamma=float(effects.gamma.detach()),
-        length_correlation=rank_correlation([rewards[a] for a in answers], [math.log(tokens[a]) for a in answers])
-        if len(answers) >= FEWEST_SCORES
-        else None,
+        score_slope=value("score_slope"),
+        score_slope_interval=bounds("score_slope"),
+        score_noise=None if why["score_noise"] else statistics.fmean(errors),
+        gamma=None if why["gamma"] else float(effects.gamma.detach()),
+        length_correlation=None if why["length_correlation"] else rank_correlation(valued, lengths),
         length_n=len(answers),
-        language_spread=statistics.pstdev(means) if len(means) > 1 else None,
+        language_spread=None if why["language_spread"] else statistics.pstdev(means),
         languages=languages,
-        raters=_raters(held, effects, counts),
+        raters=_raters(held, effects, learned),
+        reasons=reasons,
     )
 
 
 def agreement(held: Sequence[_Held]) -> Agreement:
     """The figures of some held-out examples."""
     scores, labels, pairs = _scores(held), _labels(held), _decided(held)
+    why = {
+        "spearman": _few(scores, "scores") or _alike([row.observed for row in scores], "scores")
+        or _alike([row.reward for row in scores], "rewards of scored answers"),
+        "pair_accuracy": "" if pairs else "no decided pair was held out",
+        "label_accuracy": "" if labels else "no label was held out",
+    }  # fmt: skip
     return Agreement(
-        _spearman(scores) if len(scores) >= FEWEST_SCORES else None,
+        None if why["spearman"] else _spearman(scores),
         len(scores),
         _pair_accuracy(pairs) if pairs else None,
         len(pairs),
         _label_accuracy(labels) if labels else None,
         len(labels),
+        {name: reason for name, reason in why.items() if reason},
     )
+
+
+def _few(found: Sequence[object], what: str, needed: int = FEWEST_SCORES) -> str:
+    """Why a figure of so few says nothing; empty where there are enough."""
+    return "" if len(found) >= needed else f"{len(found)} {what} were held out, {needed} are needed"
+
+
+def _alike(values: Sequence[float], what: str) -> str:
+    """Why values that are all the same say nothing; empty where they differ."""
+    return "" if len(set(values)) > 1 else f"all {len(values)} held-out {what} are equal"
+
+
+def _one_sided(labels: Sequence[_Held]) -> str:
+    if not labels:
+        return "no label was held out"
+    kinds = {row.observed for row in labels}
+    return "" if len(kinds) > 1 else f"all {len(labels)} held-out labels are {'good' if kinds == {1.0} else 'bad'}"
+
+
+def _of(rows: Sequence[_Held], figure: Callable[[list[_Held]], float | None]) -> Callable[[np.ndarray], float | None]:
+    """A figure of the rows of some numbers."""
+    return lambda numbers: figure([rows[number] for number in numbers])
 
 
 @torch.no_grad()
@@ -234,7 +322,7 @@ def _decided(held: Sequence[_Held]) -> list[_Held]:
     return [row for row in held if isinstance(row.example, Pair) and row.observed != 0.5]
 
 
-def _spearman(rows: Sequence[_Held]) -> float:
+def _spearman(rows: Sequence[_Held]) -> float | None:
     return rank_correlation([row.reward for row in rows], [row.observed for row in rows])
 
 
@@ -246,32 +334,16 @@ def _label_accuracy(rows: Sequence[_Held]) -> float:
     return statistics.fmean((row.predicted > 0.5) == (row.observed > 0.5) for row in rows)
 
 
-def _area(rows: Sequence[_Held]) -> float:
+def _area(rows: Sequence[_Held]) -> float | None:
     return area_under_curve([row.reward for row in rows], [row.observed > 0.5 for row in rows])
 
 
-def _slope(rows: Sequence[_Held]) -> float:
+def _slope(rows: Sequence[_Held]) -> float | None:
     return slope([row.predicted for row in rows], [row.observed for row in rows])
 
 
-def _both_kinds(labels: Sequence[_Held]) -> bool:
-    return len({row.observed for row in labels}) == 2
-
-
 def _calibration(rows: Sequence[_Held]) -> Calibration | None:
-    return calibration([row.predicted for row in rows], [row.observed for row in rows]) if rows else None
-
-
-def _bounds(rows: Sequence[_Held], figure: Callable[[list[_Held]], float]) -> Bounds | None:
-    """The 95% interval of a figure; None where there are fewer than two prompts."""
-    if not rows:
-        return None
-
-    def chosen(numbers: np.ndarray) -> float:
-        return figure([rows[number] for number in numbers])
-
-    found = bootstrap_interval([row.example.prompt.id for row in rows], chosen)
-    return (found.low, found.high) if found.n > 1 else None
+    return calibration([row.predicted for row in rows], [row.observed for row in rows])
 
 
 def _languages(held: Sequence[_Held], rewards: Mapping[Response, float]) -> dict[str, LanguageReport]:
@@ -284,18 +356,24 @@ def _languages(held: Sequence[_Held], rewards: Mapping[Response, float]) -> dict
     return found
 
 
-def _raters(held: Sequence[_Held], effects: RatingEffects, counts: Counter[str]) -> dict[str, RaterReport]:
+def _raters(held: Sequence[_Held], effects: RatingEffects, learned: Sequence[Example]) -> dict[str, RaterReport]:
     """By rater, and by "rater (attribute)" for other attributes than overall."""
+    counts = Counter((one.habit, type(one)) for one in learned)
+    sided = {one.habit for one in learned if isinstance(one, Pair) and one.first_left is not None}
+
+    def told(values: torch.Tensor, place: int, *, shown: bool) -> float | None:
+        return float(values[place - 1].detach()) if shown else None
+
     found = {}
     for habit, place in effects.index.items():
-        gain = float(effects.gain(torch.tensor([place])).detach())
-        offset, leniency, side = (
-            float(values[place - 1].detach()) for values in (effects.offset, effects.leniency, effects.side)
+        scores, labels, pairs = (counts[habit, kind] for kind in (Scored, Labelled, Pair))
+        count = scores + labels + pairs
+        found[str(habit)] = RaterReport(
+            offset=told(effects.offset, place, shown=scores > 0),
+            gain=float(effects.gain(torch.tensor([place])).detach()) if count else None,
+            leniency=told(effects.leniency, place, shown=labels > 0),
+            side=told(effects.side, place, shown=habit in sided),
+            learned=count,
+            agreement=agreement([row for row in held if row.example.habit == habit]),
         )
-        theirs = [row for row in held if row.example.habit == habit]
-        found[str(habit)] = RaterReport(offset, gain, leniency, side, counts[str(habit)], agreement(theirs))
     return found
-
-
-def _span(bounds: Bounds | None, form: str) -> str:
-    return f" [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else ""
