@@ -13,10 +13,14 @@ from storage.errors import UsageError
 from storage.records import Sampling, Version
 from trainer import demonstrations as imitation
 from trainer import outcomes as received
-from trainer.algorithms.hindsight import hindsight
+from trainer.algorithms.crossfit import learn_measured
+from trainer.algorithms.hindsight import STAGE as HINDSIGHT
+from trainer.algorithms.hindsight import relabelled_rows
 from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.ppo import Ppo
-from trainer.algorithms.sft import sft
+from trainer.algorithms.sft import STAGE as DEMONSTRATIONS
+from trainer.algorithms.sft import demonstrated_rows, sft
+from trainer.algorithms.supervised import SupervisedLearner
 from trainer.checkpoints import whole_folder
 from trainer.config import HindsightStage, IlqlStage, PolicyStage, PpoStage, RewardStage, RunConfig, SftStage
 from trainer.demonstrations import Demonstrations
@@ -60,11 +64,12 @@ def imitate(held: HeldJob, config: SftStage) -> Result:
         setting = set_up(held, config)
         reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
         found = _demonstrations(held, setting)
-        learner = sft(setting.backbone, found, config.sft, config.seed, setting.start, held.processes)
+        rows = demonstrated_rows(setting.backbone, found, config.sft.minimum)
         _link(held, found.rating_ids)
-        learn(held, learner, config.sft.checkpoint_every)
-        watch = _watch(held, config, setting, reward)
-        return _finish(held, config, setting, learner, reward, watch, learner.held_out_gain())
+        learner, gain = learn_measured(
+            held, DEMONSTRATIONS, setting.backbone, rows, config.sft, config.seed, setting.start, needed=reward is None
+        )
+        return _finish(held, config, setting, learner, reward, _watch(held, config, setting, reward), gain)
 
     return _once(held, work)
 
@@ -78,10 +83,14 @@ def look_back(held: HeldJob, config: HindsightStage) -> Result:
         digest, begun = setting.base.base_digest, setting.begun
         told = held.share(lambda: received.text_outcomes(held.database, digest, begun))
         found = received.outcomes(setting.examples)
-        learner = hindsight(setting.backbone, found, told, config.hindsight, config.seed, setting.start, held.processes)
+        own, seed, start = config.hindsight, config.seed, setting.start
+        rows = relabelled_rows(setting.backbone, found, told, own)
         _link(held, [*setting.examples.rating_ids, *(outcome.rating_id for outcome in told)])
-        learn(held, learner, config.hindsight.checkpoint_every)
-        gain = learner.held_out_gain() if reward is None else None
+        if reward is None:
+            learner, gain = learn_measured(held, HINDSIGHT, setting.backbone, rows, own, seed, start)
+        else:
+            learner, gain = SupervisedLearner(HINDSIGHT, setting.backbone, rows, own, seed, start, held.processes), None
+            learn(held, learner, own.checkpoint_every)
         return _finish(held, config, setting, learner, reward, _watch(held, config, setting, reward), gain)
 
     return _once(held, work)
@@ -141,7 +150,8 @@ def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | 
         return setting.start
     ppo = config.ppo  # which goes on from here, so that it must be of the same shape
     shape = {"rank": ppo.rank, "alpha": ppo.alpha, "tuning": ppo.tuning, "policy_share": ppo.policy_share}
-    own = msgspec.structs.replace(config.sft, **shape)
+    # Nothing is judged by its loss here, so that none of the answers is kept back to measure it.
+    own = msgspec.structs.replace(config.sft, held_out=0.0, **shape)
     learner = sft(setting.backbone, found, own, config.seed, setting.start, held.processes)
     _link(held, found.rating_ids)
     held.say(f"imitating {found.count()} demonstrations and edits first")

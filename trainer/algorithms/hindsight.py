@@ -36,6 +36,9 @@ WORSE_FIRST = "First give a weaker answer."
 THEN_BETTER = "Now give a better answer."
 
 
+STAGE = "hindsight"
+
+
 def hindsight(
     backbone: Backbone,
     found: Sequence[Outcome],
@@ -55,12 +58,18 @@ def hindsight(
     Raises:
         UsageError: there are too few outcomes, nothing to compare, or the parent is of another kind.
     """
+    rows = relabelled_rows(backbone, found, told, config)
+    return SupervisedLearner(STAGE, backbone, rows, config, seed, parent, processes)
+
+
+def relabelled_rows(
+    backbone: Backbone, found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig
+) -> list[Row]:
+    """The rows to imitate. Raises UsageError: there are too few outcomes, or nothing to compare."""
     check_enough(found, told, config)
     if config.relabelling == Relabelling.CHAIN:
-        rows = chain_rows(backbone, found)
-    else:
-        rows = instruction_rows(backbone, found, told, config.levels)
-    return SupervisedLearner("hindsight", backbone, rows, config, seed, parent, processes)
+        return chain_rows(backbone, found)
+    return instruction_rows(backbone, found, told, config.levels)
 
 
 def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig) -> None:

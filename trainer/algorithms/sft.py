@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from trainer.algorithms.supervised import SupervisedLearner, make_row
+from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
 from trainer.config import SftConfig
 from trainer.demonstrations import Demonstrations, check_enough
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.processes import Processes
+
+STAGE = "demonstrations"
+
+
+def demonstrated_rows(backbone: Backbone, found: Demonstrations, minimum: int) -> list[Row]:
+    """Each answer under its plain prompt, its end-of-turn token included. Raises UsageError: there are too few."""
+    check_enough(found, minimum)
+    return [make_row(backbone, response) for response in found.responses]
 
 
 def sft(
@@ -18,7 +26,7 @@ def sft(
     parent: Snapshot | None = None,
     processes: Processes | None = None,
 ) -> SupervisedLearner:
-    """A learner that imitates: each answer under its plain prompt, its end-of-text token included.
+    """A learner that imitates.
 
     Args:
         parent: the version to go on from.
@@ -27,6 +35,5 @@ def sft(
     Raises:
         UsageError: there are too few answers, or the parent is of another kind.
     """
-    check_enough(found, config.minimum)
-    rows = [make_row(backbone, response) for response in found.responses]
-    return SupervisedLearner("demonstrations", backbone, rows, config, seed, parent, processes)
+    rows = demonstrated_rows(backbone, found, config.minimum)
+    return SupervisedLearner(STAGE, backbone, rows, config, seed, parent, processes)

@@ -1,5 +1,8 @@
 """Learning to say given answers: what every method that learns from a fixed set of answers has in common.
 
+Prompts that are kept back here (:func:`hold_out`) measure the loss within one run, and nothing else: they are training
+prompts, chosen among those of this run's rows. What is held out from all learning is decided where prompts are stored.
+
 Which answer is learned from when is planned before the first step: languages in balance, none repeated too often. The
 plan follows from the answers, the configuration and the seed, so that a resumed run needs to know its step alone.
 """
@@ -10,10 +13,11 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn, optim
 
@@ -66,14 +70,32 @@ def make_row(backbone: Backbone, response: Response, asked: Sequence[int] | None
 
 
 def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Rows to learn from and rows to measure with; a prompt's rows go the same way, the same on every run.
+    """Rows to learn from and rows to measure the loss of this run with; a prompt's rows go the same way.
 
-    With a share above 0, at least one prompt of several is kept.
+    The prompts that come first in a fixed pseudo-random order are kept: which ones depends on what others there are, so
+    that a prompt kept back now may be learned from when there are more. With a share above 0, at least one of several
+    is kept. Where that makes too few to tell a gain, see :mod:`trainer.algorithms.crossfit`.
     """
     groups = sorted({row.group for row in rows}, key=fingerprint)
     count = min(len(groups) - 1, math.ceil(len(groups) * share))
-    kept = set(groups[:count])
+    return apart(rows, groups[:count])
+
+
+def apart(rows: Sequence[Row], prompts: Collection[str]) -> tuple[list[Row], list[Row]]:
+    """Rows to other prompts, and rows to some prompts."""
+    kept = set(prompts)
     return [row for row in rows if row.group not in kept], [row for row in rows if row.group in kept]
+
+
+def fitting(rows: Sequence[Row], context: int) -> list[Row]:
+    """The rows that fit into a context of so many tokens. Raises UsageError when none does."""
+    found = [row for row in rows if len(row) <= context]
+    if not found:
+        raise UsageError(
+            f"all {len(rows)} answers are longer with their prompts than the model's context of {context} tokens",
+            "use a model with a longer context, or add shorter answers",
+        )
+    return found
 
 
 def shares(counts: Mapping[str, int], total: int, balance: float, most_repeats: int) -> dict[str, int]:
@@ -210,16 +232,22 @@ class Course:
     too_long: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row], context: int, config: SupervisedConfig, seed: int) -> Course:
-        """The course through some rows; `context` in tokens. Raises UsageError when no row fits into it."""
-        fitting = [row for row in rows if len(row) <= context]
-        if not fitting:
-            raise UsageError(
-                f"all {len(rows)} answers are longer with their prompts than the model's context of {context} tokens",
-                "use a model with a longer context, or add shorter answers",
-            )
-        learned, held_out = hold_out(fitting, config.held_out)
-        return cls(learned, held_out, plan(learned, config, seed), len(rows) - len(fitting))
+    def of(
+        cls,
+        rows: Sequence[Row],
+        context: int,
+        config: SupervisedConfig,
+        seed: int,
+        kept: Collection[str] | None = None,
+    ) -> Course:
+        """The course through some rows; `context` in tokens. Raises UsageError when no row fits into it.
+
+        Args:
+            kept: the prompts to measure with; by default the configured share of them.
+        """
+        usable = fitting(rows, context)
+        learned, held_out = hold_out(usable, config.held_out) if kept is None else apart(usable, kept)
+        return cls(learned, held_out, plan(learned, config, seed), len(rows) - len(usable))
 
     def measures_after(self, step: int) -> bool:
         """Whether the held-out loss is due once this many steps are done."""
@@ -236,6 +264,20 @@ class Course:
         return figures
 
 
+class PromptLoss(msgspec.Struct, frozen=True):
+    """The loss of the answers to a prompt, in nats over all their `tokens`, before learning and after it."""
+
+    language: str
+    tokens: int
+    before: float
+    after: float
+
+    @property
+    def gain(self) -> float:
+        """How many nats a token it fell."""
+        return (self.before - self.after) / self.tokens
+
+
 class SupervisedLearner:
     """Maximum likelihood: the negative log-likelihood of the response tokens, in nats per token, on an adapter or on
     all weights of the layers.
@@ -245,6 +287,7 @@ class SupervisedLearner:
         rows: what to learn to say.
         parent: the version to go on from.
         processes: those that work on this together, each on its rows of every batch; by default this one alone.
+        kept: the prompts to measure the loss with; by default the configured share of them.
     """
 
     def __init__(
@@ -256,12 +299,13 @@ class SupervisedLearner:
         seed: int,
         parent: Snapshot | None = None,
         processes: Processes | None = None,
+        kept: Collection[str] | None = None,
     ) -> None:
         self.stage = stage
         self.processes = processes or Processes()
         self.backbone = backbone
         self.config = config
-        self.course = Course.of(rows, backbone.config.max_position_embeddings, config, seed)
+        self.course = Course.of(rows, backbone.config.max_position_embeddings, config, seed, kept)
         self.step = 0
         self.steps = len(self.course.batches)
         self.skipped = 0  # updates in a row
@@ -303,26 +347,30 @@ class SupervisedLearner:
             means.add(part, mask, {"loss/held_out": loss})
         return means.figures(self.processes)
 
-    @torch.no_grad()
     def held_out_gain(self) -> Interval | None:
         """How many nats a token the loss fell since the start on the rows kept back, prompts as units; None without."""
+        losses = self.held_out_losses()
+        return mean_interval([loss.gain for loss in losses.values()]) if losses else None
+
+    @torch.no_grad()
+    def held_out_losses(self) -> dict[str, PromptLoss]:
+        """The loss of the rows kept back, by prompt, at the start and now."""
         if not self.course.held_out:
-            return None
+            return {}
         start = self.backbone.new_policy(self.config, 0)
         if self.parent is not None:
             start.load(self.parent)
-        before, after = self._loss_by_prompt(start), self._loss_by_prompt(self.policy)
-        return mean_interval([before[group] - after[group] for group in before])
-
-    def _loss_by_prompt(self, policy: Update) -> dict[str, float]:
-        sums: Counter[str] = Counter()
         tokens: Counter[str] = Counter()
-        for part in parts(self.course.held_out):
-            loss, mask = self._nll(part, policy)
-            for row, total, length in zip(part, loss.sum(1).tolist(), mask.sum(1).tolist(), strict=True):
-                sums[row.group] += total
-                tokens[row.group] += length
-        return {group: sums[group] / tokens[group] for group in sums}
+        before: Counter[str] = Counter()
+        after: Counter[str] = Counter()
+        for policy, sums in ((start, before), (self.policy, after)):
+            for part in parts(self.course.held_out):
+                loss, mask = self._nll(part, policy)
+                for row, total, length in zip(part, loss.sum(1).tolist(), mask.sum(1).tolist(), strict=True):
+                    sums[row.group] += total
+                    tokens[row.group] += length if policy is start else 0
+        language = {row.group: row.language for row in self.course.held_out}
+        return {key: PromptLoss(language[key], tokens[key], before[key], after[key]) for key in tokens}
 
     def _nll(self, rows: Sequence[Row], policy: Update) -> tuple[Tensor, Tensor]:
         """Loss of each response token (B, R) in nats, 0 outside the mask; and the mask."""
