@@ -57,6 +57,15 @@ def test_a_batch_that_does_not_divide_is_refused_with_both_numbers():
         configuration(RunConfig, given_by("--answers", "3"), None)
 
 
+@pytest.mark.parametrize("advantage", ["reinforce", "rloo", "grpo"])
+def test_an_answer_that_has_no_other_to_be_compared_with_is_refused(advantage):
+    with pytest.raises(UsageError, match=r"2 or more|does not divide"):
+        configuration(RunConfig, given_by("--advantage", advantage, "--batch", "1", "--minibatch", "1"), None)
+    alone = ("--advantage", advantage, "--batch", "1", "--minibatch", "1", "--answers", "1")
+    with pytest.raises(UsageError, match=f"{advantage} compares .* must be 2 or more"):
+        configuration(RunConfig, given_by(*alone), None)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

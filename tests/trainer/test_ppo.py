@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import msgspec
@@ -46,6 +47,20 @@ def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.4, rewards
     assert reports[0]["objective/kl", None] == pytest.approx(0, abs=1e-4)
     assert reports[-1]["objective/kl", None] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("advantage", "batch", "answers"),
+    [("gae", 1, 1), ("gae", 2, 2), ("reinforce", 2, 1), ("reinforce", 2, 2), ("rloo", 2, 2), ("grpo", 2, 2)],
+)
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_the_smallest_rounds_and_minibatches_stay_finite(new_run, advantage, batch, answers, tokens):
+    run = new_run(advantage=advantage, batch=batch, answers=answers, minibatch=1, max_new_tokens=tokens)
+    for _ in range(2):
+        figures = run.advance().figures
+        told = {name: value for name, value in figures.items() if name[0] != "value/explained_variance"}
+        assert all(math.isfinite(value) for value in told.values()), told
+    assert weights(run).isfinite().all()
 
 
 def test_the_first_rounds_teach_the_value_alone(new_run):

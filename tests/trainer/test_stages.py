@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import string
 import sys
 import time
 
@@ -132,6 +134,7 @@ def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
     assert (code, found["state"], found["version"]) == (0, "done", "v1")
     assert [step for step, _ in metrics.series(rated, found["job"], "loss/train")] == [1, 2]
     assert [step for step, _ in metrics.series(rated, found["job"], "objective/kl")] == [1, 2, 3]
+    assert metrics.series(rated, found["job"], "data/held_out") == [(1, 0.0)], "its loss decides nothing"
     code, without = trainer("run", *options, *GATE, "--no-demonstrations")
     assert (code, without["state"]) == (0, "done")
     assert metrics.series(rated, without["job"], "loss/train") == []
@@ -158,6 +161,33 @@ def test_imitation_alone_is_judged_by_its_held_out_loss(trainer, database):
     assert set(gates) == {"held-out loss", "KL bound", "finite"}
     assert found["result"]["loss_gain"] == gates["held-out loss"]["value"]
     assert "reward" not in found["result"]
+
+
+@pytest.mark.parametrize("learnable", [True, False])
+def test_eight_demonstrations_are_published_when_they_teach_something(trainer, database, workspace, learnable):
+    letters = list(string.ascii_letters[:48])
+    random.Random(3).shuffle(letters)
+    for number in range(8):
+        prompt = prompts.add(database, f"{CORPUS[number]} {number}", language=LANGUAGES[number])
+        noise = "".join(random.Random(number).choices(letters[6 * number :][:6], k=40))  # has no letter with another
+        text = "Claro que sí, con mucho gusto." if learnable else noise
+        samples.add(database, [samples.new(prompt.id, text, origin="demonstration")])
+    code, found = trainer("sft", "--gate-prompts", "4", "--gate-max-new-tokens", "6", "--gate-max-kl", "1000")
+    assert (code, found["state"], found["version"]) == (0, "done", "v1")
+    gates = {gate["gate"]: gate["passed"] for gate in found["result"]["gates"]}
+    assert gates == {"held-out loss": learnable, "KL bound": True, "finite": True}
+    assert versions.get(database, "v1").state == ("published" if learnable else "rejected")
+    assert found["result"]["loss_n"] == found["metrics"]["data/cross_fitted"] == found["metrics"]["data/examples"] == 8
+    assert found["metrics"]["data/held_out"] == 0
+    assert len(list((workspace.jobs / found["job"] / "folds").iterdir())) == 4
+
+
+def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
+    code, found = trainer("hindsight", *FIXED, *GATE, "--reward-minimum", "1000", "--levels", "3")
+    assert (code, found["state"]) == (0, "done"), found["error"]
+    assert {gate["gate"] for gate in found["result"]["gates"]} >= {"held-out loss"}
+    assert found["result"]["loss_n"] == found["metrics"]["data/cross_fitted"] > 12
+    assert found["metrics"]["data/held_out"] == 0
 
 
 @pytest.mark.parametrize(
