@@ -163,7 +163,7 @@ STAGES = {
 
     Use it when you can show better answers than the model gives. Imported demonstrations and the edits of raters are
     imitated, in balance over languages, none more than --most-repeats times. {GATED} Where no reward model and too few
-    ratings exist to judge answers, the loss on held-out demonstrations decides.
+    ratings exist to judge answers, the loss on demonstrations that were not learned from decides.
 
     \b
       trainer sft --steps 100 --learning-rate 2e-4

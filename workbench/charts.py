@@ -146,6 +146,9 @@ def chart_words(
         beta = latest.get(("objective/kl_coef", None))
         parts += [f"target {target:g}"] if target is not None else []
         parts += [f"beta {beta:.2f}"] if beta is not None else []
+    folded = latest.get(("data/cross_fitted", None))
+    if chart.count == "data/held_out" and folded:
+        return "  ".join([*parts, f"n {folded:.0f} prompts, cross-fitted"])
     count = config.get("ppo", {}).get("batch") if chart.count == "batch" else latest.get((chart.count, None))
     if count:
         parts.append(f"n {count:.0f}")

@@ -129,6 +129,13 @@ def test_words_of_policy_optimisation_say_of_how_many_answers_they_are():
     assert chart_words(reward, Curve(), {}, config, None) == "no figures yet"
 
 
+def test_a_held_out_loss_says_how_many_prompts_were_cross_fitted():
+    held_out, curve = IMITATION.charts[1], Curve((0, 9), (2.5, 1.5))
+    latest = {("data/held_out", None): 0.0, ("data/cross_fitted", None): 8.0}
+    assert chart_words(held_out, curve, latest, {}, None) == "now 1.50  best 1.50 at 9  n 8 prompts, cross-fitted"
+    assert chart_words(held_out, curve, {("data/held_out", None): 12.0}, {}, None) == "now 1.50  best 1.50 at 9  n 12"
+
+
 def test_a_policy_that_moves_against_people_is_told_in_words():
     report = WatchReport(Interval(-0.4, -0.6, -0.1, 12), 40, None, 0)
     assert agreement_words(report.figures()) == "-0.40 [-0.60, -0.10] (n 40)"

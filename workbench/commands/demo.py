@@ -43,20 +43,20 @@ def demo(workspace: str, model: str, seed: int, steps: int, rated_prompts: int, 
         ["language", "prompts", "before", "after", "gain", "95% interval"], [_row(row) for row in figures["gold"]]
     )
     click.echo(
-        f"\nKL to the base model: {figures['kl']:.2f} nats a response · seed {seed} · {figures['seconds']:.0f} s"
+        f"\nKL to the base model: {'-' if figures['kl'] is None else format(figures['kl'], '.2f')} nats a response · seed {seed} · {figures['seconds']:.0f} s"
     )
     click.echo(f"look around in it: workbench --workspace {place.root}")
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    low, high = row["interval"]
+    bounds = row["interval"]
     return [
         row["language"] or "all",
         str(row["prompts"]),
         f"{row['before']:.2f}",
         f"{row['after']:.2f}",
         f"{row['gain']:+.2f}",
-        f"[{low:+.2f}, {high:+.2f}]",
+        f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds else f"- ({row['prompts']} prompt)",
     ]
 
 

@@ -202,14 +202,16 @@ def _figures(
     summary: dict[str, Any], before: Measured, after: Measured, held_out: Sequence[Prompt], seed: int,
     swap_seconds: float, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """The demo's table as data: gold reward before and after with 95% intervals, overall and by language."""
+    """The demo's table as data: gold reward before and after with 95% intervals, overall and by language.
+
+    Of a single prompt there is no interval: null.
+    """
     rows = []
     for language in [None, *dict.fromkeys(prompt.language for prompt in held_out)]:
         chosen = [prompt.id for prompt in held_out if language in (None, prompt.language)]
         old = [before.by_prompt[prompt] for prompt in chosen]
         new = [after.by_prompt[prompt] for prompt in chosen]
         gains = [later - earlier for later, earlier in zip(new, old, strict=True)]
-        low, high = _bootstrap(gains, seed)
         rows.append(
             {
                 "language": language,
@@ -217,7 +219,7 @@ def _figures(
                 "before": statistics.fmean(old),
                 "after": statistics.fmean(new),
                 "gain": statistics.fmean(gains),
-                "interval": [low, high],
+                "interval": bootstrap(gains, seed),
             }
         )
     return {
@@ -232,8 +234,10 @@ def _figures(
     }
 
 
-def _bootstrap(gains: Sequence[float], seed: int, draws: int = 4000) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of the mean gain; prompts are the units."""
+def bootstrap(gains: Sequence[float], seed: int, draws: int = 4000) -> tuple[float, float] | None:
+    """The 95% percentile bootstrap interval of the mean gain; prompts are the units. None of fewer than two."""
+    if len(gains) < 2:
+        return None
     rng = random.Random(seed)
     means = sorted(statistics.fmean(rng.choices(gains, k=len(gains))) for _ in range(draws))
     return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
