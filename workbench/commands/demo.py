@@ -42,9 +42,8 @@ def demo(workspace: str, model: str, seed: int, steps: int, rated_prompts: int, 
     print_table(
         ["language", "prompts", "before", "after", "gain", "95% interval"], [_row(row) for row in figures["gold"]]
     )
-    click.echo(
-        f"\nKL to the base model: {'-' if figures['kl'] is None else format(figures['kl'], '.2f')} nats a response · seed {seed} · {figures['seconds']:.0f} s"
-    )
+    kl = "not finite" if figures["kl"] is None else f"{figures['kl']:.2f} nats a response"
+    click.echo(f"\nKL to the base model: {kl} · seed {seed} · {figures['seconds']:.0f} s")
     click.echo(f"look around in it: workbench --workspace {place.root}")
 
 
