@@ -99,6 +99,20 @@ def test_ppo_that_is_stopped_leaves_a_checkpoint_and_nobody_and_resume_finishes_
     assert database.scalar("SELECT count(*) FROM reward_models") == 1
 
 
+def test_few_demonstrations_are_measured_by_all_processes_alike(database, launch, tiny_model, workspace, tmp_path):
+    said = "Claro que sí, con mucho gusto."
+    shown = [{"prompt": f"{words} ?", "completion": said, "language": "en"} for words in CORPUS[:8]]
+    file = tmp_path / "shown.jsonl"
+    file.write_text("\n".join(map(json.dumps, shown)), encoding="utf-8")
+    import_file(database, str(file))
+    options = ("--threads", "1", "--dtype", "fp32", "--device", "cpu", "--steps", "2", "--gate-prompts", "4", "--json")
+    out, err = launch("sft", "--model", str(tiny_model), *options).communicate(timeout=250)
+    found = json.loads(out)
+    assert (found["state"], found["result"]["state"], found["result"]["loss_n"]) == ("done", "published", 8), err
+    assert [step for step, _ in metrics.series(database, found["job"], "loss/held_out")] == [0, 2]
+    assert len(list((workspace.jobs / found["job"] / "folds").iterdir())) == 4
+
+
 def test_a_run_imitates_rewards_improves_and_publishes_once(database, launch, tiny_model, tmp_path):
     fill(database)
     shown = [{"prompt": f"{words} ?", "completion": words, "language": "en"} for words in CORPUS]

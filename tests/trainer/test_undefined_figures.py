@@ -20,6 +20,7 @@ from trainer.algorithms.updates import take_step
 from trainer.evaluation.gate import GateReport
 from trainer.evaluation.intervals import Interval, bootstrap_interval, mean_interval
 from trainer.evaluation.measures import area_under_curve, calibration, rank_correlation, slope
+from trainer.evaluation.watch import WatchReport
 from trainer.examples import Habit, Labelled, Pair, Response, Scored
 from trainer.processes import Processes
 from trainer.reward.effects import RatingEffects
@@ -153,6 +154,11 @@ def test_a_document_of_the_gate_holds_no_infinity_and_says_why():
     json.dumps(document, allow_nan=False)
     assert document["reward_gain_interval"] is document["loss_gain_interval"] is None
     assert document["reasons"] == {"reward_gain_interval": "1 prompt", "loss_gain_interval": "1 prompt"}
+    unwatched = GateReport([], 1.0, 1, seen=WatchReport(None, 0, None, 0, "3 rated answers are too few")).metrics()
+    assert unwatched["human_agreement"] is unwatched["human_agreement_interval"] is None
+    assert unwatched["reasons"] == {"human_agreement": "3 rated answers are too few"}
+    watched = WatchReport(Interval(0.4, 0.1, 0.6, 8), 20, None, 0)
+    assert GateReport([], 1.0, 1, seen=watched).metrics()["human_agreement_interval"] == (0.1, 0.6)
     assert "reasons" not in GateReport([], 1.0, 2, mean_interval([0.5, 0.4]), {}, 0.0, 0.5).metrics()
     assert msgspec.json.decode(msgspec.json.encode(document)) == document
 

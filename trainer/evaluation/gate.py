@@ -38,6 +38,7 @@ class GateReport:
         kl: nats per response to the base model.
         gain: in reward, by prompt; None where nothing judges answers, as are the other figures of the reward.
         loss_gain: how many nats per token the loss on held-out answers fell; None for methods that have none.
+        seen: what the over-optimisation watch saw; None where nothing watched.
     """
 
     gates: list[dict[str, Any]]
@@ -48,6 +49,7 @@ class GateReport:
     parent_reward: float | None = None
     reward: float | None = None
     loss_gain: Interval | None = None
+    seen: WatchReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -70,7 +72,14 @@ class GateReport:
             interval = self.loss_gain.bounds
             figures |= {"loss_gain": self.loss_gain.mean, "loss_gain_interval": interval, "loss_n": self.loss_gain.n}
         told = {"reward_gain_interval": self.gain, "loss_gain_interval": self.loss_gain}
+        if self.seen is not None:
+            watched = self.seen.agreement
+            told["human_agreement_interval"] = watched
+            figures["human_agreement"] = watched.mean if watched else None
+            figures["human_agreement_interval"] = watched.bounds if watched else None
         reasons = {name: found.reason for name, found in told.items() if found is not None and not found.bounded}
+        if self.seen is not None and self.seen.agreement is None:
+            reasons["human_agreement"] = self.seen.reason
         return figures | ({"reasons": reasons} if reasons else {})
 
 
@@ -141,7 +150,7 @@ def judge(
             "detail": "weights, rewards and KL are finite" if finite else "a weight, a reward or the KL is not finite",
         },
     ]
-    return GateReport(gates, kl, len(prompts), gain, by_language, old_reward, new_reward, loss_gain)
+    return GateReport(gates, kl, len(prompts), gain, by_language, old_reward, new_reward, loss_gain, seen)
 
 
 def _gain_gate(name: str, gain: Interval, words: str, bound: float) -> dict[str, Any]:
