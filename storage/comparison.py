@@ -18,11 +18,17 @@ from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Job
 
-MAIN_METRICS = (
-    "objective/scores", "objective/kl", "policy/sampler_gap", "support/outside", "response/length",
-    "value/explained_variance", "loss/train", "loss/held_out",
-)  # fmt: skip
-"""What is drawn where nothing else is asked for, of those that any run has."""
+MAIN_METRICS = {
+    "objective/scores": "reward",
+    "objective/kl": "KL to reference, nats/sequence",
+    "policy/sampler_gap": "sampler gap, nats",
+    "support/outside": "outside what was rated, share",
+    "response/length": "response length, tokens",
+    "value/explained_variance": "value, explained variance",
+    "loss/train": "loss, nats/token",
+    "loss/held_out": "held-out loss, nats/token",
+}
+"""What is drawn where nothing else is asked for, of those that any run has, and what each is."""
 
 FIGURES = ("reward_gain", "reward_gain_matched", "loss_gain", "kl")
 """What a run's result says of its gain: reward, the same with finishing taken out, nats/token, nats/response."""

@@ -6,7 +6,6 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -43,9 +42,6 @@ def main() -> None:
     # A result that is piped into a program which ends early is no error of ours.
     try:
         cli.main(standalone_mode=False, prog_name="trainer")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
     except click.ClickException as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from storage.comparison import Comparison, Curves, Group
+from storage.comparison import MAIN_METRICS, Comparison, Curves, Group
 
 HEIGHT = 14
 WIDEST = 110
@@ -56,7 +56,7 @@ def _group(group: Group) -> list[str]:
     kl = figures["kl"]
     if kl.mean is not None:
         span = f" [{kl.interval[0]:.2f}, {kl.interval[1]:.2f}] over {kl.n} seeds" if kl.interval else ""
-        lines.append(f"   KL                     {kl.mean:.2f}{span} nats/response")
+        lines.append(f"   KL                     {kl.mean:.2f} nats/response{span}")
     if group.unlike:
         lines.append(f"   not alike but for the seed: {group.unlike}")
     return [printable(line) for line in lines]
@@ -83,7 +83,8 @@ def plot(name: str, series: dict[str, Any], found: Comparison, *, width: int, co
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(width, HEIGHT)
-    plotext.title(name.encode("ascii", "replace").decode())
+    title = f"{name}: {MAIN_METRICS[name]}" if name in MAIN_METRICS else name
+    plotext.title(title.encode("ascii", "replace").decode())
     named: set[str] = set()
     for job, points in series.items():
         group = found.group_of(job)
