@@ -1,7 +1,8 @@
 """Runs beside each other: the settings that differ, the gains with their intervals, and the curves.
 
 Runs whose settings differ in nothing but the seed are one group, whose figures are means over seeds. `trainer compare`
-and the app both read this; it needs neither torch nor scipy.
+and the app both read this; it needs neither torch nor scipy. Screens import it before their first paint, hence the
+database layer, which is slow to import, only where it reads.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from storage import jobs, metrics
-from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Job
+
+if TYPE_CHECKING:
+    from storage.database import Database
 
 MAIN_METRICS = {
     "objective/scores": "reward",
@@ -136,6 +138,8 @@ class Comparison:
 
 def compare(database: Database, names: Iterable[str]) -> Comparison:
     """Jobs by key, or by any unambiguous beginning or ending of it. Raises UsageError where there is no such job."""
+    from storage import jobs
+
     found = {job.id: job for job in (jobs.get(database, name) for name in names)}
     if not found:
         raise UsageError("there is nothing to compare", "name one job or more; `trainer jobs` lists them")
@@ -149,6 +153,8 @@ def curves(database: Database, runs: Sequence[Run], names: Sequence[str] = ()) -
     Raises:
         UsageError: none of the runs has a metric that was named.
     """
+    from storage import metrics
+
     found: Curves = {}
     for name in names or MAIN_METRICS:
         series = {run.job.id: metrics.series(database, run.job.id, name) for run in runs}
