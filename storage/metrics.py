@@ -42,6 +42,21 @@ def languages(database: Database, job_id: str, name: str) -> list[str]:
     return [row["language"] for row in found]
 
 
+def names(database: Database, job_id: str) -> list[str]:
+    """The names of what was recorded."""
+    found = database.rows("SELECT DISTINCT name FROM metrics WHERE job_id = ? ORDER BY name", (job_id,))
+    return [row["name"] for row in found]
+
+
+def every(database: Database, job_id: str) -> list[Metric]:
+    """All that was recorded, by step, name and language; the figure over all languages comes first."""
+    return database.records(
+        Metric,
+        "SELECT step, name, value, language FROM metrics WHERE job_id = ? ORDER BY step, name, language",
+        (job_id,),
+    )
+
+
 def latest(database: Database, job_id: str) -> dict[tuple[str, str | None], Metric]:
     """The newest figure of every curve, keyed `(name, language or None)`."""
     found = database.records(

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ import msgspec
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
-from trainer import native
+from trainer import looking, native
 from trainer.config import (
     HindsightStage,
     IlqlStage,
@@ -29,7 +28,7 @@ from trainer.config import (
     RunConfig,
     SftStage,
 )
-from trainer.options import configuration, options_of
+from trainer.options import common, configuration, options_of, print_json
 
 if TYPE_CHECKING:
     from storage.database import Database
@@ -84,6 +83,11 @@ def cli() -> None:
       trainer resume JOB
 
     \b
+    Two runs beside each other, and what one of them measured:
+      trainer compare JOB JOB
+      trainer export-metrics JOB --format csv
+
+    \b
     One stage after the other:
       trainer reward --epochs 3 --json
       trainer rloo --steps 60 --answers 4 --kl-target 6
@@ -104,18 +108,6 @@ def cli() -> None:
     goes to standard output (--json prints one document), narration to standard error. Exit codes: 0 done, 1 failed,
     2 wrong usage, 130 interrupted.
     """
-
-
-def common(command: Command) -> Command:
-    """The options that every command has."""
-
-    @click.option("--workspace", "workspace_option", metavar="DIR", help="the workspace folder  [default: the user's]")
-    @click.option("--json", "as_json", is_flag=True, help="print one JSON document on standard output")
-    @wraps(command)
-    def wrapped(workspace_option: str | None, **options: Any) -> Any:
-        return command(workspace=Workspace.locate(workspace_option), **options)
-
-    return wrapped
 
 
 def for_jobs(command: Command) -> Command:
@@ -255,7 +247,7 @@ def cancel(workspace: Workspace, as_json: bool, job: str) -> None:
     with open_database(workspace) as database:
         found = jobs.request_cancel(database, job)
     if as_json:
-        _print_json({"job": found.id, "kind": found.kind, "state": str(found.state), "step": found.step})
+        print_json({"job": found.id, "kind": found.kind, "state": str(found.state), "step": found.step})
     else:
         print(f"{found.id} will stop after its current step; go on with `trainer resume {found.id}`", file=sys.stderr)
 
@@ -270,7 +262,7 @@ def list_jobs(workspace: Workspace, as_json: bool) -> None:
     with open_database(workspace) as database:
         found = jobs.every(database)
     if as_json:
-        _print_json(
+        print_json(
             [
                 {
                     "job": job.id, "kind": job.kind, "state": str(job.state), "stage": job.stage, "step": job.step,
@@ -284,6 +276,10 @@ def list_jobs(workspace: Workspace, as_json: bool) -> None:
     for job in found:
         state = "stalled" if job.state == "running" and not jobs.is_alive(job) else str(job.state)
         print(f"{job.id}  {job.kind:8} {state:8} {job.stage} {job.step}/{job.steps}  {job.error or ''}".rstrip())
+
+
+cli.add_command(looking.compare)
+cli.add_command(looking.export_metrics)
 
 
 def _work(
@@ -317,10 +313,10 @@ def _work(
             result = held.run(lambda held: work(held, config))
         except WorkbenchError:
             if as_json and processes.main:
-                _print_json(summary(database, job.id, None))
+                print_json(summary(database, job.id, None))
             raise
         if as_json and processes.main:
-            _print_json(summary(database, job.id, result.get("version")))
+            print_json(summary(database, job.id, result.get("version")))
         elif processes.main:
             print(_sentence(result))
 
@@ -356,7 +352,3 @@ def _sentence(result: dict[str, Any]) -> str:
 def steps_of(config: RewardStage, stage: Stage) -> int:
     """How many steps a configuration asks for; 0 where the number of ratings decides."""
     return getattr(getattr(config, stage.own), "steps", 0)
-
-
-def _print_json(document: Any) -> None:
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

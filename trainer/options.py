@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from storage.errors import UsageError
+from storage.workspace import Workspace
 from trainer.config import Config, build, read_toml
 
 Command = Callable[..., Any]
@@ -19,6 +21,28 @@ _TYPES: dict[type, click.ParamType | type] = {
     inspect.FloatType: float,
     inspect.StrType: str,
 }
+
+
+def in_workspace(command: Command) -> Command:
+    """The option that every command has; the command gets the workspace."""
+
+    @click.option("--workspace", "workspace_option", metavar="DIR", help="the workspace folder  [default: the user's]")
+    @wraps(command)
+    def wrapped(workspace_option: str | None, **options: Any) -> Any:
+        return command(workspace=Workspace.locate(workspace_option), **options)
+
+    return wrapped
+
+
+def common(command: Command) -> Command:
+    """The options that every command has which tells something: `--workspace` and `--json`."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="print one JSON document on standard output")
+    return in_workspace(as_json(command))
+
+
+def print_json(document: Any) -> None:
+    """Print one indented JSON document on standard output."""
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def options_of(kind: type[msgspec.Struct], own: str) -> Callable[[Command], Command]:

@@ -124,9 +124,11 @@ ACTIONS: tuple[Action, ...] = (
     _on("train", "start", "enter", "start", "Choose a recipe and start training on the feedback so far"),
     _on("train", "cancel", "c", "cancel", "Stop after this step and keep a checkpoint"),
     _on("train", "resume", "r", "resume", "Go on from the checkpoint"),
+    _on("train", "compare", "v", "compare", "Compare runs: settings that differ, curves over each other, gains"),
     *_digits("train"),
     #
     _on("versions", "load", "enter", "load", "Answer with this version, and stay on it"),
+    _on("versions", "answers", "o", "answers", "Read held-out answers before and after, with all that the gate found"),
     _on("versions", "publish", "p", "publish", "Serve this version from now on"),
     _on("versions", "rollback", "b", "roll back", "Go back to the version before the served one"),
     _on("versions", "follow", "f", "follow", "Follow newly published versions, or stay on the loaded one"),
@@ -134,6 +136,7 @@ ACTIONS: tuple[Action, ...] = (
     #
     _on("dialog", "accept", "ctrl+j alt+enter", "accept", "Accept and close", priority=True),
     _on("dialog", "cancel", "escape", "cancel", "Close and change nothing"),
+    _on("dialog", "choose", "space", "choose", "Choose the line in focus, or no longer", when="choosing several"),
     _on("dialog", "editor", "ctrl+o", "editor", "Go on writing in $EDITOR", when="text", shown=False, priority=True),
 )  # fmt: skip
 

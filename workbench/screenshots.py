@@ -100,6 +100,9 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         await pilot.press("f6")
         await pilot.pause(0.4)
         picture("versions")
+        await pilot.press("o")
+        await pilot.pause(0.4)
+        picture("answers")
     return written
 
 
@@ -143,7 +146,7 @@ def furnish(database: Database) -> None:
     for step, parent, kl, reward in ((24, "v0", 2.2, 0.28), (40, "v1", 3.1, 0.41)):
         made = versions.add_candidate(
             database, base=base, parent=parent, file=f"versions/{step}.safetensors", sha256="0" * 64,
-            job_id=finished.id, step=step, metrics={"reward_gain": reward, "kl": kl},
+            job_id=finished.id, step=step, metrics=_found(reward, kl),
         )  # fmt: skip
         gates = [
             {
@@ -167,6 +170,31 @@ def furnish(database: Database) -> None:
     for language, text, good, _ in TALK:
         _answer(database, language, text, good, "v2")
     _run_under_way(database)
+
+
+def _found(reward: float, kl: float) -> dict[str, object]:
+    """What a gate might find of a version."""
+    answers = [
+        {
+            "prompt": text,
+            "language": language,
+            "before": bad,
+            "after": good,
+            "reward_before": -0.3,
+            "reward_after": 0.6,
+            "tokens_before": 48,
+            "tokens_after": max(1, len(good) // 4),
+            "finished_before": False,
+            "finished_after": True,
+        }
+        for language, text, good, bad in TALK[:6]
+    ]
+    return {
+        "reward_gain": reward, "reward_gain_interval": [reward - 0.2, reward + 0.2], "held_out_prompts": 40,
+        "reward_gain_matched": reward - 0.15, "reward_gain_matched_interval": [reward - 0.4, reward + 0.1], "kl": kl,
+        "length_before": 41.0, "length_after": 29.0, "finished_before": 0.35, "finished_after": 0.9,
+        "outside_support": 0.18, "outside_support_before": 0.12, "answers": answers,
+    }  # fmt: skip
 
 
 def _answer(database: Database, language: str, text: str, answer: str, version: str) -> Sample:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from storage import jobs, metrics, prompts, queue, ratings, statistics, versions
+from storage import comparison, jobs, metrics, prompts, queue, ratings, statistics, versions
+from storage.comparison import Comparison, Curves
 from storage.database import Database, open_database
 from storage.queue import ReviewItem
 from storage.records import Choice, Job, JobState, Prompt, Rating, Rollout, Sample, Version
@@ -160,6 +161,15 @@ class Store:
     def newest_job(self) -> Job | None:
         found = jobs.every(self.database, 1)
         return found[0] if found else None
+
+    def jobs(self, limit: int = 200) -> list[Job]:
+        """The newest jobs, newest first."""
+        return jobs.every(self.database, limit)
+
+    def compared(self, job_ids: list[str]) -> tuple[Comparison, Curves]:
+        """Runs beside each other, and their curves."""
+        found = comparison.compare(self.database, job_ids)
+        return found, comparison.curves(self.database, found.runs)
 
     def is_alive(self, job: Job) -> bool:
         return jobs.is_alive(job)

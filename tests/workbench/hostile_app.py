@@ -33,10 +33,20 @@ def furnish(workspace: Workspace) -> None:
                 [samples.new(prompt.id, f"{k} {HOSTILE}", version="v0", finish_reason=HOSTILE) for k in range(2)],
             )
         gates = [{"gate": HOSTILE, "passed": False, "value": HOSTILE, "bound": 1, "detail": HOSTILE}]
+        answer = {"prompt": HOSTILE, "language": HOSTILE, "before": HOSTILE, "after": HOSTILE}
+        found = {
+            HOSTILE: HOSTILE, "rests_on": HOSTILE, "reward_gain": None, "reward_gain_reason": HOSTILE,
+            "reward_gain_by_language": {HOSTILE: {"mean": 1.0}}, "answers": [answer],
+        }  # fmt: skip
         made = versions.add_candidate(
-            database, base=base, parent="v0", file="versions/x", sha256="0" * 64, metrics={HOSTILE: HOSTILE}
+            database, base=base, parent="v0", file="versions/x", sha256="0" * 64, metrics=found
         )
         versions.record_gates(database, made.name, gates, {})
+        done = jobs.enqueue(database, HOSTILE, {"seed": HOSTILE, HOSTILE: HOSTILE, "control": HOSTILE}, steps=10)
+        held = jobs.claim(database, "worker", job_id=done.id)
+        assert held is not None
+        metrics.record(database, held.id, 1, {("objective/scores", None): 0.1})
+        jobs.finish(database, held, {"version": HOSTILE, "state": HOSTILE, **found})
         queued = jobs.enqueue(database, "run", {}, steps=10)
         job = jobs.claim(database, "worker", job_id=queued.id)
         assert job is not None

@@ -131,7 +131,7 @@ def test_pictures_of_every_screen(tmp_path: Path):
     from workbench.screenshots import take
 
     written = take(tmp_path)
-    assert len(written) == 6 * len(PICTURED)
+    assert len(written) == 7 * len(PICTURED)
     for path in written:
         assert path.read_text(encoding="utf-8").startswith("<svg")
     assert "glacier" in (tmp_path / "train-120x40.svg").read_text(encoding="utf-8")

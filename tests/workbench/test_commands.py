@@ -238,6 +238,20 @@ def test_versions_are_listed_newest_first(run: Run, two_versions: list[str]) -> 
     assert "created_at" in newest
 
 
+def test_the_table_of_versions_stays_short_and_json_carries_the_answers(
+    run: Run, database: Database, two_versions: list[str]
+) -> None:
+    answers = [{"prompt": "Was ist Eis?", "language": "de", "before": "Eis.", "after": "Wasser.", "reward_after": None}]
+    found = {"reward_gain": 0.4, "reward_gain_matched": None, "control": "shuffled", "answers": answers}
+    versions.record_gates(database, "v1", [], found)
+    newest = run("versions", "--json").document[0]
+    assert newest["metrics"] == {"kl": 3.1, **found}
+    assert newest["state"] == "candidate"
+    table = run("versions").out
+    assert "Wasser" not in table
+    assert table.splitlines()[1].split()[:3] == ["v1", "v0", "control"]
+
+
 def test_publish_and_rollback(run: Run, database: Database, two_versions: list[str]) -> None:
     published = run("publish", "v1", "--json")
     assert (published.code, published.document["state"], published.err) == (0, "published", "v1 is served now\n")

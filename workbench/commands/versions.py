@@ -31,7 +31,7 @@ def versions_command(as_json: bool, workspace: str | None) -> None:
     print_table(
         ["", "version", "parent", "state", "step", "gates", "base model", "created at"],
         [
-            ("*" if version.name == name else "", version.name, version.parent, version.state, version.step,
+            ("*" if version.name == name else "", version.name, version.parent, _state(version), version.step,
              _gates(version), version.base_model, version.created_at[:19])
             for version in every
         ],
@@ -93,6 +93,11 @@ def _tell(now_served: Version, as_json: bool) -> None:
     if as_json:
         print_json(describe(now_served, now_served.name))
     say(f"{now_served.name} is served now")
+
+
+def _state(version: Version) -> str:
+    """The state; of a control only that it is one."""
+    return "control" if version.metrics.get("control") else str(version.state)
 
 
 def _gates(version: Version) -> str | None:

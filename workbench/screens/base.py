@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
@@ -12,6 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from storage.errors import WorkbenchError
 from workbench import keymap
 from workbench.widgets.bars import HeaderBar, KeyBar, TabBar
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
     from workbench.store import Store
 
+Answer = TypeVar("Answer")
 WIDTHS = [(0, "-narrow"), (60, "-medium"), (100, "-wide")]
 HEIGHTS = [(0, "-short"), (18, "-normal"), (34, "-tall")]
 
@@ -26,6 +29,19 @@ HEIGHTS = [(0, "-short"), (18, "-normal"), (34, "-tall")]
 def present(widget: Widget, on: bool) -> None:
     """Show or hide a widget; what the style sheet hides in a small terminal stays hidden."""
     widget.set_class(not on, "absent")
+
+
+def packed(parts: list[Content], width: int) -> Content:
+    """The parts in as few lines of `width` cells as hold them, none of them broken."""
+    lines: list[list[Content]] = [[]]
+    room = width
+    for part in parts:
+        if lines[-1] and part.cell_length > room:
+            lines.append([])
+            room = width
+        lines[-1].append(part)
+        room -= part.cell_length + 3
+    return Content("\n").join(Content("   ").join(line) for line in lines)
 
 
 class WorkbenchScreen(Screen[None]):
@@ -77,11 +93,22 @@ class WorkbenchScreen(Screen[None]):
         try:
             await self.reload()
         except Exception as error:
-            from storage.database import DatabaseError
+            self._report_unread(error)
 
-            if not isinstance(error, DatabaseError):
-                raise
-            self.workbench.report(error)
+    def attempt(self, ask: Callable[[Store], Answer]) -> Answer | None:
+        """What the workspace answers; None where none is open yet, or where it cannot be read, which is told."""
+        try:
+            return None if self.store is None else ask(self.store)
+        except Exception as error:
+            self._report_unread(error)
+            return None
+
+    def _report_unread(self, error: Exception) -> None:
+        from storage.database import DatabaseError
+
+        if not isinstance(error, DatabaseError | WorkbenchError):
+            raise error
+        self.workbench.report(error)
 
     def refresh_bars(self) -> None:
         for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):

@@ -75,7 +75,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         self.dismiss(None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action != "editor"
+        return action not in ("editor", "choose")
 
 
 class ConfirmDialog(Dialog[bool]):
@@ -97,6 +97,28 @@ class ConfirmDialog(Dialog[bool]):
         self.dismiss(True)
 
 
+class SheetDialog(Dialog[None]):
+    """Something to read, over nearly the whole screen; arrows scroll, Escape closes it."""
+
+    AUTO_FOCUS = "#page"
+    BINDINGS: ClassVar = [("j", "scroll_page(1)", "down"), ("k", "scroll_page(-1)", "up"), ("q", "cancel", "close")]
+
+    def fields(self) -> ComposeResult:
+        self.add_class("sheet")
+        with VerticalScroll(id="page"):
+            yield from self.page()
+
+    def page(self) -> ComposeResult:
+        """What there is to read; every sheet has its own."""
+        raise NotImplementedError
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action not in ("accept", "choose", "editor")
+
+    def action_scroll_page(self, lines: int) -> None:
+        self.query_one("#page").scroll_relative(y=lines, animate=False)
+
+
 class TextDialog(Dialog[str]):
     """A text to write; the external editor is one key away."""
 
@@ -113,7 +135,7 @@ class TextDialog(Dialog[str]):
         yield area
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return True
+        return action != "choose"
 
     def action_accept(self) -> None:
         text = self.query_one(SafeTextArea).text

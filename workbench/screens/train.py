@@ -17,7 +17,7 @@ from storage.records import JobState
 from workbench.charts import KL, chart_words, figures, warning
 from workbench.curves import Curve, bar, sparkline
 from workbench.recipes import recipe_of
-from workbench.screens.base import WorkbenchScreen, present
+from workbench.screens.base import WorkbenchScreen, packed, present
 from workbench.status import TRAINER_DOTS, outcome, time_left
 from workbench.text import one_line
 from workbench.widgets.plots import CurvePlot, Line
@@ -147,6 +147,21 @@ class TrainScreen(WorkbenchScreen):
         if job is not None:
             self.act(lambda trainers: trainers.resume(job), "training goes on")
 
+    def action_compare(self) -> None:
+        """Choose runs, and see them beside each other."""
+        from workbench.screens.comparing import ComparisonSheet, JobsDialog
+
+        def chosen(job_ids: list[str] | None) -> None:
+            if job_ids and self.store is not None and (read := self.attempt(lambda s: s.compared(job_ids))) is not None:
+                self.app.push_screen(ComparisonSheet(*read))
+
+        found = self.attempt(lambda store: store.jobs())
+        if found is not None and len(found) < 2:
+            hint = "start a second one, say with another seed"
+            self.workbench.report(WorkbenchError("there are no two runs yet", hint))
+        elif found is not None:
+            self.app.push_screen(JobsDialog(found), chosen)
+
     def act(self, change: Callable[[Trainers], object], words: str) -> None:
         """Do something to the trainer; say so, or say why not."""
         trainers = self.workbench.trainers
@@ -172,6 +187,8 @@ class TrainScreen(WorkbenchScreen):
                 return state in ("training", "waiting", "stalled")
             case "resume":
                 return state in ("paused", "failed", "stalled")
+            case "compare":
+                return view is not None and view.job is not None
         return True
 
 
@@ -220,19 +237,6 @@ def ratings_words(counts: list[tuple[str, str, int]]) -> str:
     spoken = ", ".join(f"{one_line(name, 12)} {n}" for name, n in most[:4]) + (", …" if len(most) > 4 else "")
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(by_kind.items(), key=lambda pair: -pair[1]))
     return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds})"
-
-
-def packed(parts: list[Content], width: int) -> Content:
-    """The parts in as few lines of `width` cells as hold them, none of them broken."""
-    lines: list[list[Content]] = [[]]
-    room = width
-    for part in parts:
-        if lines[-1] and part.cell_length > room:
-            lines.append([])
-            room = width
-        lines[-1].append(part)
-        room -= part.cell_length + 3
-    return Content("\n").join(Content("   ").join(line) for line in lines)
 
 
 def language_colors(view: TrainView) -> dict[str, str]:

@@ -12,7 +12,8 @@ from textual.widgets import DataTable, Static
 
 from storage.errors import WorkbenchError
 from storage.records import Version, VersionState
-from workbench.screens.base import WorkbenchScreen, present
+from workbench import verdict
+from workbench.screens.base import WorkbenchScreen, packed, present
 from workbench.status import swap_figures
 from workbench.text import cell, one_line
 
@@ -25,6 +26,7 @@ _STATES = {
     VersionState.REJECTED: "✕ rejected",
     VersionState.ROLLED_BACK: "↶ rolled back",
 }
+CONTROL = "⊘ control"
 
 
 class VersionTable(DataTable[Text], inherit_bindings=False):
@@ -95,7 +97,7 @@ class VersionsScreen(WorkbenchScreen):
         version = self.selected
         if version is not None:
             self.query_one("#detail").border_title = Content(version.name)
-            self.query_one("#detail", Static).update(detail(version))
+            self.query_one("#detail", Static).update(detail(version, self.size.width - 6))
         self.refresh_bindings()
 
     def on_data_table_row_highlighted(self) -> None:
@@ -119,6 +121,13 @@ class VersionsScreen(WorkbenchScreen):
             self.workbench.load_version(version.name)
         self.call_later(self.read)
 
+    def action_answers(self) -> None:
+        """Read the held-out answers before and after."""
+        from workbench.screens.answers import AnswersSheet
+
+        if self.selected is not None:
+            self.app.push_screen(AnswersSheet(self.selected))
+
     def action_follow(self) -> None:
         self.workbench.follow(not self.workbench.session.follow)
         self.call_later(self.read)
@@ -126,6 +135,10 @@ class VersionsScreen(WorkbenchScreen):
     def action_publish(self) -> None:
         version = self.selected
         if version is None:
+            return
+        if control := verdict.control_of(version.metrics):
+            what = f"{version.name} is a control: it learned from {control} ratings"
+            self.workbench.report(WorkbenchError(what, "a control is never published"))
             return
         failed = [one_line(str(gate.get("gate", "?"))) for gate in version.gates if not gate.get("passed")]
         warning = f"\nIt did not pass: {', '.join(failed)}." if failed else ""
@@ -162,8 +175,8 @@ class VersionsScreen(WorkbenchScreen):
         self.app.push_screen(ConfirmDialog(title, text), decided)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("load", "publish"):
-            return bool(getattr(self, "versions", None)) and (action == "publish" or self.workbench.engine.is_ready)
+        if action in ("load", "publish", "answers"):
+            return bool(getattr(self, "versions", None)) and (action != "load" or self.workbench.engine.is_ready)
         return True
 
 
@@ -174,27 +187,30 @@ def _row(version: Version, served: Version | None, loaded: str) -> list[Text]:
     sign = "✓" if passed == len(version.gates) else "✕"
     gate = f"{sign} {passed} of {len(version.gates)}" if version.gates else ""
     return [
-        Text(mark), cell(version.name, "bold"), Text(_STATES[version.state]), cell(version.parent or ""),
+        Text(mark), cell(version.name, "bold"), _state(version), cell(version.parent or ""),
         Text("" if version.step is None else str(version.step), justify="right"),
         Text(figures.get("reward", ""), justify="right"), Text(figures.get("KL", ""), justify="right"),
         Text(gate), cell((version.job_id or "")[-8:]), Text(version.created_at[:16].replace("T", " ")),
     ]  # fmt: skip
 
 
-def detail(version: Version) -> Content:
-    """Gate results and figures of one version."""
+def _state(version: Version) -> Text:
+    """The state; of a control only that it is one, whatever its gate said."""
+    return Text(CONTROL, style="bold reverse") if verdict.control_of(version.metrics) else Text(_STATES[version.state])
+
+
+def detail(version: Version, width: int = 0) -> Content:
+    """What is known of one version: flags and figures in words, then the gates, failed ones first.
+
+    Figures are packed into lines of `width` cells; 0 leaves the breaking of lines to the widget.
+    """
     file = one_line(version.file or "the base model, untouched")
     lines = [Content.assemble(f"{version.kind} of {one_line(version.base_model)}", (f"   {file}", "$text-muted"))]
-    lines += [_gate(gate) for gate in version.gates]
-    shown = [f"{one_line(name)} {_number(value)}" for name, value in version.metrics.items() if _is_figure(value)]
-    if shown:
-        lines.append(Content.styled("   ".join(shown), "$text-muted"))
-    gains = version.metrics.get("reward_gain_by_language")
-    if isinstance(gains, dict):
-        by_language = [
-            f"{one_line(language, 12)} {gain['mean']:+.2f}" for language, gain in gains.items() if _is_gain(gain)
-        ]
-        lines.append(Content.assemble(("gain by language  ", "$text-muted"), "   ".join(by_language)))
+    lines += verdict.flags(version.metrics)
+    if told := verdict.figures(version.metrics):
+        lines.append(packed(told, width) if width else Content("   ").join(told))
+    lines += [_gate(gate) for gate in sorted(version.gates, key=lambda gate: bool(gate.get("passed")))]
+    lines += filter(None, (verdict.by_language(version.metrics), verdict.others(version.metrics)))
     return Content("\n").join(lines)
 
 
@@ -204,14 +220,6 @@ def _gate(gate: dict[str, Any]) -> Content:
     if not words:
         words = "  ".join(f"{name} {_number(gate[name])}" for name in ("value", "bound") if gate.get(name) is not None)
     return Content.assemble((f"{sign}  ", style), (f"{one_line(str(gate.get('gate', '')))}  ", "bold"), words)
-
-
-def _is_figure(value: object) -> bool:
-    return isinstance(value, int | float | str)
-
-
-def _is_gain(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("mean"), int | float)
 
 
 def _number(value: object) -> str:

@@ -13,10 +13,14 @@ from workbench.curves import Curve
 
 @dataclass(frozen=True)
 class Line:
-    """One curve and its colour, a theme variable such as `policy` or `text-muted`."""
+    """One curve and its colour, a theme variable such as `policy` or `text-muted`.
+
+    `name`, of one ASCII letter, stands at the curve's end, so that several are told apart without colours.
+    """
 
     curve: Curve
     color: str
+    name: str = ""
 
 
 class CurvePlot(PlotextPlot, can_focus=False):
@@ -42,6 +46,10 @@ class CurvePlot(PlotextPlot, can_focus=False):
             plot.hline(level, color=self._rgb("reference"))
         for line in reversed(drawable):
             plot.plot(line.curve.steps, line.curve.values, marker="braille", color=self._rgb(line.color))
+        for line in drawable:
+            if line.name:
+                place = line.curve.steps[-1], line.curve.values[-1]
+                plot.text(line.name, *place, color=self._rgb(line.color), style="bold", alignment="right")
         plot.xaxes(True, False)
         plot.yaxes(True, False)
         plot.grid(False, False)

@@ -1,0 +1,148 @@
+"""Versions: what the gate found, in words, and held-out answers before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from driving import SIZES, opened, ready, until, visible
+from textual.geometry import Region
+
+from storage import versions
+from storage.database import Database
+from storage.workspace import Workspace
+from workbench import verdict
+from workbench.app import WorkbenchApp
+from workbench.screens.answers import AnswersSheet
+
+FOUND: dict[str, Any] = {
+    "reward_gain": 1.15, "reward_gain_interval": [0.43, 1.88], "held_out_prompts": 40,
+    "reward_gain_matched": 0.2, "reward_gain_matched_interval": [-0.1, 0.5], "reward_gain_matched_reason": "",
+    "length_before": 41.2, "length_after": 12.0, "finished_before": 0.14, "finished_after": 0.97,
+    "outside_support": 0.31, "outside_support_before": None, "rests_on": "finishing", "missing_eos_penalty": 1.0,
+    "control": "", "kl": 3.1,
+    "answers": [
+        {"prompt": f"Was ist [/INST] Eis \x1b[31m{n}?", "language": "de", "before": f"Eis ist und ist und {n}",
+         "after": "Gefrorenes Wasser.", "reward_before": -0.2, "reward_after": 0.9, "tokens_before": 48,
+         "tokens_after": 1, "finished_before": False, "finished_after": True}
+        for n in range(6)
+    ],
+    "reward_gain_by_language": {"de": {"mean": 0.4, "low": 0.1, "high": 0.7, "n": 20}},
+}  # fmt: skip
+
+
+def version_with(workspace: Workspace, database: Database, metrics: dict[str, Any]) -> None:
+    base = versions.ensure_base(database, "smollm2", "0" * 64)
+    made = versions.add_candidate(database, base=base, parent="v0", file="versions/v1", sha256="0", metrics=metrics)
+    gates = [{"gate": "reward gain", "passed": True, "detail": "fine"},
+             {"gate": "finishing", "passed": False, "detail": "answers end, and that is all"}]  # fmt: skip
+    versions.record_gates(database, made.name, gates, {})
+
+
+async def shown(pilot) -> WorkbenchApp:  # type: ignore[no-untyped-def]
+    app = await opened(pilot)
+    ready(app)
+    await pilot.press("f6")
+    await until(pilot, lambda: "v1" in visible(app) and bool(app.screen.versions))  # type: ignore[attr-defined]
+    return app
+
+
+def words(metrics: dict[str, Any]) -> str:
+    return "   ".join(piece.plain for piece in verdict.figures(metrics))
+
+
+def test_the_figures_are_words_with_units():
+    assert words(FOUND) == (
+        "reward +1.15 [+0.43, +1.88] (n 40),   with finishing taken out +0.20 [-0.10, +0.50]   tokens 41 → 12   "
+        "finished 14% → 97%   outside what was rated - → 31%   KL 3.1 nats/response   an answer cut off costs 1 reward"
+    )
+    assert [flag.plain for flag in verdict.flags(FOUND)] == ["! this gain rests on finishing alone"]
+    language = verdict.by_language(FOUND)
+    assert language is not None
+    assert language.plain == "gain by language  de +0.40 [+0.10, +0.70] (n 20)"
+    assert verdict.others(FOUND) is None
+
+
+def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason():
+    found = {"reward_gain": 0.4, "reward_gain_matched": None, "reward_gain_matched_reason": "no\nprompt ended twice"}
+    assert words(found) == "reward +0.40,   with finishing taken out - (no prompt ended twice)"
+    assert words({"reward_gain": None, "length_before": None, "length_after": 3.0}) == "reward -   tokens - → 3"
+
+
+def test_an_older_version_says_only_what_it_has():
+    assert words({"reward_gain": 0.41, "kl": 3.1}) == "reward +0.41   KL 3.1 nats/response"
+    assert verdict.flags({}) == []
+    assert verdict.answers({}) == verdict.answers({"answers": "no"}) == []
+
+
+def test_what_others_recorded_keeps_its_name():
+    others = verdict.others({"mine/figure": 0.25, "kl": 1.0, "nested": {}})
+    assert others is not None
+    assert others.plain == "mine/figure 0.25"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_answers_stand_beside_each_other_and_below_80_columns_under(
+    workspace: Workspace, database: Database, size: tuple[int, int]
+):
+    version_with(workspace, database, FOUND)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        await shown(pilot)
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, AnswersSheet) and "rests on finishing" in visible(app))
+        before, after = list(app.screen.query(".said"))[:2]
+        await until(pilot, lambda: before.region != Region())
+        assert (before.region.y == after.region.y) is (size[0] >= 80)
+        assert len(app.screen.query(".said")) == 12
+        assert "\x1b" not in visible(app)
+        await pilot.press("end")
+        await until(pilot, lambda: "Gefrorenes Wasser." in visible(app))
+        if size[0] >= 120:
+            assert "1 token · finished · reward +0.90" in visible(app)
+            assert "48 tokens · cut off · reward -0.20" in visible(app)
+        if size[0] >= 80:
+            assert "de ▸ Was ist [/INST] Eis ␛[31m5?" in visible(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+
+async def test_the_detail_says_the_verdict_and_failed_gates_first(workspace: Workspace, database: Database):
+    version_with(workspace, database, FOUND)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        await until(pilot, lambda: "rests on finishing alone" in visible(app))
+        seen = visible(app)
+        assert "tokens 41 → 12" in seen
+        assert "with finishing taken out +0.20 [-0.10, +0.50]" in seen
+        assert seen.index("✕ failed  finishing") < seen.index("✓ passed  reward gain")
+        assert "Gefrorenes" not in seen
+
+
+async def test_a_version_without_answers_says_so(workspace: Workspace, database: Database):
+    version_with(workspace, database, {"reward_gain": 0.4})
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        await pilot.press("o")
+        await until(pilot, lambda: "No answers were kept with this version." in visible(app))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_control_is_unmistakable_and_cannot_be_published(
+    workspace: Workspace, database: Database, size: tuple[int, int]
+):
+    version_with(workspace, database, FOUND | {"control": "shuffled"})
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await shown(pilot)
+        await until(pilot, lambda: "⊘ control" in visible(app))
+        if size[0] >= 80:
+            assert "control: shuffled ratings, never published" in visible(app)
+        await pilot.press("p")
+        await until(pilot, lambda: "a control is" in visible(app) and "never published" in visible(app))
+        assert len(app.screen_stack) == 1
+        served = versions.served(database)
+        assert served is not None
+        assert served.name == "v0"
