@@ -3,9 +3,9 @@
     python -m benchmarks.controls [--seeds 0-39] [--real 0-9] [--constant 0-9] [--steps 20] [--save]
 
 A small model (`benchmarks/small_model.py`) answers 32 prompts in two languages, and a simulated rater, who likes
-capitals, scores 96 answers; 12 more prompts are held out. `trainer run` then learns from those scores as they are, or with
-`--control shuffled` from the same scores permuted, or with `--control constant` from one score for all. Each seed has
-prompts, answers and ratings of its own, and all its runs share them.
+capitals, scores 96 answers; 12 more prompts are held out. `trainer run` then learns from those scores as they are, or
+with `--control shuffled` from the same scores permuted, or with `--control constant` from one score for all. Each seed
+has prompts, answers and ratings of its own, and all its runs share them.
 
 A run passes when each of its gates did; a control is never published, whatever it passes. Shares come with exact 95%
 intervals (Clopper and Pearson 1934). How the version fares with the rater is measured on 32 new prompts, for
