@@ -7,10 +7,10 @@ capitals, scores 96 answers; 12 more prompts are held out. `trainer run` then le
 with `--control shuffled` from the same scores permuted, or with `--control constant` from one score for all. Each seed
 has prompts, answers and ratings of its own, and all its runs share them.
 
-A run passes when each of its gates did; a control is never published, whatever it passes. Shares come with exact 95%
-intervals (Clopper and Pearson 1934). How the version fares with the rater is measured on 32 new prompts, for
-the record. The exit code is 1 when more than one shuffled run in twenty passed, or a run failed. Rows are kept in the
-work folder: the same command goes on after an interruption.
+A run passes when each of its gates did. One that ended without a candidate did not pass, and its row says why. A
+control is never published, whatever it passes. Shares come with exact 95% intervals (Clopper and Pearson 1934).
+How the version fares with the rater is measured on 32 new prompts, for the record. The exit code is 1 when more than
+one shuffled run in twenty passed. Rows are kept in the work folder: the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 
 from benchmarks import measuring, rows, small_model
 from benchmarks.tastes import SCALE, simulated
+from storage.errors import WorkbenchError
 from storage.records import Prompt, Sampling, Source, Split
 from storage.workspace import Workspace
 
@@ -37,7 +38,7 @@ LANGUAGES = ("en", "es")
 RATED, HELD_OUT, TEST = 16, 6, 16  # prompts a language
 ANSWERS, TEST_ANSWERS, TOKENS = 3, 2, 24
 ALLOWED = 0.05  # the share of shuffled runs that may pass
-SMALL_LETTERS, WANTED = 5, 0.12  # added to each text; the share of capitals that is as good as more
+SMALL_LETTERS, WANTED = 12, 0.12  # added to each text; the share of capitals that is as good as more
 TEST_SEED = 900_000_000
 SAMPLING, SOURCE = Sampling(temperature=1.0, max_new_tokens=TOKENS), Source.SIMULATED
 # A small model needs larger steps than the defaults to go as far as the bundled one does, some nats.
@@ -134,17 +135,19 @@ def trainer(*arguments: object) -> Record:
     """A command of the trainer in this process, which spares the start of another; its JSON document.
 
     Raises:
-        CommandFailed: it ended with an error.
+        CommandFailed: it does not know these arguments.
+        WorkbenchError: it ended without a candidate.
     """
-    from storage.errors import WorkbenchError
+    import click
+
     from trainer.cli import cli
 
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output):
             cli.main([*map(str, arguments), "--json"], standalone_mode=False, prog_name="trainer")
-    except (WorkbenchError, SystemExit) as error:
-        raise rows.CommandFailed(f"trainer {' '.join(map(str, arguments))}: {error}") from error
+    except click.ClickException as error:
+        raise rows.CommandFailed(f"trainer {' '.join(map(str, arguments))}: {error.format_message()}") from error
     return json.loads(output.getvalue())
 
 
@@ -159,13 +162,17 @@ def run(folder: Path, small: Small, seed: int, kind: str, steps: int) -> Record:
         partial.rename(shared)
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(shared, own)
-    found = trainer(
-        "run", "--workspace", own, "--model", small.folder, "--seed", seed, "--steps", steps, *QUICK,
-        *rows.with_control(kind),
-    )  # fmt: skip
-    result = found["result"]
+    common = {"ratings": kind, "seed": seed}
+    try:
+        result = trainer(
+            "run", "--workspace", own, "--model", small.folder, "--seed", seed, "--steps", steps, *QUICK,
+            *rows.with_control(kind),
+        )["result"]  # fmt: skip
+    except WorkbenchError as error:
+        # No candidate, nothing published: that is an outcome as well.
+        return {**common, "passed": False, "state": "failed", "error": str(error), "seconds": time.monotonic() - began}
     return {
-        "ratings": kind, "seed": seed, "passed": not rows.failed_gates(result), "state": result["state"],
+        **common, "passed": not rows.failed_gates(result), "state": result["state"],
         "failed_gates": rows.failed_gates(result), "gate_gain": result["reward_gain"],
         "gate_interval": result["reward_gain_interval"], "kl": result["kl"],
         **tasted(small, seed, own, result["version"]), "seconds": time.monotonic() - began, "result": result,
@@ -193,6 +200,8 @@ def _mean(answers: Sequence[Any]) -> float:
 
 def table_row(row: Record) -> list[Any]:
     """A row of the printed table."""
+    if row["state"] == "failed":
+        return [row["ratings"], row["seed"], "no", row["error"][:60], *[None] * 9, row["seconds"]]
     gain = row["taste_gain"]
     return [
         row["ratings"], row["seed"], "yes" if row["passed"] else "no", ", ".join(row["failed_gates"]) or "-",
@@ -225,12 +234,10 @@ def main() -> None:
             if not rows.wanted(name, chosen.only):
                 continue
             try:
-                row = kept.row(name, lambda k=kind, s=seed: run(chosen.work, small, s, k, chosen.steps))
+                found.append(kept.row(name, lambda k=kind, s=seed: run(chosen.work, small, s, k, chosen.steps)))
             except rows.CommandFailed as error:
                 print(f"{name}: {error}; it is tried again the next time", file=sys.stderr)
                 failures += 1
-                continue
-            found.append(row)
     totals = shares(found)
     result = {"environment": measuring.environment(), "setting": setting, "shares": totals, "rows": found}
     measuring.finish("controls", result, HEAD, [table_row(row) for row in found], chosen)
@@ -242,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    rows.interruptible(main)

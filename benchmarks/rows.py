@@ -158,3 +158,12 @@ def wanted(name: str, only: str) -> bool:
     """Whether a row such as `plain/0/real` is asked for: each choice names some of its parts, in any order."""
     choices = [set(choice.split("/")) for choice in only.split(",") if choice]
     return not choices or any(choice <= set(name.split("/")) for choice in choices)
+
+
+def interruptible(main: Callable[[], None]) -> None:
+    """Run a benchmark; an interruption is told in a sentence, with exit code 130."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
