@@ -18,14 +18,14 @@ NOISE = 0.35  # standard deviation of a simulated score
 ENOUGH = 8  # words in which a style shows
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 LIST_SIGN = re.compile(r"\n|:|(?:^|\s)(?:\d+\.|[-*•])\s")
-COMMAS_A_WORD = 0.15  # as many as are wanted
-READER_A_WORD = 0.1
-# Who is spoken to. German tells its polite forms from others by their capital.
-READER = {
-    "en": "you your yours yourself you're you'll you've you'd",
-    "de": "du dich dir dein deine deinen deinem deiner euch Sie Ihnen Ihr Ihre Ihren Ihrem",
-    "es": "tú tu tus te ti contigo vos usted ustedes",
-    "fr": "tu te toi ton ta tes vous votre vos",
+COMMAS_A_WORD, PERSONS_A_WORD = 0.2, 0.16  # as many as are wanted
+# Who speaks, and to whom. German tells its polite forms from others by their capital.
+PERSONS = {
+    "en": "i i'm i've i'll i'd me my mine myself we we're us our you you're you've you'll you'd your yours yourself",
+    "de": "ich mich mir mein meine meinen meiner wir uns unser unsere du dich dir dein deine deinen euch "
+    "Sie Ihnen Ihr Ihre Ihren Ihrem",
+    "es": "yo me mi mis mí conmigo nosotros nos nuestro nuestra tú tu tus te ti contigo usted ustedes vos",
+    "fr": "je j'ai j'adore j'aime me moi mon ma mes nous notre nos tu te toi ton ta tes vous votre vos",
 }
 # Letters of a word in texts of the language, about.
 WORD_LENGTH = {"en": 4.4, "de": 5.2, "es": 4.7, "fr": 4.5}
@@ -35,16 +35,16 @@ def linked(text: str, language: str) -> float:
     """Flowing sentences with clauses linked by commas, rather than lists, line breaks and colons."""
     words = WORD.findall(text)
     commas = len(re.findall("[,;]", text)) / max(1, len(words))
-    return _scored(commas / COMMAS_A_WORD - 0.25 * len(LIST_SIGN.findall(text)), words)
+    return _scored(0.3 + 0.7 * min(1.0, commas / COMMAS_A_WORD) - 0.15 * len(LIST_SIGN.findall(text)), words)
 
 
 def speaking(text: str, language: str) -> float:
-    """Turning to the reader: saying you, and asking something back."""
-    words = WORD.findall(text)
-    known = {*READER[language].split(), *READER["en"].split()}
-    said = sum(word in known or (word.lower() in known and language != "de") for word in words)
-    asks = 0.5 * ("?" in text)
-    return _scored(0.7 * min(1.0, said / max(1, len(words)) / READER_A_WORD) + asks, words)
+    """A personal voice: somebody speaks and somebody is spoken to, I and you and we, and something is asked back."""
+    words = WORD.findall(text.replace("’", "'"))
+    known = {*PERSONS[language].split(), *PERSONS["en"].split()}
+    said = sum(word in known or (word.lower() in known and word.lower() != "sie") for word in words)
+    asks = 0.25 * ("?" in text)
+    return _scored(0.15 + 0.6 * min(1.0, said / max(1, len(words)) / PERSONS_A_WORD) + asks, words)
 
 
 def plain(text: str, language: str) -> float:
