@@ -40,7 +40,7 @@ def test_a_file_of_prompts_becomes_json_and_stored_samples(workspace, endless_mo
     lines = [
         {"prompt": "¿Qué es un glaciar?", "language": "es", "task": "explain", "split": "held-out"},
         {"prompt": "氷河とは何ですか。", "language": "ja", "system": "短く答えて。", "score": 3},
-        {"prompt": "Barafu ni nini?"},
+        {"prompt": "Barafu ni nini?", "seed": 70},
     ]
     file = tmp_path / "prompts.jsonl"
     file.write_text("\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
@@ -50,7 +50,7 @@ def test_a_file_of_prompts_becomes_json_and_stored_samples(workspace, endless_mo
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert [(answer["prompt"], answer["language"], answer["seed"]) for answer in printed] == [
-        (line["prompt"], line.get("language", "sw"), seed) for line in lines for seed in (11, 12)
+        (line["prompt"], line.get("language", "sw"), line.get("seed", 11) + place) for line in lines for place in (0, 1)
     ]
     assert {(answer["version"], answer["tokens"], answer["finish_reason"]) for answer in printed} == {
         ("v0", 9, "length")

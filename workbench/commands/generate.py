@@ -37,12 +37,15 @@ class Ask(msgspec.Struct, frozen=True):
     system: str | None = None
     task: str = ""
     split: Split = Split.TRAIN
+    seed: int | None = None
 
 
 @click.command()
 @click.argument("stdin", metavar="[-]", required=False)
 @click.option("--prompt", "typed", multiple=True, help="A prompt; may be given several times.")
-@click.option("--from", "file", metavar="FILE", help="JSONL: prompt, and optionally language, system, task, split.")
+@click.option(
+    "--from", "file", metavar="FILE", help="JSONL: prompt, and optionally language, system, task, split, seed."
+)
 @click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
 @click.option("--system", default="", help="System prompt of prompts that name none.")
 @click.option("--count", default=1, show_default=True, help="Answers a prompt.")
@@ -50,7 +53,9 @@ class Ask(msgspec.Struct, frozen=True):
 @click.option("--temperature", default=DEFAULTS.temperature, show_default=True, help="0 is greedy.")
 @click.option("--top-p", default=DEFAULTS.top_p, show_default=True)
 @click.option("--top-k", default=DEFAULTS.top_k, show_default=True, help="0 keeps the whole vocabulary.")
-@click.option("--seed", default=0, show_default=True, help="Answer i is sampled with seed + i.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Answer i is sampled with seed + i, to each prompt that names none."
+)
 @click.option("--model", default=Load().model, show_default=True, help=MODELS)
 @click.option("--version", help="Sample from this version, without serving it.")
 @click.option("--device", default="auto", show_default=True)
@@ -90,9 +95,12 @@ def generate(
     try:
         sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
         requests = [
-            Generate(clock.new_id(), ask.prompt, system if ask.system is None else ask.system, count, seed, sampling)
+            Generate(
+                clock.new_id(), ask.prompt, system if ask.system is None else ask.system, count,
+                seed if ask.seed is None else ask.seed, sampling,
+            )
             for ask in asks
-        ]
+        ]  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error), "see `workbench generate --help`") from error
     printer = Printer(as_json)

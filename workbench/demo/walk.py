@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import statistics
 import subprocess
 import sys
 import time
@@ -18,11 +17,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from storage import clock, metrics, prompts, ratings, versions
+from storage import clock, metrics, prompts, ratings
 from storage.database import Database, open_database
 from storage.errors import WorkbenchError
 from storage.records import Prompt, Sample, Sampling, Source, Split
 from storage.workspace import Workspace
+from workbench.demo.figures import Judged, Measured, figures
 from workbench.demo.gold import SCALE, gold_score, simulated_score
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Swapped
@@ -46,57 +46,102 @@ class Scale:
     held_out_answers: int = 2
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Gold rewards of the answers to held-out prompts: for each prompt, the mean over its answers."""
+def walk(
+    workspace: Workspace, seed: int, scale: Scale, say: Say, model: str = "smollm2", control: str | None = None
+) -> dict[str, Any]:
+    """The whole loop; returns its figures. Raises WorkbenchError when a part of it fails.
 
-    version: str
-    by_prompt: dict[str, float]
-    samples: list[Sample]
-
-
-def walk(workspace: Workspace, seed: int, scale: Scale, say: Say, model: str = "smollm2") -> dict[str, Any]:
-    """The whole loop; returns its figures. Raises WorkbenchError when a part of it fails."""
-    return asyncio.run(_walk(workspace, seed, scale, say, model))
+    Args:
+        control: `shuffled` or `constant` to learn from ratings that say nothing. What such a run gains is measured
+            on its candidate, which is never published.
+    """
+    return asyncio.run(_walk(workspace, seed, scale, say, model, control))
 
 
-async def _walk(workspace: Workspace, seed: int, scale: Scale, say: Say, model: str) -> dict[str, Any]:
+async def _walk(
+    workspace: Workspace, seed: int, scale: Scale, say: Say, model: str, control: str | None
+) -> dict[str, Any]:
     began = time.monotonic()
     with open_database(workspace) as database:
-        train, held_out = _load_prompts(database)
         async with EngineClient(workspace) as engine:
-            await _loaded(engine, model, say)
-            say(f"sampling {scale.answers} answers to each of {scale.rated_prompts} prompts a language")
-            chosen = _some_of_each_language(train, scale.rated_prompts)
-            answers = await _ask(engine, database, chosen, scale.answers, seed * 1_000_000)
-            say(f"rating {len(answers)} answers with the simulated rater (source = simulated)")
-            _rate(database, {prompt.id: prompt for prompt in chosen}, answers, seed)
-            before = await _measure(engine, database, held_out, scale.held_out_answers)
-
+            await _loaded(engine, Load(model), say)
+            before = await _begin(engine, database, seed, scale, say)
             say("training: `trainer run`")
-            summary = await asyncio.to_thread(_train, workspace, seed, scale, model)
-            served = versions.served(database)
-            assert served is not None
-            seconds = await _swap(engine, served.name)
-            say(f"swapped {before.version} -> {served.name} in the running engine in {seconds:.2f} s")
+            summary = await asyncio.to_thread(_train, workspace, training(seed, scale, model, control))
+            # The candidate answers even where it was not published: a rejected one is measured, and never served.
+            seconds = await _swap(engine, summary["version"])
+            say(f"swapped {before.version} -> {summary['version']} in the running engine in {seconds:.2f} s")
+            held_out = prompts.by_split(database, Split.HELD_OUT)
             after = await _measure(engine, database, held_out, scale.held_out_answers)
-    return _figures(summary, before, after, held_out, seed, seconds, time.monotonic() - began)
+    result = summary.get("result") or {}
+    return {
+        "seed": seed,
+        "control": control,
+        "state": result.get("state"),
+        "kl": result.get("kl"),
+        "swap_seconds": seconds,
+        "seconds": time.monotonic() - began,
+        "job": summary["job"],
+        **figures(before, after, held_out, seed),
+    }
 
 
-def _load_prompts(database: Database) -> tuple[list[Prompt], list[Prompt]]:
-    """Store the demo's prompts; returns the training and the held-out ones."""
+def begin(workspace: Workspace, seed: int, scale: Scale, say: Say, model: str = "smollm2") -> Measured:
+    """The first half of the loop: a workspace with sampled and rated answers, and what the base model is worth."""
+
+    async def work() -> Measured:
+        with open_database(workspace) as database:
+            async with EngineClient(workspace) as engine:
+                await _loaded(engine, Load(model), say)
+                return await _begin(engine, database, seed, scale, say)
+
+    return asyncio.run(work())
+
+
+def measure(workspace: Workspace, version: str, scale: Scale, say: Say, model: str = "smollm2") -> Measured:
+    """What a version is worth on the held-out prompts, whether it was published or not."""
+
+    async def work() -> Measured:
+        with open_database(workspace) as database:
+            async with EngineClient(workspace) as engine:
+                await _loaded(engine, Load(model, version), say)
+                held_out = prompts.by_split(database, Split.HELD_OUT)
+                return await _measure(engine, database, held_out, scale.held_out_answers)
+
+    return asyncio.run(work())
+
+
+def training(seed: int, scale: Scale, model: str, control: str | None) -> list[str]:
+    """The arguments of the `trainer` command that the demo trains with."""
+    chosen = ["--control", control] if control else []
+    return ["run", "--model", model, "--seed", str(seed), "--steps", str(scale.steps), *chosen]
+
+
+async def _begin(engine: EngineClient, database: Database, seed: int, scale: Scale, say: Say) -> Measured:
+    """Sample, rate, and measure what the base model is worth."""
+    train = _load_prompts(database)
+    say(f"sampling {scale.answers} answers to each of {scale.rated_prompts} prompts a language")
+    chosen = _some_of_each_language(train, scale.rated_prompts)
+    answers = await _ask(engine, database, chosen, scale.answers, seed * 1_000_000)
+    say(f"rating {len(answers)} answers with the simulated rater (source = simulated)")
+    _rate(database, {prompt.id: prompt for prompt in chosen}, answers, seed)
+    return await _measure(engine, database, prompts.by_split(database, Split.HELD_OUT), scale.held_out_answers)
+
+
+def _load_prompts(database: Database) -> list[Prompt]:
+    """Store the demo's prompts; returns those to train on."""
     lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    found: dict[Split, list[Prompt]] = {Split.TRAIN: [], Split.HELD_OUT: []}
+    found: list[Prompt] = []
     with database.transaction():
         for line in lines:
             row = json.loads(line)
             split = Split(row["split"])
-            found[split].append(
+            found.append(
                 prompts.add(
                     database, row["prompt"], language=row["language"], task=row["task"], split=split, origin="demo"
                 )
             )
-    return found[Split.TRAIN], found[Split.HELD_OUT]
+    return [prompt for prompt in found if prompt.split == Split.TRAIN]
 
 
 def _some_of_each_language(train: Sequence[Prompt], count: int) -> list[Prompt]:
@@ -106,8 +151,8 @@ def _some_of_each_language(train: Sequence[Prompt], count: int) -> list[Prompt]:
     return [prompt for group in by_language.values() for prompt in group[:count]]
 
 
-async def _loaded(engine: EngineClient, model: str, say: Say) -> None:
-    async for event in engine.load(Load(model)):
+async def _loaded(engine: EngineClient, wanted: Load, say: Say) -> None:
+    async for event in engine.load(wanted):
         match event:
             case Progress(fraction=None | 0.0, text=text):
                 say(text)
@@ -167,21 +212,18 @@ async def _measure(engine: EngineClient, database: Database, held_out: Sequence[
     """Gold rewards of fresh answers to the held-out prompts; before and after use the same seeds."""
     found = await _ask(engine, database, held_out, answers, HELD_OUT_SEED)
     language = {prompt.id: prompt.language for prompt in held_out}
-    scores: dict[str, list[float]] = {}
-    for sample in found:
-        scores.setdefault(sample.prompt_id, []).append(
-            gold_score(sample.text, language[sample.prompt_id], sample.finish_reason)
+    judged = [
+        Judged(
+            one.prompt_id, gold_score(one.text, language[one.prompt_id], one.finish_reason), one.finish_reason == "eos"
         )
-    version = found[0].version or "?"
-    return Measured(version, {prompt: statistics.fmean(values) for prompt, values in scores.items()}, found)
+        for one in found
+    ]
+    return Measured(found[0].version or "?", judged)
 
 
-def _train(workspace: Workspace, seed: int, scale: Scale, model: str) -> dict[str, Any]:
+def _train(workspace: Workspace, arguments: Sequence[str]) -> dict[str, Any]:
     """Run the trainer as anyone would, its progress on standard error; returns its JSON summary."""
-    command = [
-        sys.executable, "-m", "trainer", "run", "--workspace", str(workspace.root), "--model", model,
-        "--seed", str(seed), "--steps", str(scale.steps), "--json",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "trainer", *arguments, "--workspace", str(workspace.root), "--json"]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
         raise WorkbenchError(f"the trainer ended with exit code {finished.returncode}", "what it said is above")
@@ -198,6 +240,7 @@ async def _swap(engine: EngineClient, version: str) -> float:
     raise WorkbenchError("the engine did not answer the swap", "its log is in the workspace's logs folder")
 
 
+<<<<<<< HEAD
 def _figures(
     summary: dict[str, Any], before: Measured, after: Measured, held_out: Sequence[Prompt], seed: int,
     swap_seconds: float, seconds: float,
@@ -243,6 +286,8 @@ def bootstrap(gains: Sequence[float], seed: int, draws: int = 4000) -> tuple[flo
     return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
 
 
+=======
+>>>>>>> bench
 def plots(workspace: Workspace, job_id: str, width: int = 78) -> str:
     """Reward and KL of the training run, drawn with characters."""
     import plotext

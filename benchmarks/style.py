@@ -1,0 +1,242 @@
+"""Is a version that its rater likes less ever published? Tried from outside, with our commands alone.
+
+    python -m benchmarks.style [--seeds 0,1,2] [--only linked,plain/0] [--control shuffled|constant] [--save]
+
+Each row is a taste of style (`benchmarks/tastes.py`) and a seed, in a fresh workspace: four answers of SmolLM2 to each
+of 32 prompts in four languages are scored with noise (source = simulated), 12 other prompts are held out for the gate,
+and `trainer run` trains, judges, and publishes or rejects. Then v0 and the candidate, published or not, answer 32
+prompts that the workspace had never seen, twice each, and the taste itself says what became of it: the mean gain with
+Student's 95% interval over prompts.
+
+The exit code is 1 when a published version's taste fell beyond its interval, or when a row failed. Rows are kept in the
+work folder: the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measuring, rows
+from benchmarks.tastes import SCALE, TASTES, Taste, simulated, word_count
+
+LANGUAGES = ("en", "de", "es", "fr")
+RATED, GATE, TEST = 8, 3, 8  # prompts a language
+ANSWERS, TEST_ANSWERS, TOKENS = 4, 2, 48
+TEST_SEED = 900_000_000
+FEW_WORDS = 5
+HEAD = [
+    "taste", "seed", "ratings", "state", "before", "after", "gain", "low", "high", "words", "after", "under five",
+    "after", "ended", "after", "KL", "min", "failed gates", "verdict",
+]  # fmt: skip
+Record = dict[str, Any]
+
+
+def prompts_by_use() -> dict[str, list[Record]]:
+    """The demo's prompts in four languages, shared out anew: `rated`, `gate` and `test`, the languages in turn."""
+    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    found: dict[str, list[Record]] = {"rated": [], "gate": [], "test": []}
+    for language in LANGUAGES:
+        own = [row for row in map(json.loads, lines) if row["language"] == language]
+        random.Random(0).shuffle(own)
+        ends = RATED, RATED + GATE, RATED + GATE + TEST
+        parts = own[: ends[0]], own[ends[0] : ends[1]], own[ends[1] : ends[2]]
+        for use, part in zip(found, parts, strict=True):
+            split = "train" if use == "rated" else "held-out"
+            found[use] += [{"prompt": row["prompt"], "language": language, "split": split} for row in part]
+    return found
+
+
+def seeded(records: Sequence[Record], answers: int, first: int) -> list[Record]:
+    """Prompts whose answers share no seed with those of another: else they would begin alike."""
+    return [{**record, "seed": first + place * answers} for place, record in enumerate(records)]
+
+
+def ask(workspace: Path, file: Path, count: int, *options: object) -> list[Record]:
+    """Answers to the prompts of a file, as `workbench generate --json` prints them."""
+    return rows.command(
+        "workbench", "generate", "--workspace", workspace, "--from", file, "--count", count,
+        "--max-new-tokens", TOKENS, *options,
+    )  # fmt: skip
+
+
+def rated(answers: Sequence[Record], taste: Taste, seed: int) -> list[Record]:
+    """What the simulated rater says of each answer, as events that keep their source when they are imported."""
+    from uuid_utils import uuid7
+
+    rng = random.Random(seed)
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return [
+        {
+            "event": "score", "id": str(uuid7()), "created_at": now, "rater": "simulated", "source": "simulated",
+            "sample_id": one["sample"], "prompt": one["prompt"], "response": one["text"], "language": one["language"],
+            "value": simulated(taste(one["text"], one["language"]), rng), "scale_low": SCALE[0], "scale_high": SCALE[1],
+        }
+        for one in answers
+    ]  # fmt: skip
+
+
+def summary(answers: Sequence[Record], taste: Taste) -> Record:
+    """What a version's answers are like: means over answers."""
+    words = [word_count(one["text"]) for one in answers]
+    return {
+        "taste": statistics.fmean(taste(one["text"], one["language"]) for one in answers),
+        "words": statistics.fmean(words),
+        "under_five": statistics.fmean(count < FEW_WORDS for count in words),
+        "ended": statistics.fmean(one["finish_reason"] == "eos" for one in answers),
+    }
+
+
+def gains(before: Sequence[Record], after: Sequence[Record], taste: Taste) -> Record:
+    """The taste's gain with its 95% interval over prompts, as it is and with finishing taken out."""
+    from trainer.evaluation.intervals import mean_interval
+    from trainer.evaluation.matched import matched_gain
+
+    old, new = sorted(before, key=_place), sorted(after, key=_place)
+    assert [_place(one) for one in old] == [_place(one) for one in new], "the same prompts and seeds on both sides"
+    values = [[taste(one["text"], one["language"]) for one in side] for side in (old, new)]
+    ended = [[one["finish_reason"] == "eos" for one in side] for side in (old, new)]
+    units = [one["prompt"] for one in old]
+    by_prompt: dict[str, list[float]] = {}
+    for unit, earlier, later in zip(units, *values, strict=True):
+        by_prompt.setdefault(unit, []).append(later - earlier)
+    whole = mean_interval([statistics.fmean(differences) for differences in by_prompt.values()])
+    return {
+        "gain": asdict(whole),
+        "gain_matched": asdict(matched_gain(units, ended[0], values[0], ended[1], values[1])),
+    }
+
+
+def _place(answer: Record) -> tuple[str, int]:
+    return answer["prompt"], answer["seed"]
+
+
+def verdict(state: str, gain: Record) -> str:
+    """What the gate did with a version, in the light of what its rater thinks of it."""
+    if state != "published":
+        return f"{state}, though it gained" if gain["low"] > 0 else state
+    if gain["high"] < 0:
+        return "published where the taste fell beyond its interval"
+    if gain["mean"] < 0:
+        return "published where the mean fell"
+    return "published, gained" if gain["low"] > 0 else "published, not told apart"
+
+
+def counts(found: Sequence[Record]) -> Record:
+    """How many rows came out how."""
+    published = [row for row in found if row["state"] == "published"]
+    return {
+        "rows": len(found),
+        "published": len(published),
+        "rejected": len(found) - len(published),
+        "gained": sum(row["gain"]["low"] > 0 for row in found),
+        "published_and_gained": sum(row["gain"]["low"] > 0 for row in published),
+        "published_where_the_mean_fell": sum(row["gain"]["mean"] < 0 for row in published),
+        "published_where_it_fell_beyond_its_interval": sum(row["gain"]["high"] < 0 for row in published),
+    }
+
+
+def run(folder: Path, models: Path, name: str, seed: int, control: str, model: str, policy_steps: int) -> Record:
+    """One row: sample, rate, train, and ask the taste; each step once."""
+    training = ["run", "--model", model, "--seed", seed, "--steps", policy_steps]
+    steps, taste, uses = rows.Steps(folder / "steps"), TASTES[name], prompts_by_use()
+    workspace = rows.fresh_workspace(folder / "workspace", models)
+
+    def imported(file: str, records: Sequence[Record]) -> Callable[[], Any]:
+        path = folder / file
+        return lambda: rows.command("workbench", "import", "--workspace", workspace, rows.write_lines(path, records))
+
+    steps.once("gate-prompts", imported("gate.jsonl", uses["gate"]))
+    questions = rows.write_lines(folder / "rated.jsonl", seeded(uses["rated"], ANSWERS, seed * 1_000_000))
+    answers = steps.once("answers", lambda: ask(workspace, questions, ANSWERS, "--model", model))
+    # Their keys are made once: events that come in twice under the same keys count once.
+    scores = steps.once("scores", lambda: rated(answers, taste, seed))
+    steps.once("ratings", imported("ratings.jsonl", scores))
+    trained = steps.once("training", lambda: rows.train(workspace, training, control))
+    result = trained["result"]
+    test = rows.write_lines(folder / "test.jsonl", seeded(uses["test"], TEST_ANSWERS, TEST_SEED))
+    before, after = (
+        steps.once(
+            f"test-{version}",
+            lambda version=version: ask(workspace, test, TEST_ANSWERS, "--model", model, "--version", version),
+        )
+        for version in ("v0", result["version"])
+    )
+    found = gains(before, after, taste)
+    return {
+        "taste": name, "seed": seed, "ratings": control, "state": result["state"], "version": result["version"],
+        "before": summary(before, taste), "after": summary(after, taste), **found, "kl": result["kl"],
+        "failed_gates": rows.failed_gates(result), "verdict": verdict(result["state"], found["gain"]),
+        "minutes": steps.seconds() / 60, "result": result,
+    }  # fmt: skip
+
+
+def table_row(row: Record) -> list[Any]:
+    """A row of the printed table."""
+    before, after, gain = row["before"], row["after"], row["gain"]
+    pairs = [figure for key in ("words", "under_five", "ended") for figure in (before[key], after[key])]
+    return [
+        row["taste"], row["seed"], row["ratings"], row["state"], before["taste"], after["taste"], gain["mean"],
+        gain["low"], gain["high"], *pairs, row["kl"], row["minutes"], ", ".join(row["failed_gates"]) or "-",
+        row["verdict"],
+    ]  # fmt: skip
+
+
+def main() -> None:
+    options = measuring.parser(__doc__)
+    rows.add_options(options, "style", "0,1,2")
+    options.add_argument("--steps", type=int, default=20, help="of the policy (default 20)")
+    options.add_argument("--control", choices=rows.CONTROLS, help="permuted or constant ratings instead of the real")
+    options.add_argument("--model", default="smollm2", help="of the trainer and the engine (default smollm2)")
+    chosen = options.parse_args()
+    control = chosen.control or "real"
+    models = measuring.prepare(chosen).models
+    setting = {
+        "model": chosen.model, "steps": chosen.steps, "tokens": TOKENS, "languages": LANGUAGES,
+        "scores": RATED * len(LANGUAGES) * ANSWERS, "gate_prompts": GATE * len(LANGUAGES),
+        "test_prompts": TEST * len(LANGUAGES), "test_answers": TEST_ANSWERS,
+    }  # fmt: skip
+    kept = rows.Kept(chosen.work, setting)
+    # Converted here once, and shared by all rows' workspaces.
+    rows.command(
+        "workbench", "generate", "--workspace", chosen.workspace, "--model", chosen.model, "--prompt", "Hello.",
+        "--max-new-tokens", 1,
+    )  # fmt: skip
+    found, failures = [], 0
+    for seed in chosen.seeds:
+        for taste in TASTES:
+            name = f"{taste}/{seed}/{control}"
+            if not rows.wanted(name, chosen.only):
+                continue
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            try:
+                row = kept.row(
+                    name,
+                    lambda n=name, t=taste, s=seed: run(
+                        chosen.work / n, models, t, s, control, chosen.model, chosen.steps
+                    ),
+                )
+            except rows.CommandFailed as error:
+                print(f"{name}: {error}; it is tried again the next time", file=sys.stderr)
+                failures += 1
+                continue
+            found.append(row)
+            print(f"{name}: {row['verdict']}", file=sys.stderr, flush=True)
+    totals = counts(found)
+    result = {"environment": measuring.environment(), "setting": setting, "counts": totals, "rows": found}
+    name = "style" if control == "real" else f"style_{control}"
+    measuring.finish(name, result, HEAD, [table_row(row) for row in found], chosen)
+    print(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in totals.items()), file=sys.stderr)
+    sys.exit(bool(failures or totals["published_where_it_fell_beyond_its_interval"]))
+
+
+if __name__ == "__main__":
+    rows.interruptible(main)
