@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workbench.commands.demo import _row
-from workbench.demo.walk import bootstrap
+from workbench.demo.figures import bootstrap
 
 
 def test_of_one_prompt_no_interval_is_told():

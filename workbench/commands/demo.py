@@ -50,14 +50,10 @@ def demo(
     print_table(
         ["language", "prompts", "before", "after", "gain", "95% interval"], [_row(row) for row in figures["gold"]]
     )
-<<<<<<< HEAD
     kl = "not finite" if figures["kl"] is None else f"{figures['kl']:.2f} nats a response"
-    click.echo(f"\nKL to the base model: {kl} · seed {seed} · {figures['seconds']:.0f} s")
-=======
     click.echo(f"\nwith finishing taken out: {_matched(figures['gold_matched'])}")
     click.echo(f"answers that ended: {figures['finished_before']:.0%} -> {figures['finished_after']:.0%}")
-    click.echo(f"KL to the base model: {figures['kl']:.2f} nats a response · seed {seed} · {figures['seconds']:.0f} s")
->>>>>>> bench
+    click.echo(f"KL to the base model: {kl} · seed {seed} · {figures['seconds']:.0f} s")
     click.echo(f"look around in it: workbench --workspace {place.root}")
 
 

@@ -60,13 +60,15 @@ def matched(before: Measured, after: Measured, seed: int) -> Matched:
 
 
 def figures(before: Measured, after: Measured, held_out: Sequence[Prompt], seed: int) -> dict[str, Any]:
-    """Gold before and after with 95% intervals, overall and by language, and overall with finishing taken out."""
+    """Gold before and after with 95% intervals, overall and by language, and overall with finishing taken out.
+
+    Of a single prompt there is no interval: null.
+    """
     old, new = before.by_prompt(), after.by_prompt()
     rows = []
     for language in [None, *dict.fromkeys(prompt.language for prompt in held_out)]:
         chosen = [prompt.id for prompt in held_out if language in (None, prompt.language)]
         gains = [new[prompt] - old[prompt] for prompt in chosen]
-        low, high = _bootstrap(gains, seed)
         rows.append(
             {
                 "language": language,
@@ -74,7 +76,7 @@ def figures(before: Measured, after: Measured, held_out: Sequence[Prompt], seed:
                 "before": statistics.fmean(old[prompt] for prompt in chosen),
                 "after": statistics.fmean(new[prompt] for prompt in chosen),
                 "gain": statistics.fmean(gains),
-                "interval": [low, high],
+                "interval": bootstrap(gains, seed),
             }
         )
     return {
@@ -87,8 +89,10 @@ def figures(before: Measured, after: Measured, held_out: Sequence[Prompt], seed:
     }
 
 
-def _bootstrap(gains: Sequence[float], seed: int, draws: int = 4000) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of the mean gain; prompts are the units."""
+def bootstrap(gains: Sequence[float], seed: int, draws: int = 4000) -> tuple[float, float] | None:
+    """The 95% percentile bootstrap interval of the mean gain; prompts are the units. None of fewer than two."""
+    if len(gains) < 2:
+        return None
     rng = random.Random(seed)
     means = sorted(statistics.fmean(rng.choices(gains, k=len(gains))) for _ in range(draws))
     return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]

@@ -240,54 +240,6 @@ async def _swap(engine: EngineClient, version: str) -> float:
     raise WorkbenchError("the engine did not answer the swap", "its log is in the workspace's logs folder")
 
 
-<<<<<<< HEAD
-def _figures(
-    summary: dict[str, Any], before: Measured, after: Measured, held_out: Sequence[Prompt], seed: int,
-    swap_seconds: float, seconds: float,
-) -> dict[str, Any]:  # fmt: skip
-    """The demo's table as data: gold reward before and after with 95% intervals, overall and by language.
-
-    Of a single prompt there is no interval: null.
-    """
-    rows = []
-    for language in [None, *dict.fromkeys(prompt.language for prompt in held_out)]:
-        chosen = [prompt.id for prompt in held_out if language in (None, prompt.language)]
-        old = [before.by_prompt[prompt] for prompt in chosen]
-        new = [after.by_prompt[prompt] for prompt in chosen]
-        gains = [later - earlier for later, earlier in zip(new, old, strict=True)]
-        rows.append(
-            {
-                "language": language,
-                "prompts": len(chosen),
-                "before": statistics.fmean(old),
-                "after": statistics.fmean(new),
-                "gain": statistics.fmean(gains),
-                "interval": bootstrap(gains, seed),
-            }
-        )
-    return {
-        "seed": seed,
-        "before_version": before.version,
-        "version": after.version,
-        "kl": (summary.get("result") or {}).get("kl"),
-        "swap_seconds": swap_seconds,
-        "seconds": seconds,
-        "job": summary["job"],
-        "gold": rows,
-    }
-
-
-def bootstrap(gains: Sequence[float], seed: int, draws: int = 4000) -> tuple[float, float] | None:
-    """The 95% percentile bootstrap interval of the mean gain; prompts are the units. None of fewer than two."""
-    if len(gains) < 2:
-        return None
-    rng = random.Random(seed)
-    means = sorted(statistics.fmean(rng.choices(gains, k=len(gains))) for _ in range(draws))
-    return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
-
-
-=======
->>>>>>> bench
 def plots(workspace: Workspace, job_id: str, width: int = 78) -> str:
     """Reward and KL of the training run, drawn with characters."""
     import plotext
