@@ -246,7 +246,7 @@ def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
     )
     if not practice:
         raise UsageError(
-            f"there are no training prompts to learn from, and {len(held_out)} held-out ones",
+            f"there are no training prompts to learn from, and {len(held_out)} held-out one{'s' * (len(held_out) != 1)}",
             "ask more prompts, or import some; a share of them is held out to measure with",
         )
     return PromptSplit(practice, held_out)
