@@ -25,6 +25,8 @@ OVERALL = "overall"
 FEWEST_HELD_OUT = 4
 # A table of fewer prompts is no reward to practise on.
 FEWEST_SCORED = 4
+# Mean and deviation taken for a rater of whom too little is known, on a scale from 0 to 1.
+MIDDLE = (0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def collect(
         implied = None if attribute == OVERALL else rater
         match rating.kind:
             case RatingKind.SCORE:
-                mean, deviation = spread[rater, attribute]
+                mean, deviation = spread.get((rater, attribute), MIDDLE)
                 examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rater, attribute))
             case RatingKind.LABEL:
                 examples.labels.append(Labelled(response, bool(rating.value), 1.0, rater, attribute))
@@ -246,7 +248,7 @@ def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
     )
     if not practice:
         raise UsageError(
-            f"there are no training prompts to learn from, and {len(held_out)} held-out one{'s' * (len(held_out) != 1)}",
+            f"there are no training prompts to learn from ({len(held_out)} are held out)",
             "ask more prompts, or import some; a share of them is held out to measure with",
         )
     return PromptSplit(practice, held_out)
@@ -332,5 +334,5 @@ def _spread_by_rater(ratings: Sequence[Rating]) -> dict[tuple[str, str], tuple[f
     spread = {}
     for habit, values in by_rater.items():
         deviation = statistics.pstdev(values)
-        spread[habit] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else (0.5, 0.25)
+        spread[habit] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else MIDDLE
     return spread
