@@ -183,7 +183,7 @@ def test_too_few_ratings_end_with_wrong_usage_and_numbers(trainer, database, tin
     code, found, err = trainer(*run_options(tiny_model, "--steps", "1", "--json"))
     assert (code, found["state"], found["version"]) == (2, "failed", None)
     assert "8 scores, 0 labels, 0 pairs; 20 are needed" in found["error"]
-    assert "rate 11 more answers" in err
+    assert "rate 12 more answers" in err
     assert versions.every(database) == []
 
 

@@ -266,7 +266,9 @@ async def test_a_letter_chooses_a_recipe_and_escape_goes_back_to_the_list(
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
         await pilot.press("g")
-        await until(pilot, lambda: f"(needs a reward model, has {name})" in " ".join(visible(app).split()))
+        await until(
+            pilot, lambda: f"(needs a reward model, has {name}; no prompts are held" in " ".join(visible(app).split())
+        )
         await pilot.press("enter")
         await until(pilot, lambda: commands)
     (job,) = jobs.every(database)
