@@ -22,6 +22,7 @@ from sqlite_utils.utils import sqlite3
 from storage import clock
 from storage.errors import SchemaTooNewError, WorkbenchError
 from storage.migrations import CURRENT, MIGRATIONS
+from storage.splits import fraction
 from storage.workspace import Workspace
 
 BUSY_TIMEOUT_MS = 30_000
@@ -249,6 +250,7 @@ def sync_folder(path: Path) -> None:
 def _migrate(database: Database, workspace: Workspace) -> None:
     """Bring the schema up to date, each step in a transaction of its own, after a backup of what was there."""
     connection = database.connection
+    connection.create_function("text_fraction", 1, fraction, deterministic=True)
     before = connection.execute("PRAGMA user_version").fetchone()[0]
     if before > 0:
         backup(database, workspace.backups / f"before-schema-{before + 1}-{clock.now().replace(':', '')}.db")

@@ -16,7 +16,7 @@ import msgspec
 
 from storage import clock
 from storage.database import Database
-from storage.errors import LeaseLostError, UsageError
+from storage.errors import LeaseLostError, UsageError, WorkbenchError
 from storage.records import Job, JobState
 
 LEASE_SECONDS = 60.0
@@ -151,9 +151,25 @@ def worker_name() -> str:
 
 
 def link_ratings(database: Database, job: Job, rating_ids: Sequence[str]) -> None:
-    """Record which ratings a job learned from."""
+    """Record which ratings a job learns from; whole or not at all.
+
+    Raises:
+        LeaseLostError: another worker took over.
+        WorkbenchError: a rating is of a prompt that is not for training, so that no job may learn from it.
+    """
     with database.transaction():
         check(database, job)
+        apart = database.scalar(
+            """SELECT count(DISTINCT ratings.id) FROM json_each(?) AS wanted JOIN ratings ON ratings.id = wanted.value
+               JOIN samples ON samples.id IN (ratings.sample_id, ratings.other_sample_id)
+               JOIN prompts ON prompts.id = samples.prompt_id WHERE prompts.split != 'train'""",
+            (msgspec.json.encode(list(rating_ids)).decode(),),
+        )
+        if apart:
+            raise WorkbenchError(
+                f"{apart} of {len(rating_ids)} ratings to learn from are of held-out or ethics prompts",
+                "nothing was learned from them; if a prompt was held out just now, start the job again",
+            )
         for rating_id in rating_ids:
             database.execute("INSERT OR IGNORE INTO job_ratings VALUES (?, ?)", (job.id, rating_id))
 

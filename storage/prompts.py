@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 
-from storage import clock
+from storage import clock, settings, splits
 from storage.database import Database
+from storage.errors import UsageError
 from storage.records import Prompt, Split
 
 # The strictest use of a text wins, whatever language or system prompt stands beside it: a held-out prompt that is
 # imported again without its language must not become training data.
 _STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
+_SHARE = "held_out_share"
+_SPLITS_OF_TEXT = "SELECT DISTINCT split FROM prompts WHERE text_key = ?"
 
 
 def text_key(text: str) -> str:
@@ -25,14 +28,21 @@ def add(
     language: str = "und",
     system: str = "",
     task: str = "",
-    split: Split = Split.TRAIN,
+    split: Split | None = None,
     origin: str = "typed",
 ) -> Prompt:
-    """Store a prompt, or return the one that is there already. All prompts of one text share its strictest split."""
+    """Store a prompt, or return the one that is there already. All prompts of one text share its strictest split.
+
+    Args:
+        split: None leaves a text that is known where it is, and lets a hash decide about a new one: once, and for
+            ever. A split that is named holds for a new text, and makes a known one stricter, never less strict.
+    """
     key = text_key(text)
     with database.transaction():
-        uses = database.rows("SELECT DISTINCT split FROM prompts WHERE text_key = ?", (key,))
-        strictest = max([Split(split), *(Split(row["split"]) for row in uses)], key=_STRICTNESS.__getitem__)
+        uses = [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (key,))]
+        named = [] if split is None else [Split(split)]
+        decided = [*uses, *named] or [splits.by_hash(key, held_out_share(database))]
+        strictest = max(decided, key=_STRICTNESS.__getitem__)
         database.execute("UPDATE prompts SET split = ? WHERE text_key = ? AND split != ?", (strictest, key, strictest))
         found = find(database, text, language=language, system=system)
         if found is None:
@@ -42,6 +52,25 @@ def add(
         if task and not found.task:
             database.execute("UPDATE prompts SET task = ? WHERE id = ?", (task, found.id))
     return get(database, found.id)
+
+
+def held_out_share(database: Database) -> float:
+    """The share of new prompts that are held out, from 0 to below 1."""
+    return float(settings.get(database, _SHARE, splits.DEFAULT_SHARE))
+
+
+def set_held_out_share(database: Database, share: float) -> None:
+    """Set the share of prompts to hold out from now on; stored prompts stay where they are.
+
+    Raises:
+        UsageError: it is not from 0 to below 1.
+    """
+    if not 0 <= share < 1:
+        raise UsageError(
+            f"the held-out share must be at least 0 and below 1, not {share:g}",
+            f"0.2 holds out every fifth new prompt; the default is {splits.DEFAULT_SHARE:g}",
+        )
+    settings.put(database, _SHARE, share)
 
 
 def find(database: Database, text: str, *, language: str = "und", system: str = "") -> Prompt | None:

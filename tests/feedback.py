@@ -29,7 +29,7 @@ ANSWERS = {5: "Yeast makes gas, and the dough holds it.", 3: "Yeast.", 1: "no no
 def write_feedback(path: Path) -> Path:
     """A JSONL file of 30 scores of training prompts and 4 held-out prompts."""
     records: list[dict[str, object]] = [
-        {"prompt": prompt, "language": language, "response": answer, "score": score}
+        {"prompt": prompt, "language": language, "split": "train", "response": answer, "score": score}
         for language, prompt in PROMPTS.items()
         for score, answer in ANSWERS.items()
     ]

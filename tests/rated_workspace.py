@@ -9,6 +9,7 @@ from tiny_model import CORPUS
 
 from storage import prompts, ratings, samples
 from storage.database import Database
+from storage.records import Split
 
 LANGUAGES = ("en", "es", "fr", "de", "pt", "zh", "ar", "hi", "ja", "sw")
 # Small and quick; the same numbers on one thread.
@@ -19,12 +20,13 @@ QUICK = (
 
 
 def fill(database: Database, count: int = 24) -> None:
-    """Prompts in ten languages with one scored answer each; longer answers score higher."""
+    """Prompts in ten languages with one scored answer each; longer answers score higher. Every sixth is held out."""
     chosen = random.Random(0)
     for number in range(count):
         place = number % len(LANGUAGES)
         words = CORPUS[place].split()
-        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[place])
+        split = Split.HELD_OUT if number % 6 == 5 else Split.TRAIN
+        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[place], split=split)
         length = chosen.randint(1, 5)
         answer = samples.new(prompt.id, " ".join(chosen.choices(words, k=length)))
         samples.add(database, [answer])

@@ -21,8 +21,12 @@ from storage.errors import UsageError
 from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, Split
 
 OVERALL = "overall"
-# Fewer held-out prompts than this say nothing: some training prompts are then kept out as well.
+# Fewer held-out prompts than this cannot tell a gain from chance.
 FEWEST_HELD_OUT = 4
+# A table of fewer prompts is no reward to practise on.
+FEWEST_SCORED = 4
+# Mean and deviation taken for a rater of whom too little is known, on a scale from 0 to 1.
+MIDDLE = (0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Habit(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """A score, standardised per rater and attribute (mean 0, deviation 1 over all that this rater ever scored)."""
+    """A score, standardised per rater and attribute (mean 0, deviation 1 over all training answers that it scored)."""
 
     response: Response
     value: float
@@ -151,7 +155,8 @@ def collect(
     examples = Examples()
     everything = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
     responses = stored_responses(database, base_digest, split)
-    spread = _spread_by_rater(everything)
+    learned = responses if split is Split.TRAIN else stored_responses(database, base_digest, Split.TRAIN)
+    spread = _spread_by_rater([rating for rating in everything if rating.sample_id in learned])
     for rating in everything:
         response = responses.get(rating.sample_id or "")
         if response is None or rating.source not in sources:
@@ -161,7 +166,7 @@ def collect(
         implied = None if attribute == OVERALL else rater
         match rating.kind:
             case RatingKind.SCORE:
-                mean, deviation = spread[rater, attribute]
+                mean, deviation = spread.get((rater, attribute), MIDDLE)
                 examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rater, attribute))
             case RatingKind.LABEL:
                 examples.labels.append(Labelled(response, bool(rating.value), 1.0, rater, attribute))
@@ -222,31 +227,30 @@ def check_enough(examples: Examples, minimum: int) -> None:
 
 @dataclass(frozen=True)
 class PromptSplit:
-    """Prompts that the policy practises on, and prompts kept back to measure it."""
+    """Prompts that the policy practises on, and held-out prompts to measure it; of these there may be none."""
 
     practice: list[Prompt]
     held_out: list[Prompt]
 
 
 def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
-    """Training prompts and held-out prompts; where too few are marked held-out, a fifth of the others is kept back.
+    """The training prompts and the held-out ones, as was decided when they were stored.
 
-    With a moment, only prompts that were there by then.
+    No prompt is ever moved from one to the other here, so there may be few held-out prompts, or none: a policy can
+    learn all the same, and only what it gained cannot be told. With a moment, only prompts that were there by then.
+
+    Raises:
+        UsageError: there is no training prompt.
     """
     practice, held_out = (
         [prompt for prompt in prompt_store.by_split(database, split) if moment is None or prompt.created_at <= moment]
         for split in (Split.TRAIN, Split.HELD_OUT)
     )
-    if len(held_out) < FEWEST_HELD_OUT:
-        ordered = sorted(practice, key=lambda prompt: fingerprint(prompt.id))
-        keep = max(FEWEST_HELD_OUT, len(practice) // 5)
-        if len(practice) < 2 * FEWEST_HELD_OUT:
-            raise UsageError(
-                f"only {len(practice)} training prompts and {len(held_out)} held-out ones: too few to measure a change",
-                f"ask and rate at least {2 * FEWEST_HELD_OUT} different prompts",
-            )
-        held_out = held_out + ordered[:keep]
-        practice = ordered[keep:]
+    if not practice:
+        raise UsageError(
+            f"there are no training prompts to learn from ({len(held_out)} are held out)",
+            "ask more prompts, or import some; a share of them is held out to measure with",
+        )
     return PromptSplit(practice, held_out)
 
 
@@ -258,21 +262,23 @@ def hold_out(examples: Sequence[Example], share: float) -> tuple[list[Example], 
     return learn, [example for example in examples if example.prompt.id in kept]
 
 
-def table_split(split: PromptSplit, examples: Examples) -> PromptSplit:
-    """The split among the practice prompts that have scores: a table knows nothing of others. A fifth is kept back.
+def table_split(split: PromptSplit, examples: Examples, apart: Examples) -> PromptSplit:
+    """Of either part the prompts that have scores: a table knows nothing of others.
+
+    Args:
+        examples: what teaches, of training prompts. apart: the same of held-out prompts, to measure with alone.
 
     Raises:
-        UsageError: too few prompts have scores.
+        UsageError: too few training prompts have scores.
     """
-    scored = {score.prompt.id for score in examples.scores if score.attribute == OVERALL}
-    known = sorted((prompt for prompt in split.practice if prompt.id in scored), key=lambda one: fingerprint(one.id))
-    if len(known) < 2 * FEWEST_HELD_OUT:
+    taught, known = ({one.prompt.id for one in part.scores if one.attribute == OVERALL} for part in (examples, apart))
+    practice = [prompt for prompt in split.practice if prompt.id in taught]
+    if len(practice) < FEWEST_SCORED:
         raise UsageError(
-            f"only {len(known)} training prompts have scored answers: too few to learn from a table and measure it",
-            f"score answers to at least {2 * FEWEST_HELD_OUT} different prompts, or import a table of them",
+            f"only {len(practice)} training prompts have scored answers: too few to learn from a table",
+            f"score answers to at least {FEWEST_SCORED} different training prompts, or import a table of them",
         )
-    keep = max(FEWEST_HELD_OUT, len(known) // 5)
-    return PromptSplit(known[keep:], known[:keep])
+    return PromptSplit(practice, [prompt for prompt in split.held_out if prompt.id in known])
 
 
 def fingerprint(text: str) -> str:
@@ -318,8 +324,8 @@ def _unit(rating: Rating) -> float:
 def _spread_by_rater(ratings: Sequence[Rating]) -> dict[tuple[str, str], tuple[float, float]]:
     """Mean and standard deviation of each rater's scores of each attribute on [0, 1].
 
-    Over everything a rater scored, never per version: that would erase progress. A rater with few or equal scores is
-    taken at the middle of the scale.
+    Over everything a rater scored of training prompts (what is held out has no say, and is put on the same scale), and
+    never per version: that would erase progress. A rater with few or equal scores is taken at the middle of the scale.
     """
     by_rater: dict[tuple[str, str], list[float]] = {}
     for rating in ratings:
@@ -328,5 +334,5 @@ def _spread_by_rater(ratings: Sequence[Rating]) -> dict[tuple[str, str], tuple[f
     spread = {}
     for habit, values in by_rater.items():
         deviation = statistics.pstdev(values)
-        spread[habit] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else (0.5, 0.25)
+        spread[habit] = (statistics.fmean(values), deviation) if len(values) >= 5 and deviation > 0.01 else MIDDLE
     return spread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -67,7 +68,7 @@ def configuration(
     Raises:
         UsageError: an unknown key or a value out of bounds, with where it was said.
     """
-    values: dict[str, Any] = dict(stored or {})
+    values: dict[str, Any] = copy.deepcopy(stored or {})  # options go into its sections
     if config_file is not None:
         from_file = read_toml(config_file)
         build(kind, from_file, where=str(config_file))  # so that a mistake is blamed on the file

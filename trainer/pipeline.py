@@ -26,14 +26,14 @@ from trainer.config import HindsightStage, IlqlStage, PolicyStage, PpoStage, Rew
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import Interval
-from trainer.evaluation.watch import HeldOutRow, Watch, held_out_rows
+from trainer.evaluation.watch import Watch, held_out_rows
 from trainer.job import HeldJob
 from trainer.learner import Figures, PolicyLearner, StepReport
 from trainer.policy.full import Snapshot, read_version
 from trainer.publishing import finish
 from trainer.reward.model import RewardModel
 from trainer.reward.protocol import Reward
-from trainer.rewards import fitted, fitted_at, obtain, reference_answers
+from trainer.rewards import fitted, obtain, reference_answers
 from trainer.running import learn
 from trainer.setting import Setting, set_up
 
@@ -176,15 +176,9 @@ def _link(held: HeldJob, rating_ids: list[str]) -> None:
 
 
 def _watch(held: HeldJob, config: PolicyStage, setting: Setting, reward: Reward | None) -> Watch:
-    """The over-optimisation watch, with rated answers that the reward model of this job did not learn from."""
+    """The over-optimisation watch, with rated answers to held-out prompts."""
     backbone, digest = setting.backbone, setting.base.base_digest
-    share, begun = config.reward.held_out, setting.begun
-
-    def read() -> list[HeldOutRow]:
-        moment = fitted_at(held, config.reward_model, digest) or begun
-        return held_out_rows(held.database, digest, share, moment)
-
-    rows = held.share(read)
+    rows = held.share(lambda: held_out_rows(held.database, digest, setting.begun))
     if not isinstance(reward, RewardModel):
         return Watch(backbone, rows)
     return Watch(backbone, rows, reward, reference_answers(setting, config.reward, config.seed, 1))

@@ -26,7 +26,7 @@ CHECKPOINT_EVERY = 10  # updates
 # The reference policy's answers on which rewards get mean 0 and deviation 1.
 REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
 LANGUAGE_BALANCE = 0.4
-NEW, LATEST, TABLE, AUTO = "new", "latest", "table", "auto"
+LATEST = "latest"
 
 
 def obtain(held: HeldJob, wanted: str, config: RewardConfig, seed: int, setting: Setting) -> Reward | None:
@@ -38,7 +38,7 @@ def obtain(held: HeldJob, wanted: str, config: RewardConfig, seed: int, setting:
     match wanted:
         case "table":
             held.share(lambda: jobs.link_ratings(held.database, held.job, setting.examples.rating_ids))
-            return TableReward.of(setting.examples)
+            return TableReward.of(setting.examples, setting.apart)
         case "new":
             return fitted(held, config, seed, setting)[0]
         case "auto":
@@ -121,12 +121,3 @@ def reference_answers(setting: Setting, config: RewardConfig, seed: int, answers
     sampling = Sampling(temperature=1.0, max_new_tokens=config.reference_tokens)
     decoder, tokenizer = setting.backbone.decoder(), setting.backbone.tokenizer
     return collect(decoder, tokenizer, prompts, answers, sampling, round_seed(seed, 1 << 40))
-
-
-def fitted_at(held: HeldJob, wanted: str, digest: str) -> str | None:
-    """When the ratings were read that the reward model of a job learned from; None for one fitted by this job."""
-    name = None if wanted in (NEW, LATEST, AUTO) else wanted
-    if reward_models.of_job(held.database, held.job.id) is not None:
-        return None
-    record = reward_models.find(held.database, digest, name)
-    return jobs.get(held.database, record.job_id).started_at if record and record.job_id else None

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from storage import versions
-from storage.records import Version
+from storage.records import Split, Version
 from trainer.config import PolicyStage, RewardStage
-from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
+from trainer.examples import FEWEST_HELD_OUT, Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
 from trainer.job import HeldJob
 from trainer.policy import devices, models
@@ -28,6 +28,7 @@ class Setting:
     Attributes:
         parent: the version that the policy goes on from.
         start: what that version changes in the base model; None where it is the base model itself.
+        apart: what was said of held-out prompts, where a table of scores is to measure by it; nothing learns from it.
     """
 
     backbone: Backbone
@@ -37,6 +38,7 @@ class Setting:
     split: PromptSplit
     examples: Examples
     begun: str | None
+    apart: Examples
 
 
 def set_up(held: HeldJob, config: RewardStage) -> Setting:
@@ -58,19 +60,23 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     folder = held.share(lambda: models.resolve(config.model, held.workspace, tell))
     begun = held.job.started_at
 
-    def read() -> tuple[Examples, PromptSplit, Version, Version]:
+    def read() -> tuple[Examples, Examples, PromptSplit, Version, Version]:
         database = held.database
         examples, split = collect_examples(database, folder.digest, begun), split_prompts(database, begun)
+        apart = Examples()
         if not isinstance(config, PolicyStage) or config.reward_model == "new":
             check_enough(examples, config.reward.minimum)
         if isinstance(config, PolicyStage) and config.reward_model == "table":
-            split = table_split(split, examples)
+            apart = collect_examples(database, folder.digest, begun, split=Split.HELD_OUT)
+            split = table_split(split, examples, apart)
         base = versions.ensure_base(database, folder.name, folder.digest)
         served = versions.served(database, begun)
         parent = served if served is not None and served.base_digest == base.base_digest else base
-        return examples, split, base, parent
+        return examples, apart, split, base, parent
 
-    examples, split, base, parent = held.share(read)
+    examples, apart, split, base, parent = held.share(read)
+    if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
+        held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")
     sharing = held.processes.count if held.processes.sharded else 1
     _check_memory(folder, device, dtype, config, examples, split, sharing)
     torch.manual_seed(config.seed)
@@ -83,7 +89,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         processes=sharing,
     )
     start = read_version(held.workspace.root / parent.file, folder.path) if parent.file else None
-    return Setting(backbone, base, parent, start, split, examples, begun)
+    return Setting(backbone, base, parent, start, split, examples, begun, apart)
 
 
 def _check_memory(

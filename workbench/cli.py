@@ -23,6 +23,7 @@ COMMANDS = {
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
     "stats": ("workbench.commands.stats:stats", "Count prompts, answers and ratings, by language."),
+    "settings": ("workbench.commands.settings:settings_command", "Show or change a setting of the workspace."),
     "queue": ("workbench.commands.queue:queue", "Show what to review next, and why."),
     "versions": ("workbench.commands.versions:versions_command", "List the versions of the weights."),
     "publish": ("workbench.commands.versions:publish", "Serve a version from now on."),

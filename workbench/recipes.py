@@ -15,7 +15,9 @@ from workbench.parsing import multiple_of, number, one_of, whole_number
 from workbench.stock import Stock
 
 # What the trainer asks for at least; a test compares these with its defaults.
-FEWEST_RATINGS, FEWEST_DEMONSTRATIONS, FEWEST_HELD_OUT = 20, 8, 4
+FEWEST_RATINGS, FEWEST_DEMONSTRATIONS, FEWEST_SCORED = 20, 8, 4
+# With fewer held-out prompts training goes on, but nobody can tell what it gained.
+FEWEST_HELD_OUT = 4
 MINIBATCH = 8
 # The kinds of policy optimisation by their names, and the advantage by which the trainer tells them apart.
 METHODS = {"ppo": "gae", "rloo": "rloo", "reinforce": "reinforce", "grpo": "grpo"}
@@ -117,14 +119,12 @@ def _at(config: dict[str, Any], path: str) -> Any:
 
 # What a workspace must hold.
 
-_RATE = "rate more answers on Prompt or Review, or `workbench import FILE`"
+_RATE = "rate more answers to prompts not held out, or `workbench import FILE`"
 
 
 def _prompts(stock: Stock) -> list[Need]:
-    """Enough prompts to keep some apart; where held-out ones were marked, none need be."""
-    if stock.held_out >= FEWEST_HELD_OUT:
-        return []
-    return [Need(2 * FEWEST_HELD_OUT, "different prompts", stock.prompts, "ask more prompts on Prompt")]
+    """Something to practise on; held-out prompts are no part of it."""
+    return [Need(1, "a training prompt", stock.prompts, "ask more prompts on Prompt")]
 
 
 def _ratings(stock: Stock) -> list[Need]:
@@ -143,7 +143,7 @@ def _reward_model(stock: Stock) -> list[Need]:
 
 def _scores(stock: Stock) -> list[Need]:
     remedy = "score answers 1 to 5, or `workbench import FILE` a table"
-    return [Need(2 * FEWEST_HELD_OUT, "prompts with scored answers", stock.scored, remedy)]
+    return [Need(FEWEST_SCORED, "prompts with scored answers", stock.scored, remedy)]
 
 
 def _rated_and_judged(stock: Stock) -> list[Need]:
@@ -162,6 +162,13 @@ def _outcomes(stock: Stock) -> list[Need]:
 def _comparisons(stock: Stock) -> list[Need]:
     remedy = "rate several answers to the same prompt, one higher than the other"
     return [_rated(stock), Need(1, "a prompt with two rated answers", stock.compared, remedy)]
+
+
+def measured(stock: Stock) -> str:
+    """What there is to measure the outcome with: `6 prompts are held out to measure with`."""
+    few = ": too few to tell what is gained" if stock.held_out < FEWEST_HELD_OUT else ""
+    are = "prompt is" if stock.held_out == 1 else "prompts are"
+    return f"{stock.held_out or 'no'} {are} held out to measure with{few}"
 
 
 # What a person sets.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage import clock, jobs, metrics, prompts, ratings, samples, versions
 from storage.database import Database, open_database
-from storage.records import Sample, Sampling, Source
+from storage.records import Sample, Sampling, Source, Split
 from storage.workspace import Workspace
 from workbench.app import WorkbenchApp
 from workbench.engine import protocol
@@ -198,7 +198,7 @@ def _found(reward: float, kl: float) -> dict[str, object]:
 
 
 def _answer(database: Database, language: str, text: str, answer: str, version: str) -> Sample:
-    prompt = prompts.add(database, text, language=language)
+    prompt = prompts.add(database, text, language=language, split=Split.TRAIN)
     tokens = list(range(len(answer) // 4))
     made = samples.new(
         prompt.id, answer, version=version, token_ids=tokens, finish_reason="eos", sampling=Sampling(), seed=0

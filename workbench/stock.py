@@ -33,7 +33,7 @@ class Stock:
     """Counts of what training learns from.
 
     Attributes:
-        prompts: to practise on. held_out: kept apart, to measure with.
+        prompts: to practise on. held_out: never learned from, to measure with.
         ratings: scores, labels, pairs, edits and harm tags; a pair of which both are bad is two.
         imitable: different demonstrations and edited answers.
         rated: different answers that were judged, edited texts among them.

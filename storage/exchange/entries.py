@@ -42,7 +42,8 @@ class Defaults(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """One record, checked. `kind` is prompt, demonstration, or the kind of its rating; `event` is set for log events.
 
-    `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`).
+    `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`). `split` is
+    None where the record leaves it to the workspace.
     """
 
     line: int
@@ -51,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
     language: str = "und"
     system: str = ""
     task: str = ""
-    split: Split = Split.TRAIN
+    split: Split | None = None
     key: str | None = None
     rater: str = DEFAULT_RATER
     attribute: str = "overall"
@@ -128,7 +129,7 @@ def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, 
         "language": language(fields.get("language", defaults.language)),
         "system": text("system", fields.get("system", ""), empty=True),
         "task": text("task", fields.get("task", ""), empty=True),
-        "split": _split(fields.get("split", Split.TRAIN)),
+        "split": _split(fields["split"]) if "split" in fields else None,
         "rater": text("rater", fields.get("rater", defaults.rater)),
         "attribute": text("attribute", fields.get("attribute", "overall")),
         "key": None if key is None else str(key),

@@ -12,7 +12,7 @@ from processes import Child
 
 from storage import prompts, samples
 from storage.database import Database
-from storage.records import Sample
+from storage.records import Sample, Split
 from storage.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +40,8 @@ def start(workspace: Workspace) -> Iterator[Callable[..., Child]]:
 
 @pytest.fixture
 def answer(database: Database) -> Sample:
-    """One answer to one prompt."""
-    prompt = prompts.add(database, "Mto ni nini?", language="sw")
+    """One answer to one training prompt."""
+    prompt = prompts.add(database, "Mto ni nini?", language="sw", split=Split.TRAIN)
     made = samples.new(prompt.id, "Maji yanayotiririka.")
     samples.add(database, [made])
     return made

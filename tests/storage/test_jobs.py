@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 from processes import Child, go, next_line
 
-from storage import jobs, ratings
+from storage import jobs, prompts, ratings, samples
 from storage.database import Database
-from storage.errors import LeaseLostError, UsageError
-from storage.records import JobState, Sample
+from storage.errors import LeaseLostError, UsageError, WorkbenchError
+from storage.records import Choice, JobState, Sample, Split
 
 
 def test_jobs_are_claimed_oldest_first(database: Database) -> None:
@@ -120,6 +120,29 @@ def test_a_job_remembers_the_ratings_it_learned_from(database: Database, answer:
     jobs.link_ratings(database, job, [rating.id])
     jobs.link_ratings(database, job, [rating.id])
     assert jobs.ratings_of(database, job.id) == [rating.id]
+
+
+@pytest.mark.parametrize("split", [Split.HELD_OUT, Split.ETHICS])
+def test_no_job_learns_from_a_rating_of_a_prompt_that_is_not_for_training(
+    database: Database, answer: Sample, split: Split
+) -> None:
+    apart = samples.new(prompts.add(database, "Ziwa ni nini?", language="sw", split=split).id, "Maji mengi.")
+    samples.add(database, [apart])
+    allowed, forbidden, mixed = ratings.append_all(
+        database,
+        [
+            ratings.score(answer.id, 4, "ana"),
+            ratings.score(apart.id, 4, "ana"),
+            ratings.pair(answer.id, apart.id, Choice.A, "ana"),
+        ],
+    )
+    jobs.enqueue(database, "reward", {})
+    job = jobs.claim(database, "worker")
+    assert job is not None
+    for refused in (forbidden, mixed):
+        with pytest.raises(WorkbenchError, match="1 of 2 ratings to learn from are of held-out or ethics prompts"):
+            jobs.link_ratings(database, job, [allowed.id, refused.id])
+    assert jobs.ratings_of(database, job.id) == [], "whole or not at all"
 
 
 def test_claimers_in_several_processes_never_get_one_job_twice(database: Database, start: Callable[..., Child]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,14 @@ from tiny_model import CORPUS
 
 from storage import jobs
 from storage.records import Job, Prompt
+from storage.workspace import Workspace
+from trainer import cli
 from trainer.config import RewardConfig
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 from trainer.reward.model import RewardModel
+
+COMMON = ("--dtype", "fp32", "--device", "cpu", "--threads", "1", "--json")
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +50,22 @@ def job(database) -> Job:
     held = jobs.claim(database, "this test", job_id=queued.id)
     assert held is not None
     return held
+
+
+@pytest.fixture
+def trainer(workspace: Workspace, tiny_model, monkeypatch, capsys):
+    """Run a stage; returns its exit code and its JSON document."""
+
+    def call(*arguments: str, model: bool = True):
+        named = ["--model", str(tiny_model), *COMMON] if model else ["--json"]
+        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, *named, "--workspace", str(workspace.root)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ending:
+            code = ending.code or 0
+        out, err = capsys.readouterr()
+        assert out, err
+        return code, json.loads(out)
+
+    return call

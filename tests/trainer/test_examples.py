@@ -9,7 +9,7 @@ import pytest
 from storage import clock, prompts, ratings, samples, versions
 from storage.errors import UsageError
 from storage.records import Choice, Rating, Source, Split
-from trainer.examples import FEWEST_HELD_OUT, check_enough, collect, split_prompts
+from trainer.examples import FEWEST_SCORED, Examples, check_enough, collect, split_prompts, table_split
 
 DIGEST = "digest of the model that learns"
 
@@ -19,7 +19,7 @@ def answered(database):
     """A function that stores a prompt with some answers and returns their keys."""
 
     def store(
-        text: str = "天空为什么是蓝色的？", *answers: str, split: Split = Split.TRAIN, **more: object
+        text: str = "天空为什么是蓝色的？", *answers: str, split: Split | None = Split.TRAIN, **more: object
     ) -> list[str]:
         prompt = prompts.add(database, text, language="zh", split=split)
         made = [samples.new(prompt.id, answer, **more) for answer in answers or ("因为散射。",)]
@@ -199,6 +199,17 @@ def test_held_out_and_ethics_prompts_never_train(database, answered, split):
     assert "secret" not in practice
 
 
+def test_what_is_said_of_held_out_answers_changes_nothing_of_what_is_learned(database, answered):
+    keys = answered("Warum?", *"abcdef")
+    rate(database, *(ratings.score(key, value, "amina") for key, value in zip(keys, (1, 2, 2, 3, 4, 5), strict=True)))
+    before = collect(database, DIGEST)
+    apart = answered("secret", *"uvwxyz", split=Split.HELD_OUT)
+    rate(database, *(ratings.score(key, 5, "amina") for key in apart))
+    assert collect(database, DIGEST) == before, "not even the rater's mean"
+    measured = {score.value for score in collect(database, DIGEST, split=Split.HELD_OUT).scores}
+    assert measured == {max(score.value for score in before.scores)}, "and it is measured on the same scale"
+
+
 def test_a_prompt_that_becomes_held_out_takes_its_ratings_with_it(database, answered):
     (key,) = answered("Warum?")
     rate(database, ratings.label(key, True, "amina"))
@@ -271,33 +282,56 @@ def test_one_sided_ratings_are_refused_saying_what_is_missing(database, answered
 # --- prompts ---------------------------------------------------------------------------------------------------------
 
 
-def test_enough_held_out_prompts_leave_all_others_for_practice(database, answered):
-    for number in range(3):
-        answered(f"open {number}")
-    for number in range(FEWEST_HELD_OUT):
-        answered(f"kept {number}", split=Split.HELD_OUT)
-    found = split_prompts(database)
-    assert [prompt.text for prompt in found.practice] == ["open 0", "open 1", "open 2"]
-    assert [prompt.text for prompt in found.held_out] == [f"kept {number}" for number in range(FEWEST_HELD_OUT)]
-
-
-def test_without_held_out_prompts_a_fifth_is_kept_back_the_same_each_time(database, answered):
+def test_prompts_are_divided_as_they_were_stored_and_never_by_rank(database, answered):
     for number in range(30):
-        answered(f"open {number}")
+        answered(f"open {number}", split=Split.HELD_OUT if number % 10 == 0 else Split.TRAIN)
+    answered("harm", split=Split.ETHICS)
     found = split_prompts(database)
-    assert (len(found.practice), len(found.held_out)) == (24, 6)
-    assert not {prompt.id for prompt in found.practice} & {prompt.id for prompt in found.held_out}
-    assert split_prompts(database) == found
+    assert [prompt.text for prompt in found.held_out] == ["open 0", "open 10", "open 20"]
+    assert [prompt.text for prompt in found.practice] == [f"open {number}" for number in range(30) if number % 10]
     then = clock.now()
-    for number in range(30, 40):
-        answered(f"open {number}")
+    for number in range(30, 60):
+        answered(f"open {number}", split=None)
     assert split_prompts(database, then) == found
-    assert split_prompts(database) != found
+    later = split_prompts(database)
+    assert later.practice[:27] == found.practice
+    assert later.held_out[:3] == found.held_out
+    assert len(later.held_out) > 3
 
 
-def test_too_few_prompts_to_measure_with_are_refused_with_numbers(database, answered):
-    for number in range(7):
-        answered(f"open {number}")
-    with pytest.raises(UsageError, match="only 7 training prompts and 0 held-out ones") as caught:
+def test_few_held_out_prompts_or_none_are_no_reason_to_refuse(database, answered):
+    answered("open")
+    assert [prompt.text for prompt in split_prompts(database).practice] == ["open"]
+    assert split_prompts(database).held_out == []
+
+
+def test_without_training_prompts_nothing_can_be_learned(database, answered):
+    answered("kept", split=Split.HELD_OUT)
+    with pytest.raises(UsageError, match=r"no training prompts to learn from \(1 are held out\)") as caught:
         split_prompts(database)
-    assert "8 different prompts" in caught.value.hint
+    assert "ask more prompts" in caught.value.hint
+
+
+def test_a_table_is_practised_and_measured_on_prompts_with_overall_scores(database, answered):
+    for number in range(24):
+        (key,) = answered(f"q {number}", split=Split.HELD_OUT if number % 4 == 3 else Split.TRAIN)
+        if number < 12:
+            rate(database, ratings.score(key, 1 + number % 5, "amina"))
+        elif number < 16:
+            rate(database, ratings.score(key, 4, "amina", attribute="polite"), ratings.label(key, True, "amina"))
+    examples, apart = collect(database, DIGEST), collect(database, DIGEST, split=Split.HELD_OUT)
+    found = table_split(split_prompts(database), examples, apart)
+    assert [prompt.text for prompt in found.practice] == [f"q {number}" for number in range(12) if number % 4 != 3]
+    assert [prompt.text for prompt in found.held_out] == ["q 3", "q 7", "q 11"]
+    none = table_split(split_prompts(database), examples, Examples())
+    assert (none.practice, none.held_out) == (found.practice, [])
+
+
+def test_a_table_of_too_few_training_prompts_is_refused_with_numbers(database, answered):
+    for number in range(FEWEST_SCORED + 4):
+        (key,) = answered(f"q {number}", split=Split.TRAIN if number < FEWEST_SCORED - 1 else Split.HELD_OUT)
+        rate(database, ratings.score(key, 1 + number % 5, "amina"))
+    examples, apart = collect(database, DIGEST), collect(database, DIGEST, split=Split.HELD_OUT)
+    with pytest.raises(UsageError, match="only 3 training prompts have scored answers") as caught:
+        table_split(split_prompts(database), examples, apart)
+    assert "at least 4 different training prompts" in caught.value.hint

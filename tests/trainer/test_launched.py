@@ -138,8 +138,8 @@ def test_wrong_usage_ends_all_with_its_exit_code_and_one_message(database, launc
     launcher = launch("sft", "--model", str(tiny_model), "--reward-model", "new")
     _, err = launcher.communicate(timeout=250)
     assert launcher.returncode != 0
-    assert err.count("9 scores, 0 labels, 0 pairs; 20 are needed") == 1
-    assert err.count("rate 11 more answers") == 1
+    assert err.count("8 scores, 0 labels, 0 pairs; 20 are needed") == 1
+    assert err.count("rate 12 more answers") == 1
     assert err.count("exitcode  : 2 ") == 2, "the launcher's report of its processes"
     assert jobs.every(database)[0].state == "failed"
 

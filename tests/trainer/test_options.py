@@ -48,6 +48,7 @@ def test_options_win_over_the_file_and_the_file_over_the_stored_configuration(tm
     file.write_text("seed = 2\n[ppo]\nsteps = 2\nepochs = 6\n")
     found = configuration(RunConfig, given_by("--steps", "3"), file, stored)
     assert (found.ppo.rank, found.seed, found.ppo.epochs, found.ppo.steps) == (2, 2, 6, 3)
+    assert stored["ppo"]["steps"] == 1, "what was stored stays as it was"
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_both_numbers():

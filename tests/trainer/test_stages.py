@@ -18,12 +18,10 @@ from storage import jobs, metrics, prompts, ratings, reward_models, samples, ver
 from storage.database import Database, open_database
 from storage.records import Split
 from storage.workspace import Workspace
-from trainer import cli
 from trainer import job as job_module
 from trainer.job import HeldJob
 from trainer.policy.decoding import Decoder
 
-COMMON = ("--dtype", "fp32", "--device", "cpu", "--threads", "1", "--json")
 GATE = ("--gate-prompts", "4", "--gate-min-gain=-100", "--gate-max-kl", "1000", "--gate-max-new-tokens", "6")
 ROUNDS = ("--batch", "8", "--answers", "2", "--minibatch", "4", "--max-new-tokens", "6", "--rank", "4", "--steps", "3")
 FIXED = ("--batch", "8", "--rank", "4", "--steps", "3", "--reward-rank", "4", "--reward-epochs", "1")
@@ -62,25 +60,6 @@ def rated(database: Database) -> Database:
         samples.add(database, [better, shown])
         ratings.append(database, ratings.score(better.id, 5, "amina"))
     return database
-
-
-@pytest.fixture
-def trainer(workspace: Workspace, tiny_model, monkeypatch, capsys):
-    """Run a stage; returns its exit code and its JSON document."""
-
-    def call(*arguments: str, model: bool = True):
-        named = ["--model", str(tiny_model), *COMMON] if model else ["--json"]
-        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, *named, "--workspace", str(workspace.root)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code or 0
-        out, err = capsys.readouterr()
-        assert out, err
-        return code, json.loads(out)
-
-    return call
 
 
 def weights(workspace: Workspace, version) -> dict[str, torch.Tensor]:
@@ -141,7 +120,8 @@ def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
 
 
 def test_a_table_is_learned_from_and_measured_on_prompts_that_it_knows(trainer, rated):
-    unknown = [prompts.add(rated, f"never asked {number}", language="en") for number in range(30)]
+    unknown = [prompts.add(rated, f"never asked {number}", language="en") for number in range(60)]
+    assert {prompt.split for prompt in unknown} == {Split.TRAIN, Split.HELD_OUT}
     code, found = trainer("ppo", *ROUNDS, *GATE, "--reward-model", "table")
     assert (code, found["state"]) == (0, "done")
     practised = {rollout.prompt for rollout in metrics.recent_rollouts(rated, found["job"], 1000)}
@@ -153,7 +133,9 @@ def test_a_table_is_learned_from_and_measured_on_prompts_that_it_knows(trainer, 
 def test_imitation_alone_is_judged_by_its_held_out_loss(trainer, database):
     for number in range(20):
         words = CORPUS[number % len(LANGUAGES)].split()
-        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[number % len(LANGUAGES)])
+        language = LANGUAGES[number % len(LANGUAGES)]
+        split = Split.HELD_OUT if number % 5 == 4 else Split.TRAIN
+        prompt = prompts.add(database, f"{words[0]} {number}", language=language, split=split)
         samples.add(database, [samples.new(prompt.id, " ".join(words[1:4]), origin="demonstration")])
     code, found = trainer("sft", *FIXED, *GATE)
     assert (code, found["state"]) == (0, "done")

@@ -71,6 +71,17 @@ def test_a_workspace_gives_the_mean_over_raters_of_overall_scores():
     assert [table.value(prompt.text, text) for text in ("Hamira.", "Sijui.")] == pytest.approx([1, -1])
 
 
+def test_scores_of_held_out_inputs_measure_and_change_nothing_of_the_table():
+    apart = {"¿Qué es un faro?": {"Una torre.": 5, "Un perro.": 1}, "¿POR QUÉ sube el pan?": {"No sé.": 5}}
+    alone, measuring = TableReward(TABLE), TableReward(TABLE, apart)
+    assert (measuring.mean, measuring.deviation) == (alone.mean, alone.deviation)
+    for asked in TABLE:
+        for said in ("La levadura hace gas.", "No sé.", "酵母产生气体。", "quizás"):
+            assert measuring.value(asked, said) == alone.value(asked, said)
+    assert measuring.value("¿Qué es un faro?", "Una torre.") == pytest.approx((5 - 3) / math.sqrt(2.5))
+    assert alone.value("¿Qué es un faro?", "Una torre.") == 0
+
+
 @pytest.mark.parametrize("values", [[], [2.0, 2.0]], ids=["empty", "equal"])
 def test_a_table_that_tells_nothing_apart_is_refused(values):
     prompt = Prompt("p1", "Warum?", "de", "")

@@ -65,7 +65,7 @@ def test_imported_ratings_become_a_published_version(trainer, database, workspac
     lines = []
     for number in range(24):
         words = CORPUS[number % 10].split()
-        split = {"split": "held-out"} if number >= 20 else {}
+        split = {"split": "held-out" if number >= 20 else "train"}
         lines.append(
             {"prompt": f"{words[0]} {number}", "response": " ".join(words[1 : 3 + number % 5]), "score": 1 + number % 5,
              "scale": [1, 5], "language": "en", "rater": "amina", **split}
@@ -182,8 +182,8 @@ def test_too_few_ratings_end_with_wrong_usage_and_numbers(trainer, database, tin
     fill(database, count=9)
     code, found, err = trainer(*run_options(tiny_model, "--steps", "1", "--json"))
     assert (code, found["state"], found["version"]) == (2, "failed", None)
-    assert "9 scores, 0 labels, 0 pairs; 20 are needed" in found["error"]
-    assert "rate 11 more answers" in err
+    assert "8 scores, 0 labels, 0 pairs; 20 are needed" in found["error"]
+    assert "rate 12 more answers" in err
     assert versions.every(database) == []
 
 

@@ -15,7 +15,7 @@ from storage.records import Choice, Prompt, Source, Split
 from trainer.algorithms.rollouts import Rollout
 from trainer.config import AdapterConfig, RewardConfig
 from trainer.evaluation.watch import HeldOutRow, Watch, agreement, held_out_rows
-from trainer.examples import Examples, Response, Scored, collect, hold_out
+from trainer.examples import Examples, Response, Scored, collect
 from trainer.policy.decoding import Completion
 from trainer.reward import fitting
 from trainer.reward.batches import encode
@@ -144,9 +144,10 @@ def ask(database, text: str, *answers: str, split: Split = Split.TRAIN) -> list[
     return [sample.id for sample in made]
 
 
-def test_rows_are_answers_that_people_rated_and_the_reward_model_never_saw(database):
+def test_rows_are_answers_to_held_out_prompts_that_people_rated(database):
     for number in range(20):
-        good, bad, judged = ask(database, f"Por quê {number}?", "bom", "ruim", "da máquina")
+        split = Split.HELD_OUT if number % 4 == 0 else Split.TRAIN
+        good, bad, judged = ask(database, f"Por quê {number}?", "bom", "ruim", "da máquina", split=split)
         ratings.append_all(
             database,
             [
@@ -166,12 +167,12 @@ def test_rows_are_answers_that_people_rated_and_the_reward_model_never_saw(datab
             ratings.score(machine, 1, "judge", source=Source.AI),
         ],
     )
-    found = held_out_rows(database, DIGEST, 0.25)
-    learned, kept = hold_out(collect(database, DIGEST).every(), 0.25)
+    (other_use,) = ask(database, "ética", "x", split=Split.ETHICS)
+    ratings.append(database, ratings.label(other_use, True, "amina"))
+    found = held_out_rows(database, DIGEST)
     asked = {row.response.prompt.text for row in found}
-    assert asked == {example.prompt.text for example in kept} | {"guardado"}
-    assert not asked & {example.prompt.text for example in learned}
-    assert len(asked) == 6
+    assert asked == {f"Por quê {number}?" for number in range(0, 20, 4)} | {"guardado"}
+    assert not asked & {example.prompt.text for example in collect(database, DIGEST).every()}
     values = {(row.response.prompt.text, row.response.text): row.value for row in found}
     assert {said for _, said in values} == {"bom", "ruim", "x", "y"}, "nothing that an AI alone judged"
     assert values["guardado", "x"] == pytest.approx((2 - 1) / 2), "a top score of few is 2; a bad label -1"
@@ -184,11 +185,11 @@ def test_rows_are_cut_at_the_same_prompts_each_time(database):
     for number in range(30):
         keys = ask(database, f"pergunta {number}", "a", "b", split=Split.HELD_OUT)
         ratings.append_all(database, [ratings.label(key, True, "amina") for key in keys])
-    few = held_out_rows(database, DIGEST, 0.1, most=10)
+    few = held_out_rows(database, DIGEST, most=10)
     assert (len(few), len({row.response.prompt.id for row in few})) == (10, 5)
-    assert few == held_out_rows(database, DIGEST, 0.1, most=60)[:10]
+    assert few == held_out_rows(database, DIGEST, most=60)[:10]
 
 
 def test_without_ratings_there_are_no_rows(database):
-    ask(database, "sozinha", "a")
-    assert held_out_rows(database, DIGEST, 0.1) == []
+    ask(database, "sozinha", "a", split=Split.HELD_OUT)
+    assert held_out_rows(database, DIGEST) == []

@@ -12,7 +12,7 @@ from driving import SIZES, opened, served_base, until, visible
 
 from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
 from storage.database import Database
-from storage.records import Job, JobState
+from storage.records import Job, JobState, Split
 from storage.workspace import Workspace
 from workbench.app import WorkbenchApp
 from workbench.recipes import RECIPES
@@ -153,7 +153,7 @@ def feedback(database: Database, count: int = 10) -> None:
     """Prompts with two scored answers each, and an edit of the first."""
     served_base(database)
     for n in range(count):
-        prompt = prompts.add(database, f"¿Qué es {n}?", language="es")
+        prompt = prompts.add(database, f"¿Qué es {n}?", language="es", split=Split.TRAIN)
         made = [samples.new(prompt.id, f"{n} es {word}", version="v0") for word in ("par", "一个数")]
         samples.add(database, made)
         for value, sample in zip((2, 5), made, strict=True):
@@ -222,7 +222,7 @@ async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
             assert "✓ needs 20 ratings, has 20" in visible(app)
             assert "✕ needs 8 demonstrations or edits, has 0" in visible(app)
             assert "✕ needs a reward model, has none" in visible(app)
-            assert "✓ needs 8 prompts with scored answers, has 10" in visible(app)
+            assert "✓ needs 4 prompts with scored answers, has 10" in visible(app)
             assert "Imitate demonstrations if there are any" in visible(app)
             assert all(f"{recipe.key} {recipe.name} " in visible(app) for recipe in RECIPES)
         await pilot.press("up")
@@ -266,7 +266,9 @@ async def test_a_letter_chooses_a_recipe_and_escape_goes_back_to_the_list(
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
         await pilot.press("g")
-        await until(pilot, lambda: f"(needs a reward model, has {name})" in " ".join(visible(app).split()))
+        await until(
+            pilot, lambda: f"(needs a reward model, has {name}; no prompts are held" in " ".join(visible(app).split())
+        )
         await pilot.press("enter")
         await until(pilot, lambda: commands)
     (job,) = jobs.every(database)

@@ -14,7 +14,7 @@ from trainer.algorithms.hindsight import comparisons
 from trainer.cli import STAGES
 from trainer.config import HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
 from trainer.demonstrations import demonstrations
-from trainer.examples import FEWEST_HELD_OUT, collect
+from trainer.examples import FEWEST_HELD_OUT, FEWEST_SCORED, collect
 from trainer.options import configuration
 from trainer.outcomes import outcomes, text_outcomes
 from workbench import recipes
@@ -75,7 +75,7 @@ def test_the_least_that_is_needed_is_what_the_trainer_asks_for():
     wanted = {kind().minimum for kind in (RewardConfig, HindsightConfig, IlqlConfig)}
     assert wanted == {recipes.FEWEST_RATINGS}
     assert SftConfig().minimum == recipes.FEWEST_DEMONSTRATIONS
-    assert recipes.FEWEST_HELD_OUT == FEWEST_HELD_OUT
+    assert (recipes.FEWEST_HELD_OUT, recipes.FEWEST_SCORED) == (FEWEST_HELD_OUT, FEWEST_SCORED)
     assert PpoConfig().minibatch == recipes.MINIBATCH
 
 
@@ -101,10 +101,13 @@ def test_each_recipe_says_what_is_missing_and_what_to_do(recipe: Recipe):
     assert lacking.remedy
 
 
-def test_prompts_to_measure_with_are_asked_for_only_where_none_are_held_out():
+def test_held_out_prompts_are_no_need_but_are_told():
     enough = named("whole pipeline")
-    assert enough.need(Stock(prompts=3, ratings=40)).words == "needs 8 different prompts, has 3"
-    assert enough.need(Stock(prompts=3, held_out=4, ratings=40)).words == "needs 20 ratings, has 40"
+    assert enough.need(Stock(held_out=4, ratings=40)).words == "needs a training prompt, has none"
+    assert enough.need(Stock(prompts=3, ratings=40)).words == "needs 20 ratings, has 40"
+    assert recipes.measured(Stock(held_out=4)) == "4 prompts are held out to measure with"
+    assert recipes.measured(Stock()) == "no prompts are held out to measure with: too few to tell what is gained"
+    assert recipes.measured(Stock(held_out=1)).startswith("1 prompt is held out to measure with: too few")
 
 
 def test_offline_learning_wants_something_that_judges_it():
@@ -117,7 +120,7 @@ def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
     words = {"fr": "Qu'est-ce qu'un fjord ?", "ar": "ما هو النهر؟", "hi": "झील क्या है?", "sw": "Bahari ni nini?"}
     made = {}
     for language, text in words.items():
-        prompt = prompts.add(database, text, language=language)
+        prompt = prompts.add(database, text, language=language, split=Split.TRAIN)
         made[language] = [samples.new(prompt.id, f"{language} {n}", version="v0", token_ids=[n, 2]) for n in range(3)]
         samples.add(database, made[language])
     shown = samples.new(made["sw"][0].prompt_id, "Maji mengi ya chumvi.", origin="demonstration")

@@ -1,9 +1,9 @@
 """The over-optimisation watch: does the policy still learn what people like, or only what the reward likes?
 
 A policy that learns what people like makes the answers likelier that they rated high. So the watch correlates the shift
-`(log pi - log ref)` per token of answers that the reward model never learned from with what people said of them. When
-the reward rises while this agreement lies below zero beyond its interval, the reward is being gamed (Gao et al. 2022
-describe how a proxy and the truth part).
+`(log pi - log ref)` per token of answers to held-out prompts with what people said of them. When the reward rises while
+this agreement lies below zero beyond its interval, the reward is being gamed (Gao et al. 2022 describe how a proxy and
+the truth part).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.records import Source, Split
 from trainer.algorithms.rollouts import Rollout
 from trainer.evaluation.intervals import Interval, bootstrap_interval
 from trainer.evaluation.measures import rank_correlation
-from trainer.examples import OVERALL, Examples, Labelled, Pair, Response, Scored, collect, fingerprint, hold_out
+from trainer.examples import OVERALL, Examples, Labelled, Pair, Response, Scored, collect, fingerprint
 from trainer.learner import Figures
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Update
@@ -47,23 +47,17 @@ class HeldOutRow:
 
 
 def held_out_rows(
-    database: Database, base_digest: str, held_out: float, moment: str | None = None, most: int = MOST_ROWS
+    database: Database, base_digest: str, moment: str | None = None, most: int = MOST_ROWS
 ) -> list[HeldOutRow]:
-    """Answers that people rated and that the reward model did not learn from, whole prompts together.
+    """Answers to held-out prompts that people rated, whole prompts together: nothing ever learned from them.
 
-    They are answers to the prompts that :func:`trainer.examples.hold_out` keeps from the reward model, and to held-out
-    prompts. Ratings of an AI do not count, nor those of another attribute than overall.
+    Ratings of an AI do not count, nor those of another attribute than overall.
 
     Args:
-        held_out: the share that the reward model was fitted with.
-        moment: as in :func:`trainer.examples.collect`; that of the fit.
+        moment: as in :func:`trainer.examples.collect`.
         most: rows; the prompts that come first in a fixed pseudo-random order are taken.
     """
-    _, kept = hold_out(collect(database, base_digest, moment).every(), held_out)
-    prompts = {example.prompt.id for example in kept}
-    trained = collect(database, base_digest, moment, sources=PEOPLE)
-    apart = collect(database, base_digest, moment, split=Split.HELD_OUT, sources=PEOPLE)
-    rows = [row for row in _rows(trained) if row.response.prompt.id in prompts] + _rows(apart)
+    rows = _rows(collect(database, base_digest, moment, split=Split.HELD_OUT, sources=PEOPLE))
     return sorted(rows, key=lambda row: fingerprint(row.response.prompt.id))[:most]
 
 

@@ -20,6 +20,7 @@ from trainer.policy.layout import TokenLayout
 
 LONGEST_GRAM = 6
 Grams = list[Counter[str]]
+Table = Mapping[str, Mapping[str, float]]
 
 
 class TableReward:
@@ -32,20 +33,17 @@ class TableReward:
     It is a :class:`trainer.reward.protocol.Reward` that reads texts alone.
     """
 
-    def __init__(self, table: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(self, table: Table, apart: Table | None = None) -> None:
         """Normalise a table.
 
+        Args:
+            apart: scores of held-out inputs, to measure by. They are normalised as the others and have no say in how:
+                what is learned from the table's own inputs is the same with and without them.
+
         Raises:
-            UsageError: it is empty, or all its scores are equal.
+            UsageError: the table is empty, or all its scores are equal.
         """
-        entries: dict[str, dict[str, list[float]]] = {}
-        for asked, answers in table.items():
-            for answer, score in answers.items():
-                entries.setdefault(folded(asked), {}).setdefault(folded(answer), []).append(score)
-        means = {
-            asked: {answer: statistics.fmean(scores) for answer, scores in answers.items()}
-            for asked, answers in entries.items()
-        }
+        means = _means(table)
         everything = [score for answers in means.values() for score in answers.values()]
         if len(set(everything)) < 2:
             raise UsageError(
@@ -57,27 +55,21 @@ class TableReward:
         self.deviation = statistics.pstdev(everything)
         self.entries = {
             asked: {answer: (score - self.mean) / self.deviation for answer, score in answers.items()}
-            for asked, answers in means.items()
+            for asked, answers in {**_means(apart or {}), **means}.items()  # the table's own inputs are its own
         }
         self._grams = {asked: {answer: grams(answer) for answer in answers} for asked, answers in self.entries.items()}
 
     @classmethod
-    def of(cls, examples: Examples) -> TableReward:
+    def of(cls, examples: Examples, apart: Examples | None = None) -> TableReward:
         """The overall scores of a workspace; an answer that several raters scored has the mean of what they gave.
 
+        Args:
+            apart: of held-out prompts, to measure by.
+
         Raises:
-            UsageError: there are no scores, or all are equal.
+            UsageError: there are no scores to learn from, or all are equal.
         """
-        given: dict[str, dict[str, list[float]]] = {}
-        for score in examples.scores:
-            if score.attribute == OVERALL:
-                given.setdefault(score.prompt.text, {}).setdefault(score.response.text, []).append(score.value)
-        return cls(
-            {
-                asked: {answer: statistics.fmean(values) for answer, values in answers.items()}
-                for asked, answers in given.items()
-            }
-        )
+        return cls(_table(examples), _table(apart or Examples()))
 
     def __len__(self) -> int:
         """How many entries there are."""
@@ -105,6 +97,30 @@ class TableReward:
     def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
         """The reward of each rollout."""
         return [self.value(rollout.prompt.text, rollout.text) for rollout in rollouts]
+
+
+def _table(examples: Examples) -> dict[str, dict[str, float]]:
+    """The mean overall score of each answer, by prompt."""
+    given: dict[str, dict[str, list[float]]] = {}
+    for score in examples.scores:
+        if score.attribute == OVERALL:
+            given.setdefault(score.prompt.text, {}).setdefault(score.response.text, []).append(score.value)
+    return {
+        asked: {answer: statistics.fmean(values) for answer, values in answers.items()}
+        for asked, answers in given.items()
+    }
+
+
+def _means(table: Table) -> dict[str, dict[str, float]]:
+    """The table with its texts folded; what falls together has the mean of its scores."""
+    entries: dict[str, dict[str, list[float]]] = {}
+    for asked, answers in table.items():
+        for answer, score in answers.items():
+            entries.setdefault(folded(asked), {}).setdefault(folded(answer), []).append(score)
+    return {
+        asked: {answer: statistics.fmean(scores) for answer, scores in answers.items()}
+        for asked, answers in entries.items()
+    }
 
 
 def folded(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from storage import jobs, ratings, versions
+from storage import jobs, ratings, statistics, versions
 from storage.database import Database, file_system, open_database, sqlite_version, write_ahead_log_is_safe
 from storage.errors import WorkbenchError
 from storage.records import JobState
@@ -80,6 +80,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
         yield sound
         if sound.status == "ok":
             yield effects(database)
+            yield held_out(database)
             yield from version_files(database, workspace)
             yield from stale_jobs(database)
 
@@ -159,6 +160,34 @@ def effects(database: Database) -> Finding:
             "the log is what holds; please report this together with `workbench export events`",
         )  # fmt: skip
     return Finding("ratings", "ok", "what counts agrees with the log of events")
+
+
+def held_out(database: Database) -> Finding:
+    """Did anything ever learn from a prompt that is kept to measure with? Ratings are linked to the jobs that learned
+    from them, and what a policy practised on is among its rollouts."""
+    learned = database.rows(
+        """SELECT DISTINCT job_id, prompts.id AS prompt FROM job_ratings
+           JOIN ratings ON ratings.id = job_ratings.rating_id
+           JOIN samples ON samples.id IN (ratings.sample_id, ratings.other_sample_id)
+           JOIN prompts ON prompts.id = samples.prompt_id WHERE split != 'train'
+           UNION
+           SELECT job_id, prompts.id FROM rollouts JOIN prompts ON prompts.text = rollouts.prompt
+           WHERE split != 'train'"""
+    )
+    if learned:
+        count, by = len({row["prompt"] for row in learned}), sorted({row["job_id"] for row in learned})
+        more = f" and {len(by) - 3} more" if len(by) > 3 else ""
+        return Finding(
+            "held-out", "fail",
+            f"{count} held-out or ethics prompts were learned from before, by job {', '.join(by[:3])}{more}",
+            "figures measured with them flatter what those jobs made: go back with `workbench rollback`, or hold other "
+            "prompts out and train again",
+        )  # fmt: skip
+    counts = statistics.summary(database).splits
+    return Finding(
+        "held-out", "ok",
+        f"{counts.get('held-out', 0)} held-out prompts of {sum(counts.values())}; none was ever learned from",
+    )  # fmt: skip
 
 
 def version_files(database: Database, workspace: Workspace) -> Iterator[Finding]:

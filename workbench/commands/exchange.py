@@ -44,6 +44,7 @@ def import_command(
       {prompt: {response: score}}         a table of scores, as one JSON object
 
     Every record may also carry language, rater, system, task, split (train, held-out, ethics), attribute and id.
+    Without a split, a hash of the text decides whether a new prompt is held out (`workbench settings`).
     A file goes in whole or not at all; bad records are listed with line, field and reason. What the workspace
     holds already is not stored twice.
 

@@ -36,7 +36,7 @@ class Ask(msgspec.Struct, frozen=True):
     language: str = ""
     system: str | None = None
     task: str = ""
-    split: Split = Split.TRAIN
+    split: Split | None = None
     seed: int | None = None
 
 

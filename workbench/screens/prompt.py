@@ -18,7 +18,7 @@ from workbench.conversation import Ask, Exchange
 from workbench.engine import protocol
 from workbench.languages import matching
 from workbench.screens.base import WorkbenchScreen, present
-from workbench.screens.rating import Rater
+from workbench.screens.rating import Rater, use_of
 from workbench.text import one_line, safe_text
 from workbench.widgets.answers import AnswerGrid, CardFacts
 from workbench.widgets.editor import PromptInput, edit_outside
@@ -103,7 +103,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
         asked.update(
             Content.assemble(
-                (one_line(exchange.ask.prompt.language, 12), "bold $accent"), (" ▸ ", "$text-muted"),
+                (one_line(exchange.ask.prompt.language, 12), "bold $accent"),
+                (f"{use_of(exchange.ask.prompt)} ▸ ", "$text-muted"),
                 (safe_text(exchange.ask.prompt.text), "bold"), (f"   {facts}", "$text-muted"),
             )
         )  # fmt: skip

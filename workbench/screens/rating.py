@@ -10,9 +10,16 @@ from textual.content import Content
 from workbench.text import one_line, safe_text
 
 if TYPE_CHECKING:
-    from storage.records import Rating, Sample
+    from storage.records import Prompt, Rating, Sample
     from workbench.app import WorkbenchApp
     from workbench.store import Store
+
+_USES = {"held-out": " · held out", "ethics": " · ethics"}
+
+
+def use_of(prompt: Prompt) -> str:
+    """What stands beside a prompt that never trains: its ratings measure. Nothing for a training prompt."""
+    return _USES.get(prompt.split, "")
 
 
 class Rater:

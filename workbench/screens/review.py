@@ -13,7 +13,7 @@ from textual.widgets import Static
 from storage import clock
 from workbench.curves import bar
 from workbench.screens.base import WorkbenchScreen, present
-from workbench.screens.rating import Rater
+from workbench.screens.rating import Rater, use_of
 from workbench.text import one_line, safe_text
 from workbench.widgets.answers import AnswerGrid, CardFacts
 
@@ -97,7 +97,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         language = one_line(item.prompt.language, 12)
         left = Content.assemble(
             (f"{len(self.done) + 1} of {many}{more}", "bold"), " · ", (language, "bold $accent"),
-            (f"{blind} · why: {one_line(item.why)}", "$text-muted"),
+            (f"{use_of(item.prompt)}{blind} · why: {one_line(item.why)}", "$text-muted"),
         )  # fmt: skip
         pace = f"pace {sum(self.pace) / len(self.pace):.1f} s" if self.pace else ""
         line = self.query_one("#item", Static)

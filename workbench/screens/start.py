@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from workbench.recipes import RECIPES, Recipe
+from workbench.recipes import RECIPES, Recipe, measured
 from workbench.screens.dialogs import Dialog, Field, FormDialog
 from workbench.stock import Stock
 
@@ -62,7 +62,7 @@ class RecipeDialog(Dialog[Chosen]):
             if values is not None:
                 self.dismiss((recipe, values))
 
-        self.app.push_screen(form(recipe, need.words), filled)
+        self.app.push_screen(form(recipe, f"{need.words}; {measured(self.stock)}"), filled)
 
 
 def row(recipe: Recipe, stock: Stock) -> Content:

@@ -1,0 +1,134 @@
+"""Nothing ever learns from a held-out prompt: every method, on typed prompts, and again after more were typed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+from rated_workspace import LANGUAGES
+from tiny_model import CORPUS
+
+from storage import jobs, metrics, prompts, ratings, samples
+from storage.database import Database
+from storage.records import Choice, RatingKind, Split
+from trainer import pipeline, rewards
+
+GATE = ("--gate-prompts", "4", "--gate-max-new-tokens", "4", "--no-publish")
+SMALL = ("--rank", "4", "--steps", "1", "--batch", "4")
+ROUND = (*SMALL, "--answers", "2", "--minibatch", "4", "--max-new-tokens", "4")
+FIT = ("--reward-rank", "4", "--reward-epochs", "1")
+METHODS = {
+    "reward": ("--rank", "4", "--epochs", "1"),
+    "run": (*ROUND, *FIT, "--sft-steps", "1", *GATE),
+    "sft": (*SMALL, *GATE),
+    "ppo": (*ROUND, *GATE),
+    "rloo": (*ROUND, *GATE),
+    "reinforce": (*ROUND, *GATE),
+    "grpo": (*ROUND, *GATE),
+    "ppo on a table": (*ROUND, "--reward-model", "table", *GATE),
+    "ilql": (*SMALL, *GATE),
+    "hindsight": (*SMALL, *GATE),
+    "hindsight chain": (*SMALL, "--relabelling", "chain", *GATE),
+}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def given(monkeypatch) -> dict[str, set[str]]:
+    """The texts of all prompts that each kind of learner was given, by its name."""
+    seen: dict[str, set[str]] = {}
+
+    def spy(module, name, prompts_of):
+        real = getattr(module, name)
+
+        def learner(backbone, *arguments):
+            seen.setdefault(name, set()).update(prompt.text for prompt in prompts_of(*arguments))
+            return real(backbone, *arguments)
+
+        monkeypatch.setattr(module, name, learner)
+
+    spy(pipeline, "Ppo", lambda reward, asked, *_: asked)
+    spy(pipeline, "sft", lambda found, *_: [response.prompt for response in found.responses])
+    spy(pipeline, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
+    spy(pipeline, "hindsight", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
+    spy(rewards, "RewardFit", lambda examples, *_: [example.prompt for example in examples.every()])
+    return seen
+
+
+def type_and_rate(database: Database, first: int, count: int) -> None:
+    """Prompts as the app stores them, in ten languages, each with every kind of feedback."""
+    for number in range(first, first + count):
+        place = number % len(LANGUAGES)
+        words = CORPUS[place].split()
+        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[place])
+        good, bad = (samples.new(prompt.id, " ".join(words[1 : 2 + length])) for length in (2, 1))
+        shown = samples.new(prompt.id, " ".join(words[:4]), origin="demonstration")
+        samples.add(database, [good, bad, shown])
+        told = msgspec.structs.replace(ratings.note(bad.id, "asked again", "amina"), kind=RatingKind.OUTCOME)
+        ratings.append_all(
+            database,
+            [
+                ratings.score(good.id, 4 + number % 2, "amina"),
+                ratings.score(bad.id, 1 + number % 2, "amina"),
+                ratings.label(good.id, True, "juma"),
+                ratings.pair(good.id, bad.id, Choice.A, "juma"),
+                ratings.edit(bad.id, " ".join(words[:3]), "juma"),
+                told,
+            ],
+        )
+
+
+def test_no_method_learns_from_a_held_out_prompt_before_or_after_more_are_typed(trainer, database, given):
+    type_and_rate(database, 0, 40)
+    decided = {prompt.text: prompt.split for prompt in prompts.recent(database)}
+    assert list(decided.values()).count(Split.HELD_OUT) >= 4
+    for turn in range(2):
+        held_out = {prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)}
+        practice = {prompt.text for prompt in prompts.by_split(database, Split.TRAIN)}
+        for method, options in METHODS.items():
+            given.clear()
+            code, found = trainer(method.split()[0], *options)
+            assert (code, found["state"]) == (0, "done"), (method, found["error"])
+            assert given, method
+            assert all(asked and asked <= practice for asked in given.values()), method
+            practised = {rollout.prompt for rollout in metrics.recent_rollouts(database, found["job"], 1000)}
+            assert not practised & held_out, method
+            assert bool(practised) == ("Ppo" in given), method
+        linked = database.scalar("SELECT count(DISTINCT job_id) FROM job_ratings")
+        assert linked == 7 * (turn + 1), "all but those that take the reward model as it is"
+        assert learned_from(database) <= practice
+        if turn == 0:
+            type_and_rate(database, 40, 25)
+            now = {prompt.text: prompt.split for prompt in prompts.recent(database)}
+            assert len(now) == 65
+            assert {text: now[text] for text in decided} == decided
+
+
+def learned_from(database: Database) -> set[str]:
+    """The prompts that any job's ratings lead to."""
+    return {
+        row["text"]
+        for row in database.rows(
+            """SELECT DISTINCT prompts.text AS text FROM job_ratings JOIN ratings ON ratings.id = rating_id
+               JOIN samples ON samples.id IN (sample_id, other_sample_id) JOIN prompts ON prompts.id = prompt_id"""
+        )
+    }
+
+
+def test_with_one_held_out_prompt_a_job_trains_and_says_that_it_can_tell_no_gain(trainer, database, capsys):
+    type_and_rate(database, 0, 12)
+    for prompt in prompts.by_split(database, Split.HELD_OUT):
+        database.execute("UPDATE prompts SET split = 'train' WHERE id = ?", (prompt.id,))
+    prompts.add(database, "Kwa nini?", language="sw", split=Split.HELD_OUT)
+    trainer("reward", *METHODS["reward"])
+    code, found = trainer("rloo", *METHODS["rloo"])
+    assert (code, found["state"]) == (0, "done")
+    assert found["result"]["held_out_prompts"] == 1
+    assert jobs.get(database, found["job"]).result["state"] == "rejected"
