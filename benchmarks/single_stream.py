@@ -46,7 +46,7 @@ def main() -> None:
     prompt = ChatTokenizer.load(folder.path).encode_prompt(QUESTIONS[0])
     cpu = torch.device("cpu")
     plain = Decoder.load(folder.path, cpu, torch.bfloat16)
-    decoder = Decoder.load(folder.path, cpu, torch.bfloat16, unmerged=True, four_bit=True)
+    decoder = Decoder.load(folder.path, cpu, torch.bfloat16, four_bit=True)
     backbone = Backbone(folder, cpu, torch.bfloat16)
     adapted = decoder.with_version(backbone.new_adapter(AdapterConfig(), 0, upper=False).snapshot())
     generate = Generate(folder.path, [prompt], chosen.tokens)

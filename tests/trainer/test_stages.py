@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
 import string
-import sys
 import time
 
 import pytest

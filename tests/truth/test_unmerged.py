@@ -70,7 +70,7 @@ def said(decoder: Decoder) -> tuple[list[list[int]], torch.Tensor]:
 def test_an_adapter_beside_the_weights_equals_one_merged_into_them(folder, adapter, tmp_path):
     adapter.write(tmp_path, "tiny")
     merged = Decoder.load(folder, CPU, torch.float32, tmp_path / FILE_NAME)
-    light = Decoder.load(folder, CPU, torch.float32, unmerged=True)
+    light = Decoder.load(folder, CPU, torch.float32)
     base_tokens, base_logprobs = said(light)
     for beside in (light.with_version(tmp_path / FILE_NAME), light.with_version(adapter)):
         tokens, logprobs = said(beside)
@@ -84,13 +84,13 @@ def test_an_adapter_beside_the_weights_equals_one_merged_into_them(folder, adapt
 def test_part_of_an_adapter_is_served_too(folder, adapter):
     pairs = {name: pair for name, pair in adapter.pairs.items() if "v_proj" in name or "up_proj" in name}
     some = Adapter(pairs, adapter.scale)
-    light = Decoder.load(folder, CPU, torch.float32, unmerged=True).with_version(some)
+    light = Decoder.load(folder, CPU, torch.float32).with_version(some)
     merged = Decoder.load(folder, CPU, torch.float32).with_version(some)
     assert said(light)[0] == said(merged)[0]
 
 
 def test_an_adapter_of_another_model_is_refused(folder, adapter):
-    light = Decoder.load(folder, CPU, torch.float32, unmerged=True)
+    light = Decoder.load(folder, CPU, torch.float32)
     name, (down, up) = next(iter(adapter.pairs.items()))
     with pytest.raises(WorkbenchError, match="weights that the model lacks"):
         light.with_version(Adapter({"model.layers.99.mlp.up_proj.weight": (down, up)}, 1.0))
@@ -105,9 +105,7 @@ def test_the_bundled_model_says_nearly_the_same_in_4_bits(bundled_model_workspac
 
     folder = models.resolve("smollm2", bundled_model_workspace).path
     prompts = [ChatTokenizer.load(folder).encode_prompt(text) for text in ("Name three rivers.", "¿Por qué llueve?")]
-    plain, light = (
-        Decoder.load(folder, CPU, torch.bfloat16, unmerged=four_bit, four_bit=four_bit) for four_bit in (False, True)
-    )
+    plain, light = (Decoder.load(folder, CPU, torch.bfloat16, four_bit=four_bit) for four_bit in (False, True))
     assert any(isinstance(layer.down, GridLinear) for layer in light.network.layers)
     differences = []
     for prompt in prompts:

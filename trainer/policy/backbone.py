@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from storage.errors import WorkbenchError
 from trainer.config import AdapterConfig, PolicyConfig, Tuning
+from trainer.policy.adapters import Adapter
 from trainer.policy.chat import ChatTokenizer
-from trainer.policy.decoding import Changes, Decoder, Weights
+from trainer.policy.decoding import Changes, Decoder, Network, Weights
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.in_memory import InMemory
 from trainer.policy.layout import TokenLayout
@@ -103,13 +104,18 @@ class Backbone:
     def decoder(self, changes: Changes | None = None) -> Decoder:
         """A sampler of the base model with the changes of a version; of the untouched one without any."""
         path, network = self.folder.path, self.network
+        base: Network
         if isinstance(network, TrainableTransformers):
-            plain = TransformersNetwork(network.whole(), pristine=True)
-            untouched = Decoder(path, self.config, plain, self.device, self.dtype)
+            base = TransformersNetwork(network.whole(), pristine=True)
+            untouched = Decoder(path, self.config, base, self.device, self.dtype, base)
             return untouched if changes is None else untouched.with_version(changes)
-        sampling = LlamaNetwork(self.config, InMemory(network, changes), self.device, self.dtype, self._sampling_base)
-        self._sampling_base = self._sampling_base or sampling.base
-        return Decoder(path, self.config, sampling, self.device, self.dtype)
+        beside = changes if isinstance(changes, Adapter) else None
+        weights = InMemory(network, None if beside else changes)
+        base = LlamaNetwork(self.config, weights, self.device, self.dtype, self._sampling_base)
+        self._sampling_base = self._sampling_base or base.base
+        sampling = base.adapted(beside) if beside else base
+        shared = base if changes is None or beside else None
+        return Decoder(path, self.config, sampling, self.device, self.dtype, shared)
 
     def new_adapter(self, config: AdapterConfig, seed: int, *, upper: bool) -> LoraAdapter:
         """A fresh adapter of all linear layers, or of the upper ones; it changes nothing yet."""

@@ -16,9 +16,8 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
 from trainer.policy import sampling as choosing
 from trainer.policy.adapters import FILE_NAME, HEAD, Adapter, read_adapter
-from trainer.policy.llama import EMBEDDING, Base, LlamaNetwork, supports
+from trainer.policy.llama import EMBEDDING, LlamaNetwork, supports
 from trainer.policy.models import weight_files
-from trainer.policy.unmerged import adapted
 
 # Finished rows are dropped from the batch once they are this share of it.
 COMPACT_SHARE = 1 / 8
@@ -44,6 +43,8 @@ class Network(Protocol):
 
     def step(self, tokens: Tensor, cache: Any) -> Tensor: ...
 
+    def adapted(self, adapter: Adapter) -> Network: ...
+
 
 @dataclass
 class Completion:
@@ -65,7 +66,8 @@ class Decoder:
 
     Attributes:
         parameters: how many numbers the model has.
-        shared: the base model's network, where versions stand beside it instead of being merged.
+        shared: the untouched base model's network, beside whose weights adapters stand; None where only a full version
+            was ever built.
         context: how many tokens prompt and answer may fill together.
     """
 
@@ -76,7 +78,7 @@ class Decoder:
         network: Network,
         device: torch.device,
         dtype: torch.dtype,
-        shared: LlamaNetwork | None = None,
+        shared: Network | None = None,
     ) -> None:
         self.shared = shared
         self.folder = folder
@@ -96,17 +98,13 @@ class Decoder:
         dtype: torch.dtype,
         version: Path | None = None,
         *,
-        unmerged: bool = False,
         four_bit: bool = False,
     ) -> Decoder:
         """Build from a model folder, and the file of a version on top of it.
 
         Args:
             version: a LoRA adapter file, or the safetensors file of a full version.
-            unmerged: an adapter stays beside the weights instead of being merged into them, and all versions share
-                those. The general path for other architectures merges all the same.
-            four_bit: a few rows at a time, as in a conversation, read weights that lie on a 4-bit grid as such; with
-                `unmerged` only.
+            four_bit: a few rows at a time, as in a conversation, read weights that lie on a 4-bit grid as such.
 
         Raises:
             WorkbenchError: a file is damaged, or the version was made for another model.
@@ -115,15 +113,16 @@ class Decoder:
 
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         config = getattr(config, "text_config", None) or config
-        if unmerged and supports(config):
-            network = _llama(folder, config, Weights.open(folder, None), device, dtype, four_bit=four_bit)
-            return cls(folder, config, network, device, dtype, network).with_version(version)
-        return cls(
-            folder, config, _network(folder, config, Weights.open(folder, version), device, dtype), device, dtype
-        )
+        if version is not None and version.name != FILE_NAME:  # a full version shares nothing worth building first
+            weights = Weights.open(folder, version)
+            return cls(folder, config, _network(folder, config, weights, device, dtype), device, dtype)
+        base = _network(folder, config, Weights.open(folder, None), device, dtype, four_bit=four_bit)
+        return cls(folder, config, base, device, dtype, base).with_version(version)
 
     def with_version(self, version: Path | Changes | None) -> Decoder:
         """Another version of the same base model, built beside this one; what both have in common is shared.
+
+        An adapter stays beside the weights (:mod:`trainer.policy.unmerged` says why).
 
         Args:
             version: a version's file, what one changes (still in memory), or None for the untouched base.
@@ -131,18 +130,20 @@ class Decoder:
         Raises:
             WorkbenchError: as :meth:`load`.
         """
-        if self.shared is not None:
-            if isinstance(version, Path) and version.name == FILE_NAME:
-                version = read_adapter(version)
-            if version is None or isinstance(version, Adapter):
-                beside = self.shared if version is None else adapted(self.shared, version)
-                return Decoder(self.folder, self.config, beside, self.device, self.dtype, self.shared)
+        if isinstance(version, Path) and version.name == FILE_NAME:
+            version = read_adapter(version)
+        if version is None or isinstance(version, Adapter):
+            shared = self.shared or _network(
+                self.folder, self.config, Weights.open(self.folder, None), self.device, self.dtype
+            )
+            network = shared if version is None else shared.adapted(version)
+            return Decoder(self.folder, self.config, network, self.device, self.dtype, shared)
         weights = (
             Weights.open(self.folder, version)
-            if version is None or isinstance(version, Path)
+            if isinstance(version, Path)
             else Weights(weight_files(self.folder), version)
         )
-        network = _network(self.folder, self.config, weights, self.device, self.dtype, self.network)
+        network = _network(self.folder, self.config, weights, self.device, self.dtype, self.shared)
         return Decoder(self.folder, self.config, network, self.device, self.dtype, self.shared)
 
     @torch.inference_mode()
@@ -337,22 +338,6 @@ def parameter_count(folder: Path) -> int:
     return count
 
 
-def _llama(
-    folder: Path,
-    config: Any,
-    weights: Weights,
-    device: torch.device,
-    dtype: torch.dtype,
-    base: Base | None = None,
-    *,
-    four_bit: bool = False,
-) -> LlamaNetwork:
-    try:
-        return LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
-    except KeyError as error:
-        raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
-
-
 def _network(
     folder: Path,
     config: Any,
@@ -360,12 +345,21 @@ def _network(
     device: torch.device,
     dtype: torch.dtype,
     like: Network | None = None,
+    *,
+    four_bit: bool = False,
 ) -> Network:
-    """The fast path where it computes exactly this architecture, else the general one."""
+    """The fast path where it computes exactly this architecture, else the general one.
+
+    Args:
+        like: of the untouched base model, to share with.
+    """
     network: Network
     if supports(config):
         base = like.base if isinstance(like, LlamaNetwork) else None
-        network = _llama(folder, config, weights, device, dtype, base)
+        try:
+            network = LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
+        except KeyError as error:
+            raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
     else:
         from trainer.policy.transformers_network import TransformersNetwork
 

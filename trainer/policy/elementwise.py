@@ -76,17 +76,16 @@ class _Rotated(torch.autograd.Function):
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     """Rotary positions (Su et al. 2021) for the first `heads` heads; the others stay.
 
+    Turned in fp32 and rounded once, as in decoding.
+
     Args:
-        x: (N, all heads, head size). cos, sin: (N, 1, head size), both halves alike.
+        x: (N, all heads, head size). cos, sin: (N, 1, head size / 2), fp32.
     """
     return _Rotated.apply(x, cos, sin, heads)
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     turned = x.clone()
-    half = x.shape[-1] // 2
-    first, second = x[:, :heads, :half], x[:, :heads, half:]
-    turned[:, :heads].mul_(cos)
-    turned[:, :heads, :half].addcmul_(second, sin[..., :half], value=-1)
-    turned[:, :heads, half:].addcmul_(first, sin[..., half:])
+    first, second = x[:, :heads].float().chunk(2, -1)
+    turned[:, :heads] = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
     return turned

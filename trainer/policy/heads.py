@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from trainer.policy.linear import exact_product
 from trainer.policy.logprobs import CHUNK, chosen_logprobs
 
 
@@ -59,7 +60,7 @@ class OutputHead:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden) -> (n, vocabulary), fp32."""
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        logits = exact_product(hidden, self.weight, self.bias)
         if self.scale != 1:
             logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.policy.adapters import HEAD
-from trainer.policy.linear import FrozenLinear, Linear, few_rows_linear
+from trainer.policy.adapters import HEAD, Adapter
+from trainer.policy.linear import AdaptedOutput, FrozenLinear, Linear, OutputLinear, few_rows_linear
 
 EMBEDDING = "model.embed_tokens.weight"
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -120,7 +120,8 @@ class Base:
     """What versions of one base model share: its untouched embedding and output head, and the rotations."""
 
     embedding: Tensor
-    head: FrozenLinear
+    head: OutputLinear | AdaptedOutput
+    plain_head: Tensor
     angles: Tensor
 
 
@@ -156,6 +157,7 @@ class LlamaNetwork:
         self.inner_size = config.intermediate_size
         self.device = device
         self.dtype = dtype
+        self.attention_dtype = attention_dtype(device, dtype)
 
         def get(name: str) -> Tensor | None:
             found = weights.get(name)
@@ -167,17 +169,19 @@ class LlamaNetwork:
                 raise KeyError(name)
             return found
 
-        self.angles = base.angles if base else _angles(config, device)
+        self.angles = base.angles if base else rotations(config, device)
         self.embedding = base.embedding if base and weights.shares_embedding else need(EMBEDDING)
+        self.head: OutputLinear | AdaptedOutput
         if base and weights.shares_head:
-            self.head = base.head
+            self.head, self.plain_head = base.head, base.plain_head
         else:
             tied = config.tie_word_embeddings and not weights.changed(HEAD)
             head = None if tied else get(HEAD)
             self.plain_head = self.embedding if head is None else head
-            self.head = FrozenLinear(self.plain_head)
-        self.base = base or (Base(self.embedding, self.head, self.angles) if weights.shares_head else None)
-        self.final_norm = need("model.norm.weight")
+            self.head = OutputLinear(self.plain_head)
+        shared = Base(self.embedding, self.head, self.plain_head, self.angles)
+        self.base = base or (shared if weights.shares_head else None)
+        self.final_norm = need("model.norm.weight").float()
         self.layers = [self._layer(f"model.layers.{index}.", get, need) for index in range(config.num_hidden_layers)]
 
     def _layer(self, prefix: str, get: WeightSource, need: Callable[[str], Tensor]) -> Layer:
@@ -193,12 +197,12 @@ class LlamaNetwork:
         gate_up = torch.cat([need(f"{prefix}mlp.gate_proj.weight"), need(f"{prefix}mlp.up_proj.weight")])
         query_norm, key_norm = get(f"{prefix}self_attn.q_norm.weight"), get(f"{prefix}self_attn.k_norm.weight")
         return Layer(
-            attention_norm=need(f"{prefix}input_layernorm.weight"),
+            attention_norm=need(f"{prefix}input_layernorm.weight").float(),
             qkv=self._linear(qkv, joined("bias", get)),
             query_norm=None if query_norm is None else self.interleave(query_norm),
             key_norm=None if key_norm is None else self.interleave(key_norm),
             output=self._linear(need(f"{prefix}self_attn.o_proj.weight"), get(f"{prefix}self_attn.o_proj.bias")),
-            mlp_norm=need(f"{prefix}post_attention_layernorm.weight"),
+            mlp_norm=need(f"{prefix}post_attention_layernorm.weight").float(),
             gate_up=self._linear(gate_up),
             down=self._linear(need(f"{prefix}mlp.down_proj.weight")),
         )
@@ -221,7 +225,7 @@ class LlamaNetwork:
             capacity: how many tokens prompt and answer may fill together.
 
         Returns:
-            logits after the last prompt token (rows, vocabulary), and the cache.
+            logits after the last prompt token (rows, vocabulary), fp32, and the cache.
         """
         length = max(map(len, prompts))
         padding = torch.tensor([length - len(prompt) for prompt in prompts], device=self.device)
@@ -231,11 +235,12 @@ class LlamaNetwork:
         places = torch.arange(length, device=self.device)
         allowed = (places[None, :] <= places[:, None]) & (places[None, None, :] >= padding[:, None, None])
         allowed |= torch.eye(length, dtype=torch.bool, device=self.device)  # a padded place attends to itself
-        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill_(~allowed, float("-inf"))
+        mask = torch.zeros(allowed.shape, dtype=self.attention_dtype, device=self.device)
+        mask.masked_fill_(~allowed, float("-inf"))
         angles = self.angles[(places - padding[:, None]).clamp_min(0)]
 
         keys, values = [], []
-        x = self.embedding[ids]
+        x = self.embedding[ids].float()
         for layer in self.layers:
             query, key, value = self._project(layer, x, angles)
             attended = functional.scaled_dot_product_attention(
@@ -244,19 +249,19 @@ class LlamaNetwork:
                 value.transpose(1, 2).repeat_interleave(self.heads // self.key_heads, 1),
                 attn_mask=mask[:, None],
             )
-            x = self._finish(layer, x, attended.transpose(1, 2).flatten(2))
+            x = self._finish(layer, x, attended.transpose(1, 2).flatten(2).to(self.dtype))
             keys.append(self._place(key, rows, capacity))
             values.append(self._place(value, rows, capacity))
-        logits = self.head(functional.rms_norm(x[:, -1], (self.hidden_size,), self.final_norm, self.eps))
+        logits = self.head(self._norm(x[:, -1], self.final_norm))
         return logits[rows], Cache(keys, values, padding[rows], length)
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Read one more token a row (rows,) and return the logits of the next (rows, vocabulary)."""
+        """Read one more token a row (rows,) and return the logits of the next (rows, vocabulary), fp32."""
         count, here = len(tokens), cache.filled
         angles = self.angles[here - cache.padding][:, None]
         mask = None if cache.mask is None else cache.mask[..., : here + 1]
         groups = self.heads // self.key_heads
-        x = self.embedding[tokens][:, None]
+        x = self.embedding[tokens][:, None].float()
         for index, layer in enumerate(self.layers):
             query, key, value = self._project(layer, x, angles)
             keys, values = cache.keys[index], cache.values[index]
@@ -269,14 +274,21 @@ class LlamaNetwork:
                 values[:, :, : here + 1],
                 attn_mask=mask,
             )
-            x = self._finish(layer, x, attended.reshape(count, 1, -1))
+            x = self._finish(layer, x, attended.reshape(count, 1, -1).to(self.dtype))
         cache.filled = here + 1
-        return self.head(functional.rms_norm(x[:, 0], (self.hidden_size,), self.final_norm, self.eps))
+        return self.head(self._norm(x[:, 0], self.final_norm))
+
+    def adapted(self, adapter: Adapter) -> LlamaNetwork:
+        """This network, of the untouched base, with an adapter beside its weights."""
+        from trainer.policy.unmerged import adapted
+
+        return adapted(self, adapter)
 
     def _project(self, layer: Layer, x: Tensor, angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (rows, length, heads, head size); the first two rotated by their positions."""
+        """Queries, keys and values (rows, length, heads, head size) for attention; the first two rotated by their
+        positions in fp32 and rounded once."""
         rows, length, _ = x.shape
-        qkv = layer.qkv(functional.rms_norm(x, (self.hidden_size,), layer.attention_norm, self.eps))
+        qkv = layer.qkv(self._norm(x, layer.attention_norm))
         qkv = qkv.view(rows, length, self.heads + 2 * self.key_heads, self.head_size)
         turning = self.heads + self.key_heads
         turned = qkv[:, :, :turning]
@@ -285,23 +297,38 @@ class LlamaNetwork:
             key = functional.rms_norm(turned[:, :, self.heads :], (self.head_size,), layer.key_norm, self.eps)
             turned = torch.cat([query, key], 2)
         numbers = torch.view_as_complex(turned.float().unflatten(-1, (-1, 2)))
-        turned = torch.view_as_real(numbers * angles[:, :, None]).flatten(3).to(self.dtype)
-        return turned[:, :, : self.heads], turned[:, :, self.heads :], qkv[:, :, turning:]
+        turned = torch.view_as_real(numbers * angles[:, :, None]).flatten(3).to(self.dtype).to(self.attention_dtype)
+        return turned[:, :, : self.heads], turned[:, :, self.heads :], qkv[:, :, turning:].to(self.attention_dtype)
 
     def _finish(self, layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
         """The rest of a block after attention."""
-        x = layer.output.add_to(x, attended)
-        gate, up = layer.gate_up(functional.rms_norm(x, (self.hidden_size,), layer.mlp_norm, self.eps)).chunk(2, -1)
-        return layer.down.add_to(x, functional.silu(gate).mul_(up))
+        x = x + layer.output(attended)
+        gate, up = layer.gate_up(self._norm(x, layer.mlp_norm)).chunk(2, -1)
+        return x + layer.down(functional.silu(gate).mul_(up))
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The residual stream, normalised and rounded to what products take."""
+        return functional.rms_norm(x, (self.hidden_size,), weight, self.eps).to(self.dtype)
 
     def _place(self, value: Tensor, rows: Tensor, capacity: int) -> Tensor:
         """One layer's cache: (rows, key heads, capacity, head size), beginning with the prompt's keys or values."""
-        cache = torch.zeros(len(rows), self.key_heads, capacity, self.head_size, dtype=self.dtype, device=self.device)
+        shape = len(rows), self.key_heads, capacity, self.head_size
+        cache = torch.zeros(shape, dtype=value.dtype, device=self.device)
         cache[:, :, : value.shape[1]] = value.transpose(1, 2)[rows]
         return cache
 
 
-def _angles(config: Any, device: torch.device) -> Tensor:
+def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What attention over keys and values of a number format is summed in, in sampling and in learning.
+
+    Summed in fp32, one attended value in ten thousand rounds to another 16-bit value when the batch or the order of
+    summing is another, and thirty layers make 0.05 nats a token of that. In fp64 none does: on a CPU a sampler equals
+    the policy to the bit. Other devices have kernels of their own for 16 bits.
+    """
+    return torch.float64 if device.type == "cpu" and dtype != torch.float32 else dtype
+
+
+def rotations(config: Any, device: torch.device) -> Tensor:
     """Rotations by position: (positions, head size / 2) complex, with the scaling that the configuration asks for."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.policy.linear import exact_product
+
 # Tokens whose logits are held at once: bounds the memory to a few times this many vocabularies.
 CHUNK = 128
 
@@ -22,7 +24,7 @@ class _ChosenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs, entropies, slopes = [], [], []
         for x, chosen in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = (x @ weight.T).float()
+            logits = exact_product(x, weight)
             if temperature != 1:
                 logits /= temperature
             probabilities = torch.softmax(logits, -1)

@@ -119,24 +119,26 @@ class _LowRankLinear(torch.autograd.Function):
     """`x @ W.T + scale * (x @ A.T) @ B.T` with W frozen: no gradient for W is ever formed.
 
     The A of several weights are stacked and their B put on a block diagonal, so that two products serve all of them.
+    What is rounded, and when, is as in sampling (:class:`trainer.policy.linear.AdaptedLinear`): the scaled B, the inner
+    product, the product of the weight, and the sum.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, *parts: Tensor) -> Tensor:
         downs, ups = parts[: len(parts) // 2], parts[len(parts) // 2 :]
         down = (downs[0] if len(downs) == 1 else torch.cat(downs)).to(x.dtype)
-        up = (ups[0] if len(ups) == 1 else torch.block_diag(*ups)).to(x.dtype)
+        up = ((ups[0] if len(ups) == 1 else torch.block_diag(*ups)) * scale).to(x.dtype)
         inner = x @ down.T
         ctx.save_for_backward(x, inner, weight, down, up)
         ctx.scale = scale
         ctx.outs, ctx.ranks = [part.shape[0] for part in ups], [part.shape[0] for part in downs]
-        return functional.linear(x, weight, bias).addmm_(inner, up.T, alpha=scale)
+        return functional.linear(x, weight, bias).addmm_(inner, up.T)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, inner, weight, down, up = ctx.saved_tensors
-        grad_inner = (grad @ up).mul_(ctx.scale)
+        grad_inner = grad @ up
         grad_x = (grad @ weight).addmm_(grad_inner, down) if ctx.needs_input_grad[0] else None
         grad_down = (grad_inner.T @ x).float()
         grad_up = (grad.T @ inner).float().mul_(ctx.scale)

@@ -21,7 +21,7 @@ from trainer.policy.elementwise import gated_silu, rms_norm, rotated
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
-from trainer.policy.llama import EMBEDDING, WeightSource, linear_shapes
+from trainer.policy.llama import EMBEDDING, WeightSource, attention_dtype, linear_shapes, rotations
 from trainer.policy.lora import LowRank, linear
 from trainer.policy.sharding import Split, whole
 
@@ -74,8 +74,6 @@ class TrainableLlama:
     def __init__(
         self, config: Any, weights: Weights, device: torch.device, dtype: torch.dtype, split: Split | None = None
     ) -> None:
-        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
         self.heads = config.num_attention_heads
         self.key_heads = config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -83,7 +81,7 @@ class TrainableLlama:
         self.eps = config.rms_norm_eps
         self.dtype = dtype
         self.checkpointing = False
-        self.rotary = LlamaRotaryEmbedding(config=config).to(device)
+        self.angles = rotations(config, device)
 
         def need(name: str) -> Tensor:
             found = weights.get(name)
@@ -93,7 +91,7 @@ class TrainableLlama:
 
         known = set(weights.names())
         self.embedding = need("model.embed_tokens.weight")
-        self.final_norm = need("model.norm.weight")
+        self.final_norm = need("model.norm.weight").float()
         tied = config.tie_word_embeddings or "lm_head.weight" not in known
         self.head_weight = self.embedding if tied else need("lm_head.weight")
         self.head = OutputHead(self.head_weight)
@@ -158,7 +156,7 @@ class TrainableLlama:
 
     def embed(self, layout: TokenLayout) -> Tensor:
         """(N, hidden) of the batch's distinct tokens."""
-        return self.embedding[layout.ids]
+        return self.embedding[layout.ids].float()
 
     def run(
         self, x: Tensor, layout: TokenLayout, adapter: Update | None, first: int = 0, last: int | None = None
@@ -172,16 +170,16 @@ class TrainableLlama:
         Returns:
             (N, hidden).
         """
-        cos, sin = self.rotary(x, layout.positions[None])
-        cos, sin = cos[0, :, None].to(self.dtype), sin[0, :, None].to(self.dtype)
-        mask = layout.attention_mask(self.dtype)
+        angles = self.angles[layout.positions, None]
+        cos, sin = angles.real.contiguous(), angles.imag.contiguous()
+        mask = layout.attention_mask(torch.float32)
         for layer in self.layers[first:last]:
             if self.checkpointing and torch.is_grad_enabled():
                 block = partial(checkpoint, self._block, use_reentrant=False, preserve_rng_state=False)
                 x = block(layer, x, layout, mask, cos, sin, adapter)
             else:
                 x = self._block(layer, x, layout, mask, cos, sin, adapter)
-        return rms_norm(x, self.final_norm, self.eps) if last is None else x
+        return rms_norm(x, self.final_norm, self.eps).to(self.dtype) if last is None else x
 
     def _block(
         self,
@@ -202,7 +200,7 @@ class TrainableLlama:
             return adapter.joined(layer.names(modules)) if adapter else None
 
         turning = self.heads + self.key_heads
-        normal = rms_norm(x, layer.attention_norm, self.eps)
+        normal = rms_norm(x, layer.attention_norm.float(), self.eps).to(self.dtype)
         qkv = linear(normal, layer.qkv, layer.qkv_bias, update(_ATTENTION)).unflatten(-1, (-1, self.head_size))
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key, value = qkv.split([self.heads, self.key_heads, self.key_heads], 1)
@@ -213,7 +211,7 @@ class TrainableLlama:
         attended = _attention(query, key, value, mask)
         attended = layout.unpadded(attended.transpose(1, 2).flatten(2))
         x = x + linear(attended, layer.output, layer.output_bias, update(_OUTPUT))
-        normal = rms_norm(x, layer.mlp_norm, self.eps)
+        normal = rms_norm(x, layer.mlp_norm.float(), self.eps).to(self.dtype)
         inner = gated_silu(linear(normal, layer.gate_up, None, update(_GATE_UP)))
         return x + linear(inner, layer.down, None, update(_DOWN))
 
@@ -244,17 +242,50 @@ def _fused(prefix: str, get: WeightSource) -> _Layer:
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Scaled dot-product attention; (B, heads, T, head size), keys and values with fewer heads that queries share.
-
-    On a CPU, forming the scores of short sequences whole is five times faster, forward and backward, than the fused
-    kernel (whose backward pass is slow in bf16); long ones need the fused kernel's smaller memory.
-    """
-    rows, heads, length, size = query.shape
+    """Scaled dot-product attention; (B, heads, T, head size), keys and values with fewer heads that queries share."""
+    length = query.shape[2]
     if query.device.type == "cpu" and length <= _SHORT:
-        shared = query.reshape(rows, key.shape[1], -1, size)  # the queries of a key head below each other
-        scores = (shared * size**-0.5) @ key.transpose(-1, -2)
-        scores = scores.view(rows, heads, length, length) + mask
-        return (torch.softmax(scores, -1).view(rows, key.shape[1], -1, length) @ value).view(query.shape)
-    groups = heads // key.shape[1]
+        return _ShortAttention.apply(query, key, value, mask)
+    groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
+
+
+class _ShortAttention(torch.autograd.Function):
+    """Attention of short sequences on a CPU. Of 16-bit operands it is summed in fp64: rounded to 16 bits it is then the
+    same to the bit in whatever order and batch it was summed, and so the same as in decoding
+    (:mod:`trainer.policy.llama`).
+
+    The backward pass, in fp32, forms the weights of attention again: nothing of their size is kept. It is several times
+    faster than that of the fused kernel, which is slow in bf16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        wide = attention_dtype(query.device, query.dtype)
+        attended = _weights(query.to(wide), key.to(wide), mask) @ value.to(wide)
+        ctx.save_for_backward(query, key, value, mask, attended.float())
+        return attended.view(query.shape).to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mask, attended = ctx.saved_tensors
+        keys, values = key.float(), value.float()
+        weights = _weights(query.float(), keys, mask)
+        grad = grads[0].float().reshape(attended.shape)
+        along = (grad * attended).sum(-1, keepdim=True)
+        inner = (grad @ values.transpose(-1, -2)).sub_(along).mul_(weights)
+        scale = query.shape[-1] ** -0.5
+        grad_query = (inner @ keys).mul_(scale).view(query.shape)
+        grad_key = inner.transpose(-1, -2) @ (query.float().reshape(attended.shape) * scale)
+        grad_value = weights.transpose(-1, -2) @ grad
+        return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype), None
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+    """(B, heads, T, head size) and (B, key heads, T, head size) -> (B, key heads, queries of a key head * T, T)."""
+    rows, heads, length, size = query.shape
+    shared = query.reshape(rows, key.shape[1], -1, size)  # the queries of a key head below each other
+    scores = (shared * size**-0.5) @ key.transpose(-1, -2)
+    scores.view(rows, heads, length, length).add_(mask)
+    return torch.softmax(scores, -1)

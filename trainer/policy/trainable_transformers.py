@@ -21,7 +21,7 @@ from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
 from trainer.policy.sharding import Split, whole
-from trainer.policy.transformers_network import sharing_copy
+from trainer.policy.transformers_network import linear_shape, sharing_copy
 
 # How far our log-probabilities of a probe may be from the model's own, in nats on average: rounding only.
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
@@ -89,7 +89,7 @@ class TrainableTransformers:
             f"{self._names[module]}.weight": shape
             for layer in self.layers[first_layer:]
             for module in layer.modules()
-            if module in self._called and (shape := _linear_shape(module))
+            if module in self._called and (shape := linear_shape(module))
         }
 
     def layer_weights(self) -> list[str]:
@@ -131,7 +131,7 @@ class TrainableTransformers:
         prefix = self._names[layer]
         places = [(module, key, f"{prefix}.{name}") for name, (module, key) in _weights(layer).items()]
         for module in layer.modules():
-            if _linear_shape(module):
+            if linear_shape(module):
                 module.register_forward_hook(self._low_rank)
         forward: Callable[..., Any] = layer.forward
 
@@ -223,14 +223,3 @@ def _change(module: nn.Module, change: Split) -> None:
         after = change(before)
         if after is not before:  # else it may be tied to another
             holder._parameters[key] = nn.Parameter(after, requires_grad=False)
-
-
-def _linear_shape(module: nn.Module) -> tuple[int, int] | None:
-    """(out, in) of a linear layer; None for any other module. The weights of a Conv1D (GPT-2) are stored (in, out)."""
-    from transformers.pytorch_utils import Conv1D
-
-    if isinstance(module, nn.Linear):
-        return module.out_features, module.in_features
-    if isinstance(module, Conv1D):
-        return module.weight.shape[1], module.weight.shape[0]
-    return None

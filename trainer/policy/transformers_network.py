@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from storage.errors import WorkbenchError
-from trainer.policy.adapters import HEAD
+from trainer.policy.adapters import HEAD, Adapter
+from trainer.policy.linear import exact_product
 
 if TYPE_CHECKING:
     from trainer.policy.decoding import Changes, Weights
@@ -31,7 +33,7 @@ class GrowingCache:
 
 
 class TransformersNetwork:
-    """Prefill and single steps through `model.forward`.
+    """Prefill and single steps through `model.forward`; logits in fp32.
 
     Attributes:
         pristine: whether the weights are those of the untouched base model.
@@ -40,6 +42,8 @@ class TransformersNetwork:
     def __init__(self, model: Any, *, pristine: bool) -> None:
         self.model = model
         self.pristine = pristine
+        head = model.get_output_embeddings()
+        head.forward = lambda x: exact_product(x.flatten(0, -2), head.weight, head.bias).unflatten(0, x.shape[:-1])
 
     @classmethod
     def load(
@@ -50,7 +54,7 @@ class TransformersNetwork:
         dtype: torch.dtype,
         like: TransformersNetwork | None = None,
     ) -> TransformersNetwork:
-        """Build the module and change in it what the version changes.
+        """Build the module and change in it what a full version changes.
 
         Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
 
@@ -70,8 +74,33 @@ class TransformersNetwork:
         if weights.is_full:
             _fill(model, weights)
         elif weights.changes:
-            _merge(model, weights, weights.changes)
+            _replace(model, weights, weights.changes)
         return cls(model, pristine=not weights.is_full and not weights.changes)
+
+    def adapted(self, adapter: Adapter) -> TransformersNetwork:
+        """This network with an adapter beside its weights; the module is copied, its parameters are shared.
+
+        Raises:
+            WorkbenchError: the adapter changes weights that the model does not have, or of another shape.
+        """
+        made = TransformersNetwork(sharing_copy(self.model), pristine=False)
+        head = made.model.get_output_embeddings()
+        linears = {f"{name}.weight": module for name, module in made.model.named_modules() if linear_shape(module)}
+        linears.setdefault(HEAD, head)  # a tied head, or one of another name
+        unknown = adapter.names - linears.keys()
+        if unknown:
+            raise WorkbenchError(
+                f"the version changes weights that the model lacks, such as {min(unknown)}",
+                "this version was trained on another base model",
+            )
+        for name in adapter.names:
+            module = linears[name]
+            parts = adapter.update(name, linear_shape(module) or module.weight.shape)
+            # As in learning, the update is computed in the format of the weights; beside fp32 logits it stays fp32.
+            dtype = torch.float32 if module is head else module.weight.dtype
+            down, up = (part.to(module.weight.device, dtype) for part in parts)
+            module.register_forward_hook(partial(_beside, down, up))
+        return made
 
     def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
         """As :meth:`trainer.policy.llama.LlamaNetwork.prefill`."""
@@ -124,20 +153,28 @@ def _fill(model: Any, weights: Weights) -> None:
 
 
 @torch.no_grad()
-def _merge(model: Any, weights: Weights, changes: Changes) -> None:
-    """Apply what a version changes to the pristine weights in the module."""
+def _replace(model: Any, weights: Weights, changes: Changes) -> None:
+    """Copy what a full version changes over the pristine weights in the module."""
+    parameters = dict(model.named_parameters())
+    for name in changes.names & parameters.keys():
+        parameters[name].copy_(changes.merge(name, parameters[name]))
+        weights.mark_used(name)
+
+
+def _beside(down: Tensor, up: Tensor, module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """A linear layer's output with its low-rank update added."""
+    return output + (args[0].to(down.dtype) @ down.T) @ up.T
+
+
+def linear_shape(module: Any) -> tuple[int, int] | None:
+    """(out, in) of a linear layer; None for any other module. The weights of a Conv1D (GPT-2) are stored (in, out)."""
     from transformers.pytorch_utils import Conv1D
 
-    parameters = dict(model.named_parameters())
-    transposed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
-    for name in changes.names & parameters.keys():
-        target = parameters[name].T if name in transposed and changes.kind == "lora" else parameters[name]
-        target.copy_(changes.merge(name, target))
-        weights.mark_used(name)
-    if HEAD in changes.names - parameters.keys():  # tied to the embedding, or called otherwise: it gets its own
-        head = model.get_output_embeddings()
-        head.weight = torch.nn.Parameter(changes.merge(HEAD, head.weight), requires_grad=False)
-        weights.mark_used(HEAD)
+    if isinstance(module, torch.nn.Linear):
+        return module.out_features, module.in_features
+    if isinstance(module, Conv1D):
+        return module.weight.shape[1], module.weight.shape[0]
+    return None
 
 
 def _check_shape(name: str, value: Tensor, target: Tensor) -> None:

@@ -153,9 +153,7 @@ class Engine:
         def build(version: Version) -> Decoder:
             versions.verify(self.workspace, version)
             path = versions.path_of(self.workspace, version)
-            return _tried(
-                Decoder.load(folder.path, device, dtype, path, unmerged=True, four_bit=True), tokenizer, version
-            )
+            return _tried(Decoder.load(folder.path, device, dtype, path, four_bit=True), tokenizer, version)
 
         try:
             decoder = build(version)
@@ -201,7 +199,7 @@ class Engine:
         versions.verify(self.workspace, version)
         path, old = versions.path_of(self.workspace, version), before.decoder
         if before.version.kind == "full":  # its embedding is its own: nothing of it can be shared with another version
-            new = type(old).load(before.folder, old.device, old.dtype, path, unmerged=True, four_bit=True)
+            new = type(old).load(before.folder, old.device, old.dtype, path, four_bit=True)
         else:
             new = old.with_version(path)
         return _tried(new, before.tokenizer, version)
