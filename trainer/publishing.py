@@ -63,7 +63,7 @@ def finish(
     sweep(database, workspace)
     with written(workspace, held.job, candidate, base.base_model, answer) as files, database.transaction():
         made = add_candidate(
-            database, held.job, files,
+            database, workspace, held.job, files,
             base=base, parent=setting.parent.name, kind=candidate.kind, step=step, metrics=report.metrics(),
         )  # fmt: skip
         versions.record_gates(database, made.name, report.gates, {})
@@ -100,6 +100,7 @@ def written(
 
 def add_candidate(
     database: Database,
+    workspace: Workspace,
     job: Job,
     files: Files,
     *,
@@ -115,12 +116,13 @@ def add_candidate(
         LeaseLostError: another worker has taken the job over; nothing is recorded.
     """
     jobs.check(database, job)
+    place = workspace.versions / versions.next_name(database) / files.weights
     return versions.add_candidate(
         database,
         base=base,
         parent=parent,
         kind=kind,
-        file=f"versions/{versions.next_name(database)}/{files.weights}",
+        file=str(place.relative_to(workspace.root)),
         sha256=files.sha256,
         job_id=job.id,
         step=step,
