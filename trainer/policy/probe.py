@@ -181,8 +181,9 @@ def prove(name: str, stored: Probe, decoder: Decoder, before: Decoder | None = N
         raise WorkbenchError(f"{differs}; rounding explains {MARGIN * rounding:.2g} at most", UNPROVEN)
     if alike:
         raise WorkbenchError(f"{differs}; computed in the same way, it must say the same to the bit", UNPROVEN)
+    within = f"within {max(apart, 0.0001):.2g} nats"
     if before is None:
-        return f"within {apart:.2g} nats"
+        return within
     earlier = before.next_logprobs(stored.prompts)
     former = distance(stored, earlier)
     stale = WorkbenchError(
@@ -192,10 +193,10 @@ def prove(name: str, stored: Probe, decoder: Decoder, before: Decoder | None = N
     if torch.equal(answer, earlier):
         raise stale
     if former <= rounding:
-        return f"within {apart:.2g} nats, where the version before is as well"
+        return f"{within}, as is the version before"
     if not apart < former:
         raise stale
-    return f"within {apart:.2g} nats"
+    return within
 
 
 def distance(stored: Probe, answer: Tensor) -> float:
