@@ -68,6 +68,13 @@ def test_other_bits_are_refused_where_the_same_would_come_out():
     assert prove("v1", stored(answer(), threads=99), near).startswith("within 0.00")
 
 
+def test_the_same_bits_are_demanded_of_a_cpu_alone():
+    near = Speaker(shifted(answer(), 0.001))
+    near.device = torch.device("mps")
+    kept = msgspec.structs.replace(stored(answer()), environment=Environment.of(near))
+    assert prove("v1", kept, near).startswith("within 0.00")
+
+
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_elsewhere_rounding_is_allowed_and_more_is_not(dtype):
     kept, bound = stored(answer(), dtype, threads=99), MARGIN * ROUNDING[dtype]
