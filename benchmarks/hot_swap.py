@@ -2,10 +2,11 @@
 
     python -m benchmarks.hot_swap [--rounds 5] [--json] [--save]
 
-The engine runs as it does for the app. A round commits a version (LoRA of rank 16 on all linear layers) and looks for
-it as the app does; while it is swapped in, a stream is under way on the old weights. Then, with nothing in the way,
-the same again, and the first text of an answer from the new version is awaited. Text comes in pieces at least 40 ms
-apart, so a stall is the longest pause between two pieces, against the median pause.
+The engine runs as it does for the app. A round commits a version (LoRA of rank 16 on all linear layers, with the probe
+that the engine is to answer before it serves it) and looks for it as the app does; while it is swapped in, a stream is
+under way on the old weights. Then, with nothing in the way, the same again, and the first text of an answer from the
+new version is awaited. Text comes in pieces at least 40 ms apart, so a stall is the longest pause between two pieces,
+against the median pause.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from storage.database import Database, open_database
 from storage.errors import WorkbenchError
 from storage.records import Sampling, Version
 from storage.workspace import Workspace
+from trainer.policy import probe
 from trainer.policy.adapters import FILE_NAME, write_adapter
+from trainer.policy.chat import ChatTokenizer
+from trainer.policy.decoding import Decoder
 from trainer.policy.models import resolve, weight_files
 from workbench.app import POLL_SECONDS
 from workbench.engine.client import SERVER, EngineClient
@@ -58,8 +62,9 @@ class Memory:
             await asyncio.sleep(0.01)
 
 
-def new_version(workspace: Workspace, database: Database, folder: Path, seed: int) -> Version:
-    """A recorded candidate with small random updates to all linear layers of the model."""
+def new_version(workspace: Workspace, database: Database, model: Decoder, seed: int) -> Version:
+    """A recorded candidate with small random updates to all linear layers of the model, and its probe."""
+    folder = model.folder
     generator = torch.Generator().manual_seed(seed)
     pairs = {}
     for file in weight_files(folder):
@@ -72,6 +77,9 @@ def new_version(workspace: Workspace, database: Database, folder: Path, seed: in
     path = workspace.versions / clock.new_id() / FILE_NAME
     path.parent.mkdir()
     write_adapter(path, pairs, alpha=2 * RANK, base=folder.name)
+    answer = probe.take(model.with_version(path), ChatTokenizer.load(folder))
+    if answer is not None:
+        probe.write(path.parent, answer)
     served = versions.served(database)
     assert served is not None, "the engine records the base model when it loads it"
     base = versions.base_of(database, served)
@@ -91,6 +99,8 @@ async def commit_and_swap(
     report = await client.swap(version.name)
     if not isinstance(report, Swapped):
         raise WorkbenchError(f"the swap failed: {report}")
+    if report.proof != "exact" and not report.proof.startswith("within"):
+        raise WorkbenchError(f"the swap did not prove itself: {report}")
     return committed, report.seconds
 
 
@@ -107,14 +117,14 @@ async def stream(client: EngineClient, name: str, tokens: int, pieces: list[tupl
 async def one_round(
     client: EngineClient,
     workspace: Workspace,
-    folder: Path,
+    model: Decoder,
     memory: Memory,
     trainer: Database,
     app: Database,
     seed: int,
 ) -> dict[str, float]:
     """One swap beside a stream, and one followed by the first token of the new version."""
-    first, second = (new_version(workspace, trainer, folder, 2 * seed + place) for place in range(2))
+    first, second = (new_version(workspace, trainer, model, 2 * seed + place) for place in range(2))
     found = {"memory_before_mb": memory.now()}
     pieces: list[tuple[float, int]] = []
     watching = asyncio.create_task(memory.watch())
@@ -152,7 +162,8 @@ async def one_round(
 
 async def measure(workspace: Workspace, rounds: int, threads: int | None) -> list[dict[str, float]]:
     """The figures of each round."""
-    folder = resolve("smollm2", workspace)
+    folder = resolve("smollm2", workspace).path
+    model = Decoder.load(folder, torch.device("cpu"), torch.bfloat16, None, unmerged=True, four_bit=True)
     found = []
     async with EngineClient(workspace, threads=threads) as client:
         async for event in client.load(Load("smollm2", device="cpu", dtype="bf16")):
@@ -162,7 +173,7 @@ async def measure(workspace: Workspace, rounds: int, threads: int | None) -> lis
         memory = Memory(engine)
         with open_database(workspace) as trainer, open_database(workspace) as app:
             for seed in range(rounds + 1):
-                found.append(await one_round(client, workspace, folder.path, memory, trainer, app, seed))
+                found.append(await one_round(client, workspace, model, memory, trainer, app, seed))
     return found[1:]  # the first round warms up
 
 

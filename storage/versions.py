@@ -82,8 +82,12 @@ def publish(database: Database, workspace: Workspace, name: str, reason: str = "
     Raises:
         WorkbenchError: its file is missing or is not the one that was recorded; the served version stays.
     """
-    version = get(database, name)
-    verify(workspace, version)
+    verify(workspace, get(database, name))
+    return serve(database, name, reason)
+
+
+def serve(database: Database, name: str, reason: str = "") -> Version:
+    """Serve a version from now on whose file is known to be sound: hashing it here would keep others from writing."""
     with database.transaction():
         database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (name,))
         _event(database, name, "publish", reason)

@@ -29,6 +29,7 @@ from trainer.evaluation.intervals import Interval
 from trainer.evaluation.watch import Watch, held_out_rows
 from trainer.job import HeldJob
 from trainer.learner import Figures, PolicyLearner, StepReport
+from trainer.policy import probe
 from trainer.policy.full import Snapshot, read_version
 from trainer.publishing import finish
 from trainer.reward.model import RewardModel
@@ -44,6 +45,7 @@ def fit_reward(held: HeldJob, config: RewardStage) -> Result:
     """`trainer reward`: fit a reward model to the ratings, and nothing more; the result is its record."""
     setting = set_up(held, config)
     _, record = fitted(held, config.reward, config.seed, setting)
+    _drop_checkpoints(held)
     return {"reward_model": record.name, **record.metrics}
 
 
@@ -211,12 +213,19 @@ def _finish(
         watch.measure(learner.policy) if watch else None,
     )
     held.progress("publish", learner.step, learner.steps)
-    version = held.share(lambda: finish(held, candidate, report, setting, learner.step, publish=config.publish))
-    held.share(lambda: shutil.rmtree(held.folder / "checkpoints", ignore_errors=True))
+    # Where the weights are split among processes, all of them must put them together.
+    answer = probe.take(setting.backbone.decoder(candidate), setting.backbone.tokenizer)
+    version = held.share(lambda: finish(held, candidate, report, setting, learner.step, answer, publish=config.publish))
+    _drop_checkpoints(held)
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
     held.say(f"{version.name} is {version.state}")
     return _result(version, report.metrics())
+
+
+def _drop_checkpoints(held: HeldJob) -> None:
+    """Nothing goes on from them any more: what was learned is stored."""
+    held.share(lambda: shutil.rmtree(held.folder / "checkpoints", ignore_errors=True))
 
 
 def _result(version: Version, figures: dict[str, Any]) -> Result:

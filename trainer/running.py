@@ -22,6 +22,8 @@ def learn(
 ) -> None:
     """Take the steps that are left, from this stage's last checkpoint if there is one.
 
+    The last step leaves a checkpoint too: what follows may take long, and be stopped.
+
     Args:
         measure: gives more figures of the learner as it is; asked every few steps.
 
@@ -46,7 +48,7 @@ def learn(
             figures = figures | measure(report)
         held.record(learner.step, figures, _shown(held.job.id, learner.step, report))
         held.progress(learner.stage, learner.step, learner.steps, **report.headline)
-        if learner.step % checkpoint_every == 0 and learner.step < learner.steps:
+        if learner.step % checkpoint_every == 0 or learner.step == learner.steps:
             checkpoint(held, learner)
 
 

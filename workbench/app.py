@@ -33,7 +33,7 @@ from workbench.engine_link import EngineLink
 from workbench.screens.base import WorkbenchScreen
 from workbench.session import DEFAULT_THEME, Session
 from workbench.status import EngineStatus, TrainerStatus, after, outcome, swap_figures
-from workbench.text import safe_text
+from workbench.text import one_line, safe_text
 from workbench.widgets.filter import SafeFilter
 
 if TYPE_CHECKING:
@@ -183,9 +183,9 @@ class WorkbenchApp(App[None]):
                 self.run_worker(self._look())
             case protocol.Done():
                 self._keep_answers()
-            case protocol.Swapped(version=version, previous=previous):
+            case protocol.Swapped():
                 self._swapping_to = ""
-                self._announce(previous, version)
+                self._announce(event)
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
@@ -295,12 +295,14 @@ class WorkbenchApp(App[None]):
         self._swapping_to = name
         self.send(protocol.Swap(name))
 
-    def _announce(self, previous: str, version: str) -> None:
+    def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
-        parts = [Content.assemble((f"▲ {previous} → {version}", "bold"))]
-        found = self.store.find_version(version) if self.store else None
+        parts = [Content.assemble((f"▲ {swapped.previous} → {swapped.version}", "bold"))]
+        found = self.store.find_version(swapped.version) if self.store else None
         for label, value in swap_figures(found.metrics if found else {}):
             parts.append(Content(f"{label} {value}"))
+        if swapped.proof:
+            parts.append(Content(f"proof: {one_line(swapped.proof)}"))
         self.banner = Content.assemble(" ", Content("  ").join(parts))
         self._show_banner()
         self.set_timer(BANNER_SECONDS, self._end_banner)

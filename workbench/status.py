@@ -30,6 +30,7 @@ class EngineStatus:
     speed: float | None = None  # tokens a second, over all answers of the latest request
     fraction: float | None = None
     detail: str = ""
+    proof: str = ""  # how well the loaded version answers as it did when it was published
     pinned: bool = False
 
     @property
@@ -46,14 +47,14 @@ def after(status: EngineStatus, event: Report) -> EngineStatus:
         case protocol.Ready():
             return replace(
                 status, state="ready", model=event.model, version=event.version, device=event.device,
-                dtype=event.dtype, fraction=None, detail="",
+                dtype=event.dtype, fraction=None, detail="", proof=event.proof,
             )  # fmt: skip
         case protocol.Text():
             return status if status.state == "writing" else replace(status, state="writing")
         case protocol.Done(tokens_per_second=speed):
             return replace(status, state="ready", speed=speed)
-        case protocol.Swapped(version=version):
-            return replace(status, version=version)
+        case protocol.Swapped(version=version, proof=proof):
+            return replace(status, version=version, proof=proof)
         case protocol.Failed(during="load", error=error):
             return replace(status, state="down", detail=error, fraction=None)
         case protocol.Failed(during="generate") if status.state == "writing":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from storage import jobs
 from storage.errors import WorkbenchError
@@ -90,3 +91,18 @@ def test_a_crash_before_the_new_checkpoint_is_named_leaves_the_old_one_usable(he
     run.advance()
     running.checkpoint(held, run)
     assert names(held.folder / "checkpoints" / "policy") == ["step-2"]
+
+
+def test_the_last_step_leaves_a_checkpoint_from_which_nothing_is_learned_twice(
+    held, run, backbone, reward_model, asked, database, monkeypatch
+):
+    running.learn(held, run, checkpoint_every=2)
+    assert jobs.get(database, held.job.id).checkpoint == f"jobs/{held.job.id}/checkpoints/policy/step-3"
+    assert names(held.folder / "checkpoints" / "policy") == ["step-3"]
+    again = Ppo(backbone, reward_model, asked, CONFIG, seed=1)
+    monkeypatch.setattr(again, "advance", lambda: pytest.fail("a step was taken again"))
+    monkeypatch.setattr(running, "write", lambda *more: pytest.fail("the checkpoint was written again"))
+    running.learn(held, again, checkpoint_every=2)
+    assert again.step == 3
+    ours, theirs = run.policy.state_dict(), again.policy.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

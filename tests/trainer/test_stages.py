@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import string
 import time
+from collections import Counter
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from storage.database import Database, open_database
 from storage.records import Split
 from storage.workspace import Workspace
 from trainer import job as job_module
-from trainer.job import HeldJob
+from trainer import pipeline, rewards
+from trainer.job import CancelledError, HeldJob
 from trainer.policy.decoding import Decoder
 
 GATE = ("--gate-prompts", "4", "--gate-min-gain=-100", "--gate-max-kl", "1000", "--gate-max-new-tokens", "6")
@@ -103,6 +105,78 @@ def test_a_stage_ends_in_a_version_and_a_cancelled_one_in_the_same(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first), "bit by bit"
     assert not (workspace.jobs / paused["job"] / "checkpoints").exists()
+
+
+def cut_off(*arguments, **more):
+    raise CancelledError("the job was cancelled", "go on with `trainer resume`")
+
+
+class Counted:
+    """How often each step of each figure was recorded."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[tuple[str, int]] = Counter()
+        record = HeldJob.record
+
+        def counting(held, step, figures, rollouts=()):
+            self.counts.update((name, step) for name, language in figures if language is None)
+            record(held, step, figures, rollouts)
+
+        patch.setattr(HeldJob, "record", counting)
+
+    def of(self, name: str) -> dict[int, int]:
+        return {step: count for (found, step), count in self.counts.items() if found == name}
+
+
+@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "ilql", "hindsight"])
+def test_a_stage_that_was_cut_off_in_its_gate_goes_straight_back_to_it(stage, trainer, rated, workspace, monkeypatch):
+    options, metric = STAGES[stage]
+    command = [stage.split()[0], *options, *GATE, "--no-publish"]
+    assert trainer(*command)[1]["version"] == "v1"
+    counted = Counted(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "judge", cut_off)
+        code, paused = trainer(*command)
+    assert (code, paused["state"]) == (130, "paused")
+    assert (workspace.root / jobs.get(rated, paused["job"]).checkpoint).name == "step-3"
+    code, resumed = trainer("resume", paused["job"], model=False)
+    assert (code, resumed["version"]) == (0, "v2")
+    assert counted.of(metric) == {1: 1, 2: 1, 3: 1}, "no step was taken again"
+    first, second = (weights(workspace, versions.get(rated, name)) for name in ("v1", "v2"))
+    assert all(torch.equal(first[name], second[name]) for name in first), "bit by bit"
+
+
+def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_twice(
+    trainer, rated, workspace, monkeypatch
+):
+    options = [*ROUNDS, "--reward-rank", "4", "--reward-epochs", "1", "--sft-steps", "2"]
+    command = ["run", *options, *GATE, "--no-publish"]
+    assert trainer(*command)[1]["version"] == "v1"
+    counted = Counted(monkeypatch)
+    arguments, model = command, True
+    # The reward model before it is stored, what imitation learned before it is stored, and the policy at the gate.
+    for place, cut in ((rewards, "reference_answers"), (pipeline, "whole_folder"), (pipeline, "judge")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, cut, cut_off)
+            code, paused = trainer(*arguments, model=model)
+        assert (code, paused["state"]) == (130, "paused")
+        arguments, model = ["resume", paused["job"]], False
+    code, resumed = trainer(*arguments, model=model)
+    assert (code, resumed["version"]) == (0, "v2")
+    for name, steps in (("loss/reward", None), ("loss/train", 2), ("objective/kl", 3)):
+        taken = counted.of(name)
+        assert taken
+        assert set(taken.values()) == {1}, f"{name} was learned again"
+        assert steps is None or sorted(taken) == list(range(1, steps + 1))
+    first, second = (weights(workspace, versions.get(rated, name)) for name in ("v1", "v2"))
+    assert all(torch.equal(first[name], second[name]) for name in first), "bit by bit"
+    assert not (workspace.jobs / resumed["job"] / "checkpoints").exists()
+
+
+def test_a_reward_model_alone_leaves_no_checkpoint_behind(trainer, rated, workspace):
+    code, fitted = trainer("reward", "--rank", "4", "--epochs", "1")
+    assert (code, fitted["state"]) == (0, "done")
+    assert [path.name for path in (workspace.jobs / fitted["job"]).iterdir()] == ["reward"]
 
 
 def test_the_pipeline_imitates_demonstrations_first(trainer, rated):

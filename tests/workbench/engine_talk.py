@@ -61,10 +61,10 @@ class Talk:
         return [event for event in self.until(Done, request=request.request) if isinstance(event, Answer)]
 
 
-def add_version(workspace: Workspace, model: Path, seed: int = 1) -> Version:
+def add_version(workspace: Workspace, model: Path, seed: int = 1, *, strength: float = 1.0) -> Version:
     """A trained version of the model loaded last: random LoRA weights, hashed and recorded."""
     folder = workspace.versions / f"lora-{seed}"
-    return record_version(workspace, make_adapter(folder, model, seed), "lora")
+    return record_version(workspace, make_adapter(folder, model, seed, strength=strength), "lora")
 
 
 def add_full_version(workspace: Workspace, model: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Version:

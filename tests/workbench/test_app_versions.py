@@ -67,8 +67,9 @@ async def test_publishing_asks_first_and_the_engine_follows(workspace: Workspace
         await pilot.press("enter")
         await until(pilot, lambda: protocol.Swap("v1") in sent)
         assert versions.served(database).name == "v1"
-        app.hear(protocol.Swapped("v1", "v0", 0.2))
-        await until(pilot, lambda: "v0 → v1  reward +0.41  KL 3.1" in visible(app))
+        app.hear(protocol.Swapped("v1", "v0", 0.2, "exact"))
+        await until(pilot, lambda: "v0 → v1  reward +0.41  KL 3.1  proof: exact" in visible(app))
+        await until(pilot, lambda: "loaded v1 (exact)" in visible(app))
         assert "SmolLM2 v1" in visible(app)
         await pilot.press("b")
         await until(pilot, lambda: len(app.screen_stack) == 2)

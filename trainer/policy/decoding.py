@@ -221,6 +221,13 @@ class Decoder:
             logits = self.network.step(tokens, cache)
         return completions
 
+    @torch.inference_mode()
+    def next_logprobs(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Log-probabilities of what follows each prompt, at temperature 1: (prompts, vocabulary) fp32, on the CPU."""
+        each = torch.arange(len(prompts), device=self.device)
+        logits, _ = self.network.prefill([list(prompt) for prompt in prompts], each, max(map(len, prompts)))
+        return logits.float().log_softmax(-1).cpu()
+
     def _seen(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Tensor:
         """Which tokens each row has said, its prompt included: (rows, vocabulary) bool; empty when not needed."""
         if sampling.repetition_penalty == 1:

@@ -95,7 +95,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """A model is loaded and serves `version`."""
+    """A model is loaded and serves `version`; `proof` as in `Swapped`."""
 
     model: str
     version: str
@@ -104,6 +104,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     parameters: int
     context: int  # tokens that prompt and answer may fill together
     seconds: float
+    proof: str = ""
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -137,11 +138,16 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Swapped(msgspec.Struct, frozen=True, tag="swapped"):
-    """New answers come from `version` now. `seconds` is the time from the request to here."""
+    """New answers come from `version` now. `seconds` is the time from the request to here.
+
+    `proof` says in words how well the engine answers as the version did when it was published: "exact", "within 0.05
+    nats", or why there is nothing to compare with.
+    """
 
     version: str
     previous: str
     seconds: float
+    proof: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

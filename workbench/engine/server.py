@@ -70,6 +70,7 @@ class Serving:
     tokenizer: ChatTokenizer
     held: frozenset[int]  # see streaming.StableText
     decoder: Decoder
+    proof: str
 
 
 class Engine:
@@ -150,19 +151,20 @@ class Engine:
             version = chosen or versions.served_of(database, base)
         _check_base(version, base)
 
-        def build(version: Version) -> Decoder:
+        def build(version: Version) -> tuple[Decoder, str]:
             versions.verify(self.workspace, version)
             path = versions.path_of(self.workspace, version)
-            return _tried(Decoder.load(folder.path, device, dtype, path, four_bit=True), tokenizer, version)
+            made = Decoder.load(folder.path, device, dtype, path, four_bit=True)
+            return made, _proof(path, version, _tried(made, tokenizer, version))
 
         try:
-            decoder = build(version)
+            decoder, proof = build(version)
         except Exception as error:
             if chosen or version.name == base.name:
                 raise
             self.send(failure("swap", error))
             version = base
-            decoder = build(base)
+            decoder, proof = build(base)
         self._serving = Serving(
             model=folder.name,
             folder=folder.path,
@@ -171,6 +173,7 @@ class Engine:
             tokenizer=tokenizer,
             held=byte_tokens(tokenizer.tokenizer),
             decoder=decoder,
+            proof=proof,
         )
         self.send(
             Ready(
@@ -181,6 +184,7 @@ class Engine:
                 parameters=decoder.parameters,
                 context=decoder.context,
                 seconds=time.monotonic() - arrived,
+                proof=proof,
             )
         )
 
@@ -191,18 +195,21 @@ class Engine:
         with open_database(self.workspace) as database:
             version = versions.get(database, request.version)
         _check_base(version, before.base)
+        serving = before
         if version.name != before.version.name:
-            self._serving = replace(before, version=version, decoder=self._build_beside(before, version))
-        self.send(Swapped(version.name, before.version.name, time.monotonic() - arrived))
+            decoder, proof = self._build_beside(before, version)
+            serving = self._serving = replace(before, version=version, decoder=decoder, proof=proof)
+        self.send(Swapped(version.name, before.version.name, time.monotonic() - arrived, serving.proof))
 
-    def _build_beside(self, before: Serving, version: Version) -> Decoder:
+    def _build_beside(self, before: Serving, version: Version) -> tuple[Decoder, str]:
         versions.verify(self.workspace, version)
         path, old = versions.path_of(self.workspace, version), before.decoder
         if before.version.kind == "full":  # its embedding is its own: nothing of it can be shared with another version
             new = type(old).load(before.folder, old.device, old.dtype, path, four_bit=True)
         else:
             new = old.with_version(path)
-        return _tried(new, before.tokenizer, version)
+        other = old if version.sha256 != before.version.sha256 else None
+        return new, _proof(path, version, _tried(new, before.tokenizer, version), other)
 
     def _generate_in_turn(self) -> None:
         while True:
@@ -291,6 +298,24 @@ def _tried(decoder: Decoder, tokenizer: ChatTokenizer, version: Version) -> Deco
             f"{version.name} cannot be sampled from: {reason}", "its weights are damaged or made for another model"
         )
     return decoder
+
+
+def _proof(path: Path | None, version: Version, decoder: Decoder, before: Decoder | None = None) -> str:
+    """How well the decoder answers as the version did when it was published (`trainer.policy.probe`).
+
+    Args:
+        path: the version's file; None for a base model.
+        before: what served until now, if its weights are others.
+
+    Raises:
+        WorkbenchError: it answers otherwise, or what is to be compared with is damaged.
+    """
+    from trainer.policy import probe
+
+    if path is None:
+        return "the base model"
+    stored = probe.read(path.parent, decoder.vocabulary, decoder.context)
+    return probe.prove(version.name, stored, decoder, before) if stored is not None else probe.NO_PROBE
 
 
 def _check_base(version: Version, base: Version) -> None:

@@ -85,10 +85,12 @@ class VersionsScreen(WorkbenchScreen):
 
     def _draw_follow(self, served: Version | None, loaded: str) -> None:
         follow = self.workbench.session.follow
+        proof = one_line(self.workbench.engine.proof)
         word = "following what is published" if follow else "pinned: stays on the loaded version"
         self.query_one("#follow", Static).update(
             Content.assemble(
-                ("● ", "$text-success"), f"loaded {one_line(loaded or 'nothing yet')}   ",
+                ("● ", "$text-success"), f"loaded {one_line(loaded or 'nothing yet')}",
+                (f" ({proof})   " if proof else "   ", "$text-muted"),
                 ("◆ ", "$accent"), f"served {served.name if served else 'nothing yet'}   ", (word, "$text-muted"),
             )
         )  # fmt: skip
