@@ -76,12 +76,20 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     batch: Annotated[int, _positive("rated answers (or pairs) an update")] = 16
     learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 3e-4
     head_learning_rate: Annotated[float, _positive("peak rate of the head, falling linearly to 0")] = 1e-2
-    held_out: Annotated[float, Meta(ge=0, lt=1, description="share of the prompts kept to measure accuracy")] = 0.1
+    held_out: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="share of the rated prompts that the optimised model never sees; the judge of the gate learns "
+            "from them, and each is measured on the other's",
+        ),
+    ] = 0.4
+    caution: Annotated[
+        float, _at_least(0, "standard deviations of its own uncertainty that a reward is lowered by")
+    ] = 1.0
     centring: Annotated[float, _at_least(0, "weight of the penalty that keeps pair rewards centred")] = 0.01
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
-    reference_tokens: Annotated[int, _positive("longest answer of the base model, on which rewards are normalised")] = (
-        48
-    )
 
 
 class SupervisedConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,7 +176,9 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = False
     value_learning_rate: Annotated[float, _positive("of the value")] = 1e-3
     warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 1
-    max_new_tokens: Annotated[int, _positive("longest response")] = 48
+    max_new_tokens: Annotated[
+        int, _at_least(0, "longest response, at the gate as well; 0 is as long as the rated answers are")
+    ] = 0
     temperature: Annotated[float, _positive("of sampling, in rollouts and in the update alike")] = 1.0
     gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 1.0
     lam: Annotated[float, Meta(ge=0, le=1, description="lambda of generalised advantage estimation")] = 0.95
@@ -179,8 +189,16 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     beta: Annotated[float, _at_least(0, "first KL coefficient")] = 0.1
     kl_target: Annotated[float, _positive("nats per response; 0 < target")] = 6.0
     kl_horizon_batches: Annotated[float, _positive("rounds over which the KL coefficient reacts")] = 10.0
-    missing_eos_penalty: Annotated[float, _at_least(0, "taken from the score of a response that was cut off")] = 1.0
+    missing_eos_penalty: Annotated[
+        float, _at_least(0, "taken from the score of a response that was cut off; no rating pays for it")
+    ] = 0.0
     score_clip: Annotated[float, _positive("normalised scores are clipped to this size")] = 5.0
+    importance_cap: Annotated[
+        float, _at_least(0, "most that a token counts by the policy's probability over its sampler's; 0 leaves it out")
+    ] = 2.0
+    max_sampler_gap: Annotated[
+        float, _at_least(0, "k3 between sampler and policy, nats/token, at which a run stops; 0 is by number format")
+    ] = 0.0
     max_update_kl: Annotated[float, _positive("approximate KL at which a round's updates stop early")] = 0.03
     language_balance: Annotated[
         float, Meta(ge=0, le=1, description="languages are drawn with p ~ n^this; 1 follows the prompts, 0 is even")
@@ -201,14 +219,30 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"{self.advantage} compares answers to the same prompt: answers must be 2 or more")
 
 
+class Control(StrEnum):
+    """A run whose ratings say nothing, to see what a run gains without them. It is never published.
+
+    none: an ordinary run. shuffled: ratings permuted among answers of the same language. constant: one reward for all.
+    """
+
+    NONE = "none"
+    SHUFFLED = "shuffled"
+    CONSTANT = "constant"
+
+
 class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a candidate must show before it is published."""
 
     prompts: Annotated[int, _positive("most held-out prompts to answer")] = 40
     answers: Annotated[int, _positive("answers to each")] = 2
-    max_new_tokens: Annotated[int, _positive("longest answer, where the method itself samples none")] = 48
+    max_new_tokens: Annotated[
+        int, _at_least(0, "longest answer, where the method samples none; 0 is as long as the rated answers are")
+    ] = 0
     max_kl: Annotated[float, _positive("nats per response to the base model")] = 15.0
     min_gain: Annotated[float, Meta(description="lower end of the 95% interval of the gain")] = 0.0
+    max_outside: Annotated[
+        float, Meta(ge=0, le=1, description="most of the answers that may be unlike any that was rated, as a share")
+    ] = 0.3
 
 
 class RewardStage(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,6 +261,9 @@ class PolicyStage(RewardStage, frozen=True, kw_only=True, forbid_unknown_fields=
             "(such as rm2), table (the scores themselves), or auto (the latest, else a new one where ratings suffice)"
         ),
     ] = "auto"
+    control: Annotated[
+        Control, Meta(description="shuffled or constant ratings instead of the real ones; never published")
+    ] = Control.NONE
     gate: GateConfig = GateConfig()
     publish: Annotated[bool, Meta(description="publish a candidate that passes the gate")] = True
 

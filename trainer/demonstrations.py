@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage import ratings as rating_store
 from storage.database import Database
@@ -27,6 +28,17 @@ class Demonstrations:
 
     def count(self) -> int:
         return len(self.responses)
+
+    def shuffled(self, seed: int) -> Demonstrations:
+        """The same answers, permuted among the prompts of their language: a control, in which none belongs."""
+        generator, by_language = random.Random(f"{seed} control"), dict[str, list[Response]]()
+        for response in self.responses:
+            by_language.setdefault(response.prompt.language, []).append(response)
+        made = []
+        for own in by_language.values():
+            others = generator.sample(own, len(own))
+            made += [replace(other, prompt=one.prompt) for one, other in zip(own, others, strict=True)]
+        return replace(self, responses=made)
 
     def languages(self) -> dict[str, int]:
         """Answers by language, the most frequent first."""

@@ -22,19 +22,20 @@ from trainer.algorithms.sft import STAGE as DEMONSTRATIONS
 from trainer.algorithms.sft import demonstrated_rows, sft
 from trainer.algorithms.supervised import SupervisedLearner
 from trainer.checkpoints import whole_folder
-from trainer.config import HindsightStage, IlqlStage, PolicyStage, PpoStage, RewardStage, RunConfig, SftStage
+from trainer.config import Control, HindsightStage, IlqlStage, PolicyStage, PpoStage, RewardStage, RunConfig, SftStage
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import Interval
+from trainer.evaluation.seen import in_words
 from trainer.evaluation.watch import Watch, held_out_rows
+from trainer.examples import Examples
 from trainer.job import HeldJob
 from trainer.learner import Figures, PolicyLearner, StepReport
 from trainer.policy import probe
 from trainer.policy.full import Snapshot, read_version
 from trainer.publishing import finish
 from trainer.reward.model import RewardModel
-from trainer.reward.protocol import Reward
-from trainer.rewards import fitted, obtain, reference_answers
+from trainer.rewards import Rewards, fitted, obtain, reference_answers
 from trainer.running import learn
 from trainer.setting import Setting, set_up
 
@@ -44,7 +45,8 @@ Result = dict[str, Any]
 def fit_reward(held: HeldJob, config: RewardStage) -> Result:
     """`trainer reward`: fit a reward model to the ratings, and nothing more; the result is its record."""
     setting = set_up(held, config)
-    _, record = fitted(held, config.reward, config.seed, setting)
+    _, record = fitted(held, config, setting, setting.examples)
+    assert record is not None, "this stage has no controls"
     _drop_checkpoints(held)
     return {"reward_model": record.name, **record.metrics}
 
@@ -64,14 +66,16 @@ def imitate(held: HeldJob, config: SftStage) -> Result:
 
     def work() -> Result:
         setting = set_up(held, config)
-        reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
+        rewards = obtain(held, config, setting)
         found = _demonstrations(held, setting)
+        if config.control != Control.NONE:
+            found = found.shuffled(config.seed)
         rows = demonstrated_rows(setting.backbone, found, config.sft.minimum)
         _link(held, found.rating_ids)
         learner, gain = learn_measured(
-            held, DEMONSTRATIONS, setting.backbone, rows, config.sft, config.seed, setting.start, needed=reward is None
+            held, DEMONSTRATIONS, setting.backbone, rows, config.sft, config.seed, setting.start, needed=rewards is None
         )
-        return _finish(held, config, setting, learner, reward, _watch(held, config, setting, reward), gain)
+        return _finish(held, config, setting, learner, rewards, _watch(held, config, setting, rewards), gain)
 
     return _once(held, work)
 
@@ -81,19 +85,19 @@ def look_back(held: HeldJob, config: HindsightStage) -> Result:
 
     def work() -> Result:
         setting = set_up(held, config)
-        reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
+        rewards = obtain(held, config, setting)
         digest, begun = setting.base.base_digest, setting.begun
         told = held.share(lambda: received.text_outcomes(held.database, digest, begun))
-        found = received.outcomes(setting.examples)
+        found = received.outcomes(_taught(config, setting, rewards))
         own, seed, start = config.hindsight, config.seed, setting.start
         rows = relabelled_rows(setting.backbone, found, told, own)
         _link(held, [*setting.examples.rating_ids, *(outcome.rating_id for outcome in told)])
-        if reward is None:
+        if rewards is None:
             learner, gain = learn_measured(held, HINDSIGHT, setting.backbone, rows, own, seed, start)
         else:
             learner, gain = SupervisedLearner(HINDSIGHT, setting.backbone, rows, own, seed, start, held.processes), None
             learn(held, learner, own.checkpoint_every)
-        return _finish(held, config, setting, learner, reward, _watch(held, config, setting, reward), gain)
+        return _finish(held, config, setting, learner, rewards, _watch(held, config, setting, rewards), gain)
 
     return _once(held, work)
 
@@ -103,15 +107,15 @@ def learn_values(held: HeldJob, config: IlqlStage) -> Result:
 
     def work() -> Result:
         setting = set_up(held, config)
-        reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
-        if reward is None:
+        rewards = obtain(held, config, setting)
+        if rewards is None:
             raise UsageError("nothing judges what is learned", "rate more answers, or fit a reward model first")
-        found = received.outcomes(setting.examples)
+        found = received.outcomes(_taught(config, setting, rewards))
         learner = Ilql(setting.backbone, found, config.ilql, config.seed, setting.start, held.processes)
         _link(held, setting.examples.rating_ids)
         learn(held, learner, config.ilql.checkpoint_every)
         # Its decoding shifts the output head as well, which the watch does not see.
-        return _finish(held, config, setting, learner, reward, None)
+        return _finish(held, config, setting, learner, rewards, None)
 
     return _once(held, work)
 
@@ -128,18 +132,19 @@ def _once(held: HeldJob, work: Callable[[], Result]) -> Result:
 
 def _improve(held: HeldJob, config: PpoStage, first: RunConfig | None) -> Result:
     setting = set_up(held, config)
-    reward = obtain(held, config.reward_model, config.reward, config.seed, setting)
-    assert reward is not None, "only `auto` finds none"
+    rewards = obtain(held, config, setting)
+    assert rewards is not None, "only `auto` finds none"
     start = setting.start if first is None else _imitated(held, first, setting)
     prompts = setting.split.practice
-    learner = Ppo(setting.backbone, reward, prompts, config.ppo, config.seed, start, held.processes)
-    watch = _watch(held, config, setting, reward)
+    own = msgspec.structs.replace(config.ppo, max_new_tokens=setting.answer_tokens)
+    learner = Ppo(setting.backbone, rewards.optimised, prompts, own, config.seed, start, held.processes)
+    watch = _watch(held, config, setting, rewards)
 
     def measure(report: StepReport) -> Figures:
         return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
 
     learn(held, learner, config.ppo.checkpoint_every, measure)
-    return _finish(held, config, setting, learner, reward, watch)
+    return _finish(held, config, setting, learner, rewards, watch)
 
 
 def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | None:
@@ -177,13 +182,27 @@ def _link(held: HeldJob, rating_ids: list[str]) -> None:
     held.share(lambda: jobs.link_ratings(held.database, held.job, rating_ids))
 
 
-def _watch(held: HeldJob, config: PolicyStage, setting: Setting, reward: Reward | None) -> Watch:
+def _taught(config: PolicyStage, setting: Setting, rewards: Rewards | None) -> Examples:
+    """The ratings that a method which learns from them directly may take: not those that the judge learned from.
+
+    Raises:
+        UsageError: the control that makes all ratings alike, from which such a method could learn nothing at all.
+    """
+    if config.control == Control.CONSTANT:
+        raise UsageError(
+            "this method learns from the differences between ratings, so that constant ones teach it nothing",
+            "use --control shuffled",
+        )
+    return setting.examples if rewards is None else rewards.taught
+
+
+def _watch(held: HeldJob, config: PolicyStage, setting: Setting, rewards: Rewards | None) -> Watch:
     """The over-optimisation watch, with rated answers to held-out prompts."""
     backbone, digest = setting.backbone, setting.base.base_digest
     rows = held.share(lambda: held_out_rows(held.database, digest, setting.begun))
-    if not isinstance(reward, RewardModel):
+    if rewards is None or not isinstance(rewards.optimised, RewardModel):
         return Watch(backbone, rows)
-    return Watch(backbone, rows, reward, reference_answers(setting, config.reward, config.seed, 1))
+    return Watch(backbone, rows, rewards.optimised, reference_answers(setting, config.seed, 1))
 
 
 def _finish(
@@ -191,19 +210,21 @@ def _finish(
     config: PolicyStage,
     setting: Setting,
     learner: PolicyLearner,
-    reward: Reward | None,
+    rewards: Rewards | None,
     watch: Watch | None,
     loss_gain: Interval | None = None,
 ) -> Result:
     """Through the gate, and published or kept as rejected."""
     held.progress("gate", learner.step, learner.steps)
-    sampling = Sampling(temperature=1.0, max_new_tokens=config.gate.max_new_tokens)
+    sampling = Sampling(temperature=1.0, max_new_tokens=setting.answer_tokens)
+    penalty = 0.0
     if isinstance(config, PpoStage):
-        sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=config.ppo.max_new_tokens)
+        sampling = Sampling(temperature=config.ppo.temperature, max_new_tokens=setting.answer_tokens)
+        penalty = config.ppo.missing_eos_penalty
     candidate = learner.result()
     report = judge(
         setting.backbone,
-        reward,
+        rewards.judge if rewards else None,
         candidate,
         setting.start,
         setting.split.held_out,
@@ -211,6 +232,9 @@ def _finish(
         sampling,
         loss_gain,
         watch.measure(learner.policy) if watch else None,
+        control=config.control,
+        penalty=penalty,
+        check=held.check,
     )
     held.progress("publish", learner.step, learner.steps)
     # Where the weights are split among processes, all of them must put them together.
@@ -219,6 +243,8 @@ def _finish(
     _drop_checkpoints(held)
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
+    for shown in report.metrics().get("answers", ()):
+        held.say(in_words(shown))
     held.say(f"{version.name} is {version.state}")
     return _result(version, report.metrics())
 

@@ -1,8 +1,12 @@
-"""Where a job's reward comes from: a model fitted now, one fitted earlier, or the scores themselves as a table."""
+"""Where a job's reward comes from: a model fitted now, one fitted earlier, or the scores themselves as a table; and
+what judges at the gate, which is another model, of other prompts.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Any
 
 from storage import jobs, reward_models, versions
 from storage.errors import UsageError
@@ -11,51 +15,79 @@ from storage.records import Sampling
 from trainer import heap
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
 from trainer.checkpoints import whole_folder
-from trainer.config import RewardConfig
-from trainer.examples import check_enough
+from trainer.config import Control, PolicyStage, RewardStage
+from trainer.evaluation.intervals import Interval
+from trainer.evaluation.judging import Judge, agreement
+from trainer.examples import Examples, Response, check_enough
 from trainer.job import HeldJob
+from trainer.reward.batches import encode, responses_of
 from trainer.reward.fitting import RewardFit
+from trainer.reward.folds import controlled, folds, without
 from trainer.reward.model import RewardModel
-from trainer.reward.protocol import Reward
+from trainer.reward.protocol import ConstantReward, Reward
+from trainer.reward.support import Support
 from trainer.reward.table import TableReward
 from trainer.running import learn
 from trainer.setting import Setting
 
-REWARD_FILE = "reward.safetensors"
+# Folders of a job, and the file in each.
+REWARD, JUDGE = "reward", "judge"
+FILES = {REWARD: "reward.safetensors", JUDGE: "judge.safetensors"}
 CHECKPOINT_EVERY = 10  # updates
 # The reference policy's answers on which rewards get mean 0 and deviation 1.
 REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
 LANGUAGE_BALANCE = 0.4
-LATEST = "latest"
+NEW, LATEST, TABLE, AUTO = "new", "latest", "table", "auto"
 
 
-def obtain(held: HeldJob, wanted: str, config: RewardConfig, seed: int, setting: Setting) -> Reward | None:
-    """The reward that a configuration names; None only for `auto` where there is nothing to judge by.
+@dataclass(frozen=True)
+class Rewards:
+    """What a job learns from and is judged by.
+
+    Attributes:
+        optimised: the reward that a policy is improved against.
+        judge: what judges at the gate.
+        taught: the examples that a method which learns from ratings themselves may take: none of the judge's prompts.
+    """
+
+    optimised: Reward
+    judge: Judge
+    taught: Examples
+
+
+def obtain(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | None:
+    """The reward that a configuration names, with its judge; None only for `auto` where there is nothing to judge by.
 
     Raises:
         UsageError: there is no such reward model, or too little to fit one to.
     """
-    match wanted:
-        case "table":
-            held.share(lambda: jobs.link_ratings(held.database, held.job, setting.examples.rating_ids))
-            return TableReward.of(setting.examples, setting.apart)
-        case "new":
-            return fitted(held, config, seed, setting)[0]
-        case "auto":
-            digest = setting.base.base_digest
-            if held.share(lambda: reward_models.find(held.database, digest)) is not None:
-                return existing(held, None, setting)
+    examples = controlled(setting.examples, config.control, config.seed)
+    if config.control == Control.CONSTANT:
+        held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
+        return Rewards(ConstantReward(), Judge(ConstantReward()), examples)
+    wanted = config.reward_model
+    if wanted == TABLE:
+        held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
+        table = TableReward.of(examples, setting.apart)
+        return Rewards(table, Judge(table), examples)
+    if config.control == Control.SHUFFLED:
+        wanted = NEW  # one that was fitted to the real ratings would give them away
+    if wanted == AUTO:
+        digest = setting.base.base_digest
+        if held.share(lambda: reward_models.find(held.database, digest)) is None:
             try:
-                check_enough(setting.examples, config.minimum)
+                check_enough(examples, config.reward.minimum)
             except UsageError as error:
                 held.say(f"nothing judges the answers: {error.message}")
                 return None
-            return fitted(held, config, seed, setting)[0]
-    return existing(held, None if wanted == LATEST else wanted, setting)
+            wanted = NEW
+    if wanted == NEW:
+        return fitted(held, config, setting, examples)[0]
+    return existing(held, None if wanted in (LATEST, AUTO) else wanted, setting)
 
 
-def existing(held: HeldJob, name: str | None, setting: Setting) -> RewardModel:
-    """A reward model fitted earlier: the named one, or the newest of this base model."""
+def existing(held: HeldJob, name: str | None, setting: Setting) -> Rewards:
+    """A reward model fitted earlier, with its judge: the named one, or the newest of this base model."""
     record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name))
     if record is None:
         raise UsageError(
@@ -64,60 +96,147 @@ def existing(held: HeldJob, name: str | None, setting: Setting) -> RewardModel:
             else f"no reward model was fitted for {setting.base.base_model} yet",
             "fit one with `trainer reward`, or use `trainer run`, which fits its own",
         )
-    model = RewardModel.read(setting.backbone, held.workspace.root / record.file)
+    file = held.workspace.root / record.file
     held.say(f"reward: {record.name}")
-    return model
+    optimised, _ = RewardModel.read(setting.backbone, file)
+    beside = file.parent.parent / JUDGE / FILES[JUDGE]
+    if not held.share(beside.exists):
+        return Rewards(optimised, Judge(optimised, lacks=f"{record.name} has no judge beside it"), setting.examples)
+    judge, facts = RewardModel.read(setting.backbone, beside)
+    taught = without(setting.examples, set(facts["prompts"]))
+    return Rewards(optimised, Judge(judge, _interval(facts["agreement"])), taught)
 
 
-def fitted(held: HeldJob, config: RewardConfig, seed: int, setting: Setting) -> tuple[RewardModel, RewardModelRecord]:
-    """The reward model of this job: the one an earlier attempt finished, or a freshly fitted one.
+def fitted(
+    held: HeldJob, config: RewardStage, setting: Setting, examples: Examples
+) -> tuple[Rewards, RewardModelRecord | None]:
+    """The reward model of this job and its judge: those an earlier attempt finished, or freshly fitted ones.
+
+    Returns:
+        both, and their record; none is made of a control's, which nothing else must ever learn from.
 
     Raises:
         UsageError: too few or one-sided ratings.
     """
-    backbone, base, examples = setting.backbone, setting.base, setting.examples
-    file = held.folder / "reward" / REWARD_FILE
-    finished = held.share(lambda: reward_models.of_job(held.database, held.job.id))
-    if finished:
-        return RewardModel.read(backbone, file), finished
-    check_enough(examples, config.minimum)
+    check_enough(examples, config.reward.minimum)
     counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
     held.say(f"learning from {examples.count()} ratings: {counts}")
     held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
+    optimised, judged = folds(examples, config.reward.held_out, config.reward.minimum)
+    seed = config.seed
+    if judged.count():
+        model, facts = _fit(held, config, setting, JUDGE, seed + 1, judged, optimised)
+        judge = Judge(model, _interval(facts["agreement"]))
+        held.say(f"the judge learned from {judged.count()} of them, of other prompts: agrees with the rest by "
+                 f"{judge.agreement or 'an unknown amount'} (rank correlation within languages)")  # fmt: skip
+    model, facts = _fit(held, config, setting, REWARD, seed, optimised, judged)
+    if not judged.count():
+        judge = Judge(model, lacks=f"{examples.count()} ratings are too few to fit a judge apart from the reward")
+    rewards = Rewards(model, judge, optimised)
+    if _is_control(config):
+        return rewards, None
+    figures = {key: value for key, value in facts.items() if key != "prompts"}
+    agreed = judge.agreement
+    figures["judge_agreement"] = agreed.mean if agreed else None
+    figures["judge_agreement_interval"] = agreed.bounds if agreed else None
+    figures["judge_examples"] = judged.count()
 
-    fit = RewardFit(backbone, examples, config, seed, held.processes)
-    learn(held, fit, CHECKPOINT_EVERY)
-    model, report = fit.model, fit.report()
-    heap.release()
-    answers = reference_answers(setting, config, seed, REFERENCE_ANSWERS)
-    model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
-
-    def save() -> RewardModelRecord:
-        with whole_folder(held.folder / "reward") as partial:
-            model.save(partial / REWARD_FILE, dataclasses.asdict(report))
+    def record() -> RewardModelRecord:
+        found = reward_models.of_job(held.database, held.job.id)
+        if found is not None:
+            return found
+        file = held.folder / REWARD / FILES[REWARD]
+        digest = versions.sha256_of(file)
         with held.database.transaction():
             jobs.check(held.database, held.job)
             return reward_models.add(
                 held.database,
-                base=base,
+                base=setting.base,
                 file=str(file.relative_to(held.workspace.root)),
-                sha256=versions.sha256_of(file),
+                sha256=digest,
                 data_digest=examples.digest(),
                 job_id=held.job.id,
-                metrics=dataclasses.asdict(report),
+                metrics=figures,
             )
 
-    figures = {("reward/spearman", None): report.spearman, ("reward/pair_accuracy", None): report.pair_accuracy}
-    held.record(fit.step, {name: value for name, value in figures.items() if value is not None})
-    record = held.share(save)
-    held.say(f"{record.name}: {report.sentence()}")
-    return model, record
+    made = held.share(record)
+    held.say(f"{made.name}: {facts['sentence']}")
+    return rewards, made
 
 
-def reference_answers(setting: Setting, config: RewardConfig, seed: int, answers: int) -> list[Rollout]:
+def _fit(
+    held: HeldJob,
+    config: RewardStage,
+    setting: Setting,
+    name: str,
+    seed: int,
+    learned: Examples,
+    unseen: Examples,
+) -> tuple[RewardModel, dict[str, Any]]:
+    """One model, of some examples and measured on others; one that an earlier attempt stored is read.
+
+    Returns:
+        the model, and what was found of it: its report, its agreement with the others, the prompts it learned from.
+    """
+    backbone, file = setting.backbone, held.folder / name / FILES[name]
+    if held.share(file.exists):
+        return RewardModel.read(backbone, file)
+    fit = RewardFit(backbone, learned, config.reward, seed, held.processes, unseen, name)
+    learn(held, fit, CHECKPOINT_EVERY)
+    model, report = fit.model, fit.report()
+    heap.release()
+    answers = reference_answers(setting, seed, REFERENCE_ANSWERS)
+    model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
+    model.support = _support(model, learned, unseen)
+    model.caution = config.reward.caution
+    agreed = agreement(model, unseen)
+    facts = dataclasses.asdict(report) | {
+        "sentence": report.sentence(),
+        "agreement": dataclasses.asdict(agreed) if agreed else None,
+        "prompts": sorted({example.prompt.id for example in learned.every()}),
+    }
+    if name == REWARD:
+        figures = {("reward/spearman", None): report.spearman, ("reward/pair_accuracy", None): report.pair_accuracy}
+        held.record(fit.step, {name: value for name, value in figures.items() if value is not None})
+
+    def save() -> None:
+        with whole_folder(file.parent) as partial:
+            model.save(partial / file.name, facts)
+
+    held.share(save)
+    return model, facts
+
+
+def _support(model: RewardModel, learned: Examples, unseen: Examples) -> Support:
+    """What the rated answers were like; how unsure the model may be of one is told by those it did not learn from."""
+
+    def known(examples: Examples) -> list[Response]:
+        return list(dict.fromkeys(answer for example in examples.every() for answer in responses_of(example)))
+
+    own, others = known(learned), known(unseen)
+    everything = [*own, *others]
+    encoded = [encode(model.backbone, response) for response in everything]
+    rewards, deviations = model.score_with_uncertainty([asked for asked, _ in encoded], [said for _, said in encoded])
+    return Support.of(
+        [len(said) for _, said in encoded],
+        [response.prompt.language for response in everything],
+        rewards.tolist(),
+        deviations[len(own) :].tolist() if others else deviations.tolist(),
+    )
+
+
+def _interval(facts: dict[str, Any] | None) -> Interval | None:
+    return Interval(**facts) if facts else None
+
+
+def _is_control(config: RewardStage) -> bool:
+    return isinstance(config, PolicyStage) and config.control != Control.NONE
+
+
+def reference_answers(setting: Setting, seed: int, answers: int) -> list[Rollout]:
     """What the base model says to a few practice prompts, in balance over languages."""
     practice = setting.split.practice
     prompts = PromptSampler(practice, LANGUAGE_BALANCE, seed).draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
-    sampling = Sampling(temperature=1.0, max_new_tokens=config.reference_tokens)
+    sampling = Sampling(temperature=1.0, max_new_tokens=setting.answer_tokens)
     decoder, tokenizer = setting.backbone.decoder(), setting.backbone.tokenizer
     return collect(decoder, tokenizer, prompts, answers, sampling, round_seed(seed, 1 << 40))

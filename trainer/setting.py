@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from storage import versions
 from storage.records import Split, Version
-from trainer.config import PolicyStage, RewardStage
+from trainer.config import PolicyStage, PpoStage, RewardStage
 from trainer.examples import FEWEST_HELD_OUT, Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
 from trainer.job import HeldJob
@@ -20,6 +22,10 @@ from trainer.policy.memory import check_fits, need_of
 from trainer.policy.models import ModelFolder
 from trainer.reward.batches import LONGEST_RESPONSE, responses_of
 
+# Where the ratings decide how long answers may be: the share of rated answers that must fit, and the bounds, in tokens.
+NEARLY_ALL = 0.95
+SHORTEST_ROLLOUT, LONGEST_ROLLOUT, UNRATED_LENGTH = 16, 256, 48
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -29,6 +35,8 @@ class Setting:
         parent: the version that the policy goes on from.
         start: what that version changes in the base model; None where it is the base model itself.
         apart: what was said of held-out prompts, where a table of scores is to measure by it; nothing learns from it.
+        answer_tokens: how long answers may be, in rollouts, at the gate and where rewards are normalised: what the
+            configuration says, or else as long as the rated answers are, so that none is cut off that was not before.
     """
 
     backbone: Backbone
@@ -39,6 +47,7 @@ class Setting:
     examples: Examples
     begun: str | None
     apart: Examples
+    answer_tokens: int
 
 
 def set_up(held: HeldJob, config: RewardStage) -> Setting:
@@ -78,7 +87,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
         held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")
     sharing = held.processes.count if held.processes.sharded else 1
-    _check_memory(folder, device, dtype, config, examples, split, sharing)
+    longest = _check_memory(folder, device, dtype, config, examples, split, sharing)
     torch.manual_seed(config.seed)
     backbone = Backbone(
         folder,
@@ -89,7 +98,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         processes=sharing,
     )
     start = read_version(held.workspace.root / parent.file, folder.path) if parent.file else None
-    return Setting(backbone, base, parent, start, split, examples, begun, apart)
+    return Setting(backbone, base, parent, start, split, examples, begun, apart, longest)
 
 
 def _check_memory(
@@ -100,8 +109,11 @@ def _check_memory(
     examples: Examples,
     split: PromptSplit,
     sharing: int,
-) -> None:
-    """Raise UsageError when the job would not fit into memory, or an answer not into the model's context.
+) -> int:
+    """How long answers may be, once it is known that the job fits.
+
+    Raises:
+        UsageError: the job would not fit into memory, or an answer not into the model's context.
 
     Args:
         sharing: how many processes share the weights.
@@ -110,8 +122,27 @@ def _check_memory(
     asked = max(len(tokenizer.encode_prompt(one.text, one.system)) for one in [*split.practice, *split.held_out])
     rated = {response for example in examples.every() for response in responses_of(example)}
     texts = [response.token_ids or tokenizer.encode_response(response.text) for response in rated]
-    said = min(LONGEST_RESPONSE, max(map(len, texts), default=1))
-    need = need_of(config, asked, said)
+    lengths = [len(text) for text in texts]
+    said = min(LONGEST_RESPONSE, max(lengths, default=1))
+    longest = _stated_length(config) or usual_length(lengths)
+    need = need_of(config, asked, said, longest)
     if sharing > 1:
         need = replace(need, processes=sharing, checkpointing=True)
     check_fits(folder, device, dtype, need)
+    return longest
+
+
+def usual_length(lengths: Sequence[int]) -> int:
+    """Tokens within which nearly all rated answers end or were cut off, in whole eights; the usual without any."""
+    if not lengths:
+        return UNRATED_LENGTH
+    ordered = sorted(lengths)
+    nearly_all = ordered[min(len(ordered) - 1, math.floor(NEARLY_ALL * len(ordered)))]
+    return min(LONGEST_ROLLOUT, max(SHORTEST_ROLLOUT, 8 * math.ceil(nearly_all / 8)))
+
+
+def _stated_length(config: RewardStage) -> int:
+    """The length of answers that a configuration asks for; 0 where the ratings decide."""
+    if isinstance(config, PpoStage):
+        return config.ppo.max_new_tokens
+    return config.gate.max_new_tokens if isinstance(config, PolicyStage) else 0

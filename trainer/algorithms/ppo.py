@@ -1,8 +1,9 @@
 """Proximal policy optimisation (Schulman et al. 2017) with a KL leash to the reference (Ziegler et al. 2019).
 
-A round: sample with the merged policy, score with the reward, charge k1 per token, estimate advantages, and take
-clipped steps on the policy and the value. The batch is cut into minibatches once a round; what does not change during
-the round (layouts, lower layers, reference and old log-probabilities) is computed once for each.
+A round: sample with the policy, score with the reward, charge k1 per token, estimate advantages, and take clipped steps
+on the policy and the value. The batch is cut into minibatches once a round; what does not change during the round
+(layouts, lower layers, reference and old log-probabilities) is computed once for each. Each round the sampler is held
+to the policy (`trainer.algorithms.sampler_gap`).
 
 The kin without a value model (REINFORCE, RLOO, GRPO) differ in one place: what an answer is compared with. With one
 epoch the ratio is 1, and the clipped surrogate's gradient is `A grad log pi`, the plain policy gradient.
@@ -31,6 +32,7 @@ from trainer import heap
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import PromptSampler, collect_rows, round_seed
 from trainer.algorithms.rounds import Piece, means
+from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap, importance
 from trainer.algorithms.updates import take_step
 from trainer.config import Advantage, PpoConfig
 from trainer.learner import Figures, StepReport
@@ -78,6 +80,7 @@ class Ppo:
         self.step = 0
         self.steps = config.steps
         self.rollbacks = 0
+        self.rounding: float | None = None  # between sampler and policy in the first round, nats
         self.uses_value = config.advantage == Advantage.GAE
         self.rows = _rows_of(config, self.processes)
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
@@ -124,6 +127,7 @@ class Ppo:
         minibatches = self._minibatches(rollouts)
         pieces = [piece for minibatch in minibatches for piece in minibatch]
         kl = self.processes.sum(float(torch.cat([piece.kl() for piece in pieces]).sum())) / config.batch
+        gap = self._sampler_gap(pieces)
         self._estimate_advantages(pieces)
         scored = time.perf_counter()
         if kl <= ROLLBACK_FACTOR * config.kl_target:
@@ -134,6 +138,7 @@ class Ppo:
         finished = time.perf_counter()
 
         figures = updates | self._figures(pieces)
+        figures |= {(name, None): value for name, value in gap.figures().items()}
         tokens = sum(piece.tokens for piece in pieces)
         figures["timing/rollout", None] = sampled - started
         figures["timing/score", None] = scored - sampled
@@ -160,10 +165,12 @@ class Ppo:
         return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
 
     def state(self) -> dict[str, Any]:
-        return {"step": self.step, "rollbacks": self.rollbacks, "controller": asdict(self.controller)}
+        own = {"step": self.step, "rollbacks": self.rollbacks, "rounding": self.rounding}
+        return own | {"controller": asdict(self.controller)}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.rollbacks = state["step"], state["rollbacks"]
+        self.rounding = state.get("rounding")
         self.controller = maths.KlController(**state["controller"])
 
     def _minibatches(self, rollouts: list) -> list[list[Piece]]:
@@ -187,15 +194,18 @@ class Ppo:
         base = backbone.upper(trunk, layout, None)
         reference = backbone.log_likelihood(base, layout, temperature)
         old = backbone.logprobs(backbone.over(beneath, layout, self.policy), layout, temperature)
+        recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
+        sampler = backbone.spread(recorded.to(reference), layout)
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
-        scores, hidden = self.reward.score(rollouts, trunk, layout, base)
-        scores = scores.clamp(-self.config.score_clip, self.config.score_clip)
+        said, hidden = self.reward.score(rollouts, trunk, layout, base)
+        scores = said.rewards.clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
         states = None if self.value_adapter else hidden[layout.predictors]
         values = torch.zeros_like(reference)
         piece = Piece(
-            rows, rollouts, layout, trunk, beneath, old.chosen, reference, states, values, scores, old.entropy
-        )
+            rows, rollouts, layout, trunk, beneath, old.chosen, sampler, reference, states, values, scores, said,
+            old.entropy,
+        )  # fmt: skip
         if self.uses_value:
             piece.values = self._values(piece)
         return piece
@@ -214,6 +224,20 @@ class Ppo:
             self._advantages_from_values(pieces)
         else:
             self._advantages_from_returns(pieces)
+        for piece in pieces:
+            piece.advantages = piece.advantages * importance(piece.old, piece.sampler, self.config.importance_cap)
+
+    def _sampler_gap(self, pieces: list[Piece]) -> SamplerGap:
+        """How far the sampler of this round is from the policy. Raises WorkbenchError when it is another one."""
+        flat = [
+            concatenate(self.processes, torch.cat([getattr(piece, name)[piece.mask] for piece in pieces]))
+            for name in ("sampler", "old", "reference")
+        ]
+        gap = SamplerGap.between(*flat)
+        if self.rounding is None:
+            self.rounding = gap.rounding
+        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
+        return gap
 
     def _advantages_from_values(self, pieces: list[Piece]) -> None:
         """Advantages by GAE, whitened once over all response tokens of the round."""

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from storage.errors import UsageError
 from storage.records import Prompt, Sampling
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Completion, Decoder
@@ -74,7 +75,16 @@ def collect(
 def collect_rows(
     decoder: Decoder, tokenizer: ChatTokenizer, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
 ) -> list[Rollout]:
-    """One answer a row, from the prompt and the seed of that row."""
+    """One answer a row, from the prompt and the seed of that row.
+
+    Raises:
+        UsageError: the sampling cuts the distribution, so that what is recorded would not be what was sampled from.
+    """
+    if sampling.top_p < 1 or sampling.top_k or sampling.repetition_penalty != 1:
+        raise UsageError(
+            "answers to learn from or to measure by are sampled from the whole distribution, at its temperature alone",
+            "leave out top-p, top-k and the repetition penalty",
+        )
     prompt_ids = [tokenizer.encode_prompt(prompt.text, prompt.system) for prompt in prompts]
     completions = decoder.generate(prompt_ids, sampling, seeds, tokenizer.eos_ids)
     return [

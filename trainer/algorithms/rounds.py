@@ -13,6 +13,7 @@ from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
 from trainer.learner import Figures
 from trainer.policy.layout import TokenLayout
+from trainer.reward.protocol import Scores
 
 
 @dataclass
@@ -24,9 +25,10 @@ class Piece:
         trunk: (N, hidden) after the lower layers, adapters off.
         beneath: (N, hidden) below the first layer that the policy changes.
         old, reference: log-probabilities under the policy that sampled, and under the base model, in nats.
+        sampler: what the sampler itself recorded of its tokens, in nats.
         states: (B, R, hidden) from which a value head reads; None where the value has an adapter of its own.
         values: before each token, at the beginning of the round.
-        scores: (B,) of the whole answers.
+        scores: (B,) of the whole answers, as they are learned from. said: what the reward says of them.
     """
 
     rows: list[int]
@@ -35,10 +37,12 @@ class Piece:
     trunk: Tensor
     beneath: Tensor
     old: Tensor
+    sampler: Tensor
     reference: Tensor
     states: Tensor | None
     values: Tensor
     scores: Tensor
+    said: Scores
     entropy: Tensor
     advantages: Tensor = field(default_factory=lambda: torch.empty(0))
     returns: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -68,8 +72,9 @@ class Piece:
         """What each answer looked like, by the names of the metrics; `beta` is the KL coefficient in force."""
         entropy = (self.entropy * self.mask).sum(1) / self.mask.sum(1)
         columns = zip(
-            self.rollouts, self.scores.tolist(), self.kl().tolist(), self.k1().tolist(), entropy.tolist(), strict=True
-        )
+            self.rollouts, self.scores.tolist(), self.kl().tolist(), self.k1().tolist(), entropy.tolist(),
+            self.said.plain.tolist(), self.said.outside.tolist(), strict=True,
+        )  # fmt: skip
         return [
             {
                 "language": rollout.prompt.language,
@@ -78,10 +83,12 @@ class Piece:
                 "objective/kl_k1": k1,
                 "objective/entropy": entropy_mean,
                 "objective/rlhf_reward": score - beta * k1,
+                "reward/plain": plain,
+                "support/outside": float(outside),
                 "response/length": len(rollout.completion.token_ids),
                 "response/truncated": float(rollout.completion.finish_reason != "eos"),
             }
-            for rollout, score, k3, k1, entropy_mean in columns
+            for rollout, score, k3, k1, entropy_mean, plain, outside in columns
         ]
 
 

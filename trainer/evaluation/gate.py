@@ -1,13 +1,14 @@
 """The gate: what a candidate must show before it is published.
 
-Candidate and parent answer the same held-out prompts from the same seeds; the reward gain is taken prompt by prompt.
-Where nothing judges answers (supervised fine-tuning on demonstrations alone), the loss on held-out answers decides.
+Candidate and parent answer the same held-out prompts from the same seeds; the reward gain is taken prompt by prompt,
+from a judge that shares no prompt with the reward that was optimised. Where nothing judges answers (supervised
+fine-tuning on demonstrations alone), the loss on held-out answers decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,39 @@ import torch
 
 from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
-from trainer.algorithms.rollouts import Rollout, collect
-from trainer.config import GateConfig
-from trainer.evaluation.intervals import Interval, mean_interval
+from trainer.algorithms.rollouts import Rollout
+from trainer.config import Control, GateConfig
+from trainer.evaluation.intervals import Interval, mean_interval, widened
+from trainer.evaluation.judging import Judge
+from trainer.evaluation.matched import Matched
+from trainer.evaluation.seen import Side, answer, at_equal_length, facts, matched, rests_on, shown
 from trainer.evaluation.watch import WatchReport
-from trainer.examples import fingerprint
+from trainer.examples import FEWEST_HELD_OUT, fingerprint
 from trainer.policy.backbone import Backbone
-from trainer.policy.decoding import Decoder
 from trainer.policy.full import Snapshot
-from trainer.reward.protocol import Reward
+from trainer.reward.model import RewardModel
 
-# Answers to one prompt come from seeds that training never uses.
-FIRST_SEED = 1 << 61
-BATCH = 32
+Verdict = dict[str, Any]
+BLIND_PAIRS = "rate blind pairs of both versions in Review, and publish by hand"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain in the judge's reward, and what could explain it.
+
+    Attributes:
+        total: by prompt; its interval holds what the judge does not know as well.
+        by_language: their intervals, together, are wrong about a language as often as one is.
+        unknown: half the width that the judge's own uncertainty has by itself.
+        matched: with finishing taken out.
+        rests_on: finishing, length, or nothing.
+    """
+
+    total: Interval
+    by_language: dict[str, Interval]
+    unknown: float
+    matched: Matched
+    rests_on: str
 
 
 @dataclass(frozen=True)
@@ -35,57 +56,94 @@ class GateReport:
     """What was measured, and the verdict of each gate as `{gate, passed, value, bound, detail}`.
 
     Attributes:
-        kl: nats per response to the base model.
-        gain: in reward, by prompt; None where nothing judges answers, as are the other figures of the reward.
+        kl: nats per response to the base model; None without held-out prompts.
+        before, after: what parent and candidate answered.
+        measured: None where nothing judges answers.
         loss_gain: how many nats per token the loss on held-out answers fell; None for methods that have none.
         seen: what the over-optimisation watch saw; None where nothing watched.
+        penalty: what the score of an answer that was cut off lost in training.
     """
 
-    gates: list[dict[str, Any]]
-    kl: float
-    held_out_prompts: int
-    gain: Interval | None = None
-    gain_by_language: dict[str, Interval] | None = None
-    parent_reward: float | None = None
-    reward: float | None = None
+    gates: list[Verdict]
+    kl: float | None
+    before: Side
+    after: Side
+    answers: int
+    measured: Gain | None = None
     loss_gain: Interval | None = None
     seen: WatchReport | None = None
+    judge: Judge | None = None
+    control: Control = Control.NONE
+    penalty: float = 0.0
 
     @property
     def passed(self) -> bool:
         return all(gate["passed"] for gate in self.gates)
 
+    @property
+    def gain(self) -> Interval | None:
+        return self.measured.total if self.measured else None
+
+    @property
+    def held_out_prompts(self) -> int:
+        return len(self.after.rollouts) // self.answers
+
     def metrics(self) -> dict[str, Any]:
-        """The figures to keep with the version."""
+        """The figures to keep with the version; one that cannot be told is None, with its reason in `reasons`."""
         figures: dict[str, Any] = {"kl": self.kl, "held_out_prompts": self.held_out_prompts}
-        if self.gain is not None and self.gain_by_language is not None:
+        told: dict[str, Interval | None] = {}
+        reasons: dict[str, str] = {}
+        if self.kl is None:
+            reasons["kl"] = "no held-out prompts"
+        if self.measured is not None:
+            gain = self.measured
+            told["reward_gain_interval"] = gain.total
             figures |= {
-                "reward": self.reward,
-                "parent_reward": self.parent_reward,
-                "reward_gain": self.gain.mean,
-                "reward_gain_interval": self.gain.bounds,
+                "reward": _mean(self.after.rewards),
+                "parent_reward": _mean(self.before.rewards),
+                "reward_gain": gain.total.mean,
+                "reward_gain_interval": gain.total.bounds,
+                "reward_gain_unknown": gain.unknown,
                 "reward_gain_by_language": {
-                    language: {"mean": gain.mean, "n": gain.n} for language, gain in self.gain_by_language.items()
+                    language: {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
+                    for language, one in gain.by_language.items()
                 },
+                "reward_gain_matched": gain.matched.mean,
+                "reward_gain_matched_interval": None
+                if gain.matched.low is None
+                else [gain.matched.low, gain.matched.high],
+                "reward_gain_matched_reason": gain.matched.reason,
+                "rests_on": gain.rests_on,
             }
+        if self.judge is not None:
+            agreed = self.judge.agreement
+            figures |= {"judge_agreement": agreed.mean if agreed else None}
+            figures |= {"judge_agreement_interval": agreed.bounds if agreed else None}
+            told["judge_agreement_interval"] = agreed
+            if agreed is None:
+                reasons["judge_agreement"] = self.judge.lacks or "not measured"
         if self.loss_gain is not None:
+            told["loss_gain_interval"] = self.loss_gain
             interval = self.loss_gain.bounds
             figures |= {"loss_gain": self.loss_gain.mean, "loss_gain_interval": interval, "loss_n": self.loss_gain.n}
-        told = {"reward_gain_interval": self.gain, "loss_gain_interval": self.loss_gain}
         if self.seen is not None:
             watched = self.seen.agreement
             told["human_agreement_interval"] = watched
             figures["human_agreement"] = watched.mean if watched else None
             figures["human_agreement_interval"] = watched.bounds if watched else None
-        reasons = {name: found.reason for name, found in told.items() if found is not None and not found.bounded}
-        if self.seen is not None and self.seen.agreement is None:
-            reasons["human_agreement"] = self.seen.reason
+            if watched is None:
+                reasons["human_agreement"] = self.seen.reason
+        if self.after.rollouts:
+            figures |= facts(self.before, self.after)
+            figures["answers"] = shown(self.before, self.after, self.answers)
+        figures |= {"missing_eos_penalty": self.penalty, "control": _control_word(self.control)}
+        reasons |= {name: one.reason for name, one in told.items() if one is not None and not one.bounded}
         return figures | ({"reasons": reasons} if reasons else {})
 
 
 def judge(
     backbone: Backbone,
-    reward: Reward | None,
+    jury: Judge | None,
     candidate: Snapshot,
     parent: Snapshot | None,
     held_out: Sequence[Prompt],
@@ -93,104 +151,161 @@ def judge(
     sampling: Sampling,
     loss_gain: Interval | None = None,
     seen: WatchReport | None = None,
+    *,
+    control: Control = Control.NONE,
+    penalty: float = 0.0,
+    check: Callable[[], None] = lambda: None,
 ) -> GateReport:
     """Measure a candidate against its parent on held-out prompts.
 
     Args:
-        reward: what judges answers, if anything does.
+        jury: what judges answers, if anything does.
         parent: what the version that the candidate goes on from changes; None for the base model itself.
         loss_gain: of methods that imitate: it decides then, and the reward must only not fall.
         seen: what the over-optimisation watch saw of the candidate.
+        control: a control never passes, whatever it gains.
+        penalty: what an answer that was cut off cost in training; told, not judged.
+        check: asked before each batch of answers; may raise to stop.
     """
     prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
-    after = answer(backbone.decoder(candidate), backbone, prompts, config.answers, sampling)
-    kl = kl_to_reference(backbone, after, sampling.temperature)
-    numbers = [kl]
-    gates, gain, by_language, old_reward, new_reward = [], None, None, None, None
-    if reward is not None:
-        before = answer(backbone.decoder(parent), backbone, prompts, config.answers, sampling)
-        old_scores = _mean_by_prompt(reward.score_rollouts(before), config.answers)
-        new_scores = _mean_by_prompt(reward.score_rollouts(after), config.answers)
-        differences = [new - old for new, old in zip(new_scores, old_scores, strict=True)]
-        gain, by_language = mean_interval(differences), _by_language(differences, prompts)
-        old_reward, new_reward = _mean(old_scores), _mean(new_scores)
-        numbers.append(gain.mean)
+
+    def side(version: Snapshot | None) -> Side:
+        if not prompts:
+            return Side([], None)
+        found = answer(backbone.decoder(version), backbone, prompts, config.answers, sampling, check)
+        return Side(found, jury.reward.rate(found) if jury else None)
+
+    before, after = side(parent), side(candidate)
+    kl = kl_to_reference(backbone, after.rollouts, sampling.temperature) if prompts else None
+    gates: list[Verdict] = []
+    measured = None
+    if len(prompts) < FEWEST_HELD_OUT:
+        gates.append(_too_few_prompts(len(prompts)))
+    if jury is not None and prompts:
+        measured = measure(jury, before, after, config.answers)
         if loss_gain is None:
-            gates.append(_gain_gate("reward gain", gain, f"over {gain.n} held-out prompts", config.min_gain))
+            gates.append(_gain_gate("reward gain", measured, config.min_gain))
+            gates.append(_judge_gate(jury))
         else:
-            gates.append(_no_loss_gate(gain))
+            gates.append(_no_loss_gate(measured.total))
+        gates.append(_language_gate(measured.by_language))
+        gates.append(_support_gate(before, after, config.max_outside))
     if loss_gain is not None:
         words = f"nats a token less loss over {loss_gain.n} held-out prompts"
-        gates.append(_gain_gate("held-out loss", loss_gain, words, config.min_gain))
+        passed = bool(loss_gain.low > config.min_gain)
+        detail = f"{loss_gain} {words}; the lower end must pass {config.min_gain:g}"
+        gates.append(_verdict("held-out loss", passed, loss_gain.mean, config.min_gain, detail))
     if seen is not None and seen.agreement is not None:
-        gates.append(
-            {
-                "gate": "human rows",
-                "passed": not seen.against,
-                "value": seen.agreement.mean,
-                "bound": 0.0,
-                "detail": f"the policy's shift agrees with held-out ratings by {seen.agreement} (rank correlation over "
-                f"{seen.rows} answers to {seen.agreement.n} prompts); the upper end must not be below 0",
-            }
+        detail = (
+            f"the policy's shift agrees with held-out ratings by {seen.agreement} (rank correlation over {seen.rows} "
+            f"answers to {seen.agreement.n} prompts); the upper end must not be below 0"
         )
+        gates.append(_verdict("human rows", not seen.against, seen.agreement.mean, 0.0, detail))
+    numbers = [kl] if kl is not None else []
+    numbers += [measured.total.mean] if measured is not None else []
     finite = candidate.is_finite() and all(math.isfinite(number) for number in numbers)
-    gates += [
-        {
-            "gate": "KL bound",
-            "passed": bool(kl <= config.max_kl),
-            "value": kl,
-            "bound": config.max_kl,
-            "detail": f"{kl:.2f} nats per response to the base model; at most {config.max_kl:g}",
-        },
-        {
-            "gate": "finite",
-            "passed": finite,
-            "value": float(finite),
-            "bound": 1.0,
-            "detail": "weights, rewards and KL are finite" if finite else "a weight, a reward or the KL is not finite",
-        },
-    ]
-    return GateReport(gates, kl, len(prompts), gain, by_language, old_reward, new_reward, loss_gain, seen)
+    if kl is not None:
+        detail = f"{kl:.2f} nats per response to the base model; at most {config.max_kl:g}"
+        gates.append(_verdict("KL bound", bool(kl <= config.max_kl), kl, config.max_kl, detail))
+    detail = "weights, rewards and KL are finite" if finite else "a weight, a reward or the KL is not finite"
+    gates.append(_verdict("finite", finite, float(finite), 1.0, detail))
+    if control != Control.NONE:
+        detail = f"learned from {control} ratings, to see what a run gains without them; never published"
+        gates.append(_verdict("control", False, None, None, detail))
+    return GateReport(
+        gates, kl, before, after, config.answers, measured, loss_gain, seen, jury, control, penalty
+    )  # fmt: skip
 
 
-def _gain_gate(name: str, gain: Interval, words: str, bound: float) -> dict[str, Any]:
-    return {
-        "gate": name,
-        "passed": bool(gain.low > bound),
-        "value": gain.mean,
-        "bound": bound,
-        "detail": f"{gain} {words}; the lower end must pass {bound:g}",
-    }
+def measure(jury: Judge, before: Side, after: Side, answers: int) -> Gain:
+    """The gain in the judge's reward, by prompt and language, and what could explain it."""
+    olds, news = (_mean_by_prompt(side.rewards, answers) for side in (before, after))
+    differences = [new - old for new, old in zip(news, olds, strict=True)]
+    languages = [rollout.prompt.language for rollout in before.rollouts[::answers]]
+    unknown = 0.0
+    if isinstance(jury.reward, RewardModel):
+        features = [jury.reward.features_of(side.rollouts) for side in (before, after)]
+        unknown = 1.96 * jury.reward.difference_deviation(*features)
+    total = widened(mean_interval(differences), unknown)
+    finishing = matched(before, after)
+    return Gain(
+        total,
+        _by_language(differences, languages),
+        unknown,
+        finishing,
+        rests_on(total, finishing, at_equal_length(before, after)),
+    )
 
 
-def _no_loss_gate(gain: Interval) -> dict[str, Any]:
+def _verdict(gate: str, passed: bool, value: float | None, bound: float | None, detail: str) -> Verdict:
+    return {"gate": gate, "passed": passed, "value": value, "bound": bound, "detail": detail}
+
+
+def _gain_gate(name: str, gain: Gain, bound: float) -> Verdict:
+    words = f"over {gain.total.n} held-out prompts"
+    if gain.unknown:
+        words += f", of which ±{gain.unknown:.2f} is what the judge does not know"
+    words += f"; with finishing taken out {gain.matched}"
+    if gain.rests_on:
+        words += f"; it rests on {gain.rests_on} alone"
+    detail = f"{gain.total} {words}; the lower end must pass {bound:g}"
+    return _verdict(name, bool(gain.total.low > bound), gain.total.mean, bound, detail)
+
+
+def _no_loss_gate(gain: Interval) -> Verdict:
     """What imitates need not raise the reward, but must not lower it."""
-    return {
-        "gate": "reward",
-        "passed": bool(gain.high >= 0),
-        "value": gain.mean,
-        "bound": 0.0,
-        "detail": f"{gain} over {gain.n} held-out prompts; the upper end must not be below 0",
-    }
+    detail = f"{gain} over {gain.n} held-out prompts; the upper end must not be below 0"
+    return _verdict("reward", bool(gain.high >= 0), gain.mean, 0.0, detail)
 
 
-def _by_language(differences: Sequence[float], prompts: Sequence[Prompt]) -> dict[str, Interval]:
+def _judge_gate(jury: Judge) -> Verdict:
+    """Whether the judge is one of its own, and foretells ratings that it never saw."""
+    if jury.lacks:
+        return _verdict("judge", False, None, 0.0, f"{jury.lacks}; {BLIND_PAIRS}")
+    if jury.agreement is None:
+        return _verdict("judge", True, None, None, "what judges is not fitted to the ratings that were learned from")
+    agreed = jury.agreement
+    detail = (
+        f"it foretells ratings that it never learned from by {agreed} (rank correlation within languages, {agreed.n} "
+        f"prompts); the lower end must pass 0"
+    )
+    if agreed.low <= 0:
+        detail += f": rate more answers, or {BLIND_PAIRS}"
+    return _verdict("judge", bool(agreed.low > 0), agreed.mean, 0.0, detail)
+
+
+def _language_gate(gains: dict[str, Interval]) -> Verdict:
+    worse = [language for language, gain in gains.items() if gain.high < 0]
+    told = ", ".join(f"{language} {gain} (n {gain.n})" for language, gain in gains.items())
+    least = min(gain.high for gain in gains.values())
+    detail = f"{told}; no upper end may be below 0 (intervals for {len(gains)} languages at once)"
+    return _verdict("languages", not worse, least if math.isfinite(least) else None, 0.0, detail)
+
+
+def _support_gate(before: Side, after: Side, most: float) -> Verdict:
+    outside = after.outside or 0.0
+    detail = (
+        f"{outside:.0%} of the candidate's answers are like none that was rated, in length, language or features "
+        f"({before.outside or 0.0:.0%} of its parent's); at most {most:.0%}"
+    )
+    return _verdict("support", outside <= most, outside, most, detail)
+
+
+def _too_few_prompts(count: int) -> Verdict:
+    detail = (
+        f"{count} held-out prompts are too few to tell a gain; {FEWEST_HELD_OUT} are needed: import some with "
+        f'"split": "held-out", or {BLIND_PAIRS}'
+    )
+    return _verdict("held-out prompts", False, float(count), float(FEWEST_HELD_OUT), detail)
+
+
+def _by_language(differences: Sequence[float], languages: Sequence[str]) -> dict[str, Interval]:
+    """Intervals by language, widened (Bonferroni) so that all of them together hold with 95%."""
     found: dict[str, list[float]] = {}
-    for difference, prompt in zip(differences, prompts, strict=True):
-        found.setdefault(prompt.language, []).append(difference)
-    return {language: mean_interval(values) for language, values in sorted(found.items())}
-
-
-def answer(
-    decoder: Decoder, backbone: Backbone, prompts: Sequence[Prompt], answers: int, sampling: Sampling
-) -> list[Rollout]:
-    """`answers` samples of each prompt, from fixed seeds of their own."""
-    found: list[Rollout] = []
-    each = max(1, BATCH // answers)
-    for start in range(0, len(prompts), each):
-        chosen = prompts[start : start + each]
-        found += collect(decoder, backbone.tokenizer, chosen, answers, sampling, FIRST_SEED + start * answers)
-    return found
+    for difference, language in zip(differences, languages, strict=True):
+        found.setdefault(language, []).append(difference)
+    level = 1 - 0.05 / len(found)
+    return {language: mean_interval(values, level) for language, values in sorted(found.items())}
 
 
 @torch.no_grad()
@@ -208,6 +323,10 @@ def kl_to_reference(backbone: Backbone, rollouts: Sequence[Rollout], temperature
         own = backbone.spread(sampled.to(reference.device), layout)
         total += float((maths.k3(own, reference) * layout.mask).sum())
     return total / len(rollouts)
+
+
+def _control_word(control: Control) -> str:
+    return "" if control == Control.NONE else str(control)
 
 
 def _mean_by_prompt(values: Sequence[float], answers: int) -> list[float]:

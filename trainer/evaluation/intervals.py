@@ -51,7 +51,7 @@ class Interval:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's t interval of a mean; the units must be independent (prompts, not the answers to one prompt).
 
     Values that are not finite give a mean and bounds that are not finite either; a single value has no bounds.
@@ -66,8 +66,14 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if n < 2:
         return Interval(mean, -math.inf, math.inf, n)
     variance = sum((value - mean) * (value - mean) for value in values) / (n - 1)
-    half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * math.sqrt(variance / n)
     return Interval(mean, mean - half, mean + half, n)
+
+
+def widened(interval: Interval, half: float) -> Interval:
+    """An interval with an error of its own added, of this half width: independent errors add as squares do."""
+    low, high = (math.hypot(bound - interval.mean, half) for bound in (interval.low, interval.high))
+    return Interval(interval.mean, interval.mean - low, interval.mean + high, interval.n)
 
 
 def bootstrap_interval(

@@ -61,11 +61,12 @@ class Need:
     processes: int = 1
 
 
-def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int) -> Need:
+def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int, sampled_tokens: int) -> Need:
     """What the most demanding part of a stage holds at once.
 
     Args:
         prompt_tokens, response_tokens: of the longest prompt and the longest rated or written answer.
+        sampled_tokens: of the longest rollout.
     """
     whole = Need(
         rows=config.reward.batch,
@@ -83,7 +84,7 @@ def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int) -> Ne
                 whole,
                 rows=ppo.batch,
                 minibatch=ppo.minibatch // ppo.accumulation,
-                response_tokens=ppo.max_new_tokens,
+                response_tokens=sampled_tokens,
                 rank=ppo.rank,
                 tuning=ppo.tuning,
                 value=ppo.advantage == Advantage.GAE and ppo.value_adapter,

@@ -20,7 +20,7 @@ from torch import Tensor, nn, optim
 
 from storage.errors import UsageError
 from trainer.config import RewardConfig
-from trainer.examples import Example, Examples, hold_out
+from trainer.examples import Example, Examples
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone
 from trainer.processes import Processes
@@ -45,12 +45,12 @@ class RewardFit:
 
     Args:
         processes: those that work on this together, each on its examples of every batch; by default this one alone.
+        kept: what it must not learn from, and is measured on.
+        role: what it is fitted for: "reward" or "judge"; its metrics go by that name.
 
     Raises:
         UsageError: there are more processes than examples in a batch.
     """
-
-    stage = "reward model"
 
     def __init__(
         self,
@@ -59,12 +59,16 @@ class RewardFit:
         config: RewardConfig,
         seed: int,
         processes: Processes | None = None,
+        kept: Examples | None = None,
+        role: str = "reward",
     ) -> None:
+        self.role = role
+        self.stage = "judge" if role == "judge" else "reward model"
         self.backbone = backbone
         self.config = config
         self.processes = processes or Processes()
         self.model = RewardModel(backbone, config, seed)
-        learned, self.kept = hold_out(examples.every(), config.held_out)
+        learned, self.kept = examples.every(), kept.every() if kept else []
         self.effects = RatingEffects.of(learned, len(learned)).to(backbone.device)
         self.learned = shuffled_by_prompt(learned, seed)
         updates = in_updates(self.learned, config.batch)
@@ -116,9 +120,9 @@ class RewardFit:
             self.loss = loss
         self.step += 1
         figures: Figures = {
-            ("loss/reward", None): self.loss,
-            ("reward/grad_norm", None): float(norm) if finite else math.nan,
-            ("reward/skipped", None): float(not finite),
+            (f"loss/{self.role}", None): self.loss,
+            (f"{self.role}/grad_norm", None): float(norm) if finite else math.nan,
+            (f"{self.role}/skipped", None): float(not finite),
         }
         return StepReport(figures, headline={"loss": self.loss})
 

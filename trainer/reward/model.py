@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,6 +18,8 @@ from trainer.algorithms.rollouts import Rollout
 from trainer.config import AdapterConfig
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.layout import TokenLayout
+from trainer.reward.protocol import Scores
+from trainer.reward.support import Support
 from trainer.reward.uncertainty import Posterior
 
 Ids = Sequence[list[int]]
@@ -26,6 +29,10 @@ class RewardModel(nn.Module):
     """Scores responses; after :meth:`normalise`, with mean 0 and deviation 1 on the reference policy's answers.
 
     It is a :class:`trainer.reward.protocol.Reward` that reads token ids alone.
+
+    Attributes:
+        support: what the rated answers were like; None leaves rewards as they are.
+        caution: deviations of its uncertainty that a reward is lowered by.
     """
 
     mean: Tensor
@@ -42,6 +49,8 @@ class RewardModel(nn.Module):
         self.register_buffer("deviation", torch.ones((), device=backbone.device))
         self.register_buffer("feature_centre", None)
         self.register_buffer("precision_factor", None)
+        self.support: Support | None = None
+        self.caution = 0.0
         self.__dict__["backbone"] = backbone  # shared, so neither a parameter nor saved
 
     backbone: Backbone
@@ -57,15 +66,44 @@ class RewardModel(nn.Module):
     @torch.no_grad()
     def score(
         self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B,) rewards in deviations of the reference policy's answers; a value is read from the model's own states."""
+    ) -> tuple[Scores, Tensor]:
+        """Rewards in deviations of the reference policy's answers; a value is read from the model's own states."""
         hidden = self.backbone.upper(trunk, layout, self.adapter)
-        return self._normalised(self.head(hidden[layout.last])), hidden
+        return self._scores(rollouts, hidden[layout.last]), hidden
 
-    def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """The normalised reward of each rollout."""
+    def rate(self, rollouts: Sequence[Rollout]) -> Scores:
+        """The rewards of any number of rollouts."""
+        return self._scores(rollouts, self.features_of(rollouts))
+
+    def features_of(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """(n, hidden) what the head reads of each rollout."""
         prompts = [rollout.prompt_ids for rollout in rollouts]
-        return self.score_responses(prompts, [rollout.completion.token_ids for rollout in rollouts]).tolist()
+        parts = list(self._features(prompts, [rollout.completion.token_ids for rollout in rollouts], 16))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def difference_deviation(self, before: Tensor, after: Tensor) -> float:
+        """The standard deviation, in deviations of the reward, of what the head makes of the difference between the
+        means of two sets of features, (n, hidden) and (m, hidden); 0 where the model does not know its uncertainty."""
+        if self.feature_centre is None or self.precision_factor is None:
+            return 0.0
+        known = Posterior(self.feature_centre, self.precision_factor)
+        moved = (scaled(after).mean(0) - scaled(before).mean(0))[None]
+        return float(known.difference_deviations(moved)[0] / self.deviation)
+
+    def _scores(self, rollouts: Sequence[Rollout], features: Tensor) -> Scores:
+        """A reward is lowered by `caution` deviations of what is not known of it, and never above the best rated."""
+        plain = self._normalised(self.head(features)).detach()
+        if self.support is None or self.feature_centre is None or self.precision_factor is None:
+            return Scores.certain(plain)
+        known = Posterior(self.feature_centre, self.precision_factor).deviations(scaled(features)) / self.deviation
+        facts = [
+            (len(rollout.completion.token_ids), rollout.prompt.language, deviation)
+            for rollout, deviation in zip(rollouts, known.tolist(), strict=True)
+        ]
+        unsure = plain.new_tensor([self.support.deviation(*fact) for fact in facts])
+        outside = torch.tensor([self.support.is_outside(*fact) for fact in facts], device=plain.device)
+        return Scores(plain.clamp_max(self.support.best) - self.caution * unsure, plain, outside)
 
     def score_responses(self, prompts: Ids, responses: Ids, batch: int = 16) -> Tensor:
         """Normalised rewards (n,) of any number of responses."""
@@ -112,12 +150,15 @@ class RewardModel(nn.Module):
     def save(self, path: Path, facts: dict[str, Any]) -> None:
         """Write adapter, head, normalisation and posterior to one safetensors file; `facts` go into its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        shape = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha)}
+        shape = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha), "caution": repr(self.caution)}
+        if self.support is not None:
+            shape["support"] = msgspec.json.encode(self.support).decode()
         save_file(tensors, str(path), metadata={"format": "pt", "facts": json.dumps(facts), **shape})
 
     @classmethod
-    def read(cls, backbone: Backbone, path: Path) -> RewardModel:
-        """The model of a file, of whatever rank it was fitted with. Raises WorkbenchError when it cannot be used."""
+    def read(cls, backbone: Backbone, path: Path) -> tuple[RewardModel, dict[str, Any]]:
+        """The model of a file, of whatever rank it was fitted with, and its facts. Raises WorkbenchError when it cannot
+        be used."""
         try:
             with safe_open(str(path), framework="pt") as file:
                 found = file.metadata() or {}
@@ -126,8 +167,7 @@ class RewardModel(nn.Module):
         usual = AdapterConfig()
         config = AdapterConfig(rank=int(found.get("rank", usual.rank)), alpha=float(found.get("alpha", usual.alpha)))
         model = cls(backbone, config, seed=0)
-        model.load(path)
-        return model
+        return model, model.load(path)
 
     def load(self, path: Path) -> dict[str, Any]:
         """Read what :meth:`save` wrote; returns its facts. Raises WorkbenchError when the file does not fit.
@@ -137,12 +177,15 @@ class RewardModel(nn.Module):
         try:
             with safe_open(str(path), framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+                header = file.metadata() or {}
+            facts = json.loads(header.get("facts", "{}"))
+            self.caution = float(header.get("caution", 0.0))
+            self.support = msgspec.json.decode(header["support"], type=Support) if "support" in header else None
             for name in ("feature_centre", "precision_factor"):
                 found = tensors.get(name)
                 setattr(self, name, None if found is None else found.to(self.mean.device))
             self.load_state_dict(tensors)
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
             raise WorkbenchError(
                 f"the reward model {path} cannot be used: {error}", "fit it again, with the same --upper-share"
             ) from error

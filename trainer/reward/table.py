@@ -17,6 +17,7 @@ from storage.errors import UsageError
 from trainer.algorithms.rollouts import Rollout
 from trainer.examples import OVERALL, Examples
 from trainer.policy.layout import TokenLayout
+from trainer.reward.protocol import Scores
 
 LONGEST_GRAM = 6
 Grams = list[Counter[str]]
@@ -90,13 +91,14 @@ class TableReward:
 
     def score(
         self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B,) rewards of rollouts, by their text; a value is read from the base model's states."""
-        return torch.tensor(self.score_rollouts(rollouts), device=layout.mask.device), reference
+    ) -> tuple[Scores, Tensor]:
+        """The rewards of rollouts, by their text; a value is read from the base model's states."""
+        rewards = self.rate(rollouts).rewards.to(layout.mask.device)
+        return Scores.certain(rewards), reference
 
-    def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
+    def rate(self, rollouts: Sequence[Rollout]) -> Scores:
         """The reward of each rollout."""
-        return [self.value(rollout.prompt.text, rollout.text) for rollout in rollouts]
+        return Scores.certain(torch.tensor([self.value(rollout.prompt.text, rollout.text) for rollout in rollouts]))
 
 
 def _table(examples: Examples) -> dict[str, dict[str, float]]:

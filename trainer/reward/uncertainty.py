@@ -36,7 +36,14 @@ class Posterior:
 
     def deviations(self, features: Tensor) -> Tensor:
         """(n, K - 1) features -> (n,) standard deviations of their rewards, before normalisation."""
-        rows = with_bias(features, self.centre).to(self.factor)
+        return self._of(with_bias(features, self.centre))
+
+    def difference_deviations(self, differences: Tensor) -> Tensor:
+        """(n, K - 1) differences of features -> (n,) standard deviations of those of their rewards."""
+        return self._of(torch.cat([differences, torch.zeros_like(differences[:, :1])], 1))
+
+    def _of(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.factor)
         return torch.linalg.solve_triangular(self.factor, rows.T, upper=False).norm(dim=0)
 
 
