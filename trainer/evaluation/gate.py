@@ -179,7 +179,7 @@ def judge(
     kl = kl_to_reference(backbone, after.rollouts, sampling.temperature) if prompts else None
     gates: list[Verdict] = []
     measured = None
-    if len(prompts) < FEWEST_HELD_OUT:
+    if len(prompts) < FEWEST_HELD_OUT and loss_gain is None:
         gates.append(_too_few_prompts(len(prompts)))
     if jury is not None and prompts:
         measured = measure(jury, before, after, config.answers)
