@@ -69,13 +69,26 @@ class PolicyConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("policy_share is for adapters: full tuning learns all layers")
 
 
+class RewardKind(StrEnum):
+    """What a reward model is.
+
+    linear: a direction among the base model's own states, in closed form. adapter: LoRA on the upper layers as well.
+    """
+
+    LINEAR = "linear"
+    ADAPTER = "adapter"
+
+
 class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fitting the reward model."""
 
-    epochs: Annotated[int, _positive("passes over the ratings")] = 3
-    batch: Annotated[int, _positive("rated answers (or pairs) an update")] = 16
-    learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 3e-4
-    head_learning_rate: Annotated[float, _positive("peak rate of the head, falling linearly to 0")] = 1e-2
+    kind: Annotated[
+        RewardKind, Meta(description="linear (in closed form, seconds) or adapter (LoRA on the upper layers, minutes)")
+    ] = RewardKind.LINEAR
+    epochs: Annotated[int, _positive("passes over the ratings, of an adapter")] = 3
+    batch: Annotated[int, _positive("rated answers (or pairs) an update, of an adapter")] = 16
+    learning_rate: Annotated[float, _positive("peak rate of AdamW of an adapter, falling linearly to 0")] = 3e-4
+    head_learning_rate: Annotated[float, _positive("peak rate of an adapter's head, falling linearly to 0")] = 1e-2
     held_out: Annotated[
         float,
         Meta(
