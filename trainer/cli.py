@@ -139,17 +139,13 @@ class Stage:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
-GATED = (
-    "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`. "
-    "With --control shuffled or constant its ratings say nothing, and it is never published."
-)
+PASSES = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
+GATED = f"{PASSES} With --control shuffled or constant its ratings say nothing, and it is never published."
+SHUFFLED = f"{PASSES} With --control shuffled its ratings say nothing, and it is never published."
 PRICED = (
-    "A reward counts as far as answers like it were rated: --reward-caution lowers it by what is not known of it. "
-    "Nothing is taken for a missing end unless --missing-eos-penalty says so."
-)
-SHUFFLED = (
-    "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`. "
-    "With --control shuffled its ratings say nothing, and it is never published."
+    "A reward counts as far as answers like those were rated, with the caution that its model was fitted with, and "
+    "the judge fitted beside it says at the gate what was gained. Nothing is taken for a missing end unless "
+    "--missing-eos-penalty says so."
 )
 STAGES = {
     "run": Stage(RunConfig, "ppo", "run", """The whole pipeline: demonstrations, reward model, policy, gate, publish.
@@ -180,9 +176,9 @@ STAGES = {
     """),
     "reward": Stage(RewardStage, "reward", "fit_reward", """Fit a reward model to today's ratings, and nothing more.
 
-    Scores, labels, pairs, edits and tags are learned from jointly, with each rater's habits taken out. Beside it a judge
-    for the gate is fitted to other prompts (--held-out of them), and each is measured on the ratings of the other. They
-    are used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
+    Scores, labels, pairs, edits and tags are learned from jointly, with each rater's habits taken out. Beside it a
+    judge for the gate is fitted to other prompts (--held-out of them), and each is measured on the ratings of the
+    other. They are used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
 
     \b
       trainer reward --epochs 4 --json
