@@ -127,7 +127,7 @@ REWARD = Board(
 )
 JUDGE = Board(
     (
-        Chart("the judge's loss, mean over ratings", "loss", "loss/judge", "{:.3f}", -1),
+        Chart("judge's loss, mean over ratings", "loss", "loss/judge", "{:.3f}", -1),
         Chart("gradient norm", "gradient norm", "judge/grad_norm", "{:.2f}"),
     ),
     (Figure("skipped", "judge/skipped", "{:.0f}"),),

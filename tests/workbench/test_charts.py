@@ -18,7 +18,7 @@ from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.sft import sft
 from trainer.cli import STAGES
-from trainer.config import GateConfig, HindsightConfig, RewardConfig, SftConfig
+from trainer.config import HindsightConfig, RewardConfig, SftConfig
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.watch import WatchReport
@@ -32,7 +32,6 @@ from workbench.charts import (
     BOARDS,
     IMITATION,
     JUDGE,
-    MOST_OUTSIDE,
     POLICY,
     Q_LEARNING,
     REWARD,
@@ -76,12 +75,12 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
     assert BOARDS[imitated.stage] is BOARDS[relabelled.stage] is IMITATION
     assert BOARDS[Ppo.stage] is POLICY
     assert BOARDS[Ilql.stage] is Q_LEARNING
-    rated = Examples([Scored(answer, n % 2, "amina") for n, answer in enumerate(answers)], [], [], [])
-    for role, board in (("reward", REWARD), ("judge", JUDGE)):
-        fit = RewardFit(backbone, rated, RewardConfig(epochs=1), 0, role=role)
-        assert BOARDS[fit.stage] is board
-        told = {name for name, _ in fit.advance().figures}
-        assert {chart.metric for chart in board.charts} <= told
+    rated = Examples(scores=[Scored(answer, n % 3 - 1.0, "amina") for n, answer in enumerate(answers)])
+    fits = [RewardFit(backbone, rated, RewardConfig(rank=4), 0, role=role) for role in ("reward", "judge")]
+    assert [BOARDS[fit.stage] for fit in fits] == [REWARD, JUDGE]
+    for fit in fits:
+        shown = {chart.metric for chart in BOARDS[fit.stage].charts}
+        assert shown <= {name for name, _ in fit.advance().figures}, "its curves are drawn"
     kinds = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
     for kind in STAGES:
         for stage in ("", "gate", "publish"):
@@ -98,7 +97,7 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
         ("ilql", "q-learning", {"loss/q": 1.0, "loss/held_out": 2.0, "loss/value": 0.9, "loss/language_model": 3.0},
          ["Q loss, squared deviations", "held-out loss, nats/token", "value loss", "answers' loss, nats/token"],
          ["now 0.500", "now 0.400", "now 2.50"]),
-        ("run", "judge", {"loss/judge": 0.9}, ["the judge's loss, mean over ratings", "gradient norm"],
+        ("run", "judge", {"loss/judge": 0.9}, ["judge's loss, mean over ratings", "gradient norm"],
          ["now 0.400  best 0.400 at 5"]),
         ("reward", "reward model", {"loss/reward": 0.9}, ["loss, mean over ratings", "gradient norm"],
          ["now 0.400  best 0.400 at 5"]),
@@ -158,7 +157,6 @@ def test_a_policy_that_moves_against_people_is_told_in_words():
 
 
 def test_answers_like_none_that_was_rated_are_told_in_words():
-    assert GateConfig().max_outside == MOST_OUTSIDE
     far = {("support/outside", None): 0.31, ("support/outside", "sw"): 0.9}
     assert warned(RISING, far) == "31% of answers are like none that was rated"
     assert warned(RISING, {("support/outside", None): 0.3}) == warned(RISING, {("support/outside", None): None}) == ""

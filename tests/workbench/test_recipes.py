@@ -12,12 +12,13 @@ from storage.database import Database
 from storage.records import Choice, RatingKind, Split
 from trainer.algorithms.hindsight import comparisons
 from trainer.cli import STAGES
-from trainer.config import Control, HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
+from trainer.config import Control, GateConfig, HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
 from trainer.demonstrations import demonstrations
 from trainer.examples import FEWEST_HELD_OUT, FEWEST_SCORED, collect
 from trainer.options import configuration
 from trainer.outcomes import outcomes, text_outcomes
 from workbench import recipes
+from workbench.charts import MOST_OUTSIDE
 from workbench.recipes import METHODS, RECIPES, Recipe, recipe_of
 from workbench.stock import Stock, take_stock
 
@@ -78,6 +79,7 @@ def test_the_least_that_is_needed_is_what_the_trainer_asks_for():
     assert (recipes.FEWEST_HELD_OUT, recipes.FEWEST_SCORED) == (FEWEST_HELD_OUT, FEWEST_SCORED)
     assert PpoConfig().minibatch == recipes.MINIBATCH
     assert tuple(Control) == recipes.CONTROLS
+    assert GateConfig().max_outside == MOST_OUTSIDE
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
