@@ -18,11 +18,11 @@ from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.sft import sft
 from trainer.cli import STAGES
-from trainer.config import HindsightConfig, SftConfig
+from trainer.config import HindsightConfig, RewardConfig, SftConfig
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.watch import WatchReport
-from trainer.examples import Response
+from trainer.examples import Examples, Response, Scored
 from trainer.outcomes import Outcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import resolve
@@ -31,6 +31,7 @@ from workbench.app import WorkbenchApp
 from workbench.charts import (
     BOARDS,
     IMITATION,
+    JUDGE,
     POLICY,
     Q_LEARNING,
     REWARD,
@@ -74,7 +75,12 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
     assert BOARDS[imitated.stage] is BOARDS[relabelled.stage] is IMITATION
     assert BOARDS[Ppo.stage] is POLICY
     assert BOARDS[Ilql.stage] is Q_LEARNING
-    assert BOARDS[RewardFit.stage] is REWARD
+    rated = Examples(scores=[Scored(answer, n % 3 - 1.0, "amina") for n, answer in enumerate(answers)])
+    fits = [RewardFit(backbone, rated, RewardConfig(rank=4), 0, role=role) for role in ("reward", "judge")]
+    assert [BOARDS[fit.stage] for fit in fits] == [REWARD, JUDGE]
+    for fit in fits:
+        shown = {chart.metric for chart in BOARDS[fit.stage].charts}
+        assert shown <= {name for name, _ in fit.advance().figures}, "its curves are drawn"
     kinds = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
     for kind in STAGES:
         for stage in ("", "gate", "publish"):
@@ -91,6 +97,8 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
         ("ilql", "q-learning", {"loss/q": 1.0, "loss/held_out": 2.0, "loss/value": 0.9, "loss/language_model": 3.0},
          ["Q loss, squared deviations", "held-out loss, nats/token", "value loss", "answers' loss, nats/token"],
          ["now 0.500", "now 0.400", "now 2.50"]),
+        ("run", "judge", {"loss/judge": 0.9}, ["judge's loss, mean over ratings", "gradient norm"],
+         ["now 0.400  best 0.400 at 5"]),
         ("reward", "reward model", {"loss/reward": 0.9}, ["loss, mean over ratings", "gradient norm"],
          ["now 0.400  best 0.400 at 5"]),
     ],
@@ -115,7 +123,7 @@ async def test_a_learner_without_reward_and_kl_shows_its_own_curves(
         assert f"{stage}" in shown
         assert "KL to reference" not in shown
         assert len([plot for plot in app.screen.query(CurvePlot) if plot.display]) == len(titles)
-        if kind != "reward":
+        if kind not in ("reward", "run"):
             assert "sw" in shown
 
 
@@ -146,6 +154,31 @@ def test_a_policy_that_moves_against_people_is_told_in_words():
     assert "(this may still be chance)" in warned(RISING, unsure.figures())
     assert warned(RISING, WatchReport(Interval(0.3, 0.1, 0.5, 12), 40, None, 0).figures()) == ""
     assert warned(RISING, {}) == agreement_words({}) == ""
+
+
+def test_answers_like_none_that_was_rated_are_told_in_words():
+    far = {("support/outside", None): 0.31, ("support/outside", "sw"): 0.9}
+    assert warned(RISING, far) == "31% of answers are like none that was rated"
+    assert warned(RISING, {("support/outside", None): 0.3}) == warned(RISING, {("support/outside", None): None}) == ""
+    report = WatchReport(Interval(-0.4, -0.6, -0.1, 12), 40, None, 0)
+    both = warned(FALLING, report.figures() | far)
+    assert both == (
+        "the policy moves away from what people rated high: agreement -0.40; "
+        "31% of answers are like none that was rated"
+    )
+
+
+def test_policy_optimisation_shows_its_sampler_gap_and_what_lies_outside():
+    latest = {("policy/sampler_gap", None): 3.1e-11, ("loss/policy", None): -0.0123}
+    curves = {("support/outside", None): Curve((1, 2), (0.05, 0.12))}
+    told = [part.plain for part in figures(POLICY, curves, latest)]
+    assert told[0].startswith("outside 12% ")
+    assert told[1:] == ["sampler gap 3.1e-11 nats/token", "policy loss -0.0123"]
+    outside = POLICY.charts[2]
+    assert chart_words(outside, curves["support/outside", None], {}, {"ppo": {"batch": 16}}, None) == (
+        "now 12%  best 5% at 1  n 16"
+    )
+    assert outside.languages
 
 
 def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason(database: Database):
