@@ -74,8 +74,8 @@ class RewardModel(nn.Module):
     def score(
         self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
     ) -> tuple[Scores, Tensor]:
-        """Rewards in deviations of the reference policy's answers; a value is read from an adapter's states, or the base
-        model's."""
+        """Rewards in deviations of the reference policy's answers; a value is read from the adapter's states, or from
+        the base model's."""
         if self.adapter is None:
             return self._scores(rollouts, self.features(trunk, layout)), reference
         hidden = self.backbone.upper(trunk, layout, self.adapter)
