@@ -120,10 +120,17 @@ REWARD = Board(
         Figure("held-out pair accuracy", "reward/pair_accuracy", "{:.0%}"),
     ),
 )
+JUDGE = Board(
+    (
+        Chart("judge's loss, mean over ratings", "loss", "loss/judge", "{:.3f}", -1),
+        Chart("gradient norm", "gradient norm", "judge/grad_norm", "{:.2f}"),
+    ),
+    (Figure("skipped", "judge/skipped", "{:.0f}"),),
+)
 
 # By what the trainer says it is doing, and by kind of job where that is said no more (gate, publish) or not yet.
 BOARDS = {"policy": POLICY, "demonstrations": IMITATION, "hindsight": IMITATION, "q-learning": Q_LEARNING,
-          "reward model": REWARD}  # fmt: skip
+          "reward model": REWARD, "judge": JUDGE}  # fmt: skip
 BY_KIND = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
 
 
