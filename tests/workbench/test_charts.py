@@ -18,11 +18,11 @@ from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.sft import sft
 from trainer.cli import STAGES
-from trainer.config import HindsightConfig, SftConfig
+from trainer.config import HindsightConfig, RewardConfig, SftConfig
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.watch import WatchReport
-from trainer.examples import Response
+from trainer.examples import Examples, Response, Scored
 from trainer.outcomes import Outcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import resolve
@@ -31,6 +31,7 @@ from workbench.app import WorkbenchApp
 from workbench.charts import (
     BOARDS,
     IMITATION,
+    JUDGE,
     POLICY,
     Q_LEARNING,
     REWARD,
@@ -74,7 +75,12 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
     assert BOARDS[imitated.stage] is BOARDS[relabelled.stage] is IMITATION
     assert BOARDS[Ppo.stage] is POLICY
     assert BOARDS[Ilql.stage] is Q_LEARNING
-    assert BOARDS[RewardFit.stage] is REWARD
+    rated = Examples(scores=[Scored(answer, n % 3 - 1.0, "amina") for n, answer in enumerate(answers)])
+    fits = [RewardFit(backbone, rated, RewardConfig(rank=4), 0, role=role) for role in ("reward", "judge")]
+    assert [BOARDS[fit.stage] for fit in fits] == [REWARD, JUDGE]
+    for fit in fits:
+        shown = {chart.metric for chart in BOARDS[fit.stage].charts}
+        assert shown <= {name for name, _ in fit.advance().figures}, "its curves are drawn"
     kinds = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
     for kind in STAGES:
         for stage in ("", "gate", "publish"):
