@@ -30,6 +30,7 @@ from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Update
 from trainer.policy.layout import TokenLayout
+from trainer.reward.protocol import Scores
 
 QUESTION = Prompt("frontier", "Name a colour.", "en", "")
 PLANTED = 32  # the likeliest tokens have a reward of their own
@@ -81,11 +82,12 @@ class PlantedReward:
 
     def score(
         self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.score_rollouts(rollouts), device=reference.device), reference
+    ) -> tuple[Scores, Tensor]:
+        return Scores.certain(self.rate(rollouts).rewards.to(reference.device)), reference
 
-    def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
-        return [float(self.rewards[rollout.completion.token_ids[0]]) for rollout in rollouts]
+    def rate(self, rollouts: Sequence[Rollout]) -> Scores:
+        first = [rollout.completion.token_ids[0] for rollout in rollouts]
+        return Scores.certain(self.rewards[torch.tensor(first)].float())
 
 
 @torch.no_grad()
@@ -111,7 +113,7 @@ def settings(beta: float, steps: int, **more: Any) -> PpoConfig:
     """PPO with a leash that stays as it is, and nothing in the reward but what was planted."""
     chosen: dict[str, Any] = {
         "steps": steps, "batch": 64, "answers": 64, "minibatch": 32, "epochs": 2, "learning_rate": 1e-3, "warmup": 1,
-        "max_new_tokens": 1, "beta": beta, "kl_target": 1e6, "kl_horizon_batches": 1e12, "missing_eos_penalty": 0.0,
+        "max_new_tokens": 1, "beta": beta, "kl_target": 1e6, "kl_horizon_batches": 1e12,
         "score_clip": 1e6, "max_update_kl": 1.0,
     }  # fmt: skip
     return PpoConfig(**{**chosen, **more})

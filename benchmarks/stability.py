@@ -29,6 +29,7 @@ from trainer.config import PpoConfig
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.layout import TokenLayout
+from trainer.reward.protocol import Scores
 from workbench.demo.gold import gold_score
 
 ROUNDS_COMPARED = 3
@@ -39,16 +40,17 @@ class GoldReward:
 
     def score(
         self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Scores, Tensor]:
         """As :meth:`trainer.reward.protocol.Reward.score`."""
-        return torch.tensor(self.score_rollouts(rollouts), device=layout.mask.device), reference
+        return Scores.certain(self.rate(rollouts).rewards.to(layout.mask.device)), reference
 
-    def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[float]:
+    def rate(self, rollouts: Sequence[Rollout]) -> Scores:
         """From -2 to 2."""
-        return [
+        golds = [
             gold_score(rollout.text, rollout.prompt.language, rollout.completion.finish_reason) - 3.0
             for rollout in rollouts
         ]
+        return Scores.certain(torch.tensor(golds))
 
 
 def practice_prompts() -> list[Prompt]:

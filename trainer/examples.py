@@ -254,14 +254,6 @@ def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
     return PromptSplit(practice, held_out)
 
 
-def hold_out(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
-    """Examples to learn from and to measure with; all of a prompt's examples go the same way."""
-    prompts = sorted({example.prompt.id for example in examples}, key=fingerprint)
-    kept = set(prompts[: int(len(prompts) * share)])
-    learn = [example for example in examples if example.prompt.id not in kept]
-    return learn, [example for example in examples if example.prompt.id in kept]
-
-
 def table_split(split: PromptSplit, examples: Examples, apart: Examples) -> PromptSplit:
     """Of either part the prompts that have scores: a table knows nothing of others.
 

@@ -12,8 +12,10 @@ from storage.records import Sampling
 from trainer.config import GateConfig, PpoConfig
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import mean_interval
+from trainer.evaluation.judging import Judge
 
 SAMPLING = Sampling(max_new_tokens=6)
+PASSED = dict.fromkeys(("reward gain", "judge", "languages", "support", "KL bound", "finite"), True)
 
 
 @pytest.fixture
@@ -38,7 +40,8 @@ def verdicts(report) -> dict[str, bool]:
 @pytest.fixture
 def judged(backbone, reward_model, asked, candidate):
     def judge_it(strength: float, held_out=asked, **bounds):
-        return judge(backbone, reward_model, candidate(strength), None, held_out, GateConfig(**bounds), SAMPLING)
+        jury = Judge(reward_model)
+        return judge(backbone, jury, candidate(strength), None, held_out, GateConfig(**bounds), SAMPLING)
 
     return judge_it
 
@@ -47,8 +50,9 @@ def test_a_candidate_that_changes_nothing_gains_nothing_and_is_rejected(judged):
     report = judged(0.0)
     assert (report.gain.mean, report.gain.low, report.gain.high, report.gain.n) == (0, 0, 0, 10)
     assert report.kl == pytest.approx(0, abs=1e-5)
-    assert report.reward == report.parent_reward
-    assert verdicts(report) == {"reward gain": False, "KL bound": True, "finite": True}
+    figures = report.metrics()
+    assert figures["reward"] == figures["parent_reward"]
+    assert verdicts(report) == {**PASSED, "reward gain": False}
     assert not report.passed
 
 
@@ -63,12 +67,12 @@ def test_the_lower_end_of_the_interval_decides(judged):
 def test_a_divergence_out_of_bounds_is_rejected(judged):
     report = judged(0.3, min_gain=-100, max_kl=0.01)
     assert report.kl > 0.01
-    assert verdicts(report) == {"reward gain": True, "KL bound": False, "finite": True}
+    assert verdicts(report) == {**PASSED, "KL bound": False}
 
 
 def test_the_gain_of_each_language_is_reported_and_the_worst_can_be_seen(judged, asked):
     report = judged(0.3, held_out=[*asked, msgspec.structs.replace(asked[0], id="again", text="Hello?")])
-    by_language = report.gain_by_language
+    by_language = report.measured.by_language
     assert by_language["en"].n == 2
     total = sum(gain.mean * gain.n for gain in by_language.values())
     assert report.gain.mean == pytest.approx(total / 11)
@@ -76,7 +80,8 @@ def test_the_gain_of_each_language_is_reported_and_the_worst_can_be_seen(judged,
 
 
 def test_the_same_candidate_is_judged_the_same_twice(judged):
-    assert judged(0.3) == judged(0.3)
+    one, other = judged(0.3), judged(0.3)
+    assert (one.gates, one.metrics()) == (other.gates, other.metrics())
 
 
 def test_only_so_many_prompts_are_answered(judged):
@@ -87,7 +92,7 @@ def test_rewards_that_are_not_finite_are_rejected(judged, reward_model):
     with torch.no_grad():
         reward_model.head.bias.fill_(torch.inf)
     report = judged(0.01, min_gain=-100)
-    assert verdicts(report) == {"reward gain": False, "KL bound": True, "finite": False}
+    assert verdicts(report) == {**PASSED, "reward gain": False, "finite": False}
 
 
 def test_the_interval_is_students():

@@ -15,6 +15,7 @@ from trainer.algorithms import maths
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import PromptSampler, round_seed
 from trainer.config import PpoConfig
+from trainer.reward.protocol import Scores
 
 CONFIG = PpoConfig(
     rank=4, batch=8, answers=2, minibatch=4, epochs=2, warmup=0, max_new_tokens=8, learning_rate=1e-3
@@ -33,13 +34,18 @@ def weights(run: Ppo) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in run.policy.parameters()])
 
 
+def same_for_all(value: float):
+    """A reward's `score` that gives every answer the same."""
+    return lambda rollouts, trunk, layout, reference: (Scores.certain(torch.full((len(rollouts),), value)), reference)
+
+
 def test_a_reward_for_some_tokens_is_learned(new_run, monkeypatch):
-    run = new_run(batch=32, answers=8, minibatch=16, learning_rate=3e-3, alpha=8.0, missing_eos_penalty=0.0)
+    run = new_run(batch=32, answers=8, minibatch=16, learning_rate=3e-3, alpha=8.0)
 
     def score(rollouts, trunk, layout, reference):
         """4 times the share of tokens in the upper half of the vocabulary."""
         liked = (layout.targets >= 192) & layout.mask
-        return 4 * liked.sum(1) / layout.mask.sum(1), reference
+        return Scores.certain(4 * liked.sum(1) / layout.mask.sum(1)), reference
 
     monkeypatch.setattr(run.reward, "score", score)
     reports = [run.advance().figures for _ in range(14)]
@@ -89,19 +95,35 @@ def test_before_the_first_update_of_each_round_the_ratio_is_one(new_run, monkeyp
     assert report.figures["objective/kl", None] > 0
 
 
-def test_a_temperature_that_is_ignored_on_one_side_is_noticed(new_run, monkeypatch):
-    run = new_run(temperature=0.7)
-    prepare = run._prepare
+@pytest.fixture
+def old_at_temperature_one(monkeypatch):
+    """A function that makes a run ignore its temperature where it computes the old log-probabilities."""
 
-    def at_another_temperature(rows, rollouts):
-        batch = prepare(rows, rollouts)
-        hidden = run.backbone.hidden(batch.layout, run.policy)
-        batch.old = run.backbone.logprobs(hidden, batch.layout, 1.0).chosen.detach()
-        return batch
+    def plant(run: Ppo) -> Ppo:
+        prepare = run._prepare
 
-    monkeypatch.setattr(run, "_prepare", at_another_temperature)
+        def at_another_temperature(rows, rollouts):
+            piece = prepare(rows, rollouts)
+            hidden = run.backbone.hidden(piece.layout, run.policy)
+            piece.old = run.backbone.logprobs(hidden, piece.layout, 1.0).chosen.detach()
+            return piece
+
+        monkeypatch.setattr(run, "_prepare", at_another_temperature)
+        return run
+
+    return plant
+
+
+def test_a_temperature_that_is_ignored_on_one_side_is_noticed(new_run, old_at_temperature_one):
+    with pytest.raises(WorkbenchError, match="the sampler is not the policy") as caught:
+        old_at_temperature_one(new_run(temperature=0.7)).advance()
+    assert "temperature" in caught.value.hint
+
+
+def test_the_first_update_of_a_round_checks_its_own_ratio(new_run, old_at_temperature_one):
+    """Whatever gap to the sampler is allowed: the update has log-probabilities of its own to compare."""
     with pytest.raises(WorkbenchError, match="ratio is off by") as caught:
-        run.advance()
+        old_at_temperature_one(new_run(temperature=0.7, max_sampler_gap=100.0)).advance()
     assert "temperature" in caught.value.hint
 
 
@@ -145,11 +167,7 @@ def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
 def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
     run = new_run()
     start = weights(run)
-    monkeypatch.setattr(
-        run.reward,
-        "score",
-        lambda rollouts, trunk, layout, reference: (torch.full((len(layout.mask),), torch.nan), reference),
-    )
+    monkeypatch.setattr(run.reward, "score", same_for_all(torch.nan))
     figures = run.advance().figures
     assert torch.equal(weights(run), start)
     assert torch.isfinite(run.value_head.weight).all()
@@ -158,11 +176,7 @@ def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
 
 def test_scores_are_clipped_and_an_answer_that_was_cut_off_pays(new_run, monkeypatch):
     run = new_run(missing_eos_penalty=1.0, score_clip=2.0, batch=32, answers=4)
-    monkeypatch.setattr(
-        run.reward,
-        "score",
-        lambda rollouts, trunk, layout, reference: (torch.full((len(layout.mask),), 50.0), reference),
-    )
+    monkeypatch.setattr(run.reward, "score", same_for_all(50.0))
     scores = {rollout.completion.finish_reason: score for rollout, score, _ in run.advance().rollouts}
     assert scores["length"] == 1.0
     assert scores.get("eos", 2.0) == 2.0

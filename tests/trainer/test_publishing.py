@@ -18,6 +18,7 @@ from storage.errors import LeaseLostError
 from trainer import publishing
 from trainer.config import PpoConfig
 from trainer.evaluation.gate import GateReport
+from trainer.evaluation.seen import Side
 from trainer.job import HeldJob
 from trainer.policy import probe
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, Adapter, read_adapter
@@ -43,13 +44,21 @@ def adapter(backbone):
 def publish(database, workspace, job, adapter, backbone):
     """Finish a job with a candidate that passed its gate."""
     base = versions.ensure_base(database, "tiny", "digest")
-    setting = Setting(backbone, base, base, None, None, None, None)
+    setting = Setting(backbone, base, base, None, None, None, None, None, 8)
 
     def make(of=job, candidate=None, gate=PASSED, publish=True):
         held = HeldJob(workspace, database, of, quiet=True)
         candidate = candidate or adapter.snapshot()
         answer = probe.take(backbone.decoder(candidate), backbone.tokenizer)
-        return finish(held, candidate, GateReport([gate], 0.5, 4), setting, 3, answer, publish=publish)
+        return finish(
+            held,
+            candidate,
+            GateReport([gate], 0.5, Side([], None), Side([], None), 2),
+            setting,
+            3,
+            answer,
+            publish=publish,
+        )
 
     return make
 

@@ -106,7 +106,10 @@ def test_model_and_table_are_rewards_alike(backbone, reward_model):
     layout = backbone.layout([r.prompt_ids for r in rollouts], [r.completion.token_ids for r in rollouts])
     trunk = backbone.trunk(layout)
     for reward in (TableReward(TABLE), reward_model):
-        scores, _ = reward.score(rollouts, trunk, layout, trunk)
-        assert scores.shape == (3,)
-        assert len(set(scores.tolist())) == 3
-        torch.testing.assert_close(scores, torch.tensor(reward.score_rollouts(rollouts)), rtol=1e-5, atol=1e-5)
+        said, _ = reward.score(rollouts, trunk, layout, trunk)
+        alone = reward.rate(rollouts)
+        assert said.rewards.shape == said.outside.shape == (3,)
+        assert len(set(said.rewards.tolist())) == 3
+        for name in ("rewards", "plain"):
+            torch.testing.assert_close(getattr(said, name), getattr(alone, name), rtol=1e-5, atol=1e-5)
+        assert torch.equal(said.outside, alone.outside)

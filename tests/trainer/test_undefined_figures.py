@@ -9,6 +9,7 @@ from dataclasses import asdict
 import msgspec
 import pytest
 import torch
+from hand_made import side
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn, optim
@@ -17,14 +18,16 @@ from storage import jobs, metrics
 from storage.records import Prompt
 from trainer.algorithms import maths
 from trainer.algorithms.updates import take_step
-from trainer.evaluation.gate import GateReport
+from trainer.evaluation.gate import GateReport, measure
 from trainer.evaluation.intervals import Interval, bootstrap_interval, mean_interval
+from trainer.evaluation.judging import Judge
 from trainer.evaluation.measures import area_under_curve, calibration, rank_correlation, slope
 from trainer.evaluation.watch import WatchReport
 from trainer.examples import Habit, Labelled, Pair, Response, Scored
 from trainer.processes import Processes
 from trainer.reward.effects import RatingEffects
-from trainer.reward.report import measure
+from trainer.reward.protocol import ConstantReward
+from trainer.reward.report import measure as compare
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 many = st.lists(numbers, max_size=12)
@@ -137,7 +140,7 @@ def test_every_figure_of_a_reward_model_that_is_null_has_its_reason(kept, levels
     told = {answer for one in kept for answer in ((one.first, one.second) if isinstance(one, Pair) else [one.response])}
     rewards = {answer: float(place % levels) for place, answer in enumerate(sorted(told, key=str))}
     tokens = dict.fromkeys(rewards, 5)
-    found = measure([], kept, rewards, tokens, RatingEffects([Habit("amina")], 1), 0.5)
+    found = compare([], kept, rewards, tokens, RatingEffects([Habit("amina")], 1), 0.5)
     document = asdict(found)
     json.dumps(document, allow_nan=False)
     nulls = {name for name, value in document.items() if value is None}
@@ -149,17 +152,29 @@ def test_every_figure_of_a_reward_model_that_is_null_has_its_reason(kept, levels
 
 
 def test_a_document_of_the_gate_holds_no_infinity_and_says_why():
-    report = GateReport([], 1.0, 1, mean_interval([0.5]), {}, 0.0, 0.5, mean_interval([0.2]))
+    asked = Prompt("p", "Why?", "en", "")
+    sides = (side([(asked, 4, True, 0.0)]), side([(asked, 4, True, 0.5)]))
+    gain = measure(Judge(ConstantReward()), *sides, 1)
+    report = GateReport([], 1.0, *sides, 1, gain, mean_interval([0.2]))
     document = report.metrics()
     json.dumps(document, allow_nan=False)
     assert document["reward_gain_interval"] is document["loss_gain_interval"] is None
     assert document["reasons"] == {"reward_gain_interval": "1 prompt", "loss_gain_interval": "1 prompt"}
-    unwatched = GateReport([], 1.0, 1, seen=WatchReport(None, 0, None, 0, "3 rated answers are too few")).metrics()
+    told = {name: document[name] for name in ("reward_gain", "loss_gain", "reward_gain_matched")}
+    assert told == {"reward_gain": 0.5, "loss_gain": 0.2, "reward_gain_matched": None}
+    assert document["reward_gain_by_language"]["en"] == {"mean": 0.5, "low": None, "high": None, "n": 1}
+    watched = WatchReport(None, 0, None, 0, "3 rated answers are too few")
+    unwatched = GateReport([], 1.0, *sides, 1, seen=watched).metrics()
     assert unwatched["human_agreement"] is unwatched["human_agreement_interval"] is None
     assert unwatched["reasons"] == {"human_agreement": "3 rated answers are too few"}
     watched = WatchReport(Interval(0.4, 0.1, 0.6, 8), 20, None, 0)
-    assert GateReport([], 1.0, 1, seen=watched).metrics()["human_agreement_interval"] == (0.1, 0.6)
-    assert "reasons" not in GateReport([], 1.0, 2, mean_interval([0.5, 0.4]), {}, 0.0, 0.5).metrics()
+    assert GateReport([], 1.0, *sides, 1, seen=watched).metrics()["human_agreement_interval"] == (0.1, 0.6)
+    two = [Prompt(name, "Why?", "en", "") for name in "pq"]
+    sides = tuple(
+        side([(prompt, 4, True, reward) for prompt, reward in zip(two, rewards, strict=True)])
+        for rewards in ([0.0, 0.0], [0.5, 0.4])
+    )
+    assert "reasons" not in GateReport([], 1.0, *sides, 1, measure(Judge(ConstantReward()), *sides, 1)).metrics()
     assert msgspec.json.decode(msgspec.json.encode(document)) == document
 
 

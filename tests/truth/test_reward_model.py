@@ -18,13 +18,15 @@ from storage.records import Prompt
 from trainer.checkpoints import load, save
 from trainer.config import RewardConfig
 from trainer.evaluation.measures import rank_correlation
-from trainer.examples import Examples, Habit, Labelled, Pair, Response, Scored, hold_out
+from trainer.examples import Examples, Habit, Labelled, Pair, Response, Scored
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 from trainer.reward import fitting
 from trainer.reward.batches import batch_loss, encode, make_batch, within
 from trainer.reward.effects import PRIOR, RatingEffects
+from trainer.reward.folds import folds
 from trainer.reward.model import RewardModel
+from trainer.reward.report import FitReport
 
 CONFIG = RewardConfig(rank=4, alpha=8, epochs=8, learning_rate=1e-2, held_out=0.2)
 WORDS = " ".join(CORPUS).split()
@@ -62,10 +64,22 @@ def answers(backbone: Backbone) -> list[tuple[Response, float]]:
     return list(zip(responses, planted.tolist(), strict=True))
 
 
+def new_fit(backbone: Backbone, examples: Examples, config: RewardConfig, seed: int) -> fitting.RewardFit:
+    """A fit that learns from some prompts and is measured on the others."""
+    learned, kept = folds(examples, config.held_out, 1)
+    return fitting.RewardFit(backbone, learned, config, seed, kept=kept)
+
+
+def fitted(backbone, examples: Examples, config: RewardConfig, seed: int, *more) -> tuple[RewardModel, FitReport]:
+    """The same, from beginning to end."""
+    learned, kept = folds(examples, config.held_out, 1)
+    return fitting.fit(backbone, learned, config, seed, *more, kept=kept)
+
+
 def test_a_planted_reward_is_found_on_prompts_that_were_kept_back(backbone, answers):
     examples = Examples(scores=[Scored(response, reward, "amina") for response, reward in answers])
     losses = []
-    _, report = fitting.fit(backbone, examples, CONFIG, 0, lambda step, steps, loss: losses.append(loss))
+    _, report = fitted(backbone, examples, CONFIG, 0, lambda step, steps, loss: losses.append(loss))
     assert report.spearman_n == report.held_out == 64
     assert report.examples == 256
     assert report.spearman > 0.9
@@ -77,7 +91,7 @@ def test_shuffled_ratings_teach_nothing_that_holds(backbone, answers):
     rewards = [reward for _, reward in answers]
     random.Random(3).shuffle(rewards)
     scores = [Scored(response, reward, "amina") for (response, _), reward in zip(answers, rewards, strict=True)]
-    _, report = fitting.fit(backbone, Examples(scores=scores), CONFIG, 0)
+    _, report = fitted(backbone, Examples(scores=scores), CONFIG, 0)
     assert abs(report.spearman) < 0.4, "three standard deviations of chance at 64"
 
 
@@ -90,7 +104,7 @@ def test_habits_of_raters_are_found_and_taken_out(backbone, answers):
         rater = chosen.choice(sorted(habits))
         offset, gain = habits[rater]
         scores.append(Scored(response, offset + gain * reward, rater))
-    model, report = fitting.fit(backbone, Examples(scores=scores), CONFIG, 0)
+    model, report = fitted(backbone, Examples(scores=scores), CONFIG, 0)
     mild, strict = report.raters["mild"], report.raters["strict"]
     assert mild.offset - strict.offset == pytest.approx(1.6, abs=0.3)
     assert math.log(mild.gain / strict.gain) == pytest.approx(math.log(3), abs=0.3)
@@ -108,7 +122,7 @@ def test_pairs_alone_order_answers(backbone, answers):
         for (one, first), (other, second) in zip(answers[::2], answers[1::2], strict=True)
         if abs(first - second) > 0.3
     ]
-    _, report = fitting.fit(backbone, Examples(pairs=pairs), CONFIG, 0)
+    _, report = fitted(backbone, Examples(pairs=pairs), CONFIG, 0)
     assert report.pair_n > 15
     assert report.pair_accuracy > 0.8
     low, high = report.pair_accuracy_interval
@@ -118,7 +132,7 @@ def test_pairs_alone_order_answers(backbone, answers):
 
 def test_labels_alone_separate_good_from_bad(backbone, answers):
     labels = [Labelled(response, reward > 0) for response, reward in answers]
-    model, _ = fitting.fit(backbone, Examples(labels=labels), CONFIG, 0)
+    model, _ = fitted(backbone, Examples(labels=labels), CONFIG, 0)
     encoded = [encode(backbone, label.response) for label in labels]
     rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
     good = torch.tensor([label.good for label in labels])
@@ -157,12 +171,12 @@ def test_what_else_moves_pairs_is_found_and_kept_out_of_the_reward(backbone, ans
     pairs += judged_pairs(backbone, judged, "righty", 1.0, -0.8, 1.0)
     config = msgspec.structs.replace(CONFIG, epochs=3, learning_rate=4e-3)
 
-    model, report = fitting.fit(backbone, Examples(pairs=pairs), config, 0)
+    model, report = fitted(backbone, Examples(pairs=pairs), config, 0)
     assert report.raters["lefty"].side == pytest.approx(1.2, abs=0.4)
     assert report.raters["righty"].side == pytest.approx(-0.8, abs=0.3)
     assert report.gamma == pytest.approx(1.0, abs=0.5)
 
-    unaware = fitting.RewardFit(backbone, Examples(pairs=pairs), config, 0)
+    unaware = new_fit(backbone, Examples(pairs=pairs), config, 0)
     unaware.effects.gamma.data.zero_()
     unaware.effects.gamma.requires_grad_(False)
     while unaware.step < unaware.steps:
@@ -178,7 +192,7 @@ def test_no_side_is_fitted_where_none_is_known(backbone, answers):
         Pair(one, other, float(first > second), "amina")
         for (one, first), (other, second) in zip(answers[:60:2], answers[1:60:2], strict=True)
     ]
-    run = fitting.RewardFit(backbone, Examples(pairs=pairs), msgspec.structs.replace(CONFIG, epochs=1), 0)
+    run = new_fit(backbone, Examples(pairs=pairs), msgspec.structs.replace(CONFIG, epochs=1), 0)
     while run.step < run.steps:
         run.advance()
     assert not run.effects.side.any()
@@ -191,7 +205,7 @@ def test_a_gain_is_shared_by_a_raters_scores_and_pairs(backbone, answers):
     timid = [Scored(response, 0.4 * reward, "timid") for response, reward in answers]
     bold = [Scored(response, 1.6 * reward, "bold") for response, reward in answers]
     pairs = judged_pairs(backbone, answers, "timid", 0.4, 0.0, 0.0, rounds=1)
-    _, report = fitting.fit(backbone, Examples(scores=timid + bold, pairs=pairs), CONFIG, 0)
+    _, report = fitted(backbone, Examples(scores=timid + bold, pairs=pairs), CONFIG, 0)
     ratio = report.raters["bold"].gain / report.raters["timid"].gain
     assert math.log(ratio) == pytest.approx(math.log(4), abs=0.35)
     assert report.raters["timid"].learned > report.raters["bold"].learned
@@ -202,7 +216,7 @@ def test_another_attribute_does_not_stand_for_the_overall_quality(backbone, answ
     scores = [Scored(response, reward, "amina") for response, reward in answers]
     polite = [Scored(response, -reward, "amina", "polite") for response, reward in answers]
     config = msgspec.structs.replace(CONFIG, epochs=5)
-    _, report = fitting.fit(backbone, Examples(scores=scores + polite), config, 0)
+    _, report = fitted(backbone, Examples(scores=scores + polite), config, 0)
     assert report.raters["amina"].gain > 0
     assert report.raters["amina (polite)"].gain < 0
     assert report.spearman_n == report.held_out / 2, "held-out figures are of overall scores"
@@ -215,12 +229,12 @@ def test_leniency_is_found_and_implied_labels_have_none(backbone, answers):
     labels = [Labelled(response, reward > 0.8, 1.0, "severe") for response, reward in answers]
     labels += [Labelled(response, reward > -0.8, 1.0, "mild") for response, reward in answers]
     config = msgspec.structs.replace(CONFIG, epochs=4)
-    _, report = fitting.fit(backbone, Examples(labels=labels), config, 0)
+    _, report = fitted(backbone, Examples(labels=labels), config, 0)
     assert report.raters["mild"].leniency - report.raters["severe"].leniency > 1.5
     assert report.label_accuracy > 0.8
     assert report.label_auc > 0.75
     implied = [Labelled(response, False) for response, reward in answers if reward < -1]
-    model, report = fitting.fit(backbone, Examples(labels=implied), CONFIG, 0)
+    model, report = fitted(backbone, Examples(labels=implied), CONFIG, 0)
     assert report.raters == {}
     assert max(rewards_of(model, [label.response for label in implied])) < -1
 
@@ -245,13 +259,13 @@ def weights(fit: fitting.RewardFit) -> dict[str, torch.Tensor]:
 
 def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(backbone, answers, tmp_path):
     config = msgspec.structs.replace(CONFIG, epochs=2)
-    unbroken = fitting.RewardFit(backbone, mixed(backbone, answers), config, 1)
+    unbroken = new_fit(backbone, mixed(backbone, answers), config, 1)
     assert unbroken.steps % 2 == 0, "two epochs"
     figures = [unbroken.advance().figures for _ in range(unbroken.steps)]
-    first = fitting.RewardFit(backbone, mixed(backbone, answers), config, 1)
+    first = new_fit(backbone, mixed(backbone, answers), config, 1)
     before = [first.advance().figures for _ in range(7)]
     save(tmp_path / "checkpoint", first)
-    second = fitting.RewardFit(backbone, mixed(backbone, answers), config, 1)
+    second = new_fit(backbone, mixed(backbone, answers), config, 1)
     load(tmp_path / "checkpoint", second)
     after = [second.advance().figures for _ in range(second.steps - 7)]
     assert before + after == figures
@@ -265,10 +279,10 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(backbone, answers, tmp_
 def test_long_answers_are_learned_in_parts_with_the_same_result(backbone, answers, monkeypatch):
     """Neither the parts of an update nor what is kept between epochs changes what is learned."""
     examples = mixed(backbone, answers)
-    whole, _ = fitting.fit(backbone, examples, msgspec.structs.replace(CONFIG, epochs=2), 1)
+    whole, _ = fitted(backbone, examples, msgspec.structs.replace(CONFIG, epochs=2), 1)
     monkeypatch.setattr(fitting, "MOST_TOKENS", 200)
     monkeypatch.setattr(fitting, "TRUNK_CACHE", 1 << 17)
-    run = fitting.RewardFit(backbone, examples, msgspec.structs.replace(CONFIG, epochs=2), 1)
+    run = new_fit(backbone, examples, msgspec.structs.replace(CONFIG, epochs=2), 1)
     assert max(len(parts) for parts in run.batches) > 2
     while run.step < run.steps:
         run.advance()
@@ -347,19 +361,9 @@ def test_the_loss_of_a_batch_is_what_is_written_down(backbone, answers):
     assert effects.penalty().item() == pytest.approx(PRIOR * squares / 10, rel=1e-5)
 
 
-def test_examples_of_one_prompt_are_never_on_both_sides(answers):
-    responses = [response for response, _ in answers[:80:2]]
-    scores = [Scored(response, 0.0, "amina") for response in responses for _ in range(3)]
-    learn, keep = hold_out(scores, 0.25)
-    learned, kept = ({score.response.prompt.id for score in part} for part in (learn, keep))
-    assert not learned & kept
-    assert (len(learned), len(kept)) == (30, 10)
-    assert hold_out(scores[::-1], 0.25)[1] == keep[::-1], "the order of the ratings does not matter"
-
-
 def test_normalised_rewards_have_mean_0_and_deviation_1_and_come_back_from_the_file(backbone, answers, tmp_path):
     examples = Examples(scores=[Scored(response, 3 + 2 * reward, "amina") for response, reward in answers[:64]])
-    model, _ = fitting.fit(backbone, examples, CONFIG, 0)
+    model, _ = fitted(backbone, examples, CONFIG, 0)
     encoded = [encode(backbone, response) for response, _ in answers[64:128]]
     prompts, said = [prompt for prompt, _ in encoded], [said for _, said in encoded]
     model.normalise(prompts, said)

@@ -15,12 +15,14 @@ from tiny_model import CORPUS
 from storage.errors import WorkbenchError
 from storage.records import Prompt
 from trainer.config import RewardConfig
-from trainer.examples import Examples, Labelled, Pair, Response, Scored
+from trainer.examples import Examples, Labelled, Pair, Response, Scored, fingerprint
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 from trainer.reward import fitting
 from trainer.reward.batches import encode
+from trainer.reward.folds import without
 from trainer.reward.model import RewardModel
+from trainer.reward.report import FitReport
 from trainer.reward.uncertainty import Posterior, precision_factor, with_bias
 
 SIZE = 12  # features
@@ -109,6 +111,14 @@ def answers() -> list[tuple[Response, float]]:
     return found
 
 
+def fitted(backbone: Backbone, examples: Examples, config: RewardConfig, seed: int) -> tuple[RewardModel, FitReport]:
+    """Learned from most prompts and measured on the others."""
+    prompts = sorted({example.prompt.id for example in examples.every()}, key=fingerprint)
+    kept = set(prompts[: int(len(prompts) * config.held_out)])
+    learned, others = without(examples, kept), without(examples, set(prompts) - kept)
+    return fitting.fit(backbone, learned, config, seed, kept=others)
+
+
 def deviations(model: RewardModel, responses: list[Response]) -> torch.Tensor:
     encoded = [encode(model.backbone, response) for response in responses]
     return model.score_with_uncertainty([asked for asked, _ in encoded], [said for _, said in encoded])[1]
@@ -132,13 +142,13 @@ def kinds(rated: list[tuple[Response, float]]) -> dict[str, Examples]:
 @pytest.mark.parametrize("kind", ["scores", "labels", "pairs"])
 def test_a_model_is_surer_with_more_ratings_of_any_kind(backbone, answers, kind):
     asked = [response for response, _ in answers[200:]]
-    few, _ = fitting.fit(backbone, kinds(answers[:40])[kind], CONFIG, 0)
-    many, _ = fitting.fit(backbone, kinds(answers[:200])[kind], CONFIG, 0)
+    few, _ = fitted(backbone, kinds(answers[:40])[kind], CONFIG, 0)
+    many, _ = fitted(backbone, kinds(answers[:200])[kind], CONFIG, 0)
     assert float(deviations(many, asked).mean()) < 0.85 * float(deviations(few, asked).mean())
 
 
 def test_deviations_are_in_units_of_the_normalised_reward_and_come_back_from_the_file(backbone, answers, tmp_path):
-    model, _ = fitting.fit(backbone, kinds(answers[:80])["scores"], CONFIG, 0)
+    model, _ = fitted(backbone, kinds(answers[:80])["scores"], CONFIG, 0)
     asked = [response for response, _ in answers[200:]]
     encoded = [encode(backbone, response) for response in asked]
     prompts, said = [prompt for prompt, _ in encoded], [said for _, said in encoded]
@@ -155,7 +165,7 @@ def test_deviations_are_in_units_of_the_normalised_reward_and_come_back_from_the
 
 
 def test_a_file_without_uncertainty_still_scores_and_says_what_it_lacks(backbone, answers, tmp_path):
-    model, _ = fitting.fit(backbone, kinds(answers[:40])["scores"], CONFIG, 0)
+    model, _ = fitted(backbone, kinds(answers[:40])["scores"], CONFIG, 0)
     model.save(tmp_path / "new.safetensors", {})
     older = load_file(tmp_path / "new.safetensors")
     del older["feature_centre"], older["precision_factor"]

@@ -19,6 +19,7 @@ from storage.records import Version
 from storage.workspace import Workspace
 from trainer.config import PpoConfig
 from trainer.evaluation.gate import GateReport
+from trainer.evaluation.seen import Side
 from trainer.job import HeldJob
 from trainer.policy import probe
 from trainer.policy.backbone import Backbone
@@ -216,13 +217,13 @@ def test_what_the_trainer_publishes_the_engine_proves(talk, endless_model, works
             parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(7))
     candidate = adapter.snapshot()
     answer = probe.take(backbone.decoder(candidate), backbone.tokenizer)
-    report = GateReport([{"gate": "finite", "passed": True}], 0.5, 4)
+    report = GateReport([{"gate": "finite", "passed": True}], 0.5, Side([], None), Side([], None), 2)
     with open_database(workspace) as database:
         base = versions.served(database)
         assert base is not None
         job = jobs.claim(database, "this test", job_id=jobs.enqueue(database, "run", {}).id)
         assert job is not None
-        setting = Setting(backbone, base, base, None, None, None, None)  # type: ignore[arg-type]
+        setting = Setting(backbone, base, base, None, None, None, None, None, 8)  # type: ignore[arg-type]
         version = finish(
             HeldJob(workspace, database, job, quiet=True), candidate, report, setting, 1, answer, publish=True
         )

@@ -106,13 +106,12 @@ class GateReport:
                 "reward_gain_interval": gain.total.bounds,
                 "reward_gain_unknown": gain.unknown,
                 "reward_gain_by_language": {
-                    language: {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
+                    language: {"mean": one.mean, "low": low, "high": high, "n": one.n}
                     for language, one in gain.by_language.items()
+                    for low, high in [one.bounds or (None, None)]
                 },
                 "reward_gain_matched": gain.matched.mean,
-                "reward_gain_matched_interval": None
-                if gain.matched.low is None
-                else [gain.matched.low, gain.matched.high],
+                "reward_gain_matched_interval": gain.matched.bounds,
                 "reward_gain_matched_reason": gain.matched.reason,
                 "rests_on": gain.rests_on,
             }

@@ -40,6 +40,13 @@ class Matched:
     n: int
     reason: str | None = None
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval, for documents; None where there is none."""
+        if self.low is None or self.high is None or not math.isfinite(self.high - self.low):
+            return None
+        return self.low, self.high
+
     def __str__(self) -> str:
         if self.mean is None:
             return self.reason or "unknown"

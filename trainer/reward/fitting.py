@@ -222,13 +222,15 @@ def fit(
     config: RewardConfig,
     seed: int,
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    kept: Examples | None = None,
 ) -> tuple[RewardModel, FitReport]:
     """Fit a fresh reward model from beginning to end.
 
     Args:
         on_step: told step, number of steps and the loss after each update; may raise to stop.
+        kept: what it must not learn from, and is measured on.
     """
-    run = RewardFit(backbone, examples, config, seed)
+    run = RewardFit(backbone, examples, config, seed, kept=kept)
     while run.step < run.steps:
         run.advance()
         on_step(run.step, run.steps, run.loss)
