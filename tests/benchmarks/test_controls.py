@@ -37,10 +37,10 @@ def test_no_prompt_has_two_uses_and_every_seed_its_own():
     assert not set(everything) & {text for part in controls.questions(4).values() for _, text in part}
 
 
-def test_the_rater_likes_capitals_and_not_the_shortness_of_a_text():
-    assert controls.taste("") == controls.taste("no capitals at all") == 1
-    assert 1 < controls.taste("Now and then One is there") < controls.taste("NOW and then ONE is there") <= 5
-    assert controls.taste("Yes") < controls.taste("One Two") < 5
+def test_the_rater_likes_vowels_and_not_the_shortness_of_a_text():
+    assert controls.taste("") == controls.taste("rhythm 123") == 1
+    assert 1 < controls.taste("strict rhythms and a few") < controls.taste("a naïve idea of one area") <= 5
+    assert controls.taste("a") < controls.taste("a aeon area") < 5
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from trainer.policy.full import Snapshot
 from trainer.reward.model import RewardModel
 
 Verdict = dict[str, Any]
+# Where the configuration leaves it open: few prompts are answered more often, for what is told by prompt is noisy.
+ANSWERS_IN_ALL, FEWEST_ANSWERS, MOST_ANSWERS = 160, 2, 12
 BLIND_PAIRS = "rate blind pairs of both versions in Review, and publish by hand"
 
 
@@ -169,10 +171,12 @@ def judge(
     """
     prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
 
+    answers = config.answers or min(MOST_ANSWERS, max(FEWEST_ANSWERS, ANSWERS_IN_ALL // max(1, len(prompts))))
+
     def side(version: Snapshot | None) -> Side:
         if not prompts:
             return Side([], None)
-        found = answer(backbone.decoder(version), backbone, prompts, config.answers, sampling, check)
+        found = answer(backbone.decoder(version), backbone, prompts, answers, sampling, check)
         return Side(found, jury.reward.rate(found) if jury else None)
 
     before, after = side(parent), side(candidate)
@@ -182,7 +186,7 @@ def judge(
     if len(prompts) < FEWEST_HELD_OUT and loss_gain is None:
         gates.append(_too_few_prompts(len(prompts)))
     if jury is not None and prompts:
-        measured = measure(jury, before, after, config.answers)
+        measured = measure(jury, before, after, answers)
         if loss_gain is None:
             gates.append(_gain_gate("reward gain", measured, config.min_gain))
             gates.append(_judge_gate(jury))
@@ -213,7 +217,7 @@ def judge(
         detail = f"learned from {control} ratings, to see what a run gains without them; never published"
         gates.append(_verdict("control", False, None, None, detail))
     return GateReport(
-        gates, kl, before, after, config.answers, measured, loss_gain, seen, jury, control, penalty
+        gates, kl, before, after, answers, measured, loss_gain, seen, jury, control, penalty
     )  # fmt: skip
 
 
