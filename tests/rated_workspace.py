@@ -17,20 +17,26 @@ QUICK = (
     "--threads", "1", "--dtype", "fp32", "--device", "cpu", "--batch", "8", "--answers", "2", "--minibatch", "4",
     "--max-new-tokens", "8", "--rank", "4", "--reward-rank", "4", "--reward-epochs", "1", "--gate-prompts", "6",
 )  # fmt: skip
+UNWATCHED = 7  # rated held-out answers, which are too few for the watch
+# With these a judge learns what makes answers good in `fill`, and no gate asks more of two rounds than they can give.
+LENIENT = (
+    "--reward-learning-rate", "1e-2", "--reward-epochs", "6", "--gate-min-gain=-100", "--gate-max-outside", "1",
+)  # fmt: skip
 
 
-def fill(database: Database, count: int = 24) -> None:
-    """Prompts in ten languages with one scored answer each; longer answers score higher. Every sixth is held out."""
+def fill(database: Database, count: int = 72) -> None:
+    """Prompts in ten languages with one scored answer each; what an answer says decides its score, whatever was asked,
+    so that it can be foretold. Every sixth prompt is held out, of which too few are rated for the watch to judge by."""
     chosen = random.Random(0)
     for number in range(count):
         place = number % len(LANGUAGES)
-        words = CORPUS[place].split()
         split = Split.HELD_OUT if number % 6 == 5 else Split.TRAIN
-        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[place], split=split)
-        length = chosen.randint(1, 5)
-        answer = samples.new(prompt.id, " ".join(chosen.choices(words, k=length)))
+        prompt = prompts.add(database, f"{CORPUS[place].split()[0]} {number}", language=LANGUAGES[place], split=split)
+        score = chosen.randint(1, 5)
+        answer = samples.new(prompt.id, " ".join(CORPUS[score - 1].split()[: 2 + score]))
         samples.add(database, [answer])
-        ratings.append(database, ratings.score(answer.id, length, "amina"))
+        if split is Split.TRAIN or number < 6 * UNWATCHED:
+            ratings.append(database, ratings.score(answer.id, score, "amina"))
 
 
 def run_options(model: Path, *more: str) -> list[str]:

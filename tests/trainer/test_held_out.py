@@ -56,8 +56,9 @@ def given(monkeypatch) -> dict[str, set[str]]:
 
     spy(pipeline, "Ppo", lambda reward, asked, *_: asked)
     spy(pipeline, "sft", lambda found, *_: [response.prompt for response in found.responses])
+    spy(pipeline, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
     spy(pipeline, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
-    spy(pipeline, "hindsight", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
+    spy(pipeline, "relabelled_rows", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
     spy(rewards, "RewardFit", lambda examples, *_: [example.prompt for example in examples.every()])
     return seen
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rated_workspace import fill, run_options
+from rated_workspace import LENIENT, fill, run_options
 from tiny_model import CORPUS
 
 from storage import jobs, metrics, versions
@@ -26,7 +26,6 @@ LAUNCH = (
     "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--num_machines", "1",
     "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
 )  # fmt: skip
-LENIENT = "--gate-min-gain=-100"
 STEPS = 12
 
 
@@ -73,7 +72,7 @@ def test_ppo_that_is_stopped_leaves_a_checkpoint_and_nobody_and_resume_finishes_
     database, launch, tiny_model, how, tuning
 ):
     fill(database)
-    options = run_options(tiny_model, "--steps", str(STEPS), "--checkpoint-every", "1000", LENIENT)[1:]
+    options = run_options(tiny_model, "--steps", str(STEPS), "--checkpoint-every", "1000", *LENIENT)[1:]
     launcher = launch("ppo", "--reward-model", "new", "--tuning", tuning, *options, how=how)
     until(lambda: database.scalar("SELECT count(*) FROM metrics WHERE name = 'objective/kl' AND step = 2"), launcher)
     both = children(launcher)
@@ -120,7 +119,7 @@ def test_a_run_imitates_rewards_improves_and_publishes_once(database, launch, ti
     file.write_text("\n".join(map(json.dumps, shown)), encoding="utf-8")
     import_file(database, str(file))
     launcher = launch(
-        *run_options(tiny_model, "--steps", "2", "--sft-steps", "3", "--sft-rank", "4", LENIENT, "--json")
+        *run_options(tiny_model, "--steps", "2", "--sft-steps", "3", "--sft-rank", "4", *LENIENT, "--json")
     )
     out, err = launcher.communicate(timeout=250)
     assert launcher.returncode == 0, err

@@ -52,7 +52,7 @@ def threads():
 @pytest.fixture
 def rated(database: Database) -> Database:
     """Scores, a second and better answer to each prompt, and demonstrations, in ten languages."""
-    fill(database)
+    fill(database, 24)
     for number, prompt in enumerate(sorted(prompts.by_split(database, Split.TRAIN), key=lambda prompt: prompt.id)):
         words = CORPUS[number % len(LANGUAGES)].split()
         better = samples.new(prompt.id, " ".join(words[:6]))
@@ -176,7 +176,7 @@ def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_tw
 def test_a_reward_model_alone_leaves_no_checkpoint_behind(trainer, rated, workspace):
     code, fitted = trainer("reward", "--rank", "4", "--epochs", "1")
     assert (code, fitted["state"]) == (0, "done")
-    assert [path.name for path in (workspace.jobs / fitted["job"]).iterdir()] == ["reward"]
+    assert {path.name for path in (workspace.jobs / fitted["job"]).iterdir()} == {"judge", "reward"}
 
 
 def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
@@ -226,6 +226,7 @@ def test_eight_demonstrations_are_published_when_they_teach_something(trainer, d
         noise = "".join(random.Random(number).choices(letters[6 * number :][:6], k=40))  # has no letter with another
         text = "Claro que sí, con mucho gusto." if learnable else noise
         samples.add(database, [samples.new(prompt.id, text, origin="demonstration")])
+    prompts.add(database, "¿Qué es un faro?", language="es", split=Split.HELD_OUT)  # to be answered, for the divergence
     code, found = trainer("sft", "--gate-prompts", "4", "--gate-max-new-tokens", "6", "--gate-max-kl", "1000")
     assert (code, found["state"], found["version"]) == (0, "done", "v1")
     gates = {gate["gate"]: gate["passed"] for gate in found["result"]["gates"]}

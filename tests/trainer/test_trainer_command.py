@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from rated_workspace import fill, run_options
+from rated_workspace import LENIENT, fill, run_options
 from tiny_model import CORPUS
 
 from storage import jobs, metrics, prompts, versions
@@ -26,7 +26,6 @@ from trainer.config import GateConfig, PpoConfig, RewardConfig, RunConfig
 from trainer.policy.decoding import Decoder
 
 ROOT = Path(__file__).parents[2]
-LENIENT = "--gate-min-gain=-100"
 
 
 @pytest.fixture(autouse=True)
@@ -63,28 +62,31 @@ def rated(database):
 
 def test_imported_ratings_become_a_published_version(trainer, database, workspace, tiny_model, tmp_path):
     lines = []
-    for number in range(24):
+    for number in range(60):
         words = CORPUS[number % 10].split()
-        split = {"split": "held-out" if number >= 20 else "train"}
+        said = " ".join(CORPUS[number % 5].split()[: 3 + number % 5])
+        split = {"split": "held-out" if number >= 54 else "train"}
         lines.append(
-            {"prompt": f"{words[0]} {number}", "response": " ".join(words[1 : 3 + number % 5]), "score": 1 + number % 5,
+            {"prompt": f"{words[0]} {number}", "response": said, "score": 1 + number % 5,
              "scale": [1, 5], "language": "en", "rater": "amina", **split}
         )  # fmt: skip
     file = tmp_path / "ratings.jsonl"
     file.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
-    assert import_file(database, str(file)).ratings == 24
+    assert import_file(database, str(file)).ratings == 60
 
-    code, found, err = trainer(*run_options(tiny_model, "--steps", "3", LENIENT, "--json"))
+    code, found, err = trainer(*run_options(tiny_model, "--steps", "3", *LENIENT, "--json"))
     assert (code, found["state"], found["version"], found["steps"], found["error"]) == (0, "done", "v1", 3, None)
-    assert [gate["gate"] for gate in found["result"]["gates"]] == ["reward gain", "KL bound", "finite"]
-    assert found["result"]["held_out_prompts"] == 4
-    assert "learning from 20 ratings" in err
+    gates = ["reward gain", "judge", "languages", "support", "KL bound", "finite"]
+    assert [gate["gate"] for gate in found["result"]["gates"]] == gates
+    assert found["result"]["held_out_prompts"] == 6
+    assert "learning from 54 ratings" in err
+    assert "the judge learned from 22 of them, of other prompts" in err
 
     version = versions.served(database)
     assert (version.name, version.parent, version.job_id, version.step) == ("v1", "v0", found["job"], 3)
     assert version.metrics["reward_gain"] == pytest.approx(found["result"]["reward_gain"])
     assert [step for step, _ in metrics.series(database, found["job"], "objective/scores")] == [1, 2, 3]
-    assert len(jobs.ratings_of(database, found["job"])) == 20
+    assert len(jobs.ratings_of(database, found["job"])) == 54
     held_out = {prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)}
     practised = {rollout.prompt for rollout in metrics.recent_rollouts(database, found["job"], 1000)}
     assert practised
@@ -93,8 +95,8 @@ def test_imported_ratings_become_a_published_version(trainer, database, workspac
 
 
 def test_a_second_run_goes_on_from_the_served_version(trainer, rated, tiny_model):
-    first = trainer(*run_options(tiny_model, "--steps", "2", LENIENT, "--json"))[1]
-    code, out, _ = trainer(*run_options(tiny_model, "--steps", "2", LENIENT, "--seed", "1"))
+    first = trainer(*run_options(tiny_model, "--steps", "2", *LENIENT, "--json"))[1]
+    code, out, _ = trainer(*run_options(tiny_model, "--steps", "2", *LENIENT, "--seed", "1"))
     assert code == 0
     assert out.startswith("v2  published  reward ")
     second = versions.get(rated, "v2")
@@ -112,7 +114,7 @@ def test_a_candidate_that_fails_the_gate_is_rejected_and_the_old_version_served(
 
 
 def test_without_publishing_the_candidate_waits(trainer, rated, tiny_model):
-    _, found, _ = trainer(*run_options(tiny_model, "--steps", "1", LENIENT, "--no-publish", "--json"))
+    _, found, _ = trainer(*run_options(tiny_model, "--steps", "1", *LENIENT, "--no-publish", "--json"))
     assert (found["version"], found["result"]["state"]) == ("v1", "candidate")
     assert all(gate["passed"] for gate in found["result"]["gates"])
     assert versions.served(rated).name == "v0"
@@ -132,7 +134,7 @@ def test_cancel_leaves_a_checkpoint_and_resume_finishes(trainer, rated, workspac
 
     with monkeypatch.context() as patch:
         patch.setattr(Ppo, "advance", cancelled_after_two)
-        code, found, err = trainer(*run_options(tiny_model, "--steps", "5", LENIENT, "--json"))
+        code, found, err = trainer(*run_options(tiny_model, "--steps", "5", *LENIENT, "--json"))
     assert (code, found["state"], found["version"], found["steps"]) == (130, "paused", None, 2)
     assert f"trainer resume {found['job']}" in err
     (listed,) = trainer("jobs", "--json")[1]
@@ -166,7 +168,7 @@ def test_a_job_that_ended_between_its_commit_and_saying_so_makes_no_second_versi
     with monkeypatch.context() as patch:
         patch.setattr(job_module.jobs, "finish", crash)
         with pytest.raises(RuntimeError, match="power cut"):
-            trainer(*run_options(tiny_model, "--steps", "1", LENIENT))
+            trainer(*run_options(tiny_model, "--steps", "1", *LENIENT))
     (job,) = jobs.every(rated)
     assert versions.served(rated).name == "v1"
     code, out, _ = trainer("resume", job.id)

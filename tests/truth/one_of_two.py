@@ -33,7 +33,6 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     from trainer.examples import Examples, Labelled, Pair, Response, Scored
     from trainer.policy.trainable_transformers import TrainableTransformers
     from trainer.reward.fitting import RewardFit
-    from trainer.reward.model import RewardModel
 
     backbone = backbone_of(folder, processes)
     yield "ilql", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1, None, processes)
@@ -41,9 +40,7 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
 
     texts = test_reward_model.CORPUS
     prompts = [Prompt(f"p{place}", text, f"l{place % 3}", "") for place, text in enumerate(texts)]
-    reward = RewardModel(backbone, test_resume.RewardConfig(rank=4), seed=5)
-    with torch.no_grad():
-        reward.head.weight.normal_(generator=torch.Generator().manual_seed(6))
+    reward = reward_of(backbone)
     gae = test_resume.CONFIG
     for name, config in {
         "ppo": gae,
@@ -69,8 +66,18 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     assert isinstance(general.network, TrainableTransformers)
     for name, tuning in {"general sft": Tuning.LORA, "general sft of all weights": Tuning.FULL}.items():
         yield name, sft(general, test_sft.one_each(), replace(test_sft.CONFIG, tuning=tuning), 1, None, processes)
-    reward = RewardModel(general, test_resume.RewardConfig(rank=4), seed=5)
-    yield "general ppo", Ppo(general, reward, prompts, gae, 3, None, processes)
+    yield "general ppo", Ppo(general, reward_of(general), prompts, gae, 3, None, processes)
+
+
+def reward_of(backbone) -> object:
+    """One that likes some answers and not others, for no reason."""
+    from trainer.config import RewardConfig
+    from trainer.reward.model import RewardModel
+
+    reward = RewardModel(backbone, RewardConfig(rank=4), seed=5)
+    with torch.no_grad():
+        reward.head.weight.normal_(generator=torch.Generator().manual_seed(6))
+    return reward
 
 
 def backbone_of(folder: Path, processes) -> object:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rated_workspace import LANGUAGES, fill, run_options
+from rated_workspace import LANGUAGES, LENIENT, fill, run_options
 from safetensors.torch import load_file
 from tiny_model import CORPUS
 
@@ -133,7 +133,7 @@ def wait_for_step(database: Database, step: int, process: subprocess.Popen) -> s
 def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(workspace, tiny_model, tmp_path, monkeypatch):
     with open_database(workspace) as database:
         fill(database)
-    options = run_options(tiny_model, "--steps", "8", "--checkpoint-every", "2", "--gate-min-gain=-100")
+    options = run_options(tiny_model, "--steps", "8", "--checkpoint-every", "2", *LENIENT)
     unbroken = copy_of(workspace, tmp_path / "unbroken")
     trainer(unbroken, monkeypatch, *options)
 
@@ -159,10 +159,22 @@ def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(workspace, tin
         assert not list((workspace.jobs / job_id).glob("checkpoints/*"))
         with open_database(unbroken) as other:
             (whole,) = jobs.every(other)
-            for name in ("objective/kl", "objective/scores", "loss/policy", "objective/kl_coef", "loss/reward"):
+            for name in (
+                "objective/kl",
+                "objective/scores",
+                "loss/policy",
+                "objective/kl_coef",
+                "loss/reward",
+                "loss/judge",
+            ):
                 curve = metrics.series(database, job_id, name)
                 assert curve == metrics.series(other, whole.id, name)
             assert [step for step, _ in metrics.series(database, job_id, "objective/kl")] == list(range(1, 9))
+            ours, theirs = versions.get(database, "v1"), versions.get(other, "v1")
+            assert ours.gates == theirs.gates
+            different = {name: (ours.metrics.get(name), told) for name, told in theirs.metrics.items()}
+            assert not {name: both for name, both in different.items() if both[0] != both[1]}
+            assert ours.metrics.keys() == theirs.metrics.keys()
             counts = "SELECT step, count(*) AS n FROM rollouts GROUP BY step ORDER BY step"
             assert database.rows(counts) == other.rows(counts)
             texts = "SELECT step, prompt, text, reward FROM rollouts ORDER BY step, id"

@@ -93,9 +93,9 @@ def exact_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     """
     if x.dtype == torch.float32:
         return functional.linear(x, weight, bias)
-    rounded = functional.linear(x, weight, bias)
-    rest = -rounded if bias is None else bias - rounded
-    return rounded.float().add_(torch.addmm(rest, x, weight.T))
+    rounded = functional.linear(x, weight)
+    exact = rounded.float().add_(torch.addmm(-rounded, x, weight.T))
+    return exact if bias is None else exact.add_(bias)
 
 
 class OutputLinear(FrozenLinear):
@@ -107,9 +107,10 @@ class OutputLinear(FrozenLinear):
             return super().__call__(x)
         if not self.packed:
             return exact_product(x, self.weight, self.bias)
-        rounded = super().__call__(x)
-        rest = -rounded if self.bias is None else self.bias - rounded
-        return rounded.float().add_(torch.ops.mkldnn._linear_pointwise.binary(x, rest, self.weight, None, "add"))
+        rounded = torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+        rest = torch.ops.mkldnn._linear_pointwise.binary(x, -rounded, self.weight, None, "add")
+        exact = rounded.float().add_(rest)
+        return exact if self.bias is None else exact.add_(self.bias)
 
 
 class AdaptedOutput:

@@ -207,7 +207,8 @@ class RewardModel(nn.Module):
             self.support = msgspec.json.decode(header["support"], type=Support) if "support" in header else None
             for name in ("feature_centre", "precision_factor"):
                 found = tensors.get(name)
-                setattr(self, name, None if found is None else found.to(self.mean.device))
+                # Filled below. As it lies in the file it may not be aligned, and products then round otherwise.
+                setattr(self, name, None if found is None else torch.empty_like(found, device=self.mean.device))
             self.load_state_dict(tensors)
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
             raise WorkbenchError(

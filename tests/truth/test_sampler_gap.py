@@ -1,0 +1,266 @@
+"""Whether the sampler is the policy: the figures against planted ones, and faults that a run must notice at once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from itertools import product
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from hand_made import RewardByTokens, merged
+from rated_workspace import LANGUAGES
+from tiny_model import CORPUS
+
+from storage.errors import WorkbenchError
+from storage.records import Prompt
+from trainer.algorithms.ppo import Ppo
+from trainer.algorithms.rollouts import collect_rows
+from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap, importance
+from trainer.config import PpoConfig
+from trainer.policy.backbone import Backbone
+from trainer.policy.decoding import Decoder
+from trainer.policy.linear import FrozenLinear, Linear
+from trainer.policy.models import ModelFolder, resolve
+from trainer.reward.protocol import ConstantReward
+
+CPU = torch.device("cpu")
+CONFIG = PpoConfig(rank=4, batch=8, answers=2, minibatch=4, warmup=0, max_new_tokens=12, learning_rate=1e-3)
+PROMPTS = [Prompt(f"p{place}", CORPUS[place], language, "") for place, language in enumerate(LANGUAGES)]
+
+
+def drawn(seed: int, size: float, n: int = 4000) -> torch.Tensor:
+    return size * torch.randn(n, generator=torch.Generator().manual_seed(seed))
+
+
+# --- the figures -----------------------------------------------------------------------------------------------------
+
+
+def test_figures_of_differences_that_are_known():
+    reference = drawn(1, 1.0) - 3
+    policy = reference + 0.2
+    found = SamplerGap.between(policy - 0.1, policy, reference)
+    assert found.k3 == pytest.approx(math.exp(0.1) - 1 - 0.1, rel=1e-4)
+    assert found.largest == pytest.approx(0.1, rel=1e-4)
+    assert found.rounding == pytest.approx(0.1, rel=1e-4)
+    assert found.shift == pytest.approx(0.2, rel=1e-4)
+    assert found.slope == pytest.approx(0.5, rel=1e-4)
+    names = {"policy/sampler_gap", "policy/sampler_gap_largest", "policy/sampler_slope"}
+    assert found.figures().keys() == names
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_a_sampler_with_a_share_of_the_shift_has_that_slope_and_stops_the_run(noise):
+    reference, shift = drawn(1, 1.0), drawn(2, 0.05)
+    found = SamplerGap.between(reference + 0.35 * shift + drawn(3, noise), reference + shift, reference)
+    assert found.slope == pytest.approx(0.35, abs=1e-5 + noise)
+    assert found.k3 < BOUNDS[torch.bfloat16], "the mean alone would let it pass"
+    with pytest.raises(WorkbenchError, match=r"only 3[456]% of what the policy has learned") as caught:
+        found.check(7, BOUNDS[torch.bfloat16], rounding=0.01)
+    assert "round 7" in caught.value.message
+    assert "older version" in caught.value.hint
+
+
+def test_rounding_alone_stops_no_run():
+    """A young shift drowns in the rounding of a 16-bit sampler: its slope says nothing, whatever it is."""
+    slopes = []
+    for seed in range(20):
+        reference = drawn(seed, 1.0, n=200)
+        policy = reference + drawn(seed + 100, 0.01, n=200)
+        found = SamplerGap.between(policy + drawn(seed + 200, 0.03, n=200), policy, reference)
+        found.check(1, BOUNDS[torch.bfloat16], rounding=0.03)
+        slopes.append(found.slope)
+    assert min(slopes) < 0.9 < 1.1 < max(slopes)
+
+
+def test_without_a_shift_there_is_no_slope():
+    policy = drawn(1, 1.0)
+    found = SamplerGap.between(policy, policy, policy)
+    assert (found.slope, found.k3, found.shift) == (None, 0, 0)
+    assert "policy/sampler_slope" not in found.figures()
+    found.check(0, 1e-5, 0.0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_log_probability_that_is_not_finite_stops_the_run(bad):
+    policy = drawn(1, 1.0, n=10)
+    sampler = policy.clone()
+    sampler[3] = bad
+    with pytest.raises(WorkbenchError, match="the sampler is not the policy"):
+        SamplerGap.between(sampler, policy, policy).check(0, 5e-3, 0.0)
+
+
+# --- on models -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_model: Path) -> Backbone:
+    return Backbone(ModelFolder("tiny", tiny_model, "digest"), CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def coarse(tiny_model: Path) -> Backbone:
+    return Backbone(ModelFolder("tiny", tiny_model, "digest"), CPU, torch.bfloat16)
+
+
+def moved(run: Ppo, size: float) -> Ppo:
+    """The run with a policy that differs from the base by so much."""
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for value in run.policy.up.values():
+            value.copy_(size * torch.randn(value.shape, generator=generator).sign())
+    return run
+
+
+def gap_of(run: Ppo, decoder: Decoder) -> SamplerGap:
+    """What a round finds of answers by this sampler."""
+    rows = run.rows[: run.config.minibatch]
+    asked = [run.prompts.draw(0, 8)[row % 8] for row in rows]
+    rollouts = collect_rows(decoder, run.backbone.tokenizer, asked, run.sampling, rows)
+    piece = run._prepare(rows, rollouts)
+    return SamplerGap.between(*(value[piece.mask] for value in (piece.sampler, piece.old, piece.reference)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_policy_that_has_moved_and_its_sampler_are_one(precision, backbone, coarse):
+    used = backbone if precision == "fp32" else coarse
+    run = moved(Ppo(used, ConstantReward(), PROMPTS, CONFIG, seed=1), 0.05)
+    found = gap_of(run, used.decoder(run.policy.snapshot()))
+    assert found.shift > 0.05
+    assert found.k3 < 1e-6
+    assert found.slope == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decoding_and_learning_in_16_bits_are_the_same_to_the_bit(seed, coarse):
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no products of its own for bf16")
+    run = moved(Ppo(coarse, ConstantReward(), PROMPTS, CONFIG, seed), 0.05)
+    assert gap_of(run, coarse.decoder(run.policy.snapshot())).largest < 1e-5, "fp32 sums of the softmax alone"
+
+
+class Damaged:
+    """A layer's own product with that of a damage added."""
+
+    def __init__(self, own: Linear, damage: torch.Tensor) -> None:
+        self.own = own
+        self.damage = FrozenLinear(damage)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.own(x) + self.damage(x)
+
+
+def corrupted(decoder: Decoder) -> Decoder:
+    """The same sampler with one weight matrix damaged."""
+    network = copy.copy(decoder.network)
+    layer, shape = network.layers[1], (network.hidden_size, network.inner_size)
+    damage = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    network.layers = [network.layers[0], dataclasses.replace(layer, down=Damaged(layer.down, damage))]
+    return Decoder(decoder.folder, decoder.config, network, decoder.device, decoder.dtype, decoder.shared)
+
+
+@pytest.mark.parametrize("fault", ["colder", "damaged", "a version behind"])
+def test_a_sampler_that_is_not_the_policy_ends_the_run_in_its_first_round(fault, backbone, monkeypatch):
+    run = Ppo(backbone, ConstantReward(), PROMPTS, CONFIG, seed=1)
+    run.advance()
+    moved(run, 0.02)
+    run.advance()
+    before = run.policy.snapshot()
+    moved(run, 0.05)
+    own = backbone.decoder
+    if fault == "colder":
+        run.sampling = msgspec.structs.replace(run.sampling, temperature=0.3)
+    elif fault == "damaged":
+        monkeypatch.setattr(backbone, "decoder", lambda version=None: corrupted(own(version)))
+    else:
+        monkeypatch.setattr(backbone, "decoder", lambda version=None: own(before))
+    with pytest.raises(WorkbenchError, match=r"round 2: (the sampler is not|only \d+% of what)"):
+        run.advance()
+    assert run.step == 2, "nothing was learned from it"
+
+
+# --- importance ------------------------------------------------------------------------------------------------------
+
+
+def test_importance_is_the_ratio_truncated_and_nothing_at_cap_0():
+    policy, sampler = torch.tensor([-1.0, -1.0, -1.0]), torch.tensor([-1.0, -1.0 - math.log(1.5), -4.0])
+    torch.testing.assert_close(importance(policy, sampler, 2.0), torch.tensor([1.0, 1.5, 2.0]))
+    assert torch.equal(importance(policy, sampler, 0.0), torch.ones(3))
+    torch.testing.assert_close(importance(sampler, policy, 2.0)[2], torch.tensor(math.exp(-3)))
+
+
+@pytest.mark.parametrize(("length", "left"), [(1, 0.01), (2, 0.75), (3, 0.85)])
+def test_importance_brings_the_gradient_of_a_coarse_sampler_nearer_to_the_exact_one(length, left):
+    """All sequences of three tokens are enumerated: these are expectations, without any noise of drawing. A token's own
+    weight takes all of its error away, and none of that of the tokens around it."""
+    nearer = []
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        prefixes = [prefix for size in range(length) for prefix in product(range(3), repeat=size)]
+        place = {prefix: number for number, prefix in enumerate(prefixes)}
+        logits = torch.randn(len(prefixes), 3, generator=generator, dtype=torch.float64, requires_grad=True)
+        sequences = list(product(range(3), repeat=length))
+        reward = torch.randn(len(sequences), generator=generator, dtype=torch.float64)
+        rows = torch.tensor([[place[said[:step]] for step in range(length)] for said in sequences])
+        tokens = torch.tensor(sequences)
+        own = torch.log_softmax(logits, -1)[rows, tokens]
+        rounded = torch.log_softmax((logits.detach() / 0.7).round() * 0.7, -1)[rows, tokens]
+        (exact,) = torch.autograd.grad((own.sum(1).exp() * reward).sum(), logits, retain_graph=True)
+
+        def error(cap: float, own=own, rounded=rounded, reward=reward, logits=logits, exact=exact) -> float:
+            said = rounded.sum(1).exp()
+            advantages = (reward - (said * reward).sum())[:, None] * importance(own.detach(), rounded, cap)
+            surrogate = (said[:, None] * advantages * own).sum()
+            (found,) = torch.autograd.grad(surrogate, logits, retain_graph=True)
+            return float((found - exact).norm() / exact.norm())
+
+        nearer.append((error(0.0), error(2.0)))
+    without, corrected = (torch.tensor(errors) for errors in zip(*nearer, strict=True))
+    assert corrected.mean() < left * without.mean(), nearer
+    assert (corrected < without).sum() >= 9
+
+
+def test_a_coarser_sampler_is_let_pass_where_that_is_meant_and_its_tokens_are_weighed(backbone, monkeypatch):
+    own = backbone.decoder
+    monkeypatch.setattr(backbone, "decoder", lambda version=None: corrupted(own(version)))
+    advantages = {}
+    for cap in (0.0, 2.0):
+        config = msgspec.structs.replace(CONFIG, max_sampler_gap=1.0, importance_cap=cap, learning_rate=1e-9)
+        run = Ppo(backbone, RewardByTokens(lambda said: sum(said) % 7), PROMPTS, config, seed=1)
+        seen = []
+        estimate = run._estimate_advantages
+        monkeypatch.setattr(
+            run, "_estimate_advantages", lambda pieces, e=estimate, s=seen: (e(pieces), s.extend(pieces))
+        )
+        figures = run.advance().figures
+        assert figures["policy/sampler_gap", None] > BOUNDS[torch.float32]
+        advantages[cap] = [piece for minibatch in seen[0] for piece in minibatch]
+    for plain, weighed in zip(advantages[0.0], advantages[2.0], strict=True):
+        weights = (plain.old - plain.sampler).exp().clamp_max(2.0)
+        assert (weights - 1).abs().max() > 0.01
+        torch.testing.assert_close(weighed.advantages, plain.advantages * weights * plain.mask)
+
+
+# --- the bundled model -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.model
+def test_the_bundled_model_samples_as_it_learns_and_merged_16_bit_weights_would_not(bundled_model_workspace):
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no products of its own for bf16")
+    folder = resolve("smollm2", bundled_model_workspace)
+    used = Backbone(folder, CPU, torch.bfloat16)
+    config = PpoConfig(batch=4, answers=1, minibatch=4, warmup=0, max_new_tokens=24)
+    run = moved(Ppo(used, ConstantReward(), PROMPTS[:4], config, seed=1), 4e-4)  # as four updates of Adam leave it
+    version = run.policy.snapshot()
+    beside = gap_of(run, used.decoder(version))
+    assert beside.n > 48
+    assert beside.k3 < 1e-6
+    assert beside.slope == pytest.approx(1, abs=0.03)
+    rounded = gap_of(run, merged(folder.path, version, torch.bfloat16))
+    assert rounded.slope < 0.7
+    with pytest.raises(WorkbenchError, match="of what the policy has learned reaches its sampler"):
+        rounded.check(4, BOUNDS[torch.bfloat16], beside.rounding)
