@@ -33,7 +33,7 @@ def test_no_prompt_has_two_uses_and_every_seed_its_own():
     uses = controls.questions(3)
     everything = [text for part in uses.values() for _, text in part]
     assert [len(part) for part in uses.values()] == [48, 16, 32]
-    assert len(set(everything)) == 76
+    assert len(set(everything)) == 96
     assert not set(everything) & {text for part in controls.questions(4).values() for _, text in part}
 
 
@@ -65,7 +65,7 @@ def test_runs_of_a_seed_share_their_ratings(small, tmp_path):
     assert first["passed"] == (first["failed_gates"] == [])
     with open_database(controls.Workspace(tmp_path / "rated-0")) as database:
         assert database.scalar("SELECT count(*) FROM ratings WHERE source = 'simulated'") == 192
-        assert database.scalar("SELECT count(*) FROM prompts WHERE split = 'held-out'") == 12
+        assert database.scalar("SELECT count(*) FROM prompts WHERE split = 'held-out'") == 16
         assert database.scalar("SELECT count(*) FROM jobs") == 0
 
 

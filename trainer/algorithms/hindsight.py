@@ -144,6 +144,8 @@ def grade(values: Sequence[float], levels: int) -> list[int]:
     ordered = sorted(values)
     quantile = {value: math.floor(levels * bisect_left(ordered, value) / len(values)) for value in distinct}
     rough = {value: place for place, value in enumerate(distinct)} if len(distinct) <= levels else quantile
+    if len(set(rough.values())) == 1 < len(distinct):  # more than the rest share the best value
+        rough = {value: int(value == distinct[-1]) for value in distinct}
     used = sorted(set(rough.values()))
     return [used.index(rough[value]) + 1 for value in values]
 
