@@ -237,7 +237,7 @@ def test_a_coarser_sampler_is_let_pass_where_that_is_meant_and_its_tokens_are_we
         )
         figures = run.advance().figures
         assert figures["policy/sampler_gap", None] > BOUNDS[torch.float32]
-        advantages[cap] = [piece for minibatch in seen[0] for piece in minibatch]
+        advantages[cap] = seen
     for plain, weighed in zip(advantages[0.0], advantages[2.0], strict=True):
         weights = (plain.old - plain.sampler).exp().clamp_max(2.0)
         assert (weights - 1).abs().max() > 0.01
