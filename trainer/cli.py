@@ -83,7 +83,8 @@ def cli() -> None:
       trainer resume JOB
 
     \b
-    Two runs beside each other, and what one of them measured:
+    The same run on ratings that say nothing, and both beside each other; what one of them measured:
+      trainer run --steps 40 --seed 1 --control shuffled
       trainer compare JOB JOB
       trainer export-metrics JOB --format csv
 
@@ -138,17 +139,30 @@ class Stage:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
-GATED = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
+PASSES = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
+GATED = f"{PASSES} With --control shuffled or constant its ratings say nothing, and it is never published."
+SHUFFLED = f"{PASSES} With --control shuffled its ratings say nothing, and it is never published."
+PRICED = (
+    "A reward counts as far as answers like those were rated, with the caution that its model was fitted with, and "
+    "the judge fitted beside it says at the gate what was gained. Nothing is taken for a missing end unless "
+    "--missing-eos-penalty says so."
+)
 STAGES = {
     "run": Stage(RunConfig, "ppo", "run", """The whole pipeline: demonstrations, reward model, policy, gate, publish.
 
     Learns from today's feedback on training prompts; held-out and ethics prompts are never trained on. The policy goes
-    on from the served version. Demonstrations and edits are imitated first where there are enough of them. A candidate
-    is published when its reward gain on held-out prompts is above zero beyond its 95% interval, its KL is in bounds,
-    and nothing is infinite.
+    on from the served version. Demonstrations and edits are imitated first where there are enough of them. Of the rated
+    prompts, 3 in 5 teach the reward and the others a judge. A candidate is published when the judge foretells ratings
+    that it never saw, finds a gain on held-out prompts above zero beyond its 95% interval and a loss in no language;
+    when few answers are unlike those that were rated, the KL is in bounds, and nothing is infinite.
+
+    Rewards are lowered by what is not known of them (--reward-caution), and nothing is taken for a missing end
+    (--missing-eos-penalty 0). With --control shuffled or constant the ratings say nothing: it goes through every gate,
+    to see what a run gains without them, and is never published.
 
     \b
       trainer run --steps 40 --seed 1
+      trainer run --steps 40 --seed 1 --control shuffled
       trainer run --config recipe.toml --json
     """),
     "sft": Stage(SftStage, "sft", "imitate", f"""Supervised fine-tuning on demonstrations and edits.
@@ -162,15 +176,16 @@ STAGES = {
     """),
     "reward": Stage(RewardStage, "reward", "fit_reward", """Fit a reward model to today's ratings, and nothing more.
 
-    Scores, labels, pairs, edits and tags are learned from jointly, with each rater's habits taken out. It is used by
-    the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
+    Scores, labels, pairs, edits and tags are learned from jointly, with each rater's habits taken out. Beside it a
+    judge for the gate is fitted to other prompts (--held-out of them), and each is measured on the ratings of the
+    other. They are used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
 
     \b
       trainer reward --epochs 4 --json
     """),
     "ppo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by PPO on the latest reward model.
 
-    Advantages come from a learned value of every token. {GATED}
+    Advantages come from a learned value of every token. {PRICED} {GATED}
 
     \b
       trainer ppo --steps 40 --reward-model rm2
@@ -200,7 +215,7 @@ STAGES = {
     "ilql": Stage(IlqlStage, "ilql", "learn_values", f"""Offline Q-learning from the logged ratings.
 
     Samples nothing: it learns the value of every token from the rated answers alone, and decodes by
-    log pi + beta (Q - V). Use it when answers are dear and ratings exist already. {GATED}
+    log pi + beta (Q - V). Use it when answers are dear and ratings exist already. {SHUFFLED}
 
     \b
       trainer ilql --steps 100 --beta 2
@@ -208,7 +223,7 @@ STAGES = {
     "hindsight": Stage(HindsightStage, "hindsight", "look_back", f"""Learn from all answers by what became of them.
 
     Each prompt is relabelled with the outcome that its answer then had, and good and bad answers are learned from
-    alike; the plain prompt means the best outcome. Use it for outcomes that are told after the fact. {GATED}
+    alike; the plain prompt means the best outcome. Use it for outcomes that are told after the fact. {SHUFFLED}
 
     \b
       trainer hindsight --relabelling chain

@@ -69,13 +69,26 @@ class PolicyConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("policy_share is for adapters: full tuning learns all layers")
 
 
+class RewardKind(StrEnum):
+    """What a reward model is.
+
+    linear: a direction among the base model's own states, in closed form. adapter: LoRA on the upper layers as well.
+    """
+
+    LINEAR = "linear"
+    ADAPTER = "adapter"
+
+
 class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fitting the reward model."""
 
-    epochs: Annotated[int, _positive("passes over the ratings")] = 3
-    batch: Annotated[int, _positive("rated answers (or pairs) an update")] = 16
-    learning_rate: Annotated[float, _positive("peak rate of AdamW, falling linearly to 0")] = 3e-4
-    head_learning_rate: Annotated[float, _positive("peak rate of the head, falling linearly to 0")] = 1e-2
+    kind: Annotated[
+        RewardKind, Meta(description="linear (in closed form, seconds) or adapter (LoRA on the upper layers, minutes)")
+    ] = RewardKind.LINEAR
+    epochs: Annotated[int, _positive("passes over the ratings, of an adapter")] = 3
+    batch: Annotated[int, _positive("rated answers (or pairs) an update, of an adapter")] = 16
+    learning_rate: Annotated[float, _positive("peak rate of AdamW of an adapter, falling linearly to 0")] = 3e-4
+    head_learning_rate: Annotated[float, _positive("peak rate of an adapter's head, falling linearly to 0")] = 1e-2
     held_out: Annotated[
         float,
         Meta(
@@ -170,7 +183,7 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
         int, _positive("parts that a minibatch is cut into: less memory, the same gradient; divides the minibatch")
     ] = 1
     epochs: Annotated[int, _positive("passes over a round")] = 2
-    learning_rate: Annotated[float, _positive("of the policy adapter")] = 1e-4
+    learning_rate: Annotated[float, _positive("of the policy adapter")] = 3e-4
     value_adapter: Annotated[
         bool, Meta(description="an adapter of its own for the value, else a head on the reward model's states")
     ] = False
@@ -234,7 +247,9 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a candidate must show before it is published."""
 
     prompts: Annotated[int, _positive("most held-out prompts to answer")] = 40
-    answers: Annotated[int, _positive("answers to each")] = 2
+    answers: Annotated[
+        int, _at_least(0, "answers to each; 0 is as many as make 160 with all prompts, from 2 to 12 each")
+    ] = 0
     max_new_tokens: Annotated[
         int, _at_least(0, "longest answer, where the method samples none; 0 is as long as the rated answers are")
     ] = 0

@@ -87,7 +87,10 @@ def look_back(held: HeldJob, config: HindsightStage) -> Result:
         setting = set_up(held, config)
         rewards = obtain(held, config, setting)
         digest, begun = setting.base.base_digest, setting.begun
-        told = held.share(lambda: received.text_outcomes(held.database, digest, begun))
+        # A control has nothing to say of outcomes in words, which cannot be permuted without telling another story.
+        told = [] if config.control != Control.NONE else held.share(
+            lambda: received.text_outcomes(held.database, digest, begun)
+        )  # fmt: skip
         found = received.outcomes(_taught(config, setting, rewards))
         own, seed, start = config.hindsight, config.seed, setting.start
         rows = relabelled_rows(setting.backbone, found, told, own)
@@ -155,6 +158,8 @@ def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | 
     found = _demonstrations(held, setting)
     if found.count() < config.sft.minimum:
         return setting.start
+    if config.control != Control.NONE:
+        found = found.shuffled(config.seed)
     ppo = config.ppo  # which goes on from here, so that it must be of the same shape
     shape = {"rank": ppo.rank, "alpha": ppo.alpha, "tuning": ppo.tuning, "policy_share": ppo.policy_share}
     # Nothing is judged by its loss here, so that none of the answers is kept back to measure it.

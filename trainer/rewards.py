@@ -15,7 +15,7 @@ from storage.records import Sampling
 from trainer import heap
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
 from trainer.checkpoints import whole_folder
-from trainer.config import Control, PolicyStage, RewardStage
+from trainer.config import Control, PolicyStage, RewardKind, RewardStage
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.judging import Judge, agreement
 from trainer.examples import Examples, Response, check_enough
@@ -23,6 +23,7 @@ from trainer.job import HeldJob
 from trainer.reward.batches import encode, responses_of
 from trainer.reward.fitting import RewardFit
 from trainer.reward.folds import controlled, folds, without
+from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
 from trainer.reward.protocol import ConstantReward, Reward
 from trainer.reward.support import Support
@@ -83,10 +84,10 @@ def obtain(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | No
             wanted = NEW
     if wanted == NEW:
         return fitted(held, config, setting, examples)[0]
-    return existing(held, None if wanted in (LATEST, AUTO) else wanted, setting)
+    return existing(held, None if wanted in (LATEST, AUTO) else wanted, config, setting)
 
 
-def existing(held: HeldJob, name: str | None, setting: Setting) -> Rewards:
+def existing(held: HeldJob, name: str | None, config: RewardStage, setting: Setting) -> Rewards:
     """A reward model fitted earlier, with its judge: the named one, or the newest of this base model."""
     record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name))
     if record is None:
@@ -99,12 +100,14 @@ def existing(held: HeldJob, name: str | None, setting: Setting) -> Rewards:
     file = held.workspace.root / record.file
     held.say(f"reward: {record.name}")
     optimised, _ = RewardModel.read(setting.backbone, file)
+    optimised.caution = config.reward.caution
     beside = file.parent.parent / JUDGE / FILES[JUDGE]
     if not held.share(beside.exists):
         return Rewards(optimised, Judge(optimised, lacks=f"{record.name} has no judge beside it"), setting.examples)
     judge, facts = RewardModel.read(setting.backbone, beside)
+    judge.caution = config.reward.caution
     taught = without(setting.examples, set(facts["prompts"]))
-    return Rewards(optimised, Judge(judge, _interval(facts["agreement"])), taught)
+    return Rewards(optimised, _judge(judge, facts), taught)
 
 
 def fitted(
@@ -126,7 +129,7 @@ def fitted(
     seed = config.seed
     if judged.count():
         model, facts = _fit(held, config, setting, JUDGE, seed + 1, judged, optimised)
-        judge = Judge(model, _interval(facts["agreement"]))
+        judge = _judge(model, facts)
         held.say(f"the judge learned from {judged.count()} of them, of other prompts: agrees with the rest by "
                  f"{judge.agreement or 'an unknown amount'} (rank correlation within languages)")  # fmt: skip
     model, facts = _fit(held, config, setting, REWARD, seed, optimised, judged)
@@ -181,7 +184,8 @@ def _fit(
     backbone, file = setting.backbone, held.folder / name / FILES[name]
     if held.share(file.exists):
         return RewardModel.read(backbone, file)
-    fit = RewardFit(backbone, learned, config.reward, seed, held.processes, unseen, name)
+    kind = LinearFit if config.reward.kind == RewardKind.LINEAR else RewardFit
+    fit = kind(backbone, learned, config.reward, seed, held.processes, unseen, name)
     learn(held, fit, CHECKPOINT_EVERY)
     model, report = fit.model, fit.report()
     heap.release()
@@ -225,8 +229,12 @@ def _support(model: RewardModel, learned: Examples, unseen: Examples) -> Support
     )
 
 
-def _interval(facts: dict[str, Any] | None) -> Interval | None:
-    return Interval(**facts) if facts else None
+def _judge(model: RewardModel, facts: dict[str, Any]) -> Judge:
+    """A judge with what is known of it."""
+    agreed = facts["agreement"]
+    if agreed is None:
+        return Judge(model, lacks="too few ratings are left to see whether the judge foretells any that it never saw")
+    return Judge(model, Interval(**agreed))
 
 
 def _is_control(config: RewardStage) -> bool:

@@ -16,6 +16,9 @@ from workbench.curves import Curve, sparkline
 Key = tuple[str, str | None]
 AGREEMENT = "watch/human_agreement"
 KL = "objective/kl"
+OUTSIDE = "support/outside"
+# The share of answers like none that was rated above which the gate fails; a test compares it with the trainer's.
+MOST_OUTSIDE = 0.3
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,15 @@ POLICY = Board(
     (
         Chart("reward, by language", "reward", "objective/scores", "{:+.2f}", 1, "batch", True),
         Chart("KL to reference, nats/sequence", "KL", KL, "{:.1f}", 0, "batch", True),
-        Chart("policy loss", "loss", "loss/policy", "{:+.4f}"),
+        Chart("outside what was rated, share of answers", "outside", OUTSIDE, "{:.0%}", -1, "batch", True),
         Chart("response length, tokens", "length", "response/length", "{:.0f}", 0, "batch", True),
     ),
     (
         Figure("entropy", "objective/entropy", "{:.2f}"),
         Figure("clip", "policy/clipfrac", "{:.2f}"),
         Figure("approx KL", "policy/approxkl", "{:.3f}"),
+        Figure("sampler gap", "policy/sampler_gap", "{:.1e} nats/token"),
+        Figure("policy loss", "loss/policy", "{:+.4f}"),
         Figure("value EV", "value/explained_variance", "{:.2f}", "returns all equal"),
         Figure("value loss", "loss/value", "{:.3f}"),
         Figure("rollout", "throughput/tokens_per_second", "{:.0f} tok/s"),
@@ -200,7 +205,19 @@ def agreement_words(latest: Mapping[Key, float | None]) -> str:
 
 
 def warning(curves: Mapping[Key, Curve], latest: Mapping[Key, float | None]) -> str:
-    """What to beware of: a policy that moves away from what people liked. Empty where there is nothing to fear."""
+    """What to beware of: a policy that moves away from what people liked, or to answers like none that they rated.
+    Empty where there is nothing to fear."""
+    return "; ".join(filter(None, [_against_people(curves, latest), _outside(latest)]))
+
+
+def _outside(latest: Mapping[Key, float | None]) -> str:
+    share = latest.get((OUTSIDE, None))
+    if share is None or share <= MOST_OUTSIDE:
+        return ""
+    return f"{share:.0%} of answers are like none that was rated"
+
+
+def _against_people(curves: Mapping[Key, Curve], latest: Mapping[Key, float | None]) -> str:
     value = latest.get((AGREEMENT, None))
     if value is None or value >= 0:
         return ""

@@ -21,6 +21,8 @@ FEWEST_HELD_OUT = 4
 MINIBATCH = 8
 # The kinds of policy optimisation by their names, and the advantage by which the trainer tells them apart.
 METHODS = {"ppo": "gae", "rloo": "rloo", "reinforce": "reinforce", "grpo": "grpo"}
+# The ratings themselves, or ones that say nothing, to see what a run gains without them.
+CONTROLS = ("none", "shuffled", "constant")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,12 @@ def recipe_of(stage: str, config: dict[str, Any]) -> str:
     return found[0].name if found else plain.name if plain else stage
 
 
+def control_of(config: dict[str, Any]) -> str:
+    """`shuffled` or `constant` where a job's ratings say nothing on purpose; else empty."""
+    control = str(config.get("control") or "none")
+    return "" if control == "none" else control
+
+
 def _at(config: dict[str, Any], path: str) -> Any:
     value: Any = config
     for part in path.split("."):
@@ -178,6 +186,10 @@ KL_TARGET = Setting("ppo.kl_target", "KL target", "6", number(0.01, 1000), "nats
 ROUNDS = Setting("ppo.steps", "steps", "40", whole_number(1, 1_000_000), "rounds of rollouts")
 BATCH = Setting("ppo.batch", "batch", "16", multiple_of(MINIBATCH, 4096), "answers a round")
 ANSWERS = Setting("ppo.answers", "answers", "4", lambda text: int(one_of("2", "4", "8")(text)), "a prompt: 2, 4 or 8")
+LENGTH = Setting(
+    "ppo.max_new_tokens", "longest answer", "0", whole_number(0, 100_000), "0: as long as the rated answers"
+)
+CONTROL = Setting("control", "control", "none", one_of(*CONTROLS), ", ".join(CONTROLS))
 METHOD = Setting("ppo.advantage", "method", "ppo", lambda text: METHODS[one_of(*METHODS)(text)], ", ".join(METHODS))
 
 
@@ -197,33 +209,34 @@ REWARD = (
     Setting("reward.learning_rate", "learning rate", "0.0003", number(1e-9, 1), "falls to 0"),
     SEED,
 )
+POLICY = (LENGTH, SEED, CONTROL)
 LEVELS = Setting("hindsight.levels", "grades", "5", whole_number(2, 10), "of outcomes, 2 to 10")
 BETA = Setting("ilql.beta", "beta", "4", number(0, 100), "weight of Q - V")
 
 
 RECIPES = (
-    Recipe("w", "whole pipeline", "Imitate demonstrations if there are any, fit a reward model to the ratings, improve "
-           "the policy on it, and publish what passes the gate.",
-           "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, SEED), _ratings),
+    Recipe("w", "whole pipeline", "Imitate demonstrations if there are any, fit a reward model and a judge to the "
+           "ratings, improve the policy on the one, and publish what passes the gate by the other.",
+           "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, *POLICY), _ratings),
     Recipe("s", "SFT", "Imitate demonstrations and edits: for when you can show better answers than the model gives.",
            "sft", "sft", _supervised("sft"), _demonstrations),
-    Recipe("m", "reward model", "Fit a reward model to the ratings and see how well it agrees with those kept apart; "
-           "the model you talk to stays as it is.",
+    Recipe("m", "reward model", "Fit a reward model and a judge to different ratings, and see how well each foretells "
+           "the other's; the model you talk to stays as it is.",
            "reward", "reward", REWARD, _ratings),
     Recipe("p", "PPO", "Improve the policy on the latest reward model, with a learned value of every token.",
-           "ppo", "ppo", (ROUNDS, KL_TARGET, BATCH, SEED), _reward_model),
+           "ppo", "ppo", (ROUNDS, KL_TARGET, BATCH, *POLICY), _reward_model),
     Recipe("r", "RLOO", "Improve the policy on the latest reward model; an answer is compared with the others to the "
            "same prompt, without a value model.",
-           "rloo", "ppo", (ROUNDS, KL_TARGET, BATCH, ANSWERS, SEED), _reward_model, {"ppo.advantage": "rloo"}),
+           "rloo", "ppo", (ROUNDS, KL_TARGET, BATCH, ANSWERS, *POLICY), _reward_model, {"ppo.advantage": "rloo"}),
     Recipe("e", "REINFORCE", "Improve the policy on the latest reward model by the plain policy gradient; an answer is "
            "compared with all others of the round.",
-           "reinforce", "ppo", (ROUNDS, KL_TARGET, BATCH, SEED), _reward_model,
+           "reinforce", "ppo", (ROUNDS, KL_TARGET, BATCH, *POLICY), _reward_model,
            {"ppo.advantage": "reinforce", "ppo.epochs": 1}),
     Recipe("g", "GRPO", "As RLOO, with the advantage divided by the spread of the answers to the prompt.",
-           "grpo", "ppo", (ROUNDS, KL_TARGET, BATCH, ANSWERS, SEED), _reward_model, {"ppo.advantage": "grpo"}),
+           "grpo", "ppo", (ROUNDS, KL_TARGET, BATCH, ANSWERS, *POLICY), _reward_model, {"ppo.advantage": "grpo"}),
     Recipe("t", "table reward", "Improve the policy on the scores themselves: known answers get their score, others "
            "one by likeness. No reward model is fitted.",
-           "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, SEED), _scores, {"reward_model": "table"}),
+           "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, *POLICY), _scores, {"reward_model": "table"}),
     Recipe("q", "ILQL", "Learn the value of every token from the rated answers alone, and say what is worth more. "
            "Nothing is sampled.",
            "ilql", "ilql", _supervised("ilql", BETA), _rated_and_judged),

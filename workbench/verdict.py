@@ -22,6 +22,8 @@ _TOLD = {
     "reward_gain_matched_reason", "reward_gain_by_language", "length_before", "length_after", "finished_before",
     "finished_after", "outside_support", "outside_support_before", "rests_on", "missing_eos_penalty", "control",
     "answers", "reward", "parent_reward", "held_out_prompts", "kl", "loss_gain", "loss_gain_interval", "loss_n",
+    "reward_gain_unknown", "judge_agreement", "judge_agreement_interval", "human_agreement",
+    "human_agreement_interval", "reasons",
 }  # fmt: skip
 
 
@@ -70,8 +72,10 @@ def flags(metrics: Metrics) -> list[Content]:
 
 
 def figures(metrics: Metrics) -> list[Content]:
-    """The figures, each a piece that stays on one line: gain, tokens, finished, outside, KL, loss."""
+    """The figures, each a piece that stays on one line: gain, judge, tokens, finished, outside, KL, loss, people."""
     pieces = _gain(metrics)
+    if "judge_agreement" in metrics:
+        pieces.append(_labelled("the judge foretells unseen ratings by", _signed(metrics, "judge_agreement")))
     if both := _both(metrics, "length_before", "length_after", "{:.0f}"):
         pieces.append(_labelled("tokens", both))
     if both := _both(metrics, "finished_before", "finished_after", "{:.0%}"):
@@ -84,6 +88,8 @@ def figures(metrics: Metrics) -> list[Content]:
     if "loss_gain" in metrics:
         words = f"{_plain(metrics['loss_gain'], '{:.3f}')}{_span(metrics.get('loss_gain_interval'), '{:.3f}')}"
         pieces.append(_labelled("held-out loss lower by", f"{words} nats/token{_counted(metrics.get('loss_n'))}"))
+    if "human_agreement" in metrics:
+        pieces.append(_labelled("shift agrees with people by", _signed(metrics, "human_agreement")))
     if penalty := number(metrics.get("missing_eos_penalty")):
         pieces.append(_labelled("an answer cut off costs", f"{abs(penalty):g} reward"))
     return pieces
@@ -134,7 +140,9 @@ def _gain(metrics: Metrics) -> list[Content]:
         return []
     total = _signed(metrics, "reward_gain")
     comma = "," if "reward_gain_matched" in metrics else ""
-    pieces = [_labelled("reward", f"{total}{_counted(metrics.get('held_out_prompts'))}{comma}")]
+    unknown = number(metrics.get("reward_gain_unknown"))
+    doubt = f" of which ±{unknown:.2f} is the judge's" if unknown else ""
+    pieces = [_labelled("reward", f"{total}{_counted(metrics.get('held_out_prompts'))}{doubt}{comma}")]
     if comma:
         pieces.append(_labelled("with finishing taken out", _signed(metrics, "reward_gain_matched")))
     if rewards := _both(metrics, "parent_reward", "reward", "{:+.2f}"):
@@ -143,12 +151,19 @@ def _gain(metrics: Metrics) -> list[Content]:
 
 
 def _signed(metrics: Metrics, name: str) -> str:
-    """`+0.41 [+0.10, +0.72]`, or a dash with the reason."""
-    mean = number(metrics.get(name))
+    """`+0.41 [+0.10, +0.72]`, or a dash with the reason; where there is no interval, with the reason for that."""
+    mean, bounds = number(metrics.get(name)), metrics.get(f"{name}_interval")
     if mean is None:
-        reason = one_line(str(metrics.get(f"{name}_reason") or ""), 120)
+        reason = one_line(str(metrics.get(f"{name}_reason") or _reason(metrics, name)), 120)
         return f"- ({reason})" if reason else "-"
-    return f"{mean:+.2f}{_span(metrics.get(f'{name}_interval'), '{:+.2f}')}"
+    reason = "" if interval_of(bounds) else _reason(metrics, f"{name}_interval")
+    return f"{mean:+.2f}{_span(bounds, '{:+.2f}')}" + (f" (no interval: {reason})" if reason else "")
+
+
+def _reason(metrics: Metrics, name: str) -> str:
+    """Why a figure or an interval is null; empty where that was not told."""
+    told = metrics.get("reasons")
+    return one_line(str(told.get(name) or ""), 120) if isinstance(told, dict) else ""
 
 
 def _both(metrics: Metrics, before: str, after: str, form: str) -> str:

@@ -32,15 +32,15 @@ def test_shares_have_exact_intervals(passed, runs, low, high):
 def test_no_prompt_has_two_uses_and_every_seed_its_own():
     uses = controls.questions(3)
     everything = [text for part in uses.values() for _, text in part]
-    assert [len(part) for part in uses.values()] == [32, 12, 32]
+    assert [len(part) for part in uses.values()] == [48, 16, 32]
     assert len(set(everything)) == 76
     assert not set(everything) & {text for part in controls.questions(4).values() for _, text in part}
 
 
-def test_the_rater_likes_capitals_and_not_the_shortness_of_a_text():
-    assert controls.taste("") == controls.taste("no capitals at all") == 1
-    assert 1 < controls.taste("Now and then One is there") < controls.taste("NOW and then ONE is there") <= 5
-    assert controls.taste("Yes") < controls.taste("One Two") < 5
+def test_the_rater_likes_vowels_and_not_the_shortness_of_a_text():
+    assert controls.taste("") == controls.taste("rhythm 123") == 1
+    assert 1 < controls.taste("strict rhythms and a few") < controls.taste("a naïve idea of one area") <= 5
+    assert controls.taste("a") < controls.taste("a aeon area") < 5
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_runs_of_a_seed_share_their_ratings(small, tmp_path):
     assert first == second
     assert first["passed"] == (first["failed_gates"] == [])
     with open_database(controls.Workspace(tmp_path / "rated-0")) as database:
-        assert database.scalar("SELECT count(*) FROM ratings WHERE source = 'simulated'") == 96
+        assert database.scalar("SELECT count(*) FROM ratings WHERE source = 'simulated'") == 192
         assert database.scalar("SELECT count(*) FROM prompts WHERE split = 'held-out'") == 12
         assert database.scalar("SELECT count(*) FROM jobs") == 0
 

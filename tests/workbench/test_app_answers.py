@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from driving import SIZES, opened, ready, until, visible
 from textual.geometry import Region
 
 from storage import versions
 from storage.database import Database
+from storage.records import Prompt
 from storage.workspace import Workspace
+from trainer.algorithms.rollouts import Rollout
+from trainer.evaluation.gate import GateReport, measure
+from trainer.evaluation.intervals import Interval
+from trainer.evaluation.judging import Judge
+from trainer.evaluation.seen import Side
+from trainer.evaluation.watch import WatchReport
+from trainer.policy.decoding import Completion
+from trainer.reward.protocol import ConstantReward, Scores
 from workbench import verdict
 from workbench.app import WorkbenchApp
 from workbench.screens.answers import AnswersSheet
@@ -67,6 +77,43 @@ def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason():
     found = {"reward_gain": 0.4, "reward_gain_matched": None, "reward_gain_matched_reason": "no\nprompt ended twice"}
     assert words(found) == "reward +0.40,   with finishing taken out - (no prompt ended twice)"
     assert words({"reward_gain": None, "length_before": None, "length_after": 3.0}) == "reward -   tokens - → 3"
+
+
+def test_the_judge_and_what_it_does_not_know_are_told():
+    found = {
+        "reward_gain": 1.0, "reward_gain_interval": [0.4, 1.6], "reward_gain_unknown": 0.35, "held_out_prompts": 12,
+        "judge_agreement": 0.52, "judge_agreement_interval": [0.34, 0.66], "human_agreement": 0.3,
+        "human_agreement_interval": None, "reasons": {"human_agreement_interval": "4 prompts, too alike"},
+    }  # fmt: skip
+    assert words(found) == (
+        "reward +1.00 [+0.40, +1.60] (n 12) of which ±0.35 is the judge's   the judge foretells unseen ratings by "
+        "+0.52 [+0.34, +0.66]   shift agrees with people by +0.30 (no interval: 4 prompts, too alike)"
+    )
+    lacking = {"judge_agreement": None, "judge_agreement_interval": None,
+               "reasons": {"judge_agreement": "rm1 has no judge beside it"}}  # fmt: skip
+    assert words(lacking) == "the judge foretells unseen ratings by - (rm1 has no judge beside it)"
+    assert verdict.others(found) is verdict.others(lacking) is None
+
+
+def test_whatever_the_gate_tells_has_words_of_its_own():
+    rollouts = [
+        Rollout(Prompt(f"p{n}", "¿Qué es?", "es", "2025-01-01T00:00:00Z"), [1], Completion([3, 2], [-1.0, -0.5], "eos"),
+                f"respuesta {n}")
+        for n in range(6)
+    ]  # fmt: skip
+    before, after = (Side(rollouts, Scores.certain(torch.arange(6.0) + rise)) for rise in (0.0, 1.0))
+    agreed = Interval(0.3, 0.1, 0.5, 12)
+    jury = Judge(ConstantReward(), agreed)
+    report = GateReport(
+        [], 3.0, before, after, 1, measure(jury, before, after, 1), agreed, WatchReport(agreed, 12, None, 0), jury
+    )
+    metrics = report.metrics()
+    assert verdict.others(metrics) is None
+    told = words(metrics)
+    for part in ("reward +1.00", "with finishing taken out", "judge foretells", "people by +0.30", "KL 3.0", "0% → 0%"):
+        assert part in told
+    assert len(verdict.answers(metrics)) == 6
+    assert verdict.by_language(metrics) is not None
 
 
 def test_an_older_version_says_only_what_it_has():

@@ -45,6 +45,9 @@ def write_step(database: Database, job: Job, step: int) -> None:
             ("objective/kl", None): math.inf if step == 4 else step / 4,
             ("objective/kl_coef", None): 0.1,
             ("loss/policy", None): -0.01 * step,
+            ("policy/sampler_gap", None): 3e-11,
+            ("support/outside", None): step / 100,
+            ("support/outside", "es"): step / 80,
             ("response/length", None): 40.0 - step,
             ("throughput/tokens_per_second", None): 400.0,
         },
@@ -72,6 +75,9 @@ async def test_the_latest_figures_are_text_at_every_size(
         assert "KL" in shown
         plots = [plot for plot in screen.query(CurvePlot) if plot.display and screen.query_one("#plots").display]
         assert len(plots) == {(120, 40): 4, (80, 24): 2, (40, 12): 0}[size] or size == (40, 12)
+        if size[0] >= 120:
+            assert "outside what was rated" in shown
+            assert "sampler gap 3.0e-11 nats/token" in shown
         if size[0] >= 80:
             assert "reward, by language" in shown
             assert "now +1.20  best +1.20 at 12" in shown
@@ -197,7 +203,10 @@ async def test_start_queues_the_job_and_starts_the_command(
         await until(pilot, lambda: commands)
         (job,) = jobs.every(database)
         assert (job.kind, job.state, job.steps) == ("run", JobState.QUEUED, 7)
-        assert job.config["ppo"] == {"steps": 7, "kl_target": 6.0, "advantage": "gae", "batch": 16}
+        assert job.config["ppo"] == {
+            "steps": 7, "kl_target": 6.0, "advantage": "gae", "batch": 16, "max_new_tokens": 0,
+        }  # fmt: skip
+        assert job.config["control"] == "none"
         assert commands[0][1:4] == ["-m", "trainer", "run"]
         assert commands[0][-2:] == ["--job", job.id]
         log = workspace.root / (job.log or "")
@@ -297,6 +306,29 @@ async def test_what_is_wrong_is_said_below_the_field_while_one_types(
         await pilot.press("backspace", "6")
         await until(pilot, lambda: "✕ batch" not in visible(app))
     assert not commands
+
+
+async def test_a_control_is_asked_for_in_the_form_and_told_while_it_runs(
+    workspace: Workspace, database: Database, commands: list[list[str]]
+):
+    feedback(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await until(pilot, lambda: "0: as long as the rated answers" in visible(app))
+        assert "esc cancel" in visible(app)  # the keys are not pushed off the screen
+        await pilot.press("shift+tab")
+        await pilot.press(*["backspace"] * 4, *"shufled")
+        await until(pilot, lambda: "✕ control: want one of none, shuffled, constant" in visible(app))
+        await pilot.press("backspace", "backspace", "backspace", *"fled", "enter")
+        await until(pilot, lambda: commands)
+        (job,) = jobs.every(database)
+        assert job.config["control"] == "shuffled"
+        await until(pilot, lambda: "(control: shuffled ratings)" in visible(app))
 
 
 def test_a_worker_that_dies_without_a_word_is_reported(

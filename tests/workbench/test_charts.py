@@ -97,6 +97,8 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
         ("ilql", "q-learning", {"loss/q": 1.0, "loss/held_out": 2.0, "loss/value": 0.9, "loss/language_model": 3.0},
          ["Q loss, squared deviations", "held-out loss, nats/token", "value loss", "answers' loss, nats/token"],
          ["now 0.500", "now 0.400", "now 2.50"]),
+        ("run", "judge", {"loss/judge": 0.9}, ["judge's loss, mean over ratings", "gradient norm"],
+         ["now 0.400  best 0.400 at 5"]),
         ("reward", "reward model", {"loss/reward": 0.9}, ["loss, mean over ratings", "gradient norm"],
          ["now 0.400  best 0.400 at 5"]),
     ],
@@ -121,7 +123,7 @@ async def test_a_learner_without_reward_and_kl_shows_its_own_curves(
         assert f"{stage}" in shown
         assert "KL to reference" not in shown
         assert len([plot for plot in app.screen.query(CurvePlot) if plot.display]) == len(titles)
-        if kind != "reward":
+        if kind not in ("reward", "run"):
             assert "sw" in shown
 
 
@@ -152,6 +154,31 @@ def test_a_policy_that_moves_against_people_is_told_in_words():
     assert "(this may still be chance)" in warned(RISING, unsure.figures())
     assert warned(RISING, WatchReport(Interval(0.3, 0.1, 0.5, 12), 40, None, 0).figures()) == ""
     assert warned(RISING, {}) == agreement_words({}) == ""
+
+
+def test_answers_like_none_that_was_rated_are_told_in_words():
+    far = {("support/outside", None): 0.31, ("support/outside", "sw"): 0.9}
+    assert warned(RISING, far) == "31% of answers are like none that was rated"
+    assert warned(RISING, {("support/outside", None): 0.3}) == warned(RISING, {("support/outside", None): None}) == ""
+    report = WatchReport(Interval(-0.4, -0.6, -0.1, 12), 40, None, 0)
+    both = warned(FALLING, report.figures() | far)
+    assert both == (
+        "the policy moves away from what people rated high: agreement -0.40; "
+        "31% of answers are like none that was rated"
+    )
+
+
+def test_policy_optimisation_shows_its_sampler_gap_and_what_lies_outside():
+    latest = {("policy/sampler_gap", None): 3.1e-11, ("loss/policy", None): -0.0123}
+    curves = {("support/outside", None): Curve((1, 2), (0.05, 0.12))}
+    told = [part.plain for part in figures(POLICY, curves, latest)]
+    assert told[0].startswith("outside 12% ")
+    assert told[1:] == ["sampler gap 3.1e-11 nats/token", "policy loss -0.0123"]
+    outside = POLICY.charts[2]
+    assert chart_words(outside, curves["support/outside", None], {}, {"ppo": {"batch": 16}}, None) == (
+        "now 12%  best 5% at 1  n 16"
+    )
+    assert outside.languages
 
 
 def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason(database: Database):

@@ -12,12 +12,13 @@ from storage.database import Database
 from storage.records import Choice, RatingKind, Split
 from trainer.algorithms.hindsight import comparisons
 from trainer.cli import STAGES
-from trainer.config import HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
+from trainer.config import Control, GateConfig, HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
 from trainer.demonstrations import demonstrations
 from trainer.examples import FEWEST_HELD_OUT, FEWEST_SCORED, collect
 from trainer.options import configuration
 from trainer.outcomes import outcomes, text_outcomes
 from workbench import recipes
+from workbench.charts import MOST_OUTSIDE
 from workbench.recipes import METHODS, RECIPES, Recipe, recipe_of
 from workbench.stock import Stock, take_stock
 
@@ -77,6 +78,8 @@ def test_the_least_that_is_needed_is_what_the_trainer_asks_for():
     assert SftConfig().minimum == recipes.FEWEST_DEMONSTRATIONS
     assert (recipes.FEWEST_HELD_OUT, recipes.FEWEST_SCORED) == (FEWEST_HELD_OUT, FEWEST_SCORED)
     assert PpoConfig().minibatch == recipes.MINIBATCH
+    assert tuple(Control) == recipes.CONTROLS
+    assert GateConfig().max_outside == MOST_OUTSIDE
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -84,6 +87,11 @@ def test_a_job_is_called_by_the_recipe_that_made_it(recipe: Recipe):
     assert recipe_of(recipe.stage, recipe.config(filled(recipe), "smollm2")) == recipe.name
     whole = msgspec.to_builtins(build(STAGES[recipe.stage].config, recipe.config(filled(recipe), "smollm2")))
     assert recipe_of(recipe.stage, whole) == recipe.name
+
+
+def test_a_job_whose_ratings_say_nothing_is_a_control():
+    assert recipes.control_of(named("PPO").config(filled(named("PPO"), control="Shuffled"), "smollm2")) == "shuffled"
+    assert recipes.control_of({"control": "none"}) == recipes.control_of({}) == ""
 
 
 def test_a_job_of_an_unknown_kind_is_called_by_its_kind():

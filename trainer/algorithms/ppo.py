@@ -80,7 +80,7 @@ class Ppo:
         self.step = 0
         self.steps = config.steps
         self.rollbacks = 0
-        self.rounding: float | None = None  # between sampler and policy in the first round, nats
+        self.first_gap: float | None = None  # between sampler and policy in the first round, nats/token
         self.uses_value = config.advantage == Advantage.GAE
         self.rows = _rows_of(config, self.processes)
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
@@ -88,8 +88,9 @@ class Ppo:
         if start is not None:
             self.policy.load(start)
         self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True) if config.value_adapter else None
-        if self.value_adapter and isinstance(reward, RewardModel) and reward.adapter.rank == config.rank:
-            self.value_adapter.load(reward.adapter.snapshot())  # what tells a good answer tells a promising beginning
+        taught = reward.adapter if isinstance(reward, RewardModel) else None
+        if self.value_adapter and taught and taught.rank == config.rank:
+            self.value_adapter.load(taught.snapshot())  # what tells a good answer tells a promising beginning
         self.value_head = ScalarHead(backbone.hidden_size).to(backbone.device)
         self.policy_optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True
@@ -165,12 +166,12 @@ class Ppo:
         return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
 
     def state(self) -> dict[str, Any]:
-        own = {"step": self.step, "rollbacks": self.rollbacks, "rounding": self.rounding}
+        own = {"step": self.step, "rollbacks": self.rollbacks, "first_gap": self.first_gap}
         return own | {"controller": asdict(self.controller)}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.rollbacks = state["step"], state["rollbacks"]
-        self.rounding = state.get("rounding")
+        self.first_gap = state.get("first_gap")
         self.controller = maths.KlController(**state["controller"])
 
     def _minibatches(self, rollouts: list) -> list[list[Piece]]:
@@ -234,9 +235,9 @@ class Ppo:
             for name in ("sampler", "old", "reference")
         ]
         gap = SamplerGap.between(*flat)
-        if self.rounding is None:
-            self.rounding = gap.rounding
-        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
+        if self.first_gap is None:
+            self.first_gap = gap.k3
+        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.first_gap)
         return gap
 
     def _advantages_from_values(self, pieces: list[Piece]) -> None:

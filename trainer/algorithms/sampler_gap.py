@@ -19,6 +19,9 @@ from trainer.algorithms import maths
 # The mean k3, in nats a token, above which a sampler is not the policy. What rounding makes of it on the bundled model:
 # fp32 1e-10; bf16 1e-10 where both round alike (on a CPU), 0.0013 where they do not.
 BOUNDS = {torch.float32: 1e-5, torch.float16: 1e-4, torch.bfloat16: 5e-3}
+# A run whose first round was far below that bound keeps to a bound of its own: so many times what it had then, and no
+# less than this. A version behind is a few thousandths of a nat.
+GROWTH, LEAST_BOUND = 10.0, 1e-4
 # The least of the policy's shift that must have reached the sampler, where the shift stands clear of rounding.
 LEAST_SLOPE = 0.9
 CLEAR_OF_ROUNDING = 4.0
@@ -62,23 +65,25 @@ class SamplerGap:
         found = {"policy/sampler_gap": self.k3, "policy/sampler_gap_largest": self.largest}
         return found if self.slope is None else found | {"policy/sampler_slope": self.slope}
 
-    def check(self, round_number: int, bound: float, rounding: float) -> None:
+    def check(self, round_number: int, bound: float, first: float) -> None:
         """Stop a run whose sampler is not its policy.
 
         Args:
             bound: of the mean k3, nats/token.
-            rounding: root mean square of the differences in the run's first round, nats.
+            first: the mean k3 of the run's first round.
 
         Raises:
             WorkbenchError: with the likely cause.
         """
+        bound = min(bound, max(LEAST_BOUND, GROWTH * first))
         if not self.k3 <= bound:
             raise WorkbenchError(
                 f"round {round_number}: the sampler is not the policy: their log-probabilities are {self.k3:.2g} nats "
-                f"a token apart (k3; at most {bound:g}), {self.largest:.2g} at the most",
+                f"a token apart (k3; at most {bound:.2g}), {self.largest:.2g} at the most",
                 "it samples at another temperature, from damaged or older weights, or computes otherwise; raise "
                 "--max-sampler-gap only for a sampler that is meant to be coarser than the policy",
             )
+        rounding = math.sqrt(2 * first)
         clear = self.shift > CLEAR_OF_ROUNDING * max(rounding, 1e-6)
         if clear and self.slope is not None and self.slope < LEAST_SLOPE:
             raise WorkbenchError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 
 from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
@@ -29,6 +30,8 @@ from trainer.policy.full import Snapshot
 from trainer.reward.model import RewardModel
 
 Verdict = dict[str, Any]
+# Where the configuration leaves it open: few prompts are answered more often, for what is told by prompt is noisy.
+ANSWERS_IN_ALL, FEWEST_ANSWERS, MOST_ANSWERS = 160, 2, 12
 BLIND_PAIRS = "rate blind pairs of both versions in Review, and publish by hand"
 
 
@@ -168,10 +171,12 @@ def judge(
     """
     prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
 
+    answers = config.answers or min(MOST_ANSWERS, max(FEWEST_ANSWERS, ANSWERS_IN_ALL // max(1, len(prompts))))
+
     def side(version: Snapshot | None) -> Side:
         if not prompts:
             return Side([], None)
-        found = answer(backbone.decoder(version), backbone, prompts, config.answers, sampling, check)
+        found = answer(backbone.decoder(version), backbone, prompts, answers, sampling, check)
         return Side(found, jury.reward.rate(found) if jury else None)
 
     before, after = side(parent), side(candidate)
@@ -181,7 +186,7 @@ def judge(
     if len(prompts) < FEWEST_HELD_OUT and loss_gain is None:
         gates.append(_too_few_prompts(len(prompts)))
     if jury is not None and prompts:
-        measured = measure(jury, before, after, config.answers)
+        measured = measure(jury, before, after, answers)
         if loss_gain is None:
             gates.append(_gain_gate("reward gain", measured, config.min_gain))
             gates.append(_judge_gate(jury))
@@ -212,7 +217,7 @@ def judge(
         detail = f"learned from {control} ratings, to see what a run gains without them; never published"
         gates.append(_verdict("control", False, None, None, detail))
     return GateReport(
-        gates, kl, before, after, config.answers, measured, loss_gain, seen, jury, control, penalty
+        gates, kl, before, after, answers, measured, loss_gain, seen, jury, control, penalty
     )  # fmt: skip
 
 
@@ -221,15 +226,22 @@ def measure(jury: Judge, before: Side, after: Side, answers: int) -> Gain:
     olds, news = (_mean_by_prompt(side.rewards, answers) for side in (before, after))
     differences = [new - old for new, old in zip(news, olds, strict=True)]
     languages = [rollout.prompt.language for rollout in before.rollouts[::answers]]
-    unknown = 0.0
-    if isinstance(jury.reward, RewardModel):
-        features = [jury.reward.features_of(side.rollouts) for side in (before, after)]
-        unknown = 1.96 * jury.reward.difference_deviation(*features)
+    model = jury.reward if isinstance(jury.reward, RewardModel) else None
+    features = [model.features_of(side.rollouts) for side in (before, after)] if model else []
+
+    def unsure(prompts: Sequence[int]) -> float:
+        """The deviation of the mean gain over some prompts that the judge's own uncertainty makes."""
+        if model is None:
+            return 0.0
+        rows = [answers * prompt + place for prompt in prompts for place in range(answers)]
+        return model.difference_deviation(*(part[rows] for part in features))
+
+    unknown = float(stats.norm.ppf(0.975)) * unsure(range(len(differences)))
     total = widened(mean_interval(differences), unknown)
     finishing = matched(before, after)
     return Gain(
         total,
-        _by_language(differences, languages),
+        _by_language(differences, languages, unsure),
         unknown,
         finishing,
         rests_on(total, finishing, at_equal_length(before, after)),
@@ -298,13 +310,19 @@ def _too_few_prompts(count: int) -> Verdict:
     return _verdict("held-out prompts", False, float(count), float(FEWEST_HELD_OUT), detail)
 
 
-def _by_language(differences: Sequence[float], languages: Sequence[str]) -> dict[str, Interval]:
+def _by_language(
+    differences: Sequence[float], languages: Sequence[str], unsure: Callable[[Sequence[int]], float]
+) -> dict[str, Interval]:
     """Intervals by language, widened (Bonferroni) so that all of them together hold with 95%."""
-    found: dict[str, list[float]] = {}
-    for difference, language in zip(differences, languages, strict=True):
-        found.setdefault(language, []).append(difference)
+    found: dict[str, list[int]] = {}
+    for prompt, language in enumerate(languages):
+        found.setdefault(language, []).append(prompt)
     level = 1 - 0.05 / len(found)
-    return {language: mean_interval(values, level) for language, values in sorted(found.items())}
+    wide = float(stats.norm.ppf((1 + level) / 2))
+    return {
+        language: widened(mean_interval([differences[prompt] for prompt in own], level), wide * unsure(own))
+        for language, own in sorted(found.items())
+    }
 
 
 @torch.no_grad()

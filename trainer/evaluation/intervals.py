@@ -9,9 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from trainer.evaluation.matched import tail
+
 DRAWS = 400
 # Where more of the draws than this leave a figure undefined, the others do not tell its spread.
 MOST_UNDEFINED = 0.1
+# From so many units on the expansion is a good approximation.
+FEWEST_EXPANDED = 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def widened(interval: Interval, half: float) -> Interval:
 def bootstrap_interval(
     units: Sequence[Hashable], figure: Callable[[np.ndarray], float | None], *, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
-    """Percentile bootstrap of any figure of rows, drawing whole units (Efron 1979; Field and Welsh 2007).
+    """Percentile bootstrap of any figure of rows, drawing whole units (Efron 1979; Field and Welsh 2007), with the
+    percentiles expanded as few units need (Hesterberg 2015).
 
     Args:
         units: the unit that each row belongs to, such as its prompt: rows of one unit are not independent.
@@ -110,5 +115,6 @@ def bootstrap_interval(
     told = [one for one in found if one is not None]
     if len(told) < (1 - MOST_UNDEFINED) * draws:
         return unbounded
-    low, high = np.percentile(told, [2.5, 97.5])
+    out = 100 * tail(len(groups)) if len(groups) >= FEWEST_EXPANDED else 2.5
+    low, high = np.percentile(told, [out, 100 - out])
     return Interval(value, float(low), float(high), len(groups))

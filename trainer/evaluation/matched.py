@@ -100,8 +100,8 @@ def matched_gain(
     generator = np.random.default_rng(seed)
     chosen = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)
     drawn = _gain(np.tensordot(chosen, counts, 1), np.tensordot(chosen, sums, 1), weights)
-    tail = 100 * _tail(len(members))
-    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    out = 100 * tail(len(members))
+    low, high = np.nanpercentile(drawn, [out, 100 - out])
     return Matched(mean, float(low), float(high), len(members), reason)
 
 
@@ -114,7 +114,7 @@ def _gain(counts: np.ndarray, sums: np.ndarray, weights: np.ndarray) -> np.ndarr
         return np.where(known > 0, differences * known, 0.0).sum(-1) / known.sum(-1)
 
 
-def _tail(n: int) -> float:
+def tail(n: int) -> float:
     """The share of bootstrap draws to leave out at each end, for 95% of a mean of n units by Student's t.
 
     The quantile of t is by its series in 1 / (n - 1) (Abramowitz and Stegun 26.7.5), which is good from 4 units on.

@@ -171,6 +171,14 @@ class Backbone:
         """(N, hidden) of the upper layers over a trunk; the reference when `adapter` is None."""
         return self.network.run(trunk, layout, adapter, self.split)
 
+    @torch.no_grad()
+    def plain_states(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
+        """(N, hidden) normalised states of the base model, fp32: after the lower layers, or after all of them where the
+        lower ones do not run apart."""
+        if isinstance(self.network, TrainableLlama):
+            return self.network.normalised(trunk).float()
+        return self.upper(trunk, layout, None).float()
+
     def logprobs(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Logprobs:
         """Log-probability and entropy of each response token, from the hidden states (N, hidden)."""
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]

@@ -115,6 +115,13 @@ class TokenLayout:
         lengths = self.real.sum(1)
         return self.gather.gather(1, lengths[:, None] - 1)[:, 0]
 
+    def response_means(self, values: Tensor) -> Tensor:
+        """Values of tokens (N, size) -> the mean over each response's tokens (B, size), fp32."""
+        lengths = self.mask.sum(1)
+        tokens = torch.cat([self.predictors[:, 1:], self.predictors[:, :1]], 1)  # token t is what predicts token t + 1
+        tokens = tokens.scatter(1, lengths[:, None] - 1, self.last[:, None])
+        return (values[tokens].float() * self.mask[..., None]).sum(1) / lengths[:, None]
+
     def attention_mask(self, dtype: torch.dtype) -> Tensor:
         """(B, 1, T, T): what attention adds, 0 where a place may look and -inf elsewhere.
 

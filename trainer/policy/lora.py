@@ -59,7 +59,7 @@ class LoraAdapter(nn.Module):
         return None if key is None else (self.down[key], self.up[key])
 
     def snapshot(self) -> Adapter:
-        """A copy of the current values, to merge for sampling or to write to a file."""
+        """A copy of the current values, to sample from or to write to a file."""
         pairs = {}
         for name, key in self.names.items():
             pairs[name] = (self.down[key].detach().cpu().clone(), self.up[key].detach().cpu().clone())

@@ -179,7 +179,11 @@ class TrainableLlama:
                 x = block(layer, x, layout, mask, cos, sin, adapter)
             else:
                 x = self._block(layer, x, layout, mask, cos, sin, adapter)
-        return rms_norm(x, self.final_norm, self.eps).to(self.dtype) if last is None else x
+        return self.normalised(x).to(self.dtype) if last is None else x
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """(N, hidden) by the final norm."""
+        return rms_norm(x, self.final_norm, self.eps)
 
     def _block(
         self,

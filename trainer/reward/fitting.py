@@ -15,11 +15,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn, optim
 
 from storage.errors import UsageError
-from trainer.config import RewardConfig
+from trainer.config import RewardConfig, RewardKind
 from trainer.examples import Example, Examples
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone
@@ -67,7 +68,7 @@ class RewardFit:
         self.backbone = backbone
         self.config = config
         self.processes = processes or Processes()
-        self.model = RewardModel(backbone, config, seed)
+        self.model = RewardModel(backbone, msgspec.structs.replace(config, kind=RewardKind.ADAPTER), seed)
         learned, self.kept = examples.every(), kept.every() if kept else []
         self.effects = RatingEffects.of(learned, len(learned)).to(backbone.device)
         self.learned = shuffled_by_prompt(learned, seed)
@@ -91,6 +92,7 @@ class RewardFit:
         self.loss = 0.0
         self.parameters = [*self.model.parameters(), *self.effects.parameters()]
         self.rates = (config.learning_rate, config.head_learning_rate, EFFECTS_RATE)
+        assert self.model.adapter is not None, "what is fitted in steps has an adapter"
         groups = [{"params": part.parameters()} for part in (self.model.adapter, self.model.head, self.effects)]
         self.optimizer = optim.AdamW(groups, weight_decay=0.0)
         self.trunks: dict[tuple[int, int], Tensor] = {}

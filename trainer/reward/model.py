@@ -1,4 +1,8 @@
-"""The reward model: an adapter on the backbone's upper layers and a scalar head on the last token of a response."""
+"""The reward model: a scalar head on what the backbone makes of a response.
+
+What the head reads is the mean of the response's states at the top of the lower layers; or, with an adapter on the
+upper layers, the state of the last token.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 
 from storage.errors import WorkbenchError
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import AdapterConfig
+from trainer.config import RewardConfig, RewardKind
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.layout import TokenLayout
 from trainer.reward.protocol import Scores
@@ -41,9 +45,10 @@ class RewardModel(nn.Module):
     feature_centre: Tensor | None
     precision_factor: Tensor | None
 
-    def __init__(self, backbone: Backbone, config: AdapterConfig, seed: int) -> None:
+    def __init__(self, backbone: Backbone, config: RewardConfig, seed: int) -> None:
         super().__init__()
-        self.adapter = backbone.new_adapter(config, seed, upper=True)
+        adapted = config.kind == RewardKind.ADAPTER
+        self.adapter = backbone.new_adapter(config, seed, upper=True) if adapted else None
         self.head = ScalarHead(backbone.hidden_size).to(backbone.device)
         self.register_buffer("mean", torch.zeros((), device=backbone.device))
         self.register_buffer("deviation", torch.ones((), device=backbone.device))
@@ -56,7 +61,9 @@ class RewardModel(nn.Module):
     backbone: Backbone
 
     def features(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B, hidden) state of each response's last token, which the head reads; differentiable."""
+        """(B, hidden) what the head reads of each response; differentiable with an adapter."""
+        if self.adapter is None:
+            return layout.response_means(self.backbone.plain_states(trunk, layout))
         return self.backbone.upper(trunk, layout, self.adapter)[layout.last]
 
     def raw(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
@@ -67,7 +74,10 @@ class RewardModel(nn.Module):
     def score(
         self, rollouts: Sequence[Rollout], trunk: Tensor, layout: TokenLayout, reference: Tensor
     ) -> tuple[Scores, Tensor]:
-        """Rewards in deviations of the reference policy's answers; a value is read from the model's own states."""
+        """Rewards in deviations of the reference policy's answers; a value is read from the adapter's states, or from
+        the base model's."""
+        if self.adapter is None:
+            return self._scores(rollouts, self.features(trunk, layout)), reference
         hidden = self.backbone.upper(trunk, layout, self.adapter)
         return self._scores(rollouts, hidden[layout.last]), hidden
 
@@ -92,7 +102,8 @@ class RewardModel(nn.Module):
         return float(known.difference_deviations(moved)[0] / self.deviation)
 
     def _scores(self, rollouts: Sequence[Rollout], features: Tensor) -> Scores:
-        """A reward is lowered by `caution` deviations of what is not known of it, and never above the best rated."""
+        """A reward is lowered by `caution` times what its deviation exceeds the usual one by, and never above the best
+        rated."""
         plain = self._normalised(self.head(features)).detach()
         if self.support is None or self.feature_centre is None or self.precision_factor is None:
             return Scores.certain(plain)
@@ -103,7 +114,8 @@ class RewardModel(nn.Module):
         ]
         unsure = plain.new_tensor([self.support.deviation(*fact) for fact in facts])
         outside = torch.tensor([self.support.is_outside(*fact) for fact in facts], device=plain.device)
-        return Scores(plain.clamp_max(self.support.best) - self.caution * unsure, plain, outside)
+        lowered = self.caution * (unsure - self.support.usual).clamp_min(0)
+        return Scores(plain.clamp_max(self.support.best) - lowered, plain, outside)
 
     def score_responses(self, prompts: Ids, responses: Ids, batch: int = 16) -> Tensor:
         """Normalised rewards (n,) of any number of responses."""
@@ -150,7 +162,10 @@ class RewardModel(nn.Module):
     def save(self, path: Path, facts: dict[str, Any]) -> None:
         """Write adapter, head, normalisation and posterior to one safetensors file; `facts` go into its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        shape = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha), "caution": repr(self.caution)}
+        shape = {"split": str(self.backbone.split), "caution": repr(self.caution), "kind": str(RewardKind.LINEAR)}
+        if self.adapter is not None:
+            own = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha)}
+            shape |= own | {"kind": str(RewardKind.ADAPTER)}
         if self.support is not None:
             shape["support"] = msgspec.json.encode(self.support).decode()
         save_file(tensors, str(path), metadata={"format": "pt", "facts": json.dumps(facts), **shape})
@@ -164,8 +179,17 @@ class RewardModel(nn.Module):
                 found = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise WorkbenchError(f"the reward model {path} cannot be used: {error}", "fit it again") from error
-        usual = AdapterConfig()
-        config = AdapterConfig(rank=int(found.get("rank", usual.rank)), alpha=float(found.get("alpha", usual.alpha)))
+        usual = RewardConfig()
+        config = RewardConfig(
+            kind=RewardKind(found.get("kind", RewardKind.ADAPTER)),  # files of before say nothing
+            rank=int(found.get("rank", usual.rank)),
+            alpha=float(found.get("alpha", usual.alpha)),
+        )
+        if int(found.get("split", backbone.split)) != backbone.split:
+            raise WorkbenchError(
+                f"the reward model {path} reads the states after layer {found['split']}, not {backbone.split}",
+                "use the --upper-share that it was fitted with, or fit it again",
+            )
         model = cls(backbone, config, seed=0)
         return model, model.load(path)
 

@@ -31,7 +31,8 @@ class Support(msgspec.Struct, frozen=True):
     Attributes:
         shortest, longest: bounds of their lengths, tokens.
         languages: rated answers by language of the prompt.
-        unsure: the deviation of a reward that few answers like the rated ones exceed.
+        usual, unsure: the deviation of a reward that answers like the rated ones have on average, and that few of them
+            exceed.
         best: the reward that few rated answers exceed; no other is taken to be better.
         count: rated answers.
     """
@@ -39,6 +40,7 @@ class Support(msgspec.Struct, frozen=True):
     shortest: float
     longest: float
     languages: dict[str, int]
+    usual: float
     unsure: float
     best: float
     count: int
@@ -55,6 +57,7 @@ class Support(msgspec.Struct, frozen=True):
             shortest=float(shortest),
             longest=float(longest),
             languages=dict(Counter(languages)),
+            usual=float(np.mean(deviations)),
             unsure=float(np.percentile(deviations, 100 * INSIDE)),
             best=float(np.percentile(rewards, 100 - tail)),
             count=len(lengths),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from workbench.app import WorkbenchApp
 
 Result = TypeVar("Result")
+# More fields than this stand without a line between them, or a screen of 24 lines could not hold them.
+MOST_APART = 6
 
 
 class Dialog(ModalScreen[Result | None], Generic[Result]):
@@ -169,6 +171,7 @@ class FormDialog(Dialog[dict[str, object]]):
     def __init__(self, title: str, fields: list[Field], *, text: str = "") -> None:
         super().__init__(title)
         self.form = fields
+        self.set_class(len(fields) > MOST_APART, "many")
         self.text = text
 
     def fields(self) -> ComposeResult:

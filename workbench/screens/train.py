@@ -16,7 +16,7 @@ from storage.errors import WorkbenchError
 from storage.records import JobState
 from workbench.charts import KL, chart_words, figures, warning
 from workbench.curves import Curve, bar, sparkline
-from workbench.recipes import recipe_of
+from workbench.recipes import control_of, recipe_of
 from workbench.screens.base import WorkbenchScreen, packed, present
 from workbench.status import TRAINER_DOTS, outcome, time_left
 from workbench.text import one_line
@@ -204,6 +204,8 @@ def recipe(view: TrainView) -> Content:
     if job is None:
         return Content.assemble(("feedback ", "bold"), ratings)
     name = recipe_of(job.kind, job.config)
+    if control := control_of(job.config):
+        name += f" (control: {one_line(control, 20)} ratings)"
     if view.status.state == "idle":
         last = Content.assemble(("last run ", "bold"), f"{name}: {one_line(outcome(job), 400)}")
         return Content("\n").join([Content.assemble(("feedback ", "bold"), ratings), last, *warned])
