@@ -97,17 +97,21 @@ def test_without_a_judge_of_its_own_the_gate_says_so_and_asks_for_blind_pairs():
 # --- languages and support -------------------------------------------------------------------------------------------
 
 
+def by_language(differences: list[float], languages: list[str], unsure: float = 0.0) -> dict[str, Interval]:
+    return _by_language(differences, languages, lambda prompts: unsure)
+
+
 def test_a_language_fails_beyond_the_interval_that_holds_for_all_of_them_together():
     falling = [-1.0, -0.2, -0.9, -0.1, -0.8]  # upper end: below 0 by itself, above it as one of eight
     assert mean_interval(falling).high < 0 < mean_interval(falling, 1 - 0.05 / 8).high
-    alone = _by_language(falling, ["sw"] * 5)
+    alone = by_language(falling, ["sw"] * 5)
     assert not _language_gate(alone)["passed"]
     others = [value for _ in range(7) for value in (0.5, 0.6, 0.4, 0.5, 0.6)]
     languages = [*["sw"] * 5, *(language for language in LANGUAGES[:7] for _ in range(5))]
-    gate = _language_gate(_by_language([*falling, *others], languages))
+    gate = _language_gate(by_language([*falling, *others], languages))
     assert gate["passed"]
     assert "intervals for 8 languages at once" in gate["detail"]
-    gate = _language_gate(_by_language([*(value - 1 for value in falling), *others], languages))
+    gate = _language_gate(by_language([*(value - 1 for value in falling), *others], languages))
     assert not gate["passed"]
     assert gate["value"] < 0
 
@@ -118,12 +122,18 @@ def test_chance_fails_a_language_no_more_often_than_it_should():
     failed = 0
     for _ in range(400):
         drawn = torch.randn(40, generator=generator).tolist()
-        failed += not _language_gate(_by_language(drawn, languages))["passed"]
+        failed += not _language_gate(by_language(drawn, languages))["passed"]
     assert failed / 400 < 0.05
 
 
+def test_what_the_judge_does_not_know_of_a_language_widens_its_interval():
+    falling = [-1.0, -0.8, -0.9, -1.1, -0.8]
+    assert not _language_gate(by_language(falling, ["sw"] * 5))["passed"]
+    assert _language_gate(by_language(falling, ["sw"] * 5, unsure=1.0))["passed"]
+
+
 def test_one_prompt_of_a_language_decides_nothing():
-    gate = _language_gate(_by_language([-5.0], ["sw"]))
+    gate = _language_gate(by_language([-5.0], ["sw"]))
     assert gate["passed"]
     assert gate["value"] is None
 

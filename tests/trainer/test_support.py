@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 import torch
 from hand_made import rollout
@@ -16,7 +17,7 @@ from trainer.reward import fitting
 from trainer.reward.model import RewardModel
 from trainer.reward.support import LANGUAGE_DEVIATION, LENGTH_DEVIATION, Support
 
-KNOWN = Support(shortest=8, longest=32, languages={"en": 9, "sw": 3}, unsure=0.5, best=1.5, count=12)
+KNOWN = Support(shortest=8, longest=32, languages={"en": 9, "sw": 3}, usual=0.2, unsure=0.5, best=1.5, count=12)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_lengths_beyond_the_rated_ones_are_outside(tokens, outside):
 
 def test_rounding_of_a_length_is_not_outside():
     assert not KNOWN.is_outside(33, "en", 0.1)
-    assert Support(8, 32.4, {"en": 1}, 1, 1, 1).length_distance(33) < 0.05
+    assert Support(8, 32.4, {"en": 1}, 1, 1, 1, 1).length_distance(33) < 0.05
 
 
 def test_a_language_without_ratings_and_a_doubtful_answer_are_outside():
@@ -58,10 +59,10 @@ def test_a_support_is_the_middle_of_what_was_rated():
     assert (found.shortest, found.longest) == (pytest.approx(6), pytest.approx(196))
     assert found.languages == {"en": 200, "sw": 1}
     assert found.best == pytest.approx(1.96)
-    assert found.unsure == pytest.approx(191 / 201)
+    assert (found.usual, found.unsure) == (pytest.approx(101 / 201), pytest.approx(191 / 201))
     assert found.count == 201
     alone = Support.of([5], ["en"], [0.2], [0.1])
-    assert (alone.shortest, alone.longest, alone.best, alone.unsure) == (5, 5, 0.2, 0.1)
+    assert (alone.shortest, alone.longest, alone.best, alone.usual, alone.unsure) == (5, 5, 0.2, 0.1, 0.1)
 
 
 # --- a reward model with one -----------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def fitted(backbone) -> RewardModel:
 
 @pytest.fixture
 def model(fitted):
-    fitted.support, fitted.caution = Support(6, 9, {"en": 30}, 100.0, 100.0, 30), 1.0
+    fitted.support, fitted.caution = Support(6, 9, {"en": 30}, 0.0, 100.0, 100.0, 30), 1.0
     return fitted
 
 
@@ -110,6 +111,16 @@ def test_a_reward_is_lowered_by_what_is_not_known_of_it(model):
     assert foreign.outside.all()
 
 
+def test_what_is_usual_costs_nothing(model):
+    """All answers are doubtful to some degree: lowering all of them alike would say nothing, and shift every gain."""
+    deviations = (model.rate(answers()).plain - model.rate(answers()).rewards).tolist()
+    model.support = msgspec.structs.replace(model.support, usual=deviations[3] - 0.1)
+    found = model.rate(answers())
+    lowered = (found.plain - found.rewards).tolist()
+    assert lowered == pytest.approx([max(0.0, one - deviations[3] + 0.1) for one in deviations], abs=1e-4)
+    assert min(lowered) == 0 < max(lowered)
+
+
 def test_without_caution_or_support_a_reward_is_its_best_guess(model):
     model.caution = 0.0
     found = model.rate(answers())
@@ -125,7 +136,7 @@ def test_no_answer_is_taken_to_be_better_than_the_best_that_was_rated(model):
     model.caution = 0.0
     plain = model.rate(answers()).plain
     middle = float(plain.median())
-    model.support = Support(6, 9, {"en": 30}, 100.0, middle, 30)
+    model.support = Support(6, 9, {"en": 30}, 0.0, 100.0, middle, 30)
     found = model.rate(answers())
     torch.testing.assert_close(found.rewards, plain.clamp_max(middle))
     torch.testing.assert_close(found.plain, plain)
