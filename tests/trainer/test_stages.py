@@ -233,7 +233,7 @@ def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_tw
         with monkeypatch.context() as patch:
             patch.setattr(place, cut, cut_off)
             code, paused = trainer(*arguments, model=model)
-        assert (code, paused["state"]) == (130, "paused")
+        assert (code, paused["state"]) == (130, "paused"), paused["error"]
         arguments, model = ["resume", paused["job"]], False
     code, resumed = trainer(*arguments, model=model)
     assert (code, resumed["version"]) == (0, "v2")
