@@ -20,6 +20,7 @@ from storage.records import Split
 from storage.workspace import Workspace
 from trainer import job as job_module
 from trainer import pipeline, rewards
+from trainer.config import RewardKind
 from trainer.evaluation import seen
 from trainer.job import CancelledError, HeldJob
 from trainer.policy.decoding import Decoder
@@ -220,10 +221,11 @@ def test_nothing_goes_on_from_what_a_control_has_learned(trainer, rated):
     assert found["result"]["control"] == ""
 
 
+@pytest.mark.parametrize("kind", RewardKind)
 def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_twice(
-    trainer, rated, workspace, monkeypatch
+    kind, trainer, rated, workspace, monkeypatch
 ):
-    options = [*ROUNDS, "--reward-rank", "4", "--reward-epochs", "1", "--sft-steps", "2"]
+    options = [*ROUNDS, "--reward-kind", kind, "--reward-rank", "4", "--reward-epochs", "1", "--sft-steps", "2"]
     command = ["run", *options, *GATE, "--no-publish"]
     assert trainer(*command)[1]["version"] == "v1"
     counted = Counted(monkeypatch)
@@ -237,7 +239,7 @@ def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_tw
         arguments, model = ["resume", paused["job"]], False
     code, resumed = trainer(*arguments, model=model)
     assert (code, resumed["version"]) == (0, "v2")
-    for name, steps in (("loss/reward", None), ("loss/train", 2), ("objective/kl", 3)):
+    for name, steps in (("loss/judge", None), ("loss/reward", None), ("loss/train", 2), ("objective/kl", 3)):
         taken = counted.of(name)
         assert taken
         assert set(taken.values()) == {1}, f"{name} was learned again"
