@@ -221,7 +221,7 @@ def test_nothing_goes_on_from_what_a_control_has_learned(trainer, rated):
     assert found["result"]["control"] == ""
 
 
-@pytest.mark.parametrize("kind", RewardKind)
+@pytest.mark.parametrize("kind", list(map(str, RewardKind)))
 def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_twice(
     kind, trainer, rated, workspace, monkeypatch
 ):
