@@ -80,14 +80,22 @@ def publish(database: Database, workspace: Workspace, name: str, reason: str = "
     """Serve a version from now on, after checking its file.
 
     Raises:
+        UsageError: it is a control.
         WorkbenchError: its file is missing or is not the one that was recorded; the served version stays.
     """
-    verify(workspace, get(database, name))
+    found = get(database, name)
+    _refuse_control(found)
+    verify(workspace, found)
     return serve(database, name, reason)
 
 
 def serve(database: Database, name: str, reason: str = "") -> Version:
-    """Serve a version from now on whose file is known to be sound: hashing it here would keep others from writing."""
+    """Serve a version from now on whose file is known to be sound: hashing it here would keep others from writing.
+
+    Raises:
+        UsageError: it is a control.
+    """
+    _refuse_control(get(database, name))
     with database.transaction():
         database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (name,))
         _event(database, name, "publish", reason)
@@ -196,6 +204,16 @@ def verify(workspace: Workspace, version: Version) -> None:
         raise WorkbenchError(f"{version.name}: cannot read {path}: {error.strerror or error}", keep) from error
     if digest != version.sha256:
         raise WorkbenchError(f"{version.name}: {path} is not the file that was published (its digest differs)", keep)
+
+
+def _refuse_control(version: Version) -> None:
+    """A version that learned from ratings which say nothing answers nobody."""
+    control = version.metrics.get("control")
+    if control:
+        raise UsageError(
+            f"{version.name} is a control: it learned from {control} ratings and is never published",
+            "it shows what a run gains without the ratings; publish a version that learned from them",
+        )
 
 
 def sha256_of(path: Path) -> str:

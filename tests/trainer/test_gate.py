@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import msgspec
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from storage.records import Sampling
-from trainer.config import GateConfig, PpoConfig
+from trainer.config import Control, GateConfig, PpoConfig
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import mean_interval
 from trainer.evaluation.judging import Judge
+from trainer.job import CancelledError
 
 SAMPLING = Sampling(max_new_tokens=6)
 PASSED = dict.fromkeys(("reward gain", "judge", "languages", "support", "KL bound", "finite"), True)
@@ -101,3 +103,90 @@ def test_the_interval_is_students():
     assert (found.mean, found.n) == (2.5, 4)
     assert (found.low, found.high) == (pytest.approx(2.5 - half), pytest.approx(2.5 + half))
     assert mean_interval([1.0]).low == -math.inf
+
+
+# --- few prompts, controls, what is kept, and an end in the middle ----------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_with_too_few_held_out_prompts_nothing_passes_and_nothing_crashes(judged, asked, count):
+    report = judged(0.3, held_out=asked[:count], min_gain=-100)
+    assert verdicts(report)["held-out prompts"] is False
+    assert not report.passed
+    (gate,) = [gate for gate in report.gates if gate["gate"] == "held-out prompts"]
+    assert gate["detail"].startswith(f"{count} held-out prompts are too few")
+    assert (report.held_out_prompts, report.metrics()["held_out_prompts"]) == (count, count)
+    assert_a_document(report)
+    if not count:
+        assert (report.kl, report.gain) == (None, None)
+        assert report.metrics()["reasons"]["kl"] == "no held-out prompts"
+
+
+def test_where_the_loss_decides_no_held_out_prompt_is_needed(backbone, candidate):
+    gain = mean_interval([0.2, 0.3, 0.25])
+    report = judge(backbone, None, candidate(0.3), None, [], GateConfig(), SAMPLING, gain)
+    assert verdicts(report) == {"held-out loss": True, "finite": True}
+    assert report.passed
+    assert_a_document(report)
+
+
+@pytest.mark.parametrize("control", ["shuffled", "constant"])
+def test_a_control_never_passes_whatever_it_gains(backbone, reward_model, asked, candidate, control):
+    config = GateConfig(min_gain=-100, answers=2, max_kl=1000)
+    report = judge(
+        backbone, Judge(reward_model), candidate(0.3), None, asked, config, SAMPLING, control=Control(control)
+    )
+    assert verdicts(report) == {**PASSED, "control": False}
+    assert not report.passed
+    assert report.metrics()["control"] == control
+    assert_a_document(report)
+
+
+def test_the_document_holds_what_its_readers_rely_on(judged):
+    report = judged(0.3)
+    figures = assert_a_document(report)
+    assert figures.keys() >= {
+        "kl", "held_out_prompts", "reward", "parent_reward", "reward_gain", "reward_gain_interval",
+        "reward_gain_by_language", "reward_gain_matched", "reward_gain_matched_interval", "reward_gain_matched_reason",
+        "rests_on", "judge_agreement", "judge_agreement_interval", "length_before", "length_after", "finished_before",
+        "finished_after", "outside_support", "outside_support_before", "answers", "missing_eos_penalty", "control",
+        "reasons",
+    }  # fmt: skip
+    assert figures["control"] == ""
+    assert figures["reasons"]["judge_agreement"] == "not measured"
+    kept = figures["answers"]
+    assert len(kept) == 6
+    assert kept[0].keys() == {
+        "prompt", "language", "before", "after", "reward_before", "reward_after", "tokens_before", "tokens_after",
+        "finished_before", "finished_after",
+    }  # fmt: skip
+
+
+def assert_a_document(report) -> dict:
+    """The figures as JSON gives them back; no number in them is infinite or none at all."""
+    found = report.metrics()
+    json.dumps([found, report.gates], allow_nan=False)
+    return msgspec.json.decode(msgspec.json.encode(found))
+
+
+def test_few_prompts_are_answered_more_often_where_nothing_is_asked(backbone, reward_model, asked, candidate):
+    jury, short = Judge(reward_model), Sampling(max_new_tokens=1)
+    report = judge(backbone, jury, candidate(0.1), None, asked[:4], GateConfig(), short)
+    assert (report.answers, len(report.after.rollouts), report.held_out_prompts) == (12, 48, 4)
+    report = judge(backbone, jury, candidate(0.1), None, asked[:4], GateConfig(answers=3), short)
+    assert (report.answers, report.held_out_prompts) == (3, 4)
+
+
+def test_a_gate_that_is_told_to_stop_stops_before_the_next_batch(backbone, reward_model, asked, candidate):
+    asked_for = []
+
+    def check() -> None:
+        asked_for.append(1)
+        if len(asked_for) == 3:
+            raise CancelledError("the job was cancelled", "go on with `trainer resume`")
+
+    many = [msgspec.structs.replace(asked[0], id=f"q{number}") for number in range(40)]
+    config = GateConfig(answers=2)
+    with pytest.raises(CancelledError):
+        judge(backbone, Judge(reward_model), candidate(0.3), None, many, config, SAMPLING, check=check)
+    assert len(asked_for) == 3

@@ -18,7 +18,8 @@ SMALL = ("--rank", "4", "--steps", "1", "--batch", "4")
 ROUND = (*SMALL, "--answers", "2", "--minibatch", "4", "--max-new-tokens", "4")
 FIT = ("--reward-rank", "4", "--reward-epochs", "1")
 METHODS = {
-    "reward": ("--rank", "4", "--epochs", "1"),
+    "reward adapter": ("--rank", "4", "--epochs", "1", "--kind", "adapter"),
+    "reward": (),
     "run": (*ROUND, *FIT, "--sft-steps", "1", *GATE),
     "sft": (*SMALL, *GATE),
     "ppo": (*ROUND, *GATE),
@@ -59,7 +60,8 @@ def given(monkeypatch) -> dict[str, set[str]]:
     spy(pipeline, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
     spy(pipeline, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
     spy(pipeline, "relabelled_rows", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
-    spy(rewards, "RewardFit", lambda examples, *_: [example.prompt for example in examples.every()])
+    for fit in ("RewardFit", "LinearFit"):
+        spy(rewards, fit, lambda examples, *_: [example.prompt for example in examples.every()])
     return seen
 
 
@@ -103,7 +105,7 @@ def test_no_method_learns_from_a_held_out_prompt_before_or_after_more_are_typed(
             assert not practised & held_out, method
             assert bool(practised) == ("Ppo" in given), method
         linked = database.scalar("SELECT count(DISTINCT job_id) FROM job_ratings")
-        assert linked == 7 * (turn + 1), "all but those that take the reward model as it is"
+        assert linked == 8 * (turn + 1), "all but those that take the reward model as it is"
         assert learned_from(database) <= practice
         if turn == 0:
             type_and_rate(database, 40, 25)

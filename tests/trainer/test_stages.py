@@ -15,10 +15,13 @@ from tiny_model import CORPUS
 
 from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
 from storage.database import Database, open_database
+from storage.errors import UsageError
 from storage.records import Split
 from storage.workspace import Workspace
 from trainer import job as job_module
 from trainer import pipeline, rewards
+from trainer.config import RewardKind
+from trainer.evaluation import seen
 from trainer.job import CancelledError, HeldJob
 from trainer.policy.decoding import Decoder
 
@@ -146,10 +149,83 @@ def test_a_stage_that_was_cut_off_in_its_gate_goes_straight_back_to_it(stage, tr
     assert all(torch.equal(first[name], second[name]) for name in first), "bit by bit"
 
 
-def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_twice(
+def test_a_gate_that_was_cancelled_between_its_batches_ends_after_resume_as_if_nothing_had_happened(
     trainer, rated, workspace, monkeypatch
 ):
-    options = [*ROUNDS, "--reward-rank", "4", "--reward-epochs", "1", "--sft-steps", "2"]
+    options = [*ROUNDS, *GATE, "--gate-answers", "20", "--reward-model", "table", "--no-publish"]
+    assert trainer("ppo", *options)[1]["version"] == "v1"
+    monkeypatch.setattr(job_module, "HEARTBEAT_SECONDS", 0.02)
+    batches = []
+    collected = seen.collect
+
+    def cancelled_after_three(*arguments):
+        batches.append(1)
+        if len(batches) == 3:
+            with open_database(workspace) as other:
+                jobs.request_cancel(other, jobs.every(other)[0].id)
+            time.sleep(0.3)  # a heartbeat hears of it
+        return collected(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seen, "collect", cancelled_after_three)
+        code, paused = trainer("ppo", *options)
+    assert (code, paused["state"], len(batches)) == (130, "paused", 3)
+    code, resumed = trainer("resume", paused["job"], model=False)
+    assert (code, resumed["version"]) == (0, "v2")
+    first, second = (versions.get(rated, name) for name in ("v1", "v2"))
+    assert (first.gates, first.metrics) == (second.gates, second.metrics)
+
+
+# --- controls ---------------------------------------------------------------------------------------------------------
+
+CONTROLLED = {
+    "run": [*ROUNDS, "--sft-steps", "1"],
+    "ppo": [*ROUNDS],
+    "rloo": [*ROUNDS],
+    "sft": [*FIXED],
+    "ilql": [*FIXED],
+    "hindsight": [*FIXED],
+}
+
+
+@pytest.mark.parametrize("stage", CONTROLLED)
+@pytest.mark.parametrize("control", ["shuffled", "constant"])
+def test_a_control_is_never_published_and_leaves_no_reward_model_behind(stage, control, trainer, rated, workspace):
+    code, found = trainer(stage, *CONTROLLED[stage], *GATE, "--gate-max-outside", "1", "--control", control)
+    assert rated.scalar("SELECT count(*) FROM reward_models") == 0
+    if stage in ("ilql", "hindsight") and control == "constant":
+        assert (code, found["state"], found["version"]) == (2, "failed", None)
+        assert "constant ones teach it nothing" in found["error"]
+        return
+    assert (code, found["state"]) == (0, "done"), found["error"]
+    assert (found["result"]["state"], found["result"]["control"]) == ("rejected", control)
+    assert {gate["gate"]: gate["passed"] for gate in found["result"]["gates"]}["control"] is False
+    made = versions.get(rated, found["version"])
+    assert (made.state, made.metrics["control"]) == ("rejected", control)
+    assert versions.served(rated).name == "v0"
+    for publish in (lambda: versions.publish(rated, workspace, made.name), lambda: versions.serve(rated, made.name)):
+        with pytest.raises(UsageError, match=f"is a control: it learned from {control} ratings"):
+            publish()
+    assert versions.served(rated).name == "v0"
+    assert versions.get(rated, made.name).state == "rejected"
+
+
+def test_nothing_goes_on_from_what_a_control_has_learned(trainer, rated):
+    assert trainer("rloo", *ROUNDS, *GATE, "--control", "shuffled")[0] == 0
+    code, found = trainer("ppo", *ROUNDS, *GATE)
+    assert (code, found["state"]) == (2, "failed")
+    assert "no reward model was fitted" in found["error"]
+    assert trainer("reward")[0] == 0
+    code, found = trainer("ppo", *ROUNDS, *GATE)
+    assert (code, found["state"], found["result"]["parent"]) == (0, "done", "v0")
+    assert found["result"]["control"] == ""
+
+
+@pytest.mark.parametrize("kind", list(map(str, RewardKind)))
+def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_twice(
+    kind, trainer, rated, workspace, monkeypatch
+):
+    options = [*ROUNDS, "--reward-kind", kind, "--reward-rank", "4", "--reward-epochs", "1", "--sft-steps", "2"]
     command = ["run", *options, *GATE, "--no-publish"]
     assert trainer(*command)[1]["version"] == "v1"
     counted = Counted(monkeypatch)
@@ -159,11 +235,11 @@ def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_tw
         with monkeypatch.context() as patch:
             patch.setattr(place, cut, cut_off)
             code, paused = trainer(*arguments, model=model)
-        assert (code, paused["state"]) == (130, "paused")
+        assert (code, paused["state"]) == (130, "paused"), paused["error"]
         arguments, model = ["resume", paused["job"]], False
     code, resumed = trainer(*arguments, model=model)
     assert (code, resumed["version"]) == (0, "v2")
-    for name, steps in (("loss/reward", None), ("loss/train", 2), ("objective/kl", 3)):
+    for name, steps in (("loss/judge", None), ("loss/reward", None), ("loss/train", 2), ("objective/kl", 3)):
         taken = counted.of(name)
         assert taken
         assert set(taken.values()) == {1}, f"{name} was learned again"

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from architectures import LLAMA_FAMILY, reference_logits, reference_model, tokens
+from hand_made import merged
 from transformers import AutoConfig
 
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, read_adapter, write_adapter
@@ -54,12 +55,16 @@ def test_merged_unmerged_and_peft_say_the_same(adapted, version):
     folder, network, adapter = adapted
     (ids,) = tokens(1, 12)
     expected = unmerged_logits(network, adapter, ids)
-    decoder = Decoder.load(folder, CPU, torch.float32, version)
+    beside = Decoder.load(folder, CPU, torch.float32, version)
+    within = merged(folder, adapter.snapshot(), torch.float32)
     with torch.inference_mode():
-        merged, _ = decoder.network.prefill([ids], torch.tensor([0]), len(ids) + 1)
+        served, inside = (
+            decoder.network.prefill([ids], torch.tensor([0]), len(ids) + 1)[0][0] for decoder in (beside, within)
+        )
         from_peft = reference_logits(PeftModel.from_pretrained(reference_model(folder), version.parent), ids)
         plain = reference_logits(reference_model(folder), ids)
-    torch.testing.assert_close(merged[0], expected[-1], **CLOSE)
+    torch.testing.assert_close(served, expected[-1], **CLOSE)
+    torch.testing.assert_close(inside, expected[-1], **CLOSE)
     torch.testing.assert_close(from_peft, expected, **CLOSE)
     assert (plain - expected).abs().max() > 0.1, "the adapter changes something"
 
@@ -74,7 +79,7 @@ def test_an_adapter_file_comes_back_as_it_was(adapted, version):
     assert json.loads((version.parent / CONFIG_NAME).read_text())["r"] == 4
 
 
-def test_one_version_after_another_is_merged_from_the_pristine_base(adapted, version):
+def test_one_version_after_another_stands_beside_the_pristine_base(adapted, version):
     folder, _, _ = adapted
     (ids,) = tokens(2, 7)
     base = Decoder.load(folder, CPU, torch.float32)

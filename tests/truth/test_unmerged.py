@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import make_model
+from hand_made import merged
 
 from storage.errors import WorkbenchError
 from storage.records import Sampling
@@ -69,24 +70,25 @@ def said(decoder: Decoder) -> tuple[list[list[int]], torch.Tensor]:
 
 def test_an_adapter_beside_the_weights_equals_one_merged_into_them(folder, adapter, tmp_path):
     adapter.write(tmp_path, "tiny")
-    merged = Decoder.load(folder, CPU, torch.float32, tmp_path / FILE_NAME)
+    inside = merged(folder, adapter, torch.float32)
     light = Decoder.load(folder, CPU, torch.float32)
     base_tokens, base_logprobs = said(light)
     for beside in (light.with_version(tmp_path / FILE_NAME), light.with_version(adapter)):
         tokens, logprobs = said(beside)
-        assert tokens == said(merged)[0]
-        torch.testing.assert_close(logprobs, said(merged)[1], atol=1e-4, rtol=1e-4)
+        assert tokens == said(inside)[0]
+        torch.testing.assert_close(logprobs, said(inside)[1], atol=1e-4, rtol=1e-4)
         again, _ = said(beside.with_version(None))
         assert again == base_tokens, "the base is untouched"
-    assert not torch.allclose(base_logprobs, said(merged)[1]), "the adapter changes something"
+    assert not torch.allclose(base_logprobs, said(inside)[1]), "the adapter changes something"
 
 
 def test_part_of_an_adapter_is_served_too(folder, adapter):
     pairs = {name: pair for name, pair in adapter.pairs.items() if "v_proj" in name or "up_proj" in name}
     some = Adapter(pairs, adapter.scale)
     light = Decoder.load(folder, CPU, torch.float32).with_version(some)
-    merged = Decoder.load(folder, CPU, torch.float32).with_version(some)
-    assert said(light)[0] == said(merged)[0]
+    inside = merged(folder, some, torch.float32)
+    assert said(light)[0] == said(inside)[0]
+    torch.testing.assert_close(said(light)[1], said(inside)[1], atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_of_another_model_is_refused(folder, adapter):

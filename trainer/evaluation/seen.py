@@ -52,7 +52,7 @@ class Side:
     @property
     def outside(self) -> float | None:
         """The share of answers like none that was rated; None where nothing judges."""
-        return float(self.scores.outside.float().mean()) if self.scores else None
+        return float(self.scores.outside.double().mean()) if self.scores else None
 
 
 def answer(

@@ -147,6 +147,8 @@ class LinearFit:
         self.backbone = backbone
         self.learned, self.kept = examples.every(), kept.every() if kept else []
         self.model = RewardModel(backbone, config, seed)
+        size = backbone.hidden_size  # a checkpoint finds a place for the posterior
+        self.model.keep(Posterior(self.model.head.weight.new_zeros(size), torch.eye(size + 1, device=backbone.device)))
         self.effects = RatingEffects.of(self.learned, len(self.learned)).to(backbone.device)
         self.step, self.steps = 0, 1
         self.loss = 0.0
@@ -181,9 +183,9 @@ class LinearFit:
         self.model.head.weight.copy_(weights)
         self.model.head.bias.copy_(bias - centre @ weights)
         covariance = torch.cholesky_inverse(found.factor)[: told + 1, : told + 1]
-        wide = torch.zeros(told + 1, count + 1, dtype=basis.dtype)
+        wide = basis.new_zeros(told + 1, count + 1)
         wide[:told, :count], wide[told, count] = basis, 1.0
-        across = torch.eye(count + 1, dtype=basis.dtype) - wide.T @ wide
+        across = torch.eye(count + 1, dtype=basis.dtype, device=basis.device) - wide.T @ wide
         precision = wide.T @ torch.linalg.inv(covariance) @ wide + across / found.spread
         stretch = torch.cat([size.expand(count), torch.ones_like(size)[None]])
         factor = torch.linalg.cholesky(_symmetric(stretch[:, None] * precision * stretch))
