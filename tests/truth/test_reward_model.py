@@ -16,7 +16,7 @@ from tiny_model import CORPUS
 
 from storage.records import Prompt
 from trainer.checkpoints import load, save
-from trainer.config import RewardConfig
+from trainer.config import RewardConfig, RewardKind
 from trainer.evaluation.measures import rank_correlation
 from trainer.examples import Examples, Habit, Labelled, Pair, Response, Scored
 from trainer.policy.backbone import Backbone
@@ -28,7 +28,7 @@ from trainer.reward.folds import folds
 from trainer.reward.model import RewardModel
 from trainer.reward.report import FitReport
 
-CONFIG = RewardConfig(rank=4, alpha=8, epochs=8, learning_rate=1e-2, held_out=0.2)
+CONFIG = RewardConfig(kind=RewardKind.ADAPTER, rank=4, alpha=8, epochs=8, learning_rate=1e-2, held_out=0.2)
 WORDS = " ".join(CORPUS).split()
 
 

@@ -14,7 +14,7 @@ from tiny_model import CORPUS
 
 from storage.errors import WorkbenchError
 from storage.records import Prompt
-from trainer.config import RewardConfig
+from trainer.config import RewardConfig, RewardKind
 from trainer.examples import Examples, Labelled, Pair, Response, Scored, fingerprint
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
@@ -91,7 +91,7 @@ def test_errors_are_as_large_as_is_said():
 
 # --- on a model ------------------------------------------------------------------------------------------------------
 
-CONFIG = RewardConfig(rank=4, alpha=8, epochs=4, learning_rate=1e-2, held_out=0.2)
+CONFIG = RewardConfig(kind=RewardKind.ADAPTER, rank=4, alpha=8, epochs=4, learning_rate=1e-2, held_out=0.2)
 
 
 @pytest.fixture(scope="module")
