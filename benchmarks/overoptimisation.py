@@ -3,10 +3,14 @@
     python -m benchmarks.overoptimisation [--labels 50,200,1000] [--steps 40] [--seeds 1] [--tokens 48] [--save]
 
 The truth is the gold reward of workbench/demo/gold.py; labels are its noisy scores, `source = simulated`, so that no
-person's rating is meant. For each number of labels a reward model is fitted and SmolLM2-135M is trained against it by
-PPO with a weak leash (small beta, no KL target, hence no roll back, and no gate). Every few rounds the policy answers
-held-out prompts: gold reward, proxy reward and KL, means over prompts with 95% intervals. Gao et al. (2022) plot them
-against the square root of the KL.
+person's rating is meant. For each number of labels two reward models are fitted on prompts apart, as the trainer does:
+one is optimised, as its best guess and without a bound, by PPO with a weak leash (small beta, no KL target, hence no
+roll back); the other judges. Every few rounds the policy answers held-out prompts: gold reward, proxy reward and KL,
+means over prompts with 95% intervals. Gao et al. (2022) plot them against the square root of the KL.
+
+At each of these points the trainer's gate is asked whether the policy may be published, against the last one that it
+let pass. The first time it says no would end the run: that point is its *stop*. What would be served then is the last
+point before it, and the report says whether the gold reward had fallen beyond its interval by then.
 
 The default takes about half an hour on two cores: 3 x 40 rounds of about 6 s, 3 x 9 measurements of about 10 s, a
 thousand labelled answers and three fits. Each measurement is written at once with --save, so that an interrupted run
@@ -32,13 +36,16 @@ from storage.records import Prompt, Sampling, Split
 from trainer.algorithms import maths
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout, collect, round_seed
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import GateConfig, PpoConfig, RewardConfig
+from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import mean_interval
+from trainer.evaluation.judging import Judge, agreement
 from trainer.examples import Examples, Response, Scored
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
-from trainer.policy.full import Update
-from trainer.reward.fitting import RewardFit
+from trainer.policy.full import Snapshot, Update
+from trainer.reward.folds import folds
+from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
 from workbench.demo.gold import gold_score, simulated_score
 
@@ -56,6 +63,16 @@ class Data:
     held_out: list[Prompt]
     labelled: list[tuple[Rollout, float]]
     reference: list[Rollout]
+
+
+@dataclass
+class Gatekeeper:
+    """What the trainer's gate would do: the last policy that it let pass, and where it first said no."""
+
+    judge: Judge
+    served: Snapshot | None = None
+    served_step: int = 0
+    stopped_at: int | None = None
 
 
 def load_prompts(most_held_out: int) -> tuple[list[Prompt], list[Prompt]]:
@@ -95,8 +112,9 @@ def labelled(backbone: Backbone, prompts: Sequence[Prompt], count: int, tokens: 
     return list(zip(rollouts, said, strict=True))[:count]
 
 
-def proxy(backbone: Backbone, data: Data, labels: int, seed: int) -> RewardModel:
-    """A reward model fitted on the first labels, normalised on answers of the base model."""
+def two_models(backbone: Backbone, data: Data, labels: int, seed: int) -> tuple[RewardModel, Judge]:
+    """The reward to optimise and the judge, fitted on prompts apart of the first labels, normalised on answers of the
+    base model."""
     chosen = data.labelled[:labels]
     scores = [score for _, score in chosen]
     mean, deviation = statistics.fmean(scores), statistics.pstdev(scores)
@@ -108,14 +126,31 @@ def proxy(backbone: Backbone, data: Data, labels: int, seed: int) -> RewardModel
             for one, score in chosen
         ]
     )
-    fit = RewardFit(backbone, examples, RewardConfig(), seed)
-    while fit.step < fit.steps:
-        fit.advance()
-        say(f"{labels} labels: fitting, {fit.step} of {fit.steps}")
-    fit.report()
+    config = RewardConfig()
+    optimised, judged = folds(examples, config.held_out, config.minimum)
     prompts = [one.prompt_ids for one in data.reference]
-    fit.model.normalise(prompts, [list(one.completion.token_ids) for one in data.reference])
-    return fit.model
+    models = []
+    for learned, unseen in ((optimised, judged), (judged, optimised)):
+        fit = LinearFit(backbone, learned, config, seed, kept=unseen)
+        fit.advance()
+        fit.model.normalise(prompts, [list(one.completion.token_ids) for one in data.reference])
+        models.append(fit.model)
+    proxy, judge = models
+    return proxy, Judge(judge, agreement(judge, optimised))
+
+
+def asked(backbone: Backbone, keeper: Gatekeeper, learner: Ppo, held_out: Sequence[Prompt], tokens: int) -> Any:
+    """What the gate says of the policy as it is; one that passes is what the next is compared with."""
+    candidate = learner.policy.snapshot()
+    sampling = Sampling(temperature=1.0, max_new_tokens=tokens)
+    report = judge(backbone, keeper.judge, candidate, keeper.served, held_out, GateConfig(max_kl=1e9), sampling)
+    if report.passed:
+        keeper.served, keeper.served_step = candidate, learner.step
+    elif keeper.stopped_at is None:
+        keeper.stopped_at = learner.step
+    assert report.gain is not None, "a judge is there"
+    failed = [gate["gate"] for gate in report.gates if not gate["passed"]]
+    return {"passed": report.passed, "failed": failed, "gain": asdict(report.gain)}
 
 
 @torch.no_grad()
@@ -130,7 +165,7 @@ def measure(backbone: Backbone, policy: Update, reward: RewardModel, prompts: Se
         ours = backbone.log_likelihood(backbone.hidden(layout, policy), layout, 1.0)
         theirs = backbone.log_likelihood(backbone.hidden(layout, None), layout, 1.0)
         nats += (maths.k3(ours, theirs) * layout.mask).sum(1).tolist()
-    figures = {"gold": gold, "proxy": reward.score_rollouts(rollouts), "kl": nats}
+    figures = {"gold": gold, "proxy": reward.rate(rollouts).plain.tolist(), "kl": nats}
     return {name: asdict(mean_interval(values)) for name, values in figures.items()}
 
 
@@ -151,6 +186,15 @@ def peak(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "kl": best["kl"],
         "fall_to_the_end": best["gold"]["mean"] - points[-1]["gold"]["mean"],
     }
+
+
+def served(points: Sequence[dict[str, Any]], keeper: Gatekeeper) -> dict[str, Any]:
+    """What the gate would have left to serve at its first no, and whether its gold had fallen beyond its interval from
+    the best of the points before."""
+    until = [point for point in points if keeper.stopped_at is None or point["step"] < keeper.stopped_at]
+    last, best = until[-1], max(until, key=lambda point: point["gold"]["mean"])
+    fell = last["gold"]["high"] < best["gold"]["mean"]
+    return {"step": last["step"], "gold": last["gold"], "kl": last["kl"], "stop": keeper.stopped_at, "fell": fell}
 
 
 def say(text: str) -> None:
@@ -193,7 +237,10 @@ def main() -> None:
             _optimise(backbone, data, labels, seed, config, chosen, run, result)
     say("")
     rows = [_row(run) for run in result["runs"]]
-    head = ["labels", "seed", "gold before", "gold peak", "low", "high", "KL at peak", "gold at end", "KL at end"]
+    head = [
+        "labels", "seed", "gold before", "gold peak", "low", "high", "KL at peak", "gold at end", "KL at end",
+        "gate's no", "gold served", "fell before",
+    ]  # fmt: skip
     measuring.finish("overoptimisation", result, head, rows, chosen)
 
 
@@ -201,13 +248,17 @@ def _optimise(
     backbone: Backbone, data: Data, labels: int, seed: int, config: PpoConfig, chosen: Any, run: Any, result: Any
 ) -> None:
     """One size and seed; its points go into `run` as they come."""
-    reward = proxy(backbone, data, labels, seed)
+    reward, judged_by = two_models(backbone, data, labels, seed)
+    keeper = Gatekeeper(judged_by)
+    run["judge_agreement"] = asdict(judged_by.agreement) if judged_by.agreement else None
     learner = Ppo(backbone, reward, data.train, config, seed)
     while True:
         if learner.step % chosen.every == 0 or learner.step == learner.steps:
             found = measure(backbone, learner.policy, reward, data.held_out, chosen.tokens)
-            run["points"].append({"step": learner.step, **found})
+            said = asked(backbone, keeper, learner, data.held_out, chosen.tokens) if learner.step else None
+            run["points"].append({"step": learner.step, "gate": said, **found})
             run["peak"] = peak(run["points"])
+            run["served"] = served(run["points"], keeper)
             if chosen.save:
                 picture(measuring.save("overoptimisation", result), result)
         if learner.step == learner.steps:
@@ -222,7 +273,8 @@ def _row(run: dict[str, Any]) -> list[Any]:
     gold = best["gold"]
     return [
         run["labels"], run["seed"], first["gold"]["mean"], gold["mean"], gold["low"], gold["high"],
-        best["kl"]["mean"], last["gold"]["mean"], last["kl"]["mean"],
+        best["kl"]["mean"], last["gold"]["mean"], last["kl"]["mean"], run["served"]["stop"],
+        run["served"]["gold"]["mean"], "yes" if run["served"]["fell"] else "no",
     ]  # fmt: skip
 
 
