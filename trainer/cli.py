@@ -153,7 +153,7 @@ STAGES = {
     Learns from today's feedback on training prompts; held-out and ethics prompts are never trained on. The policy goes
     on from the served version. Demonstrations and edits are imitated first where there are enough of them. Of the rated
     prompts, 3 in 5 teach the reward and the others a judge. A candidate is published when the judge foretells ratings
-    that it never saw, finds a gain on held-out prompts above zero beyond its 95% interval and a loss in no language;
+    that it never saw, finds a gain on held-out prompts that is above zero with 95% and a loss in no language;
     when few answers are unlike those that were rated, the KL is in bounds, and nothing is infinite.
 
     Rewards are lowered by what is not known of them (--reward-caution), and nothing is taken for a missing end

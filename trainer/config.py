@@ -254,7 +254,7 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         int, _at_least(0, "longest answer, where the method samples none; 0 is as long as the rated answers are")
     ] = 0
     max_kl: Annotated[float, _positive("nats per response to the base model")] = 15.0
-    min_gain: Annotated[float, Meta(description="lower end of the 95% interval of the gain")] = 0.0
+    min_gain: Annotated[float, Meta(description="what the gain must exceed with 95%")] = 0.0
     max_outside: Annotated[
         float, Meta(ge=0, le=1, description="most of the answers that may be unlike any that was rated, as a share")
     ] = 0.3

@@ -22,7 +22,7 @@ _TOLD = {
     "reward_gain_matched_reason", "reward_gain_by_language", "length_before", "length_after", "finished_before",
     "finished_after", "outside_support", "outside_support_before", "rests_on", "missing_eos_penalty", "control",
     "answers", "reward", "parent_reward", "held_out_prompts", "kl", "loss_gain", "loss_gain_interval", "loss_n",
-    "reward_gain_unknown", "judge_agreement", "judge_agreement_interval", "human_agreement",
+    "reward_gain_unknown", "reward_gain_floor", "judge_agreement", "judge_agreement_interval", "human_agreement",
     "human_agreement_interval", "reasons",
 }  # fmt: skip
 

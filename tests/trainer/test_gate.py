@@ -60,8 +60,8 @@ def test_a_candidate_that_changes_nothing_gains_nothing_and_is_rejected(judged):
 
 def test_the_lower_end_of_the_interval_decides(judged):
     report = judged(0.3)
-    assert report.gain.low < report.gain.mean < report.gain.high
-    below, above = report.gain.low - 0.01, (report.gain.low + report.gain.mean) / 2
+    assert report.gain.low < report.measured.floor < report.gain.mean < report.gain.high
+    below, above = report.measured.floor - 0.01, report.measured.floor + 0.01
     assert verdicts(judged(0.3, min_gain=below))["reward gain"]
     assert not verdicts(judged(0.3, min_gain=above))["reward gain"], "the mean alone would pass"
 

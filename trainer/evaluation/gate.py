@@ -41,6 +41,7 @@ class Gain:
 
     Attributes:
         total: by prompt; its interval holds what the judge does not know as well.
+        floor: what the gain exceeds with 95%: the lower end of the 90% interval, since only one side is asked about.
         by_language: their intervals, together, are wrong about a language as often as one is.
         unknown: half the width that the judge's own uncertainty has by itself.
         matched: with finishing taken out.
@@ -48,6 +49,7 @@ class Gain:
     """
 
     total: Interval
+    floor: float
     by_language: dict[str, Interval]
     unknown: float
     matched: Matched
@@ -106,6 +108,7 @@ class GateReport:
                 "parent_reward": _mean(self.before.rewards),
                 "reward_gain": gain.total.mean,
                 "reward_gain_interval": gain.total.bounds,
+                "reward_gain_floor": gain.floor if math.isfinite(gain.floor) else None,
                 "reward_gain_unknown": gain.unknown,
                 "reward_gain_by_language": {
                     language: {"mean": one.mean, "low": low, "high": high, "n": one.n}
@@ -236,11 +239,14 @@ def measure(jury: Judge, before: Side, after: Side, answers: int) -> Gain:
         rows = [answers * prompt + place for prompt in prompts for place in range(answers)]
         return model.difference_deviation(*(part[rows] for part in features))
 
-    unknown = float(stats.norm.ppf(0.975)) * unsure(range(len(differences)))
+    deviation = unsure(range(len(differences)))
+    unknown = float(stats.norm.ppf(0.975)) * deviation
     total = widened(mean_interval(differences), unknown)
+    floor = widened(mean_interval(differences, 0.9), float(stats.norm.ppf(0.95)) * deviation).low
     finishing = matched(before, after)
     return Gain(
         total,
+        floor,
         _by_language(differences, languages, unsure),
         unknown,
         finishing,
@@ -259,8 +265,10 @@ def _gain_gate(name: str, gain: Gain, bound: float) -> Verdict:
     words += f"; with finishing taken out {gain.matched}"
     if gain.rests_on:
         words += f"; it rests on {gain.rests_on} alone"
-    detail = f"{gain.total} {words}; the lower end must pass {bound:g}"
-    return _verdict(name, bool(gain.total.low > bound), gain.total.mean, bound, detail)
+    detail = f"{gain.total} {words}; what it exceeds with 95% must pass {bound:g}"
+    if math.isfinite(gain.floor):
+        detail += f", and is {gain.floor:+.2f}"
+    return _verdict(name, bool(gain.floor > bound), gain.total.mean, bound, detail)
 
 
 def _no_loss_gate(gain: Interval) -> Verdict:
