@@ -274,5 +274,5 @@ def test_the_bundled_model_samples_as_it_learns_and_merged_16_bit_weights_would_
     assert beside.slope == pytest.approx(1, abs=0.03)
     rounded = gap_of(run, merged(folder.path, version, torch.bfloat16))
     assert rounded.slope < 0.7
-    with pytest.raises(WorkbenchError, match="of what the policy has learned reaches its sampler"):
+    with pytest.raises(WorkbenchError, match="the sampler is not the policy"):
         rounded.check(4, BOUNDS[torch.bfloat16], beside.k3)

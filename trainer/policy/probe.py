@@ -65,7 +65,8 @@ class Environment(msgspec.Struct, frozen=True):
             chip, threads = torch.cuda.get_device_name(device), 0
         else:
             chip, threads = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads()
-        return cls(device.type, short_name(decoder.dtype), str(torch.__version__), f"{chip}, {_arithmetic()}", threads)
+        kernels = f"{chip}, {type(decoder.network).__name__} {_arithmetic()}"
+        return cls(device.type, short_name(decoder.dtype), str(torch.__version__), kernels, threads)
 
 
 @cache
