@@ -184,9 +184,8 @@ def test_the_posterior_is_that_of_all_weights_and_not_only_of_those_that_ratings
     fit = LinearFit(backbone, few, CONFIG, 0)
     fit.advance()
     encoded = [encode(backbone, response) for response, _ in answers]
-    rewards, deviations = fit.model.score_with_uncertainty(
-        [asked for asked, _ in encoded], [said for _, said in encoded]
-    )
+    asked, said = ([one[place] for one in encoded] for place in (0, 1))
+    rewards, deviations = fit.model.score_with_uncertainty(asked, said)
     layout = backbone.layout(asked, said)
     x = scaled(fit.model.features(backbone.trunk(layout), layout)).double()
     # By hand, in all dimensions at once: centre and size are those of the rated answers.
