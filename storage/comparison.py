@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAIN_METRICS = {
     "objective/scores": "reward",
     "objective/kl": "KL to reference, nats/sequence",
-    "policy/sampler_gap": "sampler gap, nats",
+    "policy/sampler_gap": "sampler gap, nats/token",
     "support/outside": "outside what was rated, share",
     "response/length": "response length, tokens",
     "value/explained_variance": "value, explained variance",
@@ -34,6 +34,9 @@ MAIN_METRICS = {
 
 FIGURES = ("reward_gain", "reward_gain_matched", "loss_gain", "kl")
 """What a run's result says of its gain: reward, the same with finishing taken out, nats/token, nats/response."""
+
+NO_CONTROL = "none"
+"""What a job's settings say where its ratings are the real ones."""
 
 Series = list[tuple[int, float | None]]
 Curves = dict[str, dict[str, Series]]
@@ -81,7 +84,8 @@ class Run:
     @property
     def control(self) -> str:
         """`shuffled` or `constant` where the ratings were made meaningless on purpose; else empty."""
-        return str(self.job.config.get("control") or "")
+        found = str(self.job.config.get("control") or NO_CONTROL)
+        return "" if found == NO_CONTROL else found
 
     @property
     def result(self) -> dict[str, Any]:

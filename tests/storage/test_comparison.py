@@ -19,7 +19,7 @@ def finished(database: Database, seed: int, gain: float | None = None, *, kind: 
              **more: Any) -> Job:  # fmt: skip
     """A job that is done, with a gain over 40 prompts when one is given."""
     control = more.pop("control", None)
-    config = {"seed": seed, "ppo": {"steps": 40, "learning_rate": rate}} | ({"control": control} if control else {})
+    config = {"seed": seed, "ppo": {"steps": 40, "learning_rate": rate}, "control": control or "none"}
     queued = jobs.enqueue(database, kind, config)
     job = jobs.claim(database, "test", job_id=queued.id)
     assert job is not None
@@ -43,7 +43,7 @@ def test_only_settings_that_differ_are_told_and_the_seed_is_none_of_them(databas
 def test_a_setting_that_one_job_has_not_is_null(database: Database):
     one, other = finished(database, 0), finished(database, 0, control="shuffled")
     found = compare(database, [one.id, other.id])
-    assert found.settings == {"control": {one.id: None, other.id: "shuffled"}}
+    assert found.settings == {"control": {one.id: "none", other.id: "shuffled"}}
     assert [group.control for group in found.groups] == ["", "shuffled"]
 
 
