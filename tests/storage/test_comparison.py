@@ -73,7 +73,7 @@ def test_a_seed_that_ran_twice_counts_once(database: Database):
 
 
 def test_a_pool_without_the_gain_of_one_run_leaves_that_run_out(database: Database):
-    waiting = jobs.enqueue(database, "ppo", {"seed": 7, "ppo": {"steps": 40, "learning_rate": 1e-4}})
+    waiting = jobs.enqueue(database, "ppo", {"seed": 7, "ppo": {"steps": 40, "learning_rate": 1e-4}, "control": "none"})
     pool = [finished(database, 0, 0.2), finished(database, 1, 0.4), waiting]
     group = compare(database, [job.id for job in pool]).groups[0]
     assert (group.gain.n, group.states) == (2, ["published", "published", "queued"])
