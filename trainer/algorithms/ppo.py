@@ -80,11 +80,12 @@ class Ppo:
         self.step = 0
         self.steps = config.steps
         self.rollbacks = 0
-        self.first_gap: float | None = None  # between sampler and policy in the first round, nats/token
+        self.rounding: float | None = None  # k3 of sampler and policy where both are the base model, nats/token
         self.uses_value = config.advantage == Advantage.GAE
         self.rows = _rows_of(config, self.processes)
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
         self.policy = backbone.new_policy(config, seed + 1)
+        self.goes_on = start is not None
         if start is not None:
             self.policy.load(start)
         self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True) if config.value_adapter else None
@@ -116,13 +117,12 @@ class Ppo:
         started = time.perf_counter()
         drawn = self.prompts.draw(self.step, config.batch // config.answers)
         first_seed = round_seed(self.seed, self.step)
-        rollouts = collect_rows(
-            self.backbone.decoder(self.policy.snapshot()),
-            self.backbone.tokenizer,
-            [drawn[row // config.answers] for row in self.rows],
-            self.sampling,
-            [first_seed + row for row in self.rows],
-        )
+        asked = [drawn[row // config.answers] for row in self.rows]
+        seeds = [first_seed + row for row in self.rows]
+        if self.rounding is None and self.goes_on:
+            self.rounding = self._base_gap(asked, seeds)
+        decoder = self.backbone.decoder(self.policy.snapshot())
+        rollouts = collect_rows(decoder, self.backbone.tokenizer, asked, self.sampling, seeds)
         heap.release()  # the sampler's weights
         sampled = time.perf_counter()
         minibatches = self._minibatches(rollouts)
@@ -166,12 +166,12 @@ class Ppo:
         return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
 
     def state(self) -> dict[str, Any]:
-        own = {"step": self.step, "rollbacks": self.rollbacks, "first_gap": self.first_gap}
+        own = {"step": self.step, "rollbacks": self.rollbacks, "rounding": self.rounding}
         return own | {"controller": asdict(self.controller)}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.rollbacks = state["step"], state["rollbacks"]
-        self.first_gap = state.get("first_gap")
+        self.rounding = state.get("rounding", state.get("first_gap"))  # as earlier versions called it
         self.controller = maths.KlController(**state["controller"])
 
     def _minibatches(self, rollouts: list) -> list[list[Piece]]:
@@ -230,15 +230,26 @@ class Ppo:
 
     def _sampler_gap(self, pieces: list[Piece]) -> SamplerGap:
         """How far the sampler of this round is from the policy. Raises WorkbenchError when it is another one."""
-        flat = [
-            concatenate(self.processes, torch.cat([getattr(piece, name)[piece.mask] for piece in pieces]))
-            for name in ("sampler", "old", "reference")
-        ]
-        gap = SamplerGap.between(*flat)
-        if self.first_gap is None:
-            self.first_gap = gap.k3
-        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.first_gap)
+        gap = SamplerGap.between(*(self._everywhere(pieces, name) for name in ("sampler", "old", "reference")))
+        if self.rounding is None:
+            self.rounding = gap.k3  # nothing is learned yet
+        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
         return gap
+
+    def _base_gap(self, asked: list[Prompt], seeds: list[int]) -> float:
+        """The mean k3 of a sampler of the base model and of what the learner says of it: rounding, and nothing else.
+
+        The first round of a run that goes on from a version cannot tell: part of an update may be lost there already.
+        """
+        decoder = self.backbone.decoder()
+        rollouts = collect_rows(decoder, self.backbone.tokenizer, asked, self.sampling, seeds)
+        pieces = [piece for minibatch in self._minibatches(rollouts) for piece in minibatch]
+        sampler, reference = (self._everywhere(pieces, name) for name in ("sampler", "reference"))
+        return SamplerGap.between(sampler, reference, reference).k3
+
+    def _everywhere(self, pieces: list[Piece], name: str) -> Tensor:
+        """(n,) a field of all tokens of the round, from all processes."""
+        return concatenate(self.processes, torch.cat([getattr(piece, name)[piece.mask] for piece in pieces]))
 
     def _advantages_from_values(self, pieces: list[Piece]) -> None:
         """Advantages by GAE, whitened once over all response tokens of the round."""

@@ -19,12 +19,13 @@ from trainer.algorithms import maths
 # The mean k3, in nats a token, above which a sampler is not the policy. What rounding makes of it on the bundled model:
 # fp32 1e-10; bf16 1e-10 where both round alike (on a CPU), 0.0013 where they do not.
 BOUNDS = {torch.float32: 1e-5, torch.float16: 1e-4, torch.bfloat16: 5e-3}
-# A run whose first round was far below that bound keeps to a bound of its own: so many times what it had then, and no
-# less than this. A version behind is a few thousandths of a nat.
+# A run whose rounding is far below that bound keeps to a bound of its own: so many times what it is, and no less than
+# this. A version behind is a few thousandths of a nat.
 GROWTH, LEAST_BOUND = 10.0, 1e-4
-# The least of the policy's shift that must have reached the sampler, where the shift stands clear of rounding.
-LEAST_SLOPE = 0.9
-CLEAR_OF_ROUNDING = 4.0
+# The least of the policy's shift that must have reached the sampler, and how many of its standard errors the slope may
+# be off by chance.
+LEAST_SLOPE, STANDARD_ERRORS = 0.9, 5.0
+LEAST_ROUNDING = 5e-13  # of a mean k3, nats/token: log-probabilities are fp32
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,20 @@ class SamplerGap:
         found = {"policy/sampler_gap": self.k3, "policy/sampler_gap_largest": self.largest}
         return found if self.slope is None else found | {"policy/sampler_slope": self.slope}
 
-    def check(self, round_number: int, bound: float, first: float) -> None:
+    def check(self, round_number: int, bound: float, rounding: float) -> None:
         """Stop a run whose sampler is not its policy.
+
+        Rounding moves the slope in two ways: by chance, and down, since what the policy's own log-probability was
+        rounded by stands in its shift, with the opposite sign in the difference. Only what is below both counts.
 
         Args:
             bound: of the mean k3, nats/token.
-            first: the mean k3 of the run's first round.
+            rounding: the mean k3 where both have the same weights for sure, nats/token.
 
         Raises:
             WorkbenchError: with the likely cause.
         """
-        bound = min(bound, max(LEAST_BOUND, GROWTH * first))
+        bound = min(bound, max(LEAST_BOUND, GROWTH * rounding))
         if not self.k3 <= bound:
             raise WorkbenchError(
                 f"round {round_number}: the sampler is not the policy: their log-probabilities are {self.k3:.2g} nats "
@@ -83,9 +87,11 @@ class SamplerGap:
                 "it samples at another temperature, from damaged or older weights, or computes otherwise; raise "
                 "--max-sampler-gap only for a sampler that is meant to be coarser than the policy",
             )
-        rounding = math.sqrt(2 * first)
-        clear = self.shift > CLEAR_OF_ROUNDING * max(rounding, 1e-6)
-        if clear and self.slope is not None and self.slope < LEAST_SLOPE:
+        if self.slope is None:
+            return
+        by_chance = STANDARD_ERRORS * self.rounding / (self.shift * math.sqrt(self.n))
+        downwards = 2 * max(rounding, LEAST_ROUNDING) / self.shift**2
+        if self.slope + by_chance + downwards < LEAST_SLOPE:
             raise WorkbenchError(
                 f"round {round_number}: only {self.slope:.0%} of what the policy has learned reaches its sampler "
                 f"(at least {LEAST_SLOPE:.0%})",
