@@ -9,8 +9,9 @@ has prompts, answers and ratings of its own, and all its runs share them.
 
 A run passes when each of its gates did. One that ended without a candidate did not pass, and its row says why. A
 control is never published, whatever it passes. Shares come with exact 95% intervals (Clopper and Pearson 1934).
-How the version fares with the rater is measured on 32 new prompts, for the record. The exit code is 1 when more than
-one shuffled run in twenty passed. Rows are kept in the work folder: the same command goes on after an interruption.
+How the version fares with the rater is measured on 32 new prompts. Where a seed has a real run and a control, the real
+one's answers less the control's to the same prompts come with a 95% interval over prompts. The exit code is 1 when more
+than one shuffled run in twenty passed. Rows are kept in the work folder: the same command goes on where it ended.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from storage.workspace import Workspace
 
 LANGUAGES = ("en", "es")
 RATED, HELD_OUT, TEST = 24, 8, 16  # prompts a language
-ANSWERS, TEST_ANSWERS, TOKENS = 4, 2, 24
+ANSWERS, TEST_ANSWERS, TOKENS = 4, 8, 24
 ALLOWED = 0.05  # the share of shuffled runs that may pass
 OTHER_LETTERS, WANTED = 6, 0.5  # added to each text; the share of vowels that is as good as more
 VOWELS = frozenset("aeiouáéíóú")
@@ -89,6 +90,20 @@ def shares(found: Sequence[Record]) -> dict[str, Record]:
     """How many runs of each kind passed."""
     kinds = {kind: [row for row in found if row["ratings"] == kind] for kind in rows.KINDS}
     return {kind: share(sum(row["passed"] for row in own), len(own)) for kind, own in kinds.items() if own}
+
+
+def differences(found: Sequence[Record]) -> list[Record]:
+    """What the rater thinks of the real run's answers less the control's, by seed and control, paired by prompt."""
+    from trainer.evaluation.intervals import mean_interval
+
+    by_name = {(row["seed"], row["ratings"]): row["tasted"] for row in found if "tasted" in row}
+    return [
+        {"seed": seed, "control": control, **asdict(mean_interval([a - b for a, b in zip(ours, theirs, strict=True)]))}
+        for (seed, kind), ours in by_name.items()
+        if kind == "real"
+        for control in rows.CONTROLS
+        if (theirs := by_name.get((seed, control)))
+    ]
 
 
 class Small:
@@ -192,7 +207,7 @@ def tasted(small: Small, seed: int, workspace: Path, version: str) -> Record:
     ]
     gain = mean_interval([after - before for before, after in zip(*means, strict=True)])
     ended = [statistics.fmean(one.completion.finish_reason == "eos" for one in side) for side in sides]
-    return {"taste_gain": asdict(gain), "ended_before": ended[0], "ended_after": ended[1]}
+    return {"taste_gain": asdict(gain), "ended_before": ended[0], "ended_after": ended[1], "tasted": means[1]}
 
 
 def _mean(answers: Sequence[Any]) -> float:
@@ -223,7 +238,8 @@ def main() -> None:
     measuring.prepare(chosen)
     setting = {
         "steps": chosen.steps, "tokens": TOKENS, "languages": LANGUAGES, "scores": RATED * len(LANGUAGES) * ANSWERS,
-        "held_out_prompts": HELD_OUT * len(LANGUAGES), "test_prompts": TEST * len(LANGUAGES), "options": QUICK,
+        "held_out_prompts": HELD_OUT * len(LANGUAGES), "test_prompts": TEST * len(LANGUAGES), "test_answers": TEST_ANSWERS,
+        "options": QUICK,
     }  # fmt: skip
     kept = rows.Kept(chosen.work, setting)
     small = Small(small_model.made(chosen.work / "small"))
@@ -240,11 +256,21 @@ def main() -> None:
                 print(f"{name}: {error}; it is tried again the next time", file=sys.stderr)
                 failures += 1
     totals = shares(found)
-    result = {"environment": measuring.environment(), "setting": setting, "shares": totals, "rows": found}
+    apart = differences(found)
+    result = {
+        "environment": measuring.environment(), "setting": setting, "shares": totals, "differences": apart,
+        "rows": found,
+    }  # fmt: skip
     measuring.finish("controls", result, HEAD, [table_row(row) for row in found], chosen)
     for kind, one in totals.items():
         figures = f"{one['share']:.0%} [{one['low']:.0%}, {one['high']:.0%}]"
         print(f"{kind}: {one['passed']} of {one['runs']} passed the gate, {figures}", file=sys.stderr)
+    for control in rows.CONTROLS:
+        own = [one for one in apart if one["control"] == control]
+        if own:
+            clear = sum(one["low"] > 0 for one in own)
+            told = f"above zero beyond its interval in {clear} of {len(own)} seeds"
+            print(f"real less {control}: {told}", file=sys.stderr)
     shuffled = totals.get("shuffled")
     sys.exit(bool(failures or (shuffled and shuffled["share"] > ALLOWED)))
 

@@ -80,6 +80,24 @@ def test_a_run_without_a_candidate_has_not_passed(small, tmp_path, monkeypatch):
     assert controls.shares([row])["shuffled"]["passed"] == 0
 
 
+def test_a_real_run_is_held_against_the_controls_of_its_own_seed():
+    def row(kind: str, seed: int, tasted: list[float]) -> dict:
+        return {"ratings": kind, "seed": seed, "tasted": tasted}
+
+    found = controls.differences(
+        [
+            row("shuffled", 0, [1.0, 2.0, 3.0]),
+            row("shuffled", 1, [1.0, 1.0, 1.0]),
+            row("real", 0, [2.0, 3.0, 4.5]),
+            row("constant", 0, [2.0, 3.5, 4.0]),
+            {"ratings": "constant", "seed": 1, "state": "failed"},
+        ]
+    )
+    assert [(one["seed"], one["control"], one["n"]) for one in found] == [(0, "shuffled", 3), (0, "constant", 3)]
+    assert [one["mean"] for one in found] == pytest.approx([3.5 / 3, 0.0])
+    assert found[0]["low"] > 0 > found[1]["low"]
+
+
 def test_arguments_that_the_trainer_does_not_know_are_no_outcome():
     with pytest.raises(rows.CommandFailed, match="--nonsense"):
         controls.trainer("run", "--nonsense")
