@@ -238,8 +238,8 @@ def main() -> None:
     measuring.prepare(chosen)
     setting = {
         "steps": chosen.steps, "tokens": TOKENS, "languages": LANGUAGES, "scores": RATED * len(LANGUAGES) * ANSWERS,
-        "held_out_prompts": HELD_OUT * len(LANGUAGES), "test_prompts": TEST * len(LANGUAGES), "test_answers": TEST_ANSWERS,
-        "options": QUICK,
+        "held_out_prompts": HELD_OUT * len(LANGUAGES), "test_prompts": TEST * len(LANGUAGES),
+        "test_answers": TEST_ANSWERS, "options": QUICK,
     }  # fmt: skip
     kept = rows.Kept(chosen.work, setting)
     small = Small(small_model.made(chosen.work / "small"))
