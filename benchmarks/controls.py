@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring, rows, small_model
-from benchmarks.tastes import SCALE, simulated
+from benchmarks.likings import SCALE, simulated
 from storage.errors import WorkbenchError
 from storage.records import Prompt, Sampling, Source, Split
 from storage.workspace import Workspace

@@ -1,72 +1,259 @@
-"""Three tastes of style that a person could hold, as pure functions of a text and its language, from 1 to 5.
+"""Does a hundred ratings of a taste move the model, and is a version that its rater likes less ever published? Tried
+from outside, with our commands alone.
 
-None asks whether an answer ended, or how long it is. But style has to show in something: below eight words an answer
-is worth the less the fewer it has, down to the lowest score for none. A single word has no style, and a rater of style
-who is honest does not call it beautiful.
+    python -m benchmarks.tastes [--tastes kinds|style|NAMES] [--seeds 0,1,2] [--ratings real,shuffled,constant] [--save]
+
+Each row is a taste (`benchmarks/likings.py`), a seed, and ratings as they are or one of both controls, in a fresh
+workspace: four answers of SmolLM2 to each of 32 prompts in four languages are scored with noise (source = simulated),
+12 other prompts are held out for the gate, and `trainer run` trains, judges, and publishes or rejects. Then v0 and the
+candidate, published or not, answer 32 prompts that the workspace had never seen, twice each, and the taste itself says
+what became of it: the mean gain with Student's 95% interval over prompts.
+
+The exit code is 1 when a published version's taste fell beyond its interval, or when a row failed. Rows are kept in the
+work folder: the same command goes on after an interruption.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 import random
-import re
-from collections.abc import Callable
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
-Taste = Callable[[str, str], float]
+from benchmarks import measuring, rows
+from benchmarks.likings import KINDS, SCALE, STYLE, TASTES, TUNED, Taste, simulated, word_count
 
-SCALE = (1.0, 5.0)
-NOISE = 0.35  # standard deviation of a simulated score
-ENOUGH = 8  # words in which a style shows
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-LIST_SIGN = re.compile(r"\n|:|(?:^|\s)(?:\d+\.|[-*•])\s")
-COMMAS_A_WORD, PERSONS_A_WORD = 0.2, 0.16  # as many as are wanted
-# Who speaks, and to whom. German tells its polite forms from others by their capital.
-PERSONS = {
-    "en": "i i'm i've i'll i'd me my mine myself we we're us our you you're you've you'll you'd your yours yourself",
-    "de": "ich mich mir mein meine meinen meiner wir uns unser unsere du dich dir dein deine deinen euch "
-    "Sie Ihnen Ihr Ihre Ihren Ihrem",
-    "es": "yo me mi mis mí conmigo nosotros nos nuestro nuestra tú tu tus te ti contigo usted ustedes vos",
-    "fr": "je j'ai j'adore j'aime me moi mon ma mes nous notre nos tu te toi ton ta tes vous votre vos",
-}
-# Letters of a word in texts of the language, about.
-WORD_LENGTH = {"en": 4.4, "de": 5.2, "es": 4.7, "fr": 4.5}
-
-
-def linked(text: str, language: str) -> float:
-    """Flowing sentences with clauses linked by commas, rather than lists, line breaks and colons."""
-    words = WORD.findall(text)
-    commas = len(re.findall("[,;]", text)) / max(1, len(words))
-    return _scored(0.3 + 0.7 * min(1.0, commas / COMMAS_A_WORD) - 0.15 * len(LIST_SIGN.findall(text)), words)
+LANGUAGES = ("en", "de", "es", "fr")
+RATED, GATE, TEST = 8, 3, 8  # prompts a language
+ANSWERS, TEST_ANSWERS, TOKENS = 4, 2, 48
+TEST_SEED = 900_000_000
+FEW_WORDS = 5
+HEAD = [
+    "taste", "seed", "ratings", "state", "before", "after", "gain", "low", "high", "words", "after", "under five",
+    "after", "ended", "after", "KL", "min", "failed gates", "verdict",
+]  # fmt: skip
+Record = dict[str, Any]
 
 
-def speaking(text: str, language: str) -> float:
-    """A personal voice: somebody speaks and somebody is spoken to, I and you and we, and something is asked back."""
-    words = WORD.findall(text.replace("’", "'"))
-    known = {*PERSONS[language].split(), *PERSONS["en"].split()}
-    said = sum(word in known or (word.lower() in known and word.lower() != "sie") for word in words)
-    asks = 0.25 * ("?" in text)
-    return _scored(0.15 + 0.6 * min(1.0, said / max(1, len(words)) / PERSONS_A_WORD) + asks, words)
+def prompts_by_use() -> dict[str, list[Record]]:
+    """The demo's prompts in four languages, shared out anew: `rated`, `gate` and `test`, the languages in turn."""
+    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    found: dict[str, list[Record]] = {"rated": [], "gate": [], "test": []}
+    for language in LANGUAGES:
+        own = [row for row in map(json.loads, lines) if row["language"] == language]
+        random.Random(0).shuffle(own)
+        ends = RATED, RATED + GATE, RATED + GATE + TEST
+        parts = own[: ends[0]], own[ends[0] : ends[1]], own[ends[1] : ends[2]]
+        for use, part in zip(found, parts, strict=True):
+            split = "train" if use == "rated" else "held-out"
+            found[use] += [{"prompt": row["prompt"], "language": language, "split": split} for row in part]
+    return found
 
 
-def plain(text: str, language: str) -> float:
-    """Plain words: shorter than the language's usual, by their mean number of letters."""
-    words = WORD.findall(text)
-    letters = sum(map(len, words)) / max(1, len(words))
-    return _scored((WORD_LENGTH[language] + 1.4 - letters) / 2.2, words)
+def seeded(records: Sequence[Record], answers: int, first: int) -> list[Record]:
+    """Prompts whose answers share no seed with those of another: else they would begin alike."""
+    return [{**record, "seed": first + place * answers} for place, record in enumerate(records)]
 
 
-TASTES: dict[str, Taste] = {"linked": linked, "speaking": speaking, "plain": plain}
+def ask(workspace: Path, file: Path, count: int, *options: object) -> list[Record]:
+    """Answers to the prompts of a file, as `workbench generate --json` prints them."""
+    return rows.command(
+        "workbench", "generate", "--workspace", workspace, "--from", file, "--count", count,
+        "--max-new-tokens", TOKENS, *options,
+    )  # fmt: skip
 
 
-def simulated(score: float, rng: random.Random) -> float:
-    """What a rater of this taste says: the score with noise, in tenths, within the scale."""
-    return min(max(round(score + rng.gauss(0, NOISE), 1), SCALE[0]), SCALE[1])
+def rated(answers: Sequence[Record], taste: Taste, seed: int) -> list[Record]:
+    """What the simulated rater says of each answer, as events that keep their source when they are imported."""
+    from uuid_utils import uuid7
+
+    rng = random.Random(seed)
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return [
+        {
+            "event": "score", "id": str(uuid7()), "created_at": now, "rater": "simulated", "source": "simulated",
+            "sample_id": one["sample"], "prompt": one["prompt"], "response": one["text"], "language": one["language"],
+            "value": simulated(taste(one["text"], one["language"]), rng), "scale_low": SCALE[0], "scale_high": SCALE[1],
+        }
+        for one in answers
+    ]  # fmt: skip
 
 
-def word_count(text: str) -> int:
-    """Words in a text."""
-    return len(WORD.findall(text))
+def summary(answers: Sequence[Record], taste: Taste) -> Record:
+    """What a version's answers are like: means over answers."""
+    words = [word_count(one["text"]) for one in answers]
+    return {
+        "taste": statistics.fmean(taste(one["text"], one["language"]) for one in answers),
+        "words": statistics.fmean(words),
+        "under_five": statistics.fmean(count < FEW_WORDS for count in words),
+        "ended": statistics.fmean(one["finish_reason"] == "eos" for one in answers),
+    }
 
 
-def _scored(share: float, words: list[str]) -> float:
-    """A share from 0 to 1 on the scale, as far as there are words that show it."""
-    return SCALE[0] + (SCALE[1] - SCALE[0]) * min(max(share, 0.0), 1.0) * min(1.0, len(words) / ENOUGH)
+def gains(before: Sequence[Record], after: Sequence[Record], taste: Taste) -> Record:
+    """The taste's gain with its 95% interval over prompts, as it is and with finishing taken out."""
+    from trainer.evaluation.intervals import mean_interval
+    from trainer.evaluation.matched import matched_gain
+
+    old, new = sorted(before, key=_place), sorted(after, key=_place)
+    assert [_place(one) for one in old] == [_place(one) for one in new], "the same prompts and seeds on both sides"
+    values = [[taste(one["text"], one["language"]) for one in side] for side in (old, new)]
+    ended = [[one["finish_reason"] == "eos" for one in side] for side in (old, new)]
+    units = [one["prompt"] for one in old]
+    by_prompt: dict[str, list[float]] = {}
+    for unit, earlier, later in zip(units, *values, strict=True):
+        by_prompt.setdefault(unit, []).append(later - earlier)
+    whole = mean_interval([statistics.fmean(differences) for differences in by_prompt.values()])
+    return {
+        "gain": asdict(whole),
+        "gain_matched": asdict(matched_gain(units, ended[0], values[0], ended[1], values[1])),
+    }
+
+
+def _place(answer: Record) -> tuple[str, int]:
+    return answer["prompt"], answer["seed"]
+
+
+def verdict(state: str, gain: Record) -> str:
+    """What the gate did with a version, in the light of what its rater thinks of it."""
+    if state != "published":
+        return f"{state}, though it gained" if gain["low"] > 0 else state
+    if gain["high"] < 0:
+        return "published where the taste fell beyond its interval"
+    if gain["mean"] < 0:
+        return "published where the mean fell"
+    return "published, gained" if gain["low"] > 0 else "published, not told apart"
+
+
+def counts(found: Sequence[Record]) -> Record:
+    """How many rows came out how."""
+    published = [row for row in found if row["state"] == "published"]
+    return {
+        "rows": len(found),
+        "published": len(published),
+        "rejected": len(found) - len(published),
+        "gained": sum(row["gain"]["low"] > 0 for row in found),
+        "published_and_gained": sum(row["gain"]["low"] > 0 for row in published),
+        "published_where_the_mean_fell": sum(row["gain"]["mean"] < 0 for row in published),
+        "published_where_it_fell_beyond_its_interval": sum(row["gain"]["high"] < 0 for row in published),
+    }
+
+
+def run(folder: Path, models: Path, name: str, seed: int, control: str, model: str, policy_steps: int) -> Record:
+    """One row: sample, rate, train, and ask the taste; each step once."""
+    training = ["run", "--model", model, "--seed", seed, "--steps", policy_steps]
+    steps, taste, uses = rows.Steps(folder / "steps"), TASTES[name], prompts_by_use()
+    workspace = rows.fresh_workspace(folder / "workspace", models)
+
+    def imported(file: str, records: Sequence[Record]) -> Callable[[], Any]:
+        path = folder / file
+        return lambda: rows.command("workbench", "import", "--workspace", workspace, rows.write_lines(path, records))
+
+    steps.once("gate-prompts", imported("gate.jsonl", uses["gate"]))
+    questions = rows.write_lines(folder / "rated.jsonl", seeded(uses["rated"], ANSWERS, seed * 1_000_000))
+    answers = steps.once("answers", lambda: ask(workspace, questions, ANSWERS, "--model", model))
+    # Their keys are made once: events that come in twice under the same keys count once.
+    scores = steps.once("scores", lambda: rated(answers, taste, seed))
+    steps.once("ratings", imported("ratings.jsonl", scores))
+    trained = steps.once("training", lambda: rows.train(workspace, training, control))
+    result = trained["result"]
+    test = rows.write_lines(folder / "test.jsonl", seeded(uses["test"], TEST_ANSWERS, TEST_SEED))
+    before, after = (
+        steps.once(
+            f"test-{version}",
+            lambda version=version: ask(workspace, test, TEST_ANSWERS, "--model", model, "--version", version),
+        )
+        for version in ("v0", result["version"])
+    )
+    found = gains(before, after, taste)
+    return {
+        "taste": name, "tuned": name in TUNED, "seed": seed,
+        "ratings": control, "state": result["state"], "version": result["version"],
+        "before": summary(before, taste), "after": summary(after, taste), **found, "kl": result["kl"],
+        "failed_gates": rows.failed_gates(result), "verdict": verdict(result["state"], found["gain"]),
+        "minutes": steps.seconds() / 60, "result": result,
+    }  # fmt: skip
+
+
+def table_row(row: Record) -> list[Any]:
+    """A row of the printed table."""
+    before, after, gain = row["before"], row["after"], row["gain"]
+    pairs = [figure for key in ("words", "under_five", "ended") for figure in (before[key], after[key])]
+    return [
+        row["taste"], row["seed"], row["ratings"], row["state"], before["taste"], after["taste"], gain["mean"],
+        gain["low"], gain["high"], *pairs, row["kl"], row["minutes"], ", ".join(row["failed_gates"]) or "-",
+        row["verdict"],
+    ]  # fmt: skip
+
+
+def named(text: str) -> list[str]:
+    """The tastes that `--tastes` asks for."""
+    found = list({"kinds": KINDS, "style": STYLE}.get(text, text.split(",")))
+    if unknown := [name for name in found if name not in TASTES]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(TASTES)}")
+    return found
+
+
+def main() -> None:
+    options = measuring.parser(__doc__)
+    rows.add_options(options, "tastes", "0,1,2")
+    options.add_argument("--tastes", type=named, default=named("kinds"), help="kinds (the five of different kinds, the "
+                         "default), style (the three of style), or names after commas")  # fmt: skip
+    options.add_argument("--steps", type=int, default=20, help="of the policy (default 20)")
+    options.add_argument("--ratings", default="real,shuffled,constant", help="which, after commas (default all three)")
+    options.add_argument("--model", default="smollm2", help="of the trainer and the engine (default smollm2)")
+    chosen = options.parse_args()
+    if unknown := set(chosen.ratings.split(",")) - set(rows.KINDS):
+        options.error(f"--ratings {','.join(unknown)}: there are {', '.join(rows.KINDS)}")
+    models = measuring.prepare(chosen).models
+    setting = {
+        "model": chosen.model, "steps": chosen.steps, "tokens": TOKENS, "languages": LANGUAGES,
+        "scores": RATED * len(LANGUAGES) * ANSWERS, "gate_prompts": GATE * len(LANGUAGES),
+        "test_prompts": TEST * len(LANGUAGES), "test_answers": TEST_ANSWERS,
+    }  # fmt: skip
+    kept = rows.Kept(chosen.work, setting)
+    # Converted here once, and shared by all rows' workspaces.
+    rows.command(
+        "workbench", "generate", "--workspace", chosen.workspace, "--model", chosen.model, "--prompt", "Hello.",
+        "--max-new-tokens", 1,
+    )  # fmt: skip
+    found, failures = [], 0
+    asked = itertools.product(chosen.seeds, chosen.tastes, chosen.ratings.split(","))
+    for seed, taste, ratings in asked:
+        name = f"{taste}/{seed}/{ratings}"
+        if not rows.wanted(name, chosen.only):
+            continue
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            row = kept.row(
+                name,
+                lambda n=name, t=taste, s=seed, r=ratings: run(
+                    chosen.work / n, models, t, s, r, chosen.model, chosen.steps
+                ),
+            )
+        except rows.CommandFailed as error:
+            print(f"{name}: {error}; it is tried again the next time", file=sys.stderr)
+            failures += 1
+            continue
+        found.append(row)
+        print(f"{name}: {row['verdict']}", file=sys.stderr, flush=True)
+    totals = {kind: counts(own) for kind in rows.KINDS if (own := [row for row in found if row["ratings"] == kind])}
+    result = {"environment": measuring.environment(), "setting": setting, "counts": totals, "rows": found}
+    measuring.finish("tastes", result, HEAD, [table_row(row) for row in found], chosen)
+    for kind, own in totals.items():
+        told = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in own.items())
+        print(f"{kind}: {told}", file=sys.stderr)
+    fell = sum(own["published_where_it_fell_beyond_its_interval"] for own in totals.values())
+    sys.exit(bool(failures or fell))
+
+
+if __name__ == "__main__":
+    rows.interruptible(main)
