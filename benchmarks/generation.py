@@ -31,12 +31,20 @@ def ours(decoder: Decoder, prompts: Sequence[Sequence[int]], tokens: int, eos_id
 class Generate:
     """`generate` of transformers, sampling from the whole distribution at temperature 1."""
 
-    def __init__(self, folder: Path, prompts: Sequence[Sequence[int]], tokens: int, ends: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        ends: Sequence[int] = (),
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | None = None,
+    ) -> None:
         from transformers import AutoModelForCausalLM
 
-        self.model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.bfloat16).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype).eval().to(device or "cpu")
         self.model.generation_config.eos_token_id = list(ends) or None
-        self.ends = torch.tensor(list(ends), dtype=torch.long)
+        self.ends = torch.tensor(list(ends), dtype=torch.long, device=device)
         self.tokens = tokens
         longest = max(map(len, prompts))
         self.ids = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -44,6 +52,7 @@ class Generate:
         for row, prompt in enumerate(prompts):
             self.ids[row, longest - len(prompt) :] = torch.tensor(prompt)
             self.mask[row, longest - len(prompt) :] = 1
+        self.ids, self.mask = self.ids.to(self.model.device), self.mask.to(self.model.device)
 
     def measure(self, cache: str) -> float:
         """Tokens a second with the `dynamic` or the `static` cache; tokens after a row's end do not count."""
