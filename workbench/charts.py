@@ -17,6 +17,7 @@ Key = tuple[str, str | None]
 AGREEMENT = "watch/human_agreement"
 KL = "objective/kl"
 OUTSIDE = "support/outside"
+PART = "reward/part_"  # of a mixed reward
 # The share of answers like none that was rated above which the gate fails; a test compares it with the trainer's.
 MOST_OUTSIDE = 0.3
 
@@ -179,6 +180,11 @@ def figures(board: Board, curves: Mapping[Key, Curve], latest: Mapping[Key, floa
             )  # fmt: skip
         if chart.metric == "objective/scores" and (said := agreement_words(latest)):
             parts.append(Content.assemble(("human agreement ", "$text-muted"), said))
+    if board is POLICY:
+        for name, language in sorted(latest, key=str):
+            value = latest[name, language]
+            if name.startswith(PART) and language is None and value is not None:
+                parts.append(Content.assemble((f"part {name.removeprefix(PART)} ", "$text-muted"), f"{value:+.2f}"))
     for figure in board.figures:
         if (figure.metric, None) not in latest:
             continue
