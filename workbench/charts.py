@@ -145,6 +145,21 @@ def board_of(kind: str, stage: str) -> Board:
     return BOARDS.get(stage) or BY_KIND.get(kind, POLICY)
 
 
+def with_parts(board: Board, latest: Mapping[Key, float | None]) -> Board:
+    """The board with the first two parts of a mixed reward drawn in place of its last charts, which are told as
+    figures then; as it is where the reward has no parts."""
+    names = {name for name, language in latest if language is None and name.startswith(PART)}
+    ordered = sorted(names, key=lambda name: (name != f"{PART}learned", name))
+    parts = [(name, name.removeprefix(PART)) for name in ordered]
+    drawn = [
+        Chart(f"{short}, before its weight", short, name, "{:+.2f}", 1, "batch", True) for name, short in parts[:2]
+    ]
+    charts = (*board.charts[: len(board.charts) - len(drawn)], *drawn)
+    told = [Figure(chart.label, chart.metric, chart.form) for chart in board.charts if chart not in charts]
+    told += [Figure(short, name, "{:+.2f}") for name, short in parts[2:]]
+    return Board(charts, (*told, *board.figures))
+
+
 def chart_words(
     chart: Chart, curve: Curve, latest: Mapping[Key, float | None], config: Mapping[str, Any], target: float | None
 ) -> str:
@@ -180,11 +195,6 @@ def figures(board: Board, curves: Mapping[Key, Curve], latest: Mapping[Key, floa
             )  # fmt: skip
         if chart.metric == "objective/scores" and (said := agreement_words(latest)):
             parts.append(Content.assemble(("human agreement ", "$text-muted"), said))
-    if board is POLICY:
-        for name, language in sorted(latest, key=str):
-            value = latest[name, language]
-            if name.startswith(PART) and language is None and value is not None:
-                parts.append(Content.assemble((f"part {name.removeprefix(PART)} ", "$text-muted"), f"{value:+.2f}"))
     for figure in board.figures:
         if (figure.metric, None) not in latest:
             continue

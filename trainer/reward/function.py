@@ -124,8 +124,8 @@ class RewardFunction:
     def _error(self, happened: str, rollout: Rollout, which: str = "for the answer") -> RewardFunctionError:
         return RewardFunctionError(
             f"{self.what} {happened} {which} {_quoted(rollout.text)} to {_quoted(rollout.prompt.text)}",
-            "mend it, and the job goes on by `trainer resume JOB --accept-reward-function`; where the cause was another "
-            "than the file, `trainer resume JOB` will do",
+            "mend it, and the job goes on by `trainer resume JOB --accept-reward-function`; where the cause was not "
+            "the file, `trainer resume JOB` will do",
         )
 
 
