@@ -326,7 +326,9 @@ def test_a_function_alone_needs_no_ratings_is_drawn_and_judges_itself(trainer, d
     for number in range(18):
         split = Split.HELD_OUT if number % 3 == 2 else Split.TRAIN
         prompts.add(database, f"Frage {number}", language=("de", "fr")[number % 2], split=split)
-    file = written("def letters(prompt, response, **facts):\n    return len(response) / 20\n")
+    file = written(
+        "print('loaded')\ndef letters(prompt, response, **facts):\n    print('asked')\n    return len(response) / 20\n"
+    )
     monkeypatch.chdir(file.parent)
     options = ("--reward-function", "rewards.py:letters=2", "--reward-function", "length:2-4")
     code, found = trainer("rloo", *ALONE, *options)

@@ -20,6 +20,7 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
@@ -84,7 +85,8 @@ class RewardFunction:
         Raises:
             RewardFunctionError: it failed, or returned anything but finite numbers; the message names the answer.
         """
-        found = self._batch(rollouts) if self.many else [self._one(rollout) for rollout in rollouts]
+        with redirect_stdout(sys.stderr):  # what a function prints is narration
+            found = self._batch(rollouts) if self.many else [self._one(rollout) for rollout in rollouts]
         values = [self._checked(value, rollout) for value, rollout in zip(found, rollouts, strict=True)]
         for value, rollout in zip(values, rollouts, strict=True):
             if len(value) != len(values[0]):
@@ -232,7 +234,8 @@ def _run(path: Path) -> tuple[dict[str, Any], str]:
         sys.path.append(str(path.parent))  # what lies beside it can be imported, and hides nothing
     sys.modules[name] = module  # dataclasses and pickle look there
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        with redirect_stdout(sys.stderr):
+            exec(compile(source, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _refused(path, error) from error
