@@ -35,6 +35,9 @@ MAIN_METRICS = {
 FIGURES = ("reward_gain", "reward_gain_matched", "loss_gain", "kl")
 """What a run's result says of its gain: reward, the same with finishing taken out, nats/token, nats/response."""
 
+PART = "reward/part_"
+"""How the metrics of the parts of a mixed reward begin."""
+
 NO_CONTROL = "none"
 """What a job's settings say where its ratings are the real ones."""
 
@@ -152,7 +155,8 @@ def compare(database: Database, names: Iterable[str]) -> Comparison:
 
 
 def curves(database: Database, runs: Sequence[Run], names: Sequence[str] = ()) -> Curves:
-    """The curves of `names`, by metric and job; without names the main ones. What no run has is left out.
+    """The curves of `names`, by metric and job; without names the main ones, and the parts of a mixed reward. What no
+    run has is left out.
 
     Raises:
         UsageError: none of the runs has a metric that was named.
@@ -160,7 +164,7 @@ def curves(database: Database, runs: Sequence[Run], names: Sequence[str] = ()) -
     from storage import metrics
 
     found: Curves = {}
-    for name in names or MAIN_METRICS:
+    for name in names or (*MAIN_METRICS, *parts_of(database, runs)):
         series = {run.job.id: metrics.series(database, run.job.id, name) for run in runs}
         found[name] = {job: points for job, points in series.items() if points}
         if not found[name]:
@@ -172,6 +176,13 @@ def curves(database: Database, runs: Sequence[Run], names: Sequence[str] = ()) -
                     f"they have {', '.join(known)}" if known else "they have no metrics yet",
                 )
     return found
+
+
+def parts_of(database: Database, runs: Sequence[Run]) -> list[str]:
+    """The metrics of the parts of mixed rewards that any of some runs has."""
+    from storage import metrics
+
+    return sorted({name for run in runs for name in metrics.names(database, run.job.id) if name.startswith(PART)})
 
 
 def differing(found: Sequence[Job]) -> dict[str, dict[str, Any]]:

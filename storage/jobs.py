@@ -83,6 +83,12 @@ def set_checkpoint(database: Database, job: Job, checkpoint: str) -> None:
         _update(database, job, "checkpoint = ?", (checkpoint,))
 
 
+def set_config(database: Database, job_id: str, config: dict[str, Any]) -> None:
+    """Go on with other settings than a job began with."""
+    with database.transaction():
+        database.execute("UPDATE jobs SET config = ? WHERE id = ?", (msgspec.json.encode(config).decode(), job_id))
+
+
 def set_log(database: Database, job_id: str, log: str) -> None:
     """Name the log file (relative to the workspace)."""
     with database.transaction():

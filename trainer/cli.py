@@ -99,6 +99,11 @@ def cli() -> None:
       trainer ppo --tuning full --learning-rate 1e-5 --gradient-checkpointing
 
     \b
+    A reward of your own in Python, alone, or added to the learned one with a weight; FILE.py is run as your own code:
+      trainer rloo --reward-model none --reward-function FILE.py:NAME
+      trainer rloo --reward-function FILE.py:NAME=0.5 --reward-function language --reward-function length:10-40=2
+
+    \b
     On several GPUs or processes, each with its part of every minibatch:
       accelerate launch --multi_gpu -m trainer ppo --steps 40
     and where what is learned does not fit into one of them, each with its part of the weights as well:
@@ -245,10 +250,13 @@ for _name, _stage in STAGES.items():
 
 @cli.command()
 @common
+@click.option(
+    "--accept-reward-function", "changed", is_flag=True, help="go on with a reward function's file that has changed"
+)
 @click.argument("job")
-def resume(workspace: Workspace, as_json: bool, job: str) -> None:
+def resume(workspace: Workspace, as_json: bool, changed: bool, job: str) -> None:
     """Go on with a paused, failed or abandoned JOB from its last checkpoint."""
-    _work(workspace, None, job, None, {}, as_json=as_json)
+    _work(workspace, None, job, None, {}, as_json=as_json, changed=changed)
 
 
 @cli.command()
@@ -305,11 +313,13 @@ def _work(
     given: dict[str, Any],
     *,
     as_json: bool,
+    changed: bool = False,
 ) -> None:
     """Claim or create a job, do it, and print its summary. Of several processes only the main one does the last.
 
     Args:
         kind: a key of STAGES; None for that of the job.
+        changed: take the files of reward functions as they are now.
     """
     from storage.database import open_database
     from trainer.processes import Processes
@@ -317,7 +327,7 @@ def _work(
     processes = Processes.launched()
     opening: AbstractContextManager[Any] = open_database(workspace) if processes.main else nullcontext()
     with processes.together(_tell), opening as database:
-        name, config, job = processes.share(lambda: _started(database, kind, job_id, config_file, given))
+        name, config, job = processes.share(lambda: _started(database, kind, job_id, config_file, given, changed))
         # Torch and its friends come only now: wrong usage answers at once.
         from trainer import pipeline
         from trainer.job import HeldJob, summary
@@ -337,7 +347,12 @@ def _work(
 
 
 def _started(
-    database: Database, kind: str | None, job_id: str | None, config_file: Path | None, given: dict[str, Any]
+    database: Database,
+    kind: str | None,
+    job_id: str | None,
+    config_file: Path | None,
+    given: dict[str, Any],
+    changed: bool,
 ) -> tuple[str, RewardStage, Job]:
     """The stage, its configuration and the claimed job: a stored one, or a new one."""
     from storage import jobs
@@ -349,10 +364,31 @@ def _started(
         raise UsageError(f"job {job_id} is of kind {name!r}, which this program does not know", "upgrade the program")
     stage = STAGES[name]
     config = configuration(stage.config, given, config_file, stored.config if stored else stage.defaults)
+    config, own = _with_files(config, changed=changed), config
     found = stored or jobs.enqueue(database, name, msgspec.to_builtins(config), steps=steps_of(config, stage))
     job = claim(database, found.id)
     assert job is not None, "a named job is claimed or refused"
+    if stored and config != own:  # it was queued without them, or they have changed
+        jobs.set_config(database, found.id, msgspec.to_builtins(config))
     return name, config, job
+
+
+def _with_files(config: RewardStage, *, changed: bool) -> RewardStage:
+    """A configuration that names the files of its reward functions from everywhere, and as they are.
+
+    Raises:
+        UsageError: a file cannot be used, or is not the one that the job began with.
+    """
+    if not isinstance(config, PpoStage) or not config.reward_function:
+        return config
+    from trainer.reward.function import read_all
+
+    functions = read_all(config.reward_function, config.reward_function_sha256, changed=changed)
+    return msgspec.structs.replace(
+        config,
+        reward_function=tuple(one.spelled for one in functions),
+        reward_function_sha256=tuple(one.sha256 for one in functions),
+    )
 
 
 def _sentence(result: dict[str, Any]) -> str:

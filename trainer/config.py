@@ -305,16 +305,43 @@ class PpoStage(PolicyStage, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Policy optimisation against a reward."""
 
     reward_model: Annotated[
-        str, Meta(description="new (fit one to today's ratings), latest, the name of one (such as rm2), or table")
+        str,
+        Meta(
+            description="new (fit one to today's ratings), latest, the name of one (such as rm2), table, or none (what "
+            "--reward-function names, alone)"
+        ),
     ] = "latest"
+    reward_function: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="a reward to add to the learned one: FILE.py:NAME, regex:PATTERN, language or length:LOW-HIGH, "
+            "with =WEIGHT behind it or without; may be given several times"
+        ),
+    ] = ()
+    reward_function_sha256: Annotated[
+        tuple[str, ...],
+        Meta(description="of the file of each; filled in when a job begins, and no other file is taken from then on"),
+    ] = ()
     ppo: PpoConfig = PpoConfig()
+
+    def __post_init__(self) -> None:
+        if self.reward_model != "none":
+            return
+        if not self.reward_function:
+            raise ValueError("without a reward model there is nothing to learn from: give a reward function")
+        if self.control != Control.NONE:
+            raise ValueError("a control replaces ratings, and reward functions alone learn from none")
 
 
 class RunConfig(PpoStage, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole pipeline: demonstrations to reward model to policy to gate to publication."""
 
     reward_model: Annotated[
-        str, Meta(description="new (fit one to today's ratings), latest, the name of one (such as rm2), or table")
+        str,
+        Meta(
+            description="new (fit one to today's ratings), latest, the name of one (such as rm2), table, or none (what "
+            "--reward-function names, alone)"
+        ),
     ] = "new"
     demonstrations: Annotated[
         bool, Meta(description="learn from demonstrations and edits first, where there are enough")

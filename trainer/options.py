@@ -75,7 +75,7 @@ def configuration(
         values = _merge(values, from_file)
     for path, _ in _fields(kind):
         value = given.get("__".join(path))
-        if value is not None:
+        if value is not None and value != ():  # an option that may be repeated, and was not given
             section = values
             for part in path[:-1]:
                 section = section.setdefault(part, {})
@@ -112,6 +112,8 @@ def _option(path: tuple[str, ...], field: inspect.Field, own: str) -> Callable[[
             f"--{spelled}", "__".join(path), type=click.Choice([str(value) for value in plain.cls]), default=None,
             help=f"{text}  [default: {shown}]",
         )  # fmt: skip
+    if isinstance(plain, inspect.VarTupleType) and isinstance(plain.item_type, inspect.StrType):
+        return click.option(f"--{spelled}", "__".join(path), type=str, multiple=True, default=None, help=text)
     kind = _TYPES.get(type(plain))
     if kind is None:
         raise UsageError(f"the field {'.'.join(path)} cannot be an option", "give it a plain type")

@@ -34,7 +34,7 @@ from trainer.learner import Figures, PolicyLearner, StepReport
 from trainer.policy import probe
 from trainer.policy.full import Snapshot, read_version
 from trainer.publishing import finish
-from trainer.reward.model import RewardModel
+from trainer.reward.mixture import model_of
 from trainer.rewards import Rewards, fitted, obtain, reference_answers
 from trainer.running import learn
 from trainer.setting import Setting, set_up
@@ -205,9 +205,10 @@ def _watch(held: HeldJob, config: PolicyStage, setting: Setting, rewards: Reward
     """The over-optimisation watch, with rated answers to held-out prompts."""
     backbone, digest = setting.backbone, setting.base.base_digest
     rows = held.share(lambda: held_out_rows(held.database, digest, setting.begun))
-    if rewards is None or not isinstance(rewards.optimised, RewardModel):
+    model = model_of(rewards.optimised) if rewards is not None else None
+    if model is None:
         return Watch(backbone, rows)
-    return Watch(backbone, rows, rewards.optimised, reference_answers(setting, config.seed, 1))
+    return Watch(backbone, rows, model, reference_answers(setting, config.seed, 1))
 
 
 def _finish(

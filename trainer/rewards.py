@@ -5,6 +5,7 @@ what judges at the gate, which is another model, of other prompts.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from storage.records import Sampling
 from trainer import heap
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
 from trainer.checkpoints import whole_folder
-from trainer.config import Control, PolicyStage, RewardKind, RewardStage
+from trainer.config import Control, PolicyStage, PpoStage, RewardKind, RewardStage
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.judging import Judge, agreement
 from trainer.examples import Examples, Response, check_enough
@@ -23,7 +24,9 @@ from trainer.job import HeldJob
 from trainer.reward.batches import encode, responses_of
 from trainer.reward.fitting import RewardFit
 from trainer.reward.folds import controlled, folds, without
+from trainer.reward.function import read_all
 from trainer.reward.linear_fit import LinearFit
+from trainer.reward.mixture import Mixture
 from trainer.reward.model import RewardModel
 from trainer.reward.protocol import ConstantReward, Reward
 from trainer.reward.support import Support
@@ -39,7 +42,7 @@ CHECKPOINT_EVERY = 10  # updates
 REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
 REFERENCE_ROWS = 16  # sampled at once: a round holds no more either
 LANGUAGE_BALANCE = 0.4
-NEW, LATEST, TABLE, AUTO = "new", "latest", "table", "auto"
+NEW, LATEST, TABLE, AUTO, NONE = "new", "latest", "table", "auto", "none"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,15 @@ def obtain(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | No
     """The reward that a configuration names, with its judge; None only for `auto` where there is nothing to judge by.
 
     Raises:
-        UsageError: there is no such reward model, or too little to fit one to.
+        UsageError: there is no such reward model, too little to fit one to, or a reward function that does not work.
     """
+    if not isinstance(config, PpoStage) or not config.reward_function:
+        return _learned(held, config, setting)
+    learned = _learned(held, config, setting) if config.reward_model != NONE else None
+    return _with_functions(held, config, setting, learned)
+
+
+def _learned(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | None:
     examples = controlled(setting.examples, config.control, config.seed)
     if config.control == Control.CONSTANT:
         held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
@@ -88,6 +98,32 @@ def obtain(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | No
     return existing(held, None if wanted in (LATEST, AUTO) else wanted, config, setting)
 
 
+def _with_functions(held: HeldJob, config: PpoStage, setting: Setting, learned: Rewards | None) -> Rewards:
+    """Functions added to a learned reward and to its judge alike; alone they are the goal itself, and judge it.
+
+    What they say of a few of the base model's answers is told first: a function that fails does so before any step.
+    """
+    functions = read_all(config.reward_function, config.reward_function_sha256)
+    if learned is None:
+        mixture = Mixture(None, functions)
+        rewards = Rewards(mixture, Judge(mixture), setting.examples)
+    else:
+        judge = dataclasses.replace(learned.judge, reward=Mixture(learned.judge.reward, functions))
+        rewards = dataclasses.replace(learned, optimised=Mixture(learned.optimised, functions), judge=judge)
+    if held.resuming:
+        return rewards
+    said = rewards.optimised.rate(reference_answers(setting, config.seed, 1))
+    for name, values in said.parts.items():
+        listed = values.tolist()
+        held.say(f"reward {name}: {statistics.fmean(listed):+.2f}, deviation {statistics.pstdev(listed):.2f}, "
+                 f"over {len(listed)} answers of the base model")  # fmt: skip
+    most = float(said.rewards.abs().max())
+    if most > config.ppo.score_clip:
+        held.say(f"rewards reach {most:.3g}, and are clipped at {config.ppo.score_clip:g} (--score-clip): "
+                 f"put a smaller weight behind the function, such as =0.1")  # fmt: skip
+    return rewards
+
+
 def existing(held: HeldJob, name: str | None, config: RewardStage, setting: Setting) -> Rewards:
     """A reward model fitted earlier, with its judge: the named one, or the newest of this base model."""
     record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name))
@@ -96,7 +132,8 @@ def existing(held: HeldJob, name: str | None, config: RewardStage, setting: Sett
             f"there is no reward model {name!r} for {setting.base.base_model}"
             if name
             else f"no reward model was fitted for {setting.base.base_model} yet",
-            "fit one with `trainer reward`, or use `trainer run`, which fits its own",
+            "fit one with `trainer reward`, or use `trainer run`, which fits its own; a reward function alone needs "
+            "none (--reward-model none)",
         )
     file = held.workspace.root / record.file
     held.say(f"reward: {record.name}")

@@ -12,6 +12,7 @@ from trainer import heap
 from trainer.checkpoints import gathered, load, write
 from trainer.job import CancelledError, HeldJob
 from trainer.learner import Figures, Learner, StepReport
+from trainer.reward.function import RewardFunctionError
 
 ROLLOUTS_KEPT = 4  # a step, for the eye
 MEASURE_EVERY = 10  # steps
@@ -29,6 +30,7 @@ def learn(
 
     Raises:
         CancelledError: it was told to stop; a checkpoint was left.
+        RewardFunctionError: a reward of the user's own failed; a checkpoint was left.
     """
     name = held.share(lambda: jobs.get(held.database, held.job.id).checkpoint)
     if name and Path(name).parent.name == _folder_name(learner):
@@ -41,7 +43,12 @@ def learn(
         except CancelledError:
             checkpoint(held, learner)
             raise
-        report = learner.advance()
+        try:
+            report = learner.advance()
+        except RewardFunctionError:  # before anything was learned of that step
+            if held.processes.count == 1:  # all of them would have to save, and only one has failed
+                checkpoint(held, learner)
+            raise
         heap.release()
         figures = report.figures
         if measure and learner.step % MEASURE_EVERY == 0:

@@ -17,6 +17,7 @@ Key = tuple[str, str | None]
 AGREEMENT = "watch/human_agreement"
 KL = "objective/kl"
 OUTSIDE = "support/outside"
+PART = "reward/part_"  # of a mixed reward
 # The share of answers like none that was rated above which the gate fails; a test compares it with the trainer's.
 MOST_OUTSIDE = 0.3
 
@@ -142,6 +143,21 @@ BY_KIND = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward
 def board_of(kind: str, stage: str) -> Board:
     """What to show of a job."""
     return BOARDS.get(stage) or BY_KIND.get(kind, POLICY)
+
+
+def with_parts(board: Board, latest: Mapping[Key, float | None]) -> Board:
+    """The board with the first two parts of a mixed reward drawn in place of its last charts, which are told as
+    figures then; as it is where the reward has no parts."""
+    names = {name for name, language in latest if language is None and name.startswith(PART)}
+    ordered = sorted(names, key=lambda name: (name != f"{PART}learned", name))
+    parts = [(name, name.removeprefix(PART)) for name in ordered]
+    drawn = [
+        Chart(f"{short}, before its weight", short, name, "{:+.2f}", 1, "batch", True) for name, short in parts[:2]
+    ]
+    charts = (*board.charts[: len(board.charts) - len(drawn)], *drawn)
+    told = [Figure(chart.label, chart.metric, chart.form) for chart in board.charts if chart not in charts]
+    told += [Figure(short, name, "{:+.2f}") for name, short in parts[2:]]
+    return Board(charts, (*told, *board.figures))
 
 
 def chart_words(

@@ -14,7 +14,7 @@ from storage.database import Database, open_database
 from storage.queue import ReviewItem
 from storage.records import Choice, Job, JobState, Prompt, Rating, Rollout, Sample, Version
 from storage.workspace import Workspace
-from workbench.charts import BOARDS, Board, board_of
+from workbench.charts import BOARDS, Board, board_of, with_parts
 from workbench.conversation import Exchange
 from workbench.curves import Curve, points_of, seconds_left
 from workbench.engine.recording import store_answers
@@ -40,7 +40,8 @@ class TrainView:
     @property
     def board(self) -> Board:
         """What is shown of the job."""
-        return board_of(self.job.kind, self.job.stage) if self.job is not None else board_of("", "")
+        found = board_of(self.job.kind, self.job.stage) if self.job is not None else board_of("", "")
+        return with_parts(found, self.latest)
 
     @property
     def kl_target(self) -> float | None:
@@ -189,12 +190,12 @@ class Store:
         job = self.newest_job()
         if job is None:
             return TrainView(None, TrainerStatus(), {}, {}, [], "", self.counts(), None)
+        latest = {key: metric.value for key, metric in metrics.latest(self.database, job.id).items()}
         curves = {
             (name, language): points_of(metrics.series(self.database, job.id, name, language), 2 * width)
-            for name in board_of(job.kind, job.stage).metrics
+            for name in with_parts(board_of(job.kind, job.stage), latest).metrics
             for language in (None, *metrics.languages(self.database, job.id, name))
         }
-        latest = {key: metric.value for key, metric in metrics.latest(self.database, job.id).items()}
         return TrainView(
             job, self.trainer(), curves, latest, metrics.recent_rollouts(self.database, job.id, 8),
             self.log_tail(job), self.counts(), self._seconds_left(job),

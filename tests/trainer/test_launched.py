@@ -187,3 +187,31 @@ def test_processes_that_share_weights_run_the_model_equally_often_and_miss_nothi
 def test_a_process_that_shares_weights_and_has_nothing_to_do_is_told_of():
     with pytest.raises(UsageError, match="1 answers at once cannot be shared by 2 processes"):
         cut(1, [[1], []], 0)
+
+
+def test_reward_functions_are_asked_by_every_process_of_its_own_answers(database, launch, tiny_model, workspace):
+    fill(database)
+    file = workspace.root / "rewards.py"
+    file.write_text("def letters(prompts, responses):\n    return [len(said) / 20 for said in responses]\n")
+    options = run_options(tiny_model, "--steps", "2", "--no-publish", *LENIENT)[1:]
+    functions = (
+        "--reward-model",
+        "none",
+        "--reward-function",
+        f"{file}:letters",
+        "--reward-function",
+        "length:2-4=0.5",
+    )
+    command = ("rloo", *options, *functions, "--json")
+    launcher = launch(*command)
+    out, err = launcher.communicate(timeout=250)
+    assert launcher.returncode == 0, err
+    alone = subprocess.run(
+        [sys.executable, "-m", "trainer", *command, "--workspace", str(workspace.root)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shared, single = (json.loads(text)["job"] for text in (out, alone.stdout))
+    for name in ("reward/part_letters", "reward/part_length", "objective/scores"):
+        both = [[value for _, value in metrics.series(database, job, name)] for job in (shared, single)]
+        assert both[0] == pytest.approx(both[1], abs=0.05)
+        assert both[0][0] == pytest.approx(both[1][0], abs=1e-5), "the first round samples from the same policy"

@@ -39,6 +39,7 @@ from workbench.charts import (
     board_of,
     chart_words,
     figures,
+    with_parts,
 )
 from workbench.charts import warning as warned
 from workbench.curves import Curve
@@ -179,6 +180,19 @@ def test_policy_optimisation_shows_its_sampler_gap_and_what_lies_outside():
         "now 12%  best 5% at 1  n 16"
     )
     assert outside.languages
+
+
+def test_the_parts_of_a_mixed_reward_are_drawn_and_what_they_take_the_place_of_is_told():
+    parts = {("reward/part_zeal", None): -1, ("reward/part_language", None): 0.5, ("reward/part_learned", None): 0.25}
+    latest = parts | {("reward/part_zeal", "es"): -1, ("support/outside", None): 0.125, ("response/length", None): 31}
+    board = with_parts(POLICY, latest)
+    assert [chart.label for chart in board.charts] == ["reward", "KL", "learned", "language"]
+    assert board.columns == POLICY.columns
+    assert [part.plain for part in figures(board, {}, latest)] == ["outside 12%", "length 31", "zeal -1.00"]
+    alone = with_parts(POLICY, {("reward/part_language", None): 0.5})
+    assert [chart.label for chart in alone.charts] == ["reward", "KL", "outside", "language"]
+    assert with_parts(POLICY, {("objective/scores", None): 1.0}) == POLICY
+    assert with_parts(REWARD, {("reward/spearman", None): 0.5}) == REWARD
 
 
 def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason(database: Database):

@@ -75,7 +75,7 @@ class Piece:
             self.rollouts, self.scores.tolist(), self.kl().tolist(), self.k1().tolist(), entropy.tolist(),
             self.said.plain.tolist(), self.said.outside.tolist(), strict=True,
         )  # fmt: skip
-        return [
+        found: list[dict[str, Any]] = [
             {
                 "language": rollout.prompt.language,
                 "objective/scores": score,
@@ -90,6 +90,10 @@ class Piece:
             }
             for rollout, score, k3, k1, entropy_mean, plain, outside in columns
         ]
+        for name, values in self.said.parts.items():
+            for fact, value in zip(found, values.tolist(), strict=True):
+                fact[f"reward/part_{name}"] = value
+        return found
 
 
 def means(facts: Sequence[dict[str, Any]]) -> Figures:

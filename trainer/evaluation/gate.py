@@ -27,11 +27,13 @@ from trainer.evaluation.watch import WatchReport
 from trainer.examples import FEWEST_HELD_OUT, fingerprint
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
-from trainer.reward.model import RewardModel
+from trainer.reward.function import described
+from trainer.reward.mixture import Mixture, model_of
 
 Verdict = dict[str, Any]
 # Where the configuration leaves it open: few prompts are answered more often, for what is told by prompt is noisy.
 ANSWERS_IN_ALL, FEWEST_ANSWERS, MOST_ANSWERS = 160, 2, 12
+GOAL = "judged by the function that was optimised: it is the goal itself"
 BLIND_PAIRS = "rate blind pairs of both versions in Review, and publish by hand"
 
 
@@ -93,6 +95,18 @@ class GateReport:
     def held_out_prompts(self) -> int:
         return len(self.after.rollouts) // self.answers
 
+    def _gain_by_part(self) -> dict[str, dict[str, Any]]:
+        """What each part of a mixed reward gained, before its weight, by prompt."""
+        if self.before.scores is None or self.after.scores is None:
+            return {}
+        found = {}
+        for name, values in self.after.scores.parts.items():
+            sides = (_mean_by_prompt(side.tolist(), self.answers) for side in (self.before.scores.parts[name], values))
+            gain = mean_interval([new - old for old, new in zip(*sides, strict=True)])
+            low, high = gain.bounds or (None, None)
+            found[name] = {"mean": gain.mean, "low": low, "high": high, "n": gain.n}
+        return found
+
     def metrics(self) -> dict[str, Any]:
         """The figures to keep with the version; one that cannot be told is None, with its reason in `reasons`."""
         figures: dict[str, Any] = {"kl": self.kl, "held_out_prompts": self.held_out_prompts}
@@ -120,13 +134,16 @@ class GateReport:
                 "reward_gain_matched_reason": gain.matched.reason,
                 "rests_on": gain.rests_on,
             }
+        if self.judge is not None and isinstance(self.judge.reward, Mixture):
+            figures["reward_functions"] = described(self.judge.reward.functions)
+            figures["reward_gain_by_part"] = self._gain_by_part()
         if self.judge is not None:
             agreed = self.judge.agreement
             figures |= {"judge_agreement": agreed.mean if agreed else None}
             figures |= {"judge_agreement_interval": agreed.bounds if agreed else None}
             told["judge_agreement_interval"] = agreed
             if agreed is None:
-                reasons["judge_agreement"] = self.judge.lacks or "not measured"
+                reasons["judge_agreement"] = self.judge.lacks or (GOAL if self.judge.is_goal else "not measured")
         if self.loss_gain is not None:
             told["loss_gain_interval"] = self.loss_gain
             interval = self.loss_gain.bounds
@@ -196,7 +213,8 @@ def judge(
         else:
             gates.append(_no_loss_gate(measured.total))
         gates.append(_language_gate(measured.by_language))
-        gates.append(_support_gate(before, after, config.max_outside))
+        if not jury.is_goal:  # which needs no ratings, so that nothing is unlike them
+            gates.append(_support_gate(before, after, config.max_outside))
     if loss_gain is not None:
         words = f"nats a token less loss over {loss_gain.n} held-out prompts"
         passed = bool(loss_gain.low > config.min_gain)
@@ -229,7 +247,7 @@ def measure(jury: Judge, before: Side, after: Side, answers: int) -> Gain:
     olds, news = (_mean_by_prompt(side.rewards, answers) for side in (before, after))
     differences = [new - old for new, old in zip(news, olds, strict=True)]
     languages = [rollout.prompt.language for rollout in before.rollouts[::answers]]
-    model = jury.reward if isinstance(jury.reward, RewardModel) else None
+    model = model_of(jury.reward)
     features = [model.features_of(side.rollouts) for side in (before, after)] if model else []
 
     def unsure(prompts: Sequence[int]) -> float:
@@ -282,10 +300,13 @@ def _judge_gate(jury: Judge) -> Verdict:
     if jury.lacks:
         return _verdict("judge", False, None, 0.0, f"{jury.lacks}; {BLIND_PAIRS}")
     if jury.agreement is None:
+        if jury.is_goal:
+            return _verdict("judge", True, None, None, GOAL)
         return _verdict("judge", True, None, None, "what judges is not fitted to the ratings that were learned from")
     agreed = jury.agreement
+    it = "its learned part" if isinstance(jury.reward, Mixture) else "it"
     detail = (
-        f"it foretells ratings that it never learned from by {agreed} (rank correlation within languages, {agreed.n} "
+        f"{it} foretells ratings that it never learned from by {agreed} (rank correlation within languages, {agreed.n} "
         f"prompts); the lower end must pass 0"
     )
     if agreed.low <= 0:

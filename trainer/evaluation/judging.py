@@ -13,6 +13,7 @@ from trainer.evaluation.measures import rank_correlation
 from trainer.examples import Examples
 from trainer.outcomes import outcomes
 from trainer.reward.batches import encode
+from trainer.reward.mixture import Mixture
 from trainer.reward.model import RewardModel
 from trainer.reward.protocol import Reward
 
@@ -34,6 +35,11 @@ class Judge:
     reward: Reward
     agreement: Interval | None = None
     lacks: str = ""
+
+    @property
+    def is_goal(self) -> bool:
+        """Whether it is what was to be reached, rather than what somebody thinks of it: functions alone."""
+        return isinstance(self.reward, Mixture) and self.reward.learned is None
 
 
 def agreement(model: RewardModel, unseen: Examples) -> Interval | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -21,11 +21,13 @@ class Scores:
         rewards: what is learned from and judged by: a lower confidence bound where the source knows its uncertainty.
         plain: its best guess.
         outside: true where nothing like the answer was ever rated.
+        parts: what a reward of several parts says of each, by name, before their weights.
     """
 
     rewards: Tensor
     plain: Tensor
     outside: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def certain(cls, rewards: Tensor) -> Scores:
