@@ -210,10 +210,12 @@ def main() -> None:
     options.add_argument("--tokens", type=int, default=48, help="longest answer (default 48)")
     options.add_argument("--every", type=int, default=5, help="rounds between measurements (default 5)")
     options.add_argument("--prompts", type=int, default=50, help="held-out prompts (default 50)")
+    options.add_argument("--model", default="smollm2", help="as `trainer` takes it (default smollm2)")
     chosen = options.parse_args()
     workspace = measuring.prepare(chosen)
-    device, dtype = devices.choose()
-    backbone = Backbone(models.resolve("smollm2", workspace), device, dtype)
+    folder = models.resolve(chosen.model, workspace)
+    device, dtype = devices.choose(stored=models.stored_bytes(folder.path))
+    backbone = Backbone(folder, device, dtype)
     sizes = [int(size) for size in chosen.labels.split(",")]
     config = settings(chosen.steps, chosen.tokens)
     result: dict[str, Any] = {

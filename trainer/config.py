@@ -26,7 +26,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     model: Annotated[str, Meta(description="smollm2, gemma, a folder, a GGUF file or a hub name")] = "smollm2"
     device: Annotated[str, Meta(description="auto, cpu, cuda or cuda:N")] = "auto"
-    dtype: Annotated[str, Meta(description="auto, bf16, fp16 or fp32")] = "auto"
+    dtype: Annotated[
+        str, Meta(description="bf16, fp16, fp32 or auto: bf16 where it is native, fp32 for small models on a GPU")
+    ] = "auto"
     threads: Annotated[int, _at_least(0, "CPU threads; 0 takes all")] = 0
     seed: Annotated[int, _at_least(0, "of every random choice")] = 0
     upper_share: Annotated[

@@ -58,7 +58,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    device, dtype = devices.choose(config.device, config.dtype)
+    devices.choose(config.device, config.dtype)  # what cannot be used is refused before anything is converted
     said: set[str] = set()
 
     def tell(text: str, _: float | None) -> None:
@@ -67,6 +67,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         said.add(text)
 
     folder = held.share(lambda: models.resolve(config.model, held.workspace, tell))
+    device, dtype = devices.choose(config.device, config.dtype, models.stored_bytes(folder.path))
     begun = held.job.started_at
 
     def read() -> tuple[Examples, Examples, PromptSplit, Version, Version]:

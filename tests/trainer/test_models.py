@@ -170,6 +170,21 @@ def test_auto_takes_what_is_there():
     assert dtype == (torch.bfloat16 if devices.has_native_bf16(device) else torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("device", "native", "stored", "dtype"),
+    [
+        ("cpu", True, 270_000_000, torch.bfloat16),
+        ("cpu", False, 270_000_000, torch.float32),
+        ("cuda", True, 270_000_000, torch.float32),
+        ("cuda", True, 14_000_000_000, torch.bfloat16),
+        ("cuda", True, None, torch.bfloat16),
+        ("cuda", False, 14_000_000_000, torch.float32),
+    ],
+)
+def test_a_small_model_is_spared_the_rounding_where_that_costs_nothing(device, native, stored, dtype):
+    assert devices.usual_dtype(device, native, stored) == dtype
+
+
 def test_a_named_device_and_format_are_taken():
     assert devices.choose("cpu", "fp16") == (CPU, torch.float16)
     assert devices.short_name(torch.bfloat16) == "bf16"

@@ -6,11 +6,18 @@ import torch
 
 from storage.errors import UsageError
 
+# Below this size of a model's stored weights, in bytes, a GPU computes in fp32: it is as fast there (launching kernels is
+# what takes the time), and what rounding does to 16-bit log-probabilities is spared. About a billion parameters.
+SMALL = 2_500_000_000
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def choose(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:
-    """The device and number format to use; `auto` takes CUDA when there is one, and bf16 where it is native.
+def choose(device: str = "auto", dtype: str = "auto", stored: int | None = None) -> tuple[torch.device, torch.dtype]:
+    """The device and number format to use; `auto` takes CUDA when there is one, and bf16 where it is native, but for
+    small models on a GPU.
+
+    Args:
+        stored: the size of the model's weight files in bytes, where it is known.
 
     Raises:
         UsageError: a name that is unknown, or a device this machine lacks.
@@ -24,10 +31,16 @@ def choose(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, tor
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {device!r} cannot be used: {reason}", "use --device auto, cpu or cuda") from error
     if dtype == "auto":
-        return chosen, torch.bfloat16 if has_native_bf16(chosen) else torch.float32
+        return chosen, usual_dtype(chosen.type, has_native_bf16(chosen), stored)
     if dtype not in DTYPES:
         raise UsageError(f"unknown number format {dtype!r}", f"use one of: auto, {', '.join(DTYPES)}")
     return chosen, DTYPES[dtype]
+
+
+def usual_dtype(device: str, native_bf16: bool, stored: int | None) -> torch.dtype:
+    """bf16 where the device multiplies in it and the model is not a small one on a GPU, else fp32."""
+    small = device == "cuda" and stored is not None and stored < SMALL
+    return torch.bfloat16 if native_bf16 and not small else torch.float32
 
 
 def has_native_bf16(device: torch.device) -> bool:

@@ -174,6 +174,11 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
+def stored_bytes(folder: Path) -> int:
+    """The size of a model folder's weight files."""
+    return sum(file.stat().st_size for file in weight_files(folder))
+
+
 def _converted_folder(name: str, source: Path, size: int, workspace: Workspace) -> Path:
     signature = f"{source.name}:{size}"
     return workspace.models / f"{name}-{hashlib.sha256(signature.encode()).hexdigest()[:8]}"

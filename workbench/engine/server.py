@@ -139,10 +139,11 @@ class Engine:
         from trainer.policy import chat, devices, models
         from trainer.policy.decoding import Decoder
 
-        device, dtype = devices.choose(request.device, request.dtype)
+        devices.choose(request.device, request.dtype)  # what cannot be used is refused before anything is converted
         folder = models.resolve(
             request.model, self.workspace, lambda text, fraction: self.send(Progress("convert", text, fraction))
         )
+        device, dtype = devices.choose(request.device, request.dtype, models.stored_bytes(folder.path))
         self.send(Progress("load", f"loading {folder.name}"))
         tokenizer = chat.ChatTokenizer.load(folder.path)
         with open_database(self.workspace) as database:
