@@ -6,7 +6,7 @@ import torch
 
 from storage.errors import UsageError
 
-# Below this size of a model's stored weights, in bytes, a GPU computes in fp32: it is as fast there (launching kernels is
+# Below this size of stored weights, in bytes, a GPU computes in fp32: it is as fast there (launching kernels is
 # what takes the time), and what rounding does to 16-bit log-probabilities is spared. About a billion parameters.
 SMALL = 2_500_000_000
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
