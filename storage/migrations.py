@@ -224,6 +224,15 @@ WHERE split = 'train' AND text_fraction(text_key) < 0.15 AND text_key NOT IN (
 );
 """
 
+# What the reward model that a version was trained on expected of answers that raters are asked about next.
+EXPECTATIONS = """
+CREATE TABLE expectations (
+    sample_id TEXT PRIMARY KEY REFERENCES samples (id),
+    reward REAL NOT NULL,
+    deviation REAL NOT NULL
+) STRICT;
+"""
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -240,5 +249,6 @@ class Migration:
 MIGRATIONS = (
     Migration(1, "founding schema", FOUNDING),
     Migration(2, "prompts held out by a hash of their text", HELD_OUT_BY_HASH),
+    Migration(3, "what a reward model expects of answers to rate next", EXPECTATIONS),
 )
 CURRENT = MIGRATIONS[-1].number

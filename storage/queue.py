@@ -3,12 +3,16 @@
 Two kinds of item: a single answer that the rater has not judged yet, and a blind pair of answers to one prompt that
 the rater has not compared yet. Pairs of an older version against a newer one, which measure whether training helped,
 take turns with single answers and with pairs of one version. Items are drawn from the language with the fewest
-ratings. Held-out and ethics prompts are reviewed like any other (their ratings never train).
+ratings. Single answers of the newest version lead, those to one prompt one after the other, since what is learned is
+which answer to a prompt is the better one; where a trained version left answers to be asked about, the prompt comes
+first whose answer may be the best, by what its reward model expects and how unsure it is. Held-out and ethics prompts
+are reviewed like any other (their ratings never train).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -51,6 +55,7 @@ class _Answer(msgspec.Struct, frozen=True):
     language: str
     age: int  # 0 for the newest version, counting up; -1 when the version is not known
     text_hash: bytes
+    hope: float  # the expected reward and its deviation together; minus infinity where nothing is expected
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -89,8 +94,8 @@ def _answers(database: Database) -> list[_Answer]:
     """The newest answers of models, those of the newest version first."""
     age = {row["name"]: age for age, row in enumerate(database.rows("SELECT name FROM versions ORDER BY id DESC"))}
     rows = database.rows(
-        """SELECT samples.id, prompt_id, language, version, samples.text FROM samples
-           JOIN prompts ON prompts.id = prompt_id
+        """SELECT samples.id, prompt_id, language, version, samples.text, reward + deviation AS hope FROM samples
+           JOIN prompts ON prompts.id = prompt_id LEFT JOIN expectations ON sample_id = samples.id
            WHERE samples.origin = 'model' AND finish_reason != 'cancelled' ORDER BY samples.id DESC LIMIT ?""",
         (NEWEST_ANSWERS,),
     )
@@ -98,6 +103,7 @@ def _answers(database: Database) -> list[_Answer]:
         _Answer(
             row["id"], row["prompt_id"], row["language"], age.get(row["version"], -1),
             hashlib.blake2b(row["text"].encode(), digest_size=8).digest(),
+            -math.inf if row["hope"] is None else row["hope"],
         )
         for row in rows
     ]  # fmt: skip
@@ -122,7 +128,18 @@ def _judged(
 
 
 def _singles(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:
-    return [_Candidate((one.id,), one.language) for one in answers if _key((one.id,)) not in judged]
+    """Version by version, and of each prompt by prompt: the most hoped for first, else the one answered last."""
+    together: dict[tuple[int, str], list[_Answer]] = defaultdict(list)
+    for one in answers:
+        together[one.age, one.prompt_id].append(one)
+    places = {age: place for place, age in enumerate(dict.fromkeys(one.age for one in answers))}
+    groups = sorted(together.items(), key=lambda item: (places[item[0][0]], -max(one.hope for one in item[1])))
+    return [
+        _Candidate((one.id,), one.language)
+        for _, group in groups
+        for one in sorted(group, key=lambda one: -one.hope)
+        if _key((one.id,)) not in judged
+    ]
 
 
 def _pairs(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:

@@ -36,6 +36,12 @@ def add(database: Database, samples: Iterable[Sample]) -> None:
             database.insert("samples", sample)
 
 
+def expect(database: Database, sample_id: str, reward: float, deviation: float) -> None:
+    """Store what a reward model expects of an answer that nobody has rated, in deviations of its rewards: the review
+    queue leads with the answers that it is likeliest to be taught by."""
+    database.execute("INSERT INTO expectations VALUES (?, ?, ?)", (sample_id, reward, deviation))
+
+
 def get(database: Database, sample_id: str) -> Sample:
     """One sample by its key. Raises KeyError when there is none."""
     found = database.record(Sample, "SELECT * FROM samples WHERE id = ?", (sample_id,))

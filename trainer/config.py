@@ -282,6 +282,9 @@ class PolicyStage(RewardStage, frozen=True, kw_only=True, forbid_unknown_fields=
         Control, Meta(description="shuffled or constant ratings instead of the real ones; never published")
     ] = Control.NONE
     gate: GateConfig = GateConfig()
+    ask: Annotated[
+        int, _at_least(0, "answers of the candidate, to training prompts, that raters are asked about next")
+    ] = 48
     publish: Annotated[bool, Meta(description="publish a candidate that passes the gate")] = True
 
 

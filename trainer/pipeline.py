@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from storage import jobs, versions
+from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Sampling, Version
 from trainer import demonstrations as imitation
@@ -21,6 +22,7 @@ from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.sft import STAGE as DEMONSTRATIONS
 from trainer.algorithms.sft import demonstrated_rows, sft
 from trainer.algorithms.supervised import SupervisedLearner
+from trainer.asking import answers_to_rate, store
 from trainer.checkpoints import whole_folder
 from trainer.config import Control, HindsightStage, IlqlStage, PolicyStage, PpoStage, RewardStage, RunConfig, SftStage
 from trainer.demonstrations import Demonstrations
@@ -245,13 +247,25 @@ def _finish(
     held.progress("publish", learner.step, learner.steps)
     # Where the weights are split among processes, all of them must put them together.
     answer = probe.take(setting.backbone.decoder(candidate), setting.backbone.tokenizer)
-    version = held.share(lambda: finish(held, candidate, report, setting, learner.step, answer, publish=config.publish))
+    # A control's answers would teach nothing that the base model's do not.
+    count = config.ask if config.control == Control.NONE else 0
+    reward = rewards.optimised if rewards else None
+    asked = answers_to_rate(setting, candidate, reward, sampling, count, config.seed)
+
+    def record(database: Database, name: str) -> None:
+        store(database, name, sampling, asked)
+
+    version = held.share(
+        lambda: finish(held, candidate, report, setting, learner.step, answer, record, publish=config.publish)
+    )
     _drop_checkpoints(held)
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
     for shown in report.metrics().get("answers", ()):
         held.say(in_words(shown))
     held.say(f"{version.name} is {version.state}")
+    if asked:
+        held.say(f"{len(asked)} of its answers wait in Review: rated, they teach the next run")
     return _result(version, report.metrics())
 
 

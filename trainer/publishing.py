@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ def finish(
     setting: Setting,
     step: int,
     answer: Probe | None,
+    record: Callable[[Database, str], None],
     *,
     publish: bool,
 ) -> Version:
@@ -55,6 +56,7 @@ def finish(
 
     Args:
         answer: what the candidate answers to the fixed prompts, sampled from as at the gate.
+        record: stores what else belongs to the version of that name, in the same transaction.
 
     Raises:
         LeaseLostError: another worker has taken the job over; nothing is recorded.
@@ -72,6 +74,7 @@ def finish(
             versions.reject(database, made.name, f"did not pass: {', '.join(failed)}")
         elif publish:  # of a file that was hashed a moment ago
             versions.serve(database, made.name, "passed the gate")
+        record(database, made.name)
         name_folder(workspace, files, made)
         return versions.get(database, made.name)
 

@@ -110,6 +110,30 @@ def test_the_same_words_twice_are_no_pair(database: Database, base: str) -> None
     assert [item.kind for item in next_items(database, "ana")] == ["single", "single"]
 
 
+def test_answers_to_one_prompt_come_one_after_the_other(database: Database, base: str) -> None:
+    for prompt in ("first", "second", "third"):
+        answers(database, "en", *((f"{prompt} {place}", base) for place in range(3)), prompt=prompt)
+    singles = [item.prompt.text for item in next_items(database, "ana", 40) if item.kind == "single"]
+    assert singles == ["third en"] * 3 + ["second en"] * 3 + ["first en"] * 3
+
+
+def test_it_leads_with_answers_of_the_newest_version_that_may_be_the_best(
+    database: Database, base: str, trained: str
+) -> None:
+    hopes = {"sure": (0.9, 0.1), "unsure": (0.4, 0.9), "bad": (-1.0, 0.3)}
+    answers(database, "en", ("old 0", base), ("old 1", base), prompt="before")
+    for prompt, expected in hopes.items():
+        low, high = answers(database, "en", (f"{prompt} low", trained), (f"{prompt} high", trained), prompt=prompt)
+        samples.expect(database, low.id, expected[0] - 2, expected[1])
+        samples.expect(database, high.id, *expected)
+    answers(database, "en", ("asked by hand", trained), prompt="by hand")
+    singles = [item.samples[0].text for item in next_items(database, "ana", 40) if item.kind == "single"]
+    assert singles == [
+        "unsure high", "unsure low", "sure high", "sure low", "bad high", "bad low", "asked by hand", "old 1", "old 0",
+    ]  # fmt: skip
+    assert not any("expect" in item.why for item in next_items(database, "ana", 40)), "raters are not told what to find"
+
+
 def test_old_against_new_comes_first_and_says_so(database: Database, base: str, trained: str) -> None:
     new, _, old = answers(database, "en", ("better", trained), ("also new", trained), ("worse", base))
     first = next_items(database, "ana")[0]

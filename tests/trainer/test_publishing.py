@@ -57,6 +57,7 @@ def publish(database, workspace, job, adapter, backbone):
             setting,
             3,
             answer,
+            lambda *_: None,
             publish=publish,
         )
 
