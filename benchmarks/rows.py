@@ -93,14 +93,18 @@ def command(room: str, *arguments: object) -> Any:
     return json.loads(finished.stdout)
 
 
-def train(workspace: Path, arguments: Sequence[object], control: str = "real") -> dict[str, Any]:
+def train(workspace: Path, arguments: Sequence[object], control: str = "real", earlier: int = 0) -> dict[str, Any]:
     """`trainer ARGUMENTS`, or what is left of it: the job of an interrupted run is resumed. Returns its summary.
+
+    Args:
+        earlier: how many jobs were done in this workspace before.
 
     The trainer writes its summary to a file itself, so that none is lost where only this process was stopped.
     """
     there = ["--workspace", str(workspace)]
-    output = workspace.with_name(workspace.name + "-trainer.json")
-    known = command("trainer", "jobs", *there)
+    output = workspace.with_name(f"{workspace.name}-trainer{f'-{earlier}' if earlier else ''}.json")
+    jobs = command("trainer", "jobs", *there)
+    known = jobs[: len(jobs) - earlier]  # the newest come first
     if known and known[0]["state"] == "done":
         return json.loads(output.read_text(encoding="utf-8"))
     line = ["resume", known[0]["job"]] if known else [*map(str, arguments), *with_control(control)]

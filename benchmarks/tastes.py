@@ -2,12 +2,17 @@
 from outside, with our commands alone.
 
     python -m benchmarks.tastes [--tastes kinds|style|NAMES] [--seeds 0,1,2] [--ratings real,shuffled,constant] [--save]
+    python -m benchmarks.tastes --ratings real --schedules 128,64+64,32+32+32+32 [--save]
 
 Each row is a taste (`benchmarks/likings.py`), a seed, and ratings as they are or one of both controls, in a fresh
 workspace: four answers of SmolLM2 to each of 32 prompts in four languages are scored with noise (source = simulated),
 12 other prompts are held out for the gate, and `trainer run` trains, judges, and publishes or rejects. Then v0 and the
 candidate, published or not, answer 32 prompts that the workspace had never seen, twice each, and the taste itself says
 what became of it: the mean gain with Student's 95% interval over prompts.
+
+With `--schedules` the same number of ratings is given at once or in parts: the first of answers of the base model to a
+share of the prompts, each further one of what `workbench queue` leads with after the run before. The steps are shared
+out among the runs.
 
 The exit code is 1 when a published version's taste fell beyond its interval, or when a row failed. Rows are kept in the
 work folder: the same command goes on after an interruption.
@@ -36,8 +41,10 @@ RATED, GATE, TEST = 8, 3, 8  # prompts a language
 ANSWERS, TEST_ANSWERS, TOKENS = 4, 2, 48
 TEST_SEED = 900_000_000
 FEW_WORDS = 5
+RATER = "simulated"
 HEAD = [
-    "taste", "seed", "ratings", "state", "before", "after", "gain", "low", "high", "words", "after", "under five",
+    "taste", "seed", "ratings", "schedule", "state",
+    "before", "after", "gain", "low", "high", "words", "after", "under five",
     "after", "ended", "after", "KL", "min", "failed gates", "verdict",
 ]  # fmt: skip
 Record = dict[str, Any]
@@ -79,7 +86,7 @@ def rated(answers: Sequence[Record], taste: Taste, seed: int) -> list[Record]:
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return [
         {
-            "event": "score", "id": str(uuid7()), "created_at": now, "rater": "simulated", "source": "simulated",
+            "event": "score", "id": str(uuid7()), "created_at": now, "rater": RATER, "source": "simulated",
             "sample_id": one["sample"], "prompt": one["prompt"], "response": one["text"], "language": one["language"],
             "value": simulated(taste(one["text"], one["language"]), rng), "scale_low": SCALE[0], "scale_high": SCALE[1],
         }
@@ -147,24 +154,62 @@ def counts(found: Sequence[Record]) -> Record:
     }
 
 
-def run(folder: Path, models: Path, name: str, seed: int, control: str, model: str, policy_steps: int) -> Record:
-    """One row: sample, rate, train, and ask the taste; each step once."""
-    training = ["run", "--model", model, "--seed", seed, "--steps", policy_steps]
+def shared_out(records: Sequence[Record], share: float) -> list[Record]:
+    """The first prompts of each language, as many as make that share of all."""
+    by_language: dict[str, list[Record]] = {}
+    for record in records:
+        by_language.setdefault(record["language"], []).append(record)
+    return [record for own in by_language.values() for record in own[: round(share * len(own))]]
+
+
+def waiting(workspace: Path, count: int) -> list[Record]:
+    """The single answers that the review queue leads with, for the simulated rater."""
+    items = rows.command("workbench", "queue", "--workspace", workspace, "--rater", RATER, "--limit", 4 * count)
+    return [
+        {"sample": item["samples"][0], "prompt": item["prompt"], "text": item["texts"][0], "language": item["language"]}
+        for item in items
+        if item["kind"] == "single"
+    ][:count]
+
+
+def run(
+    folder: Path, models: Path, name: str, seed: int, control: str, model: str, policy_steps: int, schedule: str = "128"
+) -> Record:
+    """One row: sample, rate, train (in parts: and again), and ask the taste; each step once."""
     steps, taste, uses = rows.Steps(folder / "steps"), TASTES[name], prompts_by_use()
     workspace = rows.fresh_workspace(folder / "workspace", models)
+    parts = [int(part) for part in schedule.split("+")]
 
     def imported(file: str, records: Sequence[Record]) -> Callable[[], Any]:
         path = folder / file
         return lambda: rows.command("workbench", "import", "--workspace", workspace, rows.write_lines(path, records))
 
     steps.once("gate-prompts", imported("gate.jsonl", uses["gate"]))
-    questions = rows.write_lines(folder / "rated.jsonl", seeded(uses["rated"], ANSWERS, seed * 1_000_000))
-    answers = steps.once("answers", lambda: ask(workspace, questions, ANSWERS, "--model", model))
-    # Their keys are made once: events that come in twice under the same keys count once.
-    scores = steps.once("scores", lambda: rated(answers, taste, seed))
-    steps.once("ratings", imported("ratings.jsonl", scores))
-    trained = steps.once("training", lambda: rows.train(workspace, training, control))
-    result = trained["result"]
+    steps.once("prompts", imported("prompts.jsonl", uses["rated"]))
+    first = shared_out(uses["rated"], parts[0] / sum(parts))
+    questions = rows.write_lines(folder / "rated.jsonl", seeded(first, ANSWERS, seed * 1_000_000))
+    trained: list[Record] = []
+    for place, part in enumerate(parts):
+        tag = f"-{place}" if place else ""
+        if place:
+            answers = steps.once(f"answers{tag}", lambda part=part: waiting(workspace, part))
+        else:
+            answers = steps.once("answers", lambda: ask(workspace, questions, ANSWERS, "--model", model))
+        # Their keys are made once: events that come in twice under the same keys count once.
+        scores = steps.once(
+            f"scores{tag}", lambda answers=answers, place=place: rated(answers, taste, seed + 100 * place)
+        )
+        steps.once(f"ratings{tag}", imported(f"ratings{tag}.jsonl", scores))
+        training = ["run", "--model", model, "--seed", seed + place, "--steps", policy_steps // len(parts)]
+        if place + 1 < len(parts):
+            training += ["--ask", parts[place + 1]]
+        trained.append(
+            steps.once(
+                f"training{tag}",
+                lambda training=training, place=place: rows.train(workspace, training, control, earlier=place),
+            )
+        )
+    result = trained[-1]["result"]
     test = rows.write_lines(folder / "test.jsonl", seeded(uses["test"], TEST_ANSWERS, TEST_SEED))
     before, after = (
         steps.once(
@@ -175,11 +220,11 @@ def run(folder: Path, models: Path, name: str, seed: int, control: str, model: s
     )
     found = gains(before, after, taste)
     return {
-        "taste": name, "tuned": name in TUNED, "seed": seed,
-        "ratings": control, "state": result["state"], "version": result["version"],
-        "before": summary(before, taste), "after": summary(after, taste), **found, "kl": result["kl"],
-        "failed_gates": rows.failed_gates(result), "verdict": verdict(result["state"], found["gain"]),
-        "minutes": steps.seconds() / 60, "result": result,
+        "taste": name, "tuned": name in TUNED, "seed": seed, "ratings": control, "schedule": schedule,
+        "state": result["state"], "version": result["version"], "before": summary(before, taste),
+        "after": summary(after, taste), **found, "kl": result["kl"], "failed_gates": rows.failed_gates(result),
+        "verdict": verdict(result["state"], found["gain"]), "minutes": steps.seconds() / 60, "result": result,
+        "earlier_states": [one["result"]["state"] for one in trained[:-1]],
     }  # fmt: skip
 
 
@@ -188,8 +233,8 @@ def table_row(row: Record) -> list[Any]:
     before, after, gain = row["before"], row["after"], row["gain"]
     pairs = [figure for key in ("words", "under_five", "ended") for figure in (before[key], after[key])]
     return [
-        row["taste"], row["seed"], row["ratings"], row["state"], before["taste"], after["taste"], gain["mean"],
-        gain["low"], gain["high"], *pairs, row["kl"], row["minutes"], ", ".join(row["failed_gates"]) or "-",
+        row["taste"], row["seed"], row["ratings"], row["schedule"], row["state"], before["taste"], after["taste"],
+        gain["mean"], gain["low"], gain["high"], *pairs, row["kl"], row["minutes"], ", ".join(row["failed_gates"]) or "-",
         row["verdict"],
     ]  # fmt: skip
 
@@ -209,8 +254,13 @@ def main() -> None:
                          "default), style (the three of style), or names after commas")  # fmt: skip
     options.add_argument("--steps", type=int, default=20, help="of the policy (default 20)")
     options.add_argument("--ratings", default="real,shuffled,constant", help="which, after commas (default all three)")
+    options.add_argument("--schedules", default="128", help="parts of the ratings, with + between them, after commas")
     options.add_argument("--model", default="smollm2", help="of the trainer and the engine (default smollm2)")
     chosen = options.parse_args()
+    whole = RATED * len(LANGUAGES) * ANSWERS
+    for schedule in chosen.schedules.split(","):
+        if sum(map(int, schedule.split("+"))) != whole:
+            options.error(f"--schedules {schedule}: its parts must make {whole} ratings together")
     if unknown := set(chosen.ratings.split(",")) - set(rows.KINDS):
         options.error(f"--ratings {','.join(unknown)}: there are {', '.join(rows.KINDS)}")
     models = measuring.prepare(chosen).models
@@ -226,17 +276,17 @@ def main() -> None:
         "--max-new-tokens", 1,
     )  # fmt: skip
     found, failures = [], 0
-    asked = itertools.product(chosen.seeds, chosen.tastes, chosen.ratings.split(","))
-    for seed, taste, ratings in asked:
-        name = f"{taste}/{seed}/{ratings}"
+    asked = itertools.product(chosen.seeds, chosen.tastes, chosen.ratings.split(","), chosen.schedules.split(","))
+    for seed, taste, ratings, schedule in asked:
+        name = f"{taste}/{seed}/{ratings}" + ("" if schedule == str(whole) else f"/{schedule}")
         if not rows.wanted(name, chosen.only):
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             row = kept.row(
                 name,
-                lambda n=name, t=taste, s=seed, r=ratings: run(
-                    chosen.work / n, models, t, s, r, chosen.model, chosen.steps
+                lambda n=name, t=taste, s=seed, r=ratings, p=schedule: run(
+                    chosen.work / n, models, t, s, r, chosen.model, chosen.steps, p
                 ),
             )
         except rows.CommandFailed as error:

@@ -95,6 +95,13 @@ class Commands:
     def command(self, room: str, *arguments: object):
         given = [str(one) for one in arguments]
         self._call(" ".join([given[0], *(["v1"] if "v1" in given else [])]))
+        if given[0] == "queue":
+            limit = int(given[given.index("--limit") + 1])
+            return [
+                {"kind": "pair" if place % 3 else "single", "samples": [str(key())], "texts": ["a b c d e f g h i j"],
+                 "prompt": f"Why {place}?", "language": "en"}
+                for place in range(limit)
+            ]  # fmt: skip
         if given[0] != "generate" or "--from" not in given:
             return {"records": 1}
         lines = Path(given[given.index("--from") + 1]).read_text(encoding="utf-8").splitlines()
@@ -106,9 +113,11 @@ class Commands:
             for one in asked for place in range(count)
         ]  # fmt: skip
 
-    def train(self, workspace: Path, arguments, control: str):
-        self._call(f"train {control}")
-        return {"result": {"state": "published", "version": "v1", "kl": 2.5, "gates": []}}
+    def train(self, workspace: Path, arguments, control: str, earlier: int = 0):
+        self._call(
+            f"train {control}" if not earlier else f"train {control} again, {' '.join(map(str, arguments[-2:]))}"
+        )
+        return {"result": {"state": "published", "version": f"v{earlier + 1}", "kl": 2.5, "gates": []}}
 
     def _call(self, name: str) -> None:
         if name == self.interrupt_at:
@@ -146,6 +155,27 @@ def test_a_row_says_what_the_rater_thinks_of_the_version(commands, tmp_path, mon
     assert (row["before"]["words"], row["after"]["words"]) == (12, 18)
     assert (row["before"]["ended"], row["before"]["under_five"], row["kl"]) == (0.5, 0, 2.5)
     assert row["gain_matched"]["mean"] == pytest.approx(row["gain"]["mean"], abs=0.2)
+
+
+def test_ratings_can_come_in_parts_each_of_what_the_run_before_left_to_rate(commands, tmp_path, monkeypatch, capsys):
+    assert start(tmp_path, monkeypatch, "--schedules", "64+32+32", "--json") == 0
+    (row,) = rows.json.loads(capsys.readouterr().out)["rows"]
+    assert (row["schedule"], row["version"], row["earlier_states"]) == ("64+32+32", "v3", ["published"] * 2)
+    runs = [call for call in commands.calls if call.startswith("train")]
+    assert runs == ["train real", "train real again, --ask 32", "train real again, --steps 6"]
+    folder = tmp_path / "work" / "speaking/0/real/64+32+32"
+    for name, count in (("ratings.jsonl", 64), ("ratings-1.jsonl", 32), ("ratings-2.jsonl", 32)):
+        said = [rows.json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+        assert len({one["sample_id"] for one in said}) == count
+    languages = Counter(
+        one["language"] for one in map(rows.json.loads, (folder / "rated.jsonl").open(encoding="utf-8"))
+    )
+    assert languages == dict.fromkeys(tastes.LANGUAGES, 4)
+
+
+def test_parts_that_do_not_add_up_are_refused(commands, tmp_path, monkeypatch, capsys):
+    assert start(tmp_path, monkeypatch, "--schedules", "64+32") == 2
+    assert "must make 128 ratings together" in capsys.readouterr().err
 
 
 def test_an_interrupted_benchmark_goes_on_and_redoes_nothing(commands, tmp_path, monkeypatch, capsys):
