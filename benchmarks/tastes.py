@@ -234,8 +234,8 @@ def table_row(row: Record) -> list[Any]:
     pairs = [figure for key in ("words", "under_five", "ended") for figure in (before[key], after[key])]
     return [
         row["taste"], row["seed"], row["ratings"], row["schedule"], row["state"], before["taste"], after["taste"],
-        gain["mean"], gain["low"], gain["high"], *pairs, row["kl"], row["minutes"], ", ".join(row["failed_gates"]) or "-",
-        row["verdict"],
+        gain["mean"], gain["low"], gain["high"], *pairs, row["kl"], row["minutes"],
+        ", ".join(row["failed_gates"]) or "-", row["verdict"],
     ]  # fmt: skip
 
 
