@@ -11,7 +11,8 @@ from tiny_model import CORPUS
 from storage import jobs, metrics, prompts, ratings, samples
 from storage.database import Database
 from storage.records import Choice, RatingKind, Split
-from trainer import pipeline, rewards
+from trainer import rewards
+from trainer.algorithms import hindsight, ilql, ppo, sft
 
 GATE = ("--gate-prompts", "4", "--gate-max-new-tokens", "4", "--no-publish")
 SMALL = ("--rank", "4", "--steps", "1", "--batch", "4")
@@ -55,11 +56,11 @@ def given(monkeypatch) -> dict[str, set[str]]:
 
         monkeypatch.setattr(module, name, learner)
 
-    spy(pipeline, "Ppo", lambda reward, asked, *_: asked)
-    spy(pipeline, "sft", lambda found, *_: [response.prompt for response in found.responses])
-    spy(pipeline, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
-    spy(pipeline, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
-    spy(pipeline, "relabelled_rows", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
+    spy(ppo, "Ppo", lambda reward, asked, *_: asked)
+    spy(sft, "sft", lambda found, *_: [response.prompt for response in found.responses])
+    spy(sft, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
+    spy(ilql, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
+    spy(hindsight, "relabelled_rows", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
     for fit in ("RewardFit", "LinearFit"):
         spy(rewards, fit, lambda examples, *_: [example.prompt for example in examples.every()])
     return seen

@@ -23,6 +23,7 @@ from trainer import pipeline, rewards
 from trainer.config import RewardKind
 from trainer.evaluation import seen
 from trainer.job import CancelledError, HeldJob
+from trainer.methods import run
 from trainer.policy.decoding import Decoder
 
 GATE = ("--gate-prompts", "4", "--gate-min-gain=-100", "--gate-max-kl", "1000", "--gate-max-new-tokens", "6")
@@ -231,7 +232,7 @@ def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_tw
     counted = Counted(monkeypatch)
     arguments, model = command, True
     # The reward model before it is stored, what imitation learned before it is stored, and the policy at the gate.
-    for place, cut in ((rewards, "reference_answers"), (pipeline, "whole_folder"), (pipeline, "judge")):
+    for place, cut in ((rewards, "reference_answers"), (run, "keep"), (pipeline, "judge")):
         with monkeypatch.context() as patch:
             patch.setattr(place, cut, cut_off)
             code, paused = trainer(*arguments, model=model)

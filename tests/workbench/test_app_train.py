@@ -296,7 +296,7 @@ async def test_what_is_wrong_is_said_below_the_field_while_one_types(
         await pilot.press("w")
         await until(pilot, lambda: isinstance(app.screen, FormDialog))
         await pilot.press("tab", "tab", "tab", "1", "3")
-        await until(pilot, lambda: "✕ batch: want a multiple of 8, say 16" in visible(app))
+        await until(pilot, lambda: "✕ batch: minibatch 8 does not divide batch 13; say 16" in visible(app))
         lines = visible(app).splitlines()
         (place,) = [n for n, line in enumerate(lines) if "✕ batch" in line]
         assert "answers a round" in lines[place - 1]
