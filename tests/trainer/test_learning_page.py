@@ -32,15 +32,15 @@ CLASSES = {kind.__name__: kind for kind in (*SHARED, *SECTIONS)}
 
 
 def declared(kind: type[Any]) -> dict[str, str]:
-    """The settings that a class adds to the one it comes from, with their defaults as they are printed."""
+    """The settings that a class adds to the one it comes from or says anew, with their defaults as they are printed."""
     parents = [parent for parent in kind.__mro__[1:] if issubclass(parent, msgspec.Struct)]
-    inherited = {field.name for parent in parents for field in msgspec.structs.fields(parent)}
+    inherited = {(field.name, field.default) for parent in parents for field in msgspec.structs.fields(parent)}
     found = inspect.type_info(kind)
     assert isinstance(found, inspect.StructType)
     return {
         field.name: _printed(field.default)
         for field in found.fields
-        if field.name not in inherited and not isinstance(field.type, inspect.StructType)
+        if (field.name, field.default) not in inherited and not isinstance(field.type, inspect.StructType)
     }
 
 

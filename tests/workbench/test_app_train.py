@@ -231,11 +231,13 @@ async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
             assert "✓ needs 20 ratings, has 20" in visible(app)
             assert "✕ needs 8 demonstrations or edits, has 0" in visible(app)
             assert "✕ needs a reward model, has none" in visible(app)
-            assert "✓ needs 4 prompts with scored answers, has 10" in visible(app)
             assert "Imitate demonstrations if there are any" in visible(app)
+        if size[1] >= 30:  # else the list scrolls
             assert all(f"{recipe.key} {recipe.name} " in visible(app) for recipe in RECIPES)
         await pilot.press("up")
         await until(pilot, lambda: "c hindsight chain ✓" in visible(app))
+        if size[0] >= 80:
+            assert "✓ needs 4 prompts with scored answers, has 10" in visible(app)
         await pilot.press("p")
         await until(pilot, lambda: "fit one first: m" in visible(app))
         assert "esc cancel" in visible(app)
