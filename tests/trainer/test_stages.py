@@ -39,6 +39,8 @@ STAGES = {
     "rloo": ([*ROUNDS], "objective/scores"),
     "grpo": ([*ROUNDS], "objective/scores"),
     "sft": ([*FIXED], "loss/train"),
+    "dpo": ([*FIXED], "loss/train"),
+    "dpo, kto": ([*FIXED, "--loss", "kto"], "loss/train"),
     "ilql": ([*FIXED], "loss/q"),
     "hindsight": ([*FIXED], "loss/train"),
     "hindsight, chain": ([*FIXED, "--relabelling", "chain"], "loss/train"),
@@ -132,7 +134,7 @@ class Counted:
         return {step: count for (found, step), count in self.counts.items() if found == name}
 
 
-@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "ilql", "hindsight"])
+@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "dpo", "ilql", "hindsight"])
 def test_a_stage_that_was_cut_off_in_its_gate_goes_straight_back_to_it(stage, trainer, rated, workspace, monkeypatch):
     options, metric = STAGES[stage]
     command = [stage.split()[0], *options, *GATE, "--no-publish"]
@@ -184,6 +186,7 @@ CONTROLLED = {
     "ppo": [*ROUNDS],
     "rloo": [*ROUNDS],
     "sft": [*FIXED],
+    "dpo": [*FIXED],
     "ilql": [*FIXED],
     "hindsight": [*FIXED],
 }
@@ -194,7 +197,7 @@ CONTROLLED = {
 def test_a_control_is_never_published_and_leaves_no_reward_model_behind(stage, control, trainer, rated, workspace):
     code, found = trainer(stage, *CONTROLLED[stage], *GATE, "--gate-max-outside", "1", "--control", control)
     assert rated.scalar("SELECT count(*) FROM reward_models") == 0
-    if stage in ("ilql", "hindsight") and control == "constant":
+    if stage in ("dpo", "ilql", "hindsight") and control == "constant":
         assert (code, found["state"], found["version"]) == (2, "failed", None)
         assert "constant ones teach it nothing" in found["error"]
         return
@@ -324,7 +327,12 @@ def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
 
 @pytest.mark.parametrize(
     ("stage", "says"),
-    [("sft", "too few answers to imitate"), ("ilql", "nothing judges"), ("hindsight", "too few ratings")],
+    [
+        ("sft", "too few answers to imitate"),
+        ("dpo", "nothing judges"),
+        ("ilql", "nothing judges"),
+        ("hindsight", "too few ratings"),
+    ],
 )
 def test_too_little_to_learn_from_ends_with_wrong_usage(stage, says, trainer, database):
     for number in range(9):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.config import RewardStage
-from trainer.methods import grpo, hindsight, ilql, ppo, reinforce, reward, rloo, run, sft
+from trainer.methods import dpo, grpo, hindsight, ilql, ppo, reinforce, reward, rloo, run, sft
 from trainer.methods.method import Method
 
 METHODS = {
@@ -16,6 +16,7 @@ METHODS = {
         rloo.METHOD,
         grpo.METHOD,
         reinforce.METHOD,
+        dpo.METHOD,
         ilql.METHOD,
         hindsight.METHOD,
     )
