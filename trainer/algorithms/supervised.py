@@ -300,7 +300,7 @@ class SupervisedLearner:
 
     Args:
         stage: what it does, in a word or two.
-        rows: what to learn to say.
+        rows: what to learn to say; None where :meth:`take_up` gives it.
         parent: the version to go on from.
         processes: those that work on this together, each on its rows of every batch; by default this one alone.
         kept: the prompts to measure the loss with; by default the configured share of them.
@@ -310,7 +310,7 @@ class SupervisedLearner:
         self,
         stage: str,
         backbone: Backbone,
-        rows: Sequence[Row],
+        rows: Sequence[Row] | None,
         config: SupervisedConfig,
         seed: int,
         parent: Snapshot | None = None,
@@ -321,15 +321,21 @@ class SupervisedLearner:
         self.processes = processes or Processes()
         self.backbone = backbone
         self.config = config
-        self.course = Course.of(rows, backbone.config.max_position_embeddings, config, seed, kept)
-        self.step = 0
-        self.steps = len(self.course.batches)
+        self.course: Course[Row] = Course([], [], [], 0)
+        self.step = self.steps = 0
+        if rows is not None:
+            self.take_up(rows, seed, kept)
         self.skipped = 0  # updates in a row
         self.parent = parent
         self.policy = backbone.new_policy(config, seed + 1)
         if parent is not None:
             self.policy.load(parent)
         self.optimizer = optim.AdamW(self.policy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+
+    def take_up(self, rows: Sequence[Row], seed: int, kept: Collection[str] | None = None) -> None:
+        """Learn from these rows from here on, with the weights and the optimizer as they are."""
+        self.course = Course.of(rows, self.backbone.config.max_position_embeddings, self.config, seed, kept)
+        self.step, self.steps = 0, len(self.course.batches)
 
     def advance(self) -> StepReport:
         """One update. Raises WorkbenchError when several in a row were not finite."""
