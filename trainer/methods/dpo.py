@@ -409,7 +409,7 @@ FEWEST = DpoConfig().minimum
 METHOD = Method(
     name="dpo",
     summary="learn from comparisons directly, without a reward to optimise (DPO, IPO, KTO)",
-    manual=f"""Learn from comparisons directly: DPO, or with --loss IPO or KTO.
+    manual=f"""Learn from comparisons directly: DPO, or with --loss ipo or kto one of its kin.
 
     What the policy finds likelier than the version that it goes on from is fitted to what people preferred, in pairs
     and edits, and in pairs made from the scores and labels of answers to the same prompt (--margin apart). KTO takes
