@@ -29,6 +29,7 @@ from trainer.policy.decoding import Decoder
 GATE = ("--gate-prompts", "4", "--gate-min-gain=-100", "--gate-max-kl", "1000", "--gate-max-new-tokens", "6")
 ROUNDS = ("--batch", "8", "--answers", "2", "--minibatch", "4", "--max-new-tokens", "6", "--rank", "4", "--steps", "3")
 FIXED = ("--batch", "8", "--rank", "4", "--steps", "3", "--reward-rank", "4", "--reward-epochs", "1")
+CHOSEN = ("--prompts", "6", "--answers", "2", "--batch", "4", "--epochs", "2", "--max-new-tokens", "6", "--rank", "4")
 # command -> its options, and a metric that each of its steps records
 STAGES = {
     "ppo": ([*ROUNDS], "objective/kl"),
@@ -41,6 +42,7 @@ STAGES = {
     "sft": ([*FIXED], "loss/train"),
     "dpo": ([*FIXED], "loss/train"),
     "dpo, kto": ([*FIXED, "--loss", "kto"], "loss/train"),
+    "bestof": ([*CHOSEN], "loss/train"),
     "ilql": ([*FIXED], "loss/q"),
     "hindsight": ([*FIXED], "loss/train"),
     "hindsight, chain": ([*FIXED, "--relabelling", "chain"], "loss/train"),
@@ -134,7 +136,7 @@ class Counted:
         return {step: count for (found, step), count in self.counts.items() if found == name}
 
 
-@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "dpo", "ilql", "hindsight"])
+@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "dpo", "bestof", "ilql", "hindsight"])
 def test_a_stage_that_was_cut_off_in_its_gate_goes_straight_back_to_it(stage, trainer, rated, workspace, monkeypatch):
     options, metric = STAGES[stage]
     command = [stage.split()[0], *options, *GATE, "--no-publish"]
@@ -187,6 +189,7 @@ CONTROLLED = {
     "rloo": [*ROUNDS],
     "sft": [*FIXED],
     "dpo": [*FIXED],
+    "bestof": [*CHOSEN],
     "ilql": [*FIXED],
     "hindsight": [*FIXED],
 }
@@ -330,6 +333,7 @@ def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
     [
         ("sft", "too few answers to imitate"),
         ("dpo", "nothing judges"),
+        ("bestof", "nothing tells which answer is best"),
         ("ilql", "nothing judges"),
         ("hindsight", "too few ratings"),
     ],
@@ -337,7 +341,7 @@ def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
 def test_too_little_to_learn_from_ends_with_wrong_usage(stage, says, trainer, database):
     for number in range(9):
         prompts.add(database, f"{CORPUS[number].split()[0]} {number}", language=LANGUAGES[number])
-    code, found = trainer(stage, *FIXED, *GATE)
+    code, found = trainer(stage, *STAGES[stage][0], *GATE)
     assert (code, found["state"]) == (2, "failed")
     assert says in found["error"]
     assert versions.served(database) is None or versions.served(database).name == "v0"

@@ -20,6 +20,7 @@ STEPS = 3
 
 def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     """Every way of learning, each at its first step; the models and ratings are those of its own tests."""
+    import test_bestof
     import test_dpo
     import test_ilql
     import test_resume
@@ -32,6 +33,7 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     from trainer.algorithms.sft import sft
     from trainer.config import Advantage, Tuning
     from trainer.examples import Examples, Labelled, Pair, Response, Scored
+    from trainer.methods.bestof import BestOf
     from trainer.methods.dpo import Dpo, Loss
     from trainer.policy.trainable_transformers import TrainableTransformers
     from trainer.reward.fitting import RewardFit
@@ -47,6 +49,7 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     texts = test_reward_model.CORPUS
     prompts = [Prompt(f"p{place}", text, f"l{place % 3}", "") for place, text in enumerate(texts)]
     reward = reward_of(backbone)
+    yield "best of n", BestOf(backbone, reward, prompts, replace(test_bestof.CONFIG, rounds=2), 1, None, processes)
     gae = test_resume.CONFIG
     for name, config in {
         "ppo": gae,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.config import RewardStage
-from trainer.methods import dpo, grpo, hindsight, ilql, ppo, reinforce, reward, rloo, run, sft
+from trainer.methods import bestof, dpo, grpo, hindsight, ilql, ppo, reinforce, reward, rloo, run, sft
 from trainer.methods.method import Method
 
 METHODS = {
@@ -17,6 +17,7 @@ METHODS = {
         grpo.METHOD,
         reinforce.METHOD,
         dpo.METHOD,
+        bestof.METHOD,
         ilql.METHOD,
         hindsight.METHOD,
     )
