@@ -278,7 +278,7 @@ class Dpo:
         self.skipped = supervised.skipped_after(self.skipped, self.step, taken=taken)
         if self.course.measures_after(self.step):
             figures |= self.held_out()
-        headline = {name: figures[f"{kind}/{key}", None] for name, kind, key in HEADLINE}
+        headline = {"loss": figures["loss/train", None], "accuracy": figures["preference/accuracy", None]}
         return learning.StepReport(figures, headline=headline)
 
     def held_out(self) -> Figures:
@@ -369,9 +369,6 @@ class Dpo:
 
     def result(self) -> Snapshot:
         return self.policy.snapshot()
-
-
-HEADLINE = (("loss", "loss", "train"), ("accuracy", "preference", "accuracy"))
 
 
 def _rows(item: Item) -> tuple[Row, ...]:
