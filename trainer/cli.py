@@ -7,10 +7,10 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,14 +20,10 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
 from trainer import looking, native
-from trainer.config import (
-    HindsightStage,
-    IlqlStage,
-    PpoStage,
-    RewardStage,
-    RunConfig,
-    SftStage,
-)
+from trainer.config import PpoStage, RewardStage
+from trainer.declared import document
+from trainer.methods import METHODS
+from trainer.methods.method import Method
 from trainer.options import common, configuration, options_of, print_json
 
 if TYPE_CHECKING:
@@ -61,20 +57,11 @@ def _tell(error: WorkbenchError) -> None:
         print(f"  {error.hint}", file=sys.stderr, flush=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-def cli() -> None:
-    """Learn from the feedback in a workspace, and publish what passes the gate.
+HELP = """Learn from the feedback in a workspace, and publish what passes the gate.
 
     \b
     Which stage?
-      run          everything in its order; the one to begin with
-      sft          you have demonstrations, or edits of answers
-      reward       you want to look at the reward model before anything learns from it
-      ppo          improve the policy against a reward, with a learned value
-      rloo, grpo   the same with several answers a prompt and no value: simpler, as good for short answers
-      reinforce    the same with one answer a prompt: the plainest
-      ilql         learn from the logged ratings alone, without sampling
-      hindsight    learn from all answers by what became of them, also from outcomes in words
+STAGES
 
     \b
     A first run, in a workspace with ratings; Ctrl-C stops it with a checkpoint:
@@ -116,6 +103,22 @@ def cli() -> None:
     """
 
 
+def _which(methods: Iterable[Method]) -> str:
+    """When to choose which; methods that say the same of themselves stand on one line."""
+    names: dict[str, list[str]] = {}
+    for method in methods:
+        names.setdefault(method.summary, []).append(method.name)
+    return "\n".join(f"{', '.join(these):<12} {summary}" for summary, these in names.items())
+
+
+@click.group(
+    help=HELP.replace("STAGES", indent(_which(METHODS.values()), "      ")),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+def cli() -> None:
+    pass
+
+
 def for_jobs(command: Command) -> Command:
     """The options that every training stage has."""
     command = click.option("--job", "job_id", metavar="JOB", help="work on this queued job instead of a new one")(
@@ -126,126 +129,16 @@ def for_jobs(command: Command) -> Command:
     )(command)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One command that trains.
-
-    Attributes:
-        config: the class of its settings.
-        own: the section of them whose options need no prefix.
-        work: the function of `trainer.pipeline` that does it.
-        defaults: what it changes in the defaults; options, a TOML file and a stored job go over it.
-    """
-
-    config: type[RewardStage]
-    own: str
-    work: str
-    manual: str
-    defaults: dict[str, Any] = field(default_factory=dict)
-
-
-PASSES = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
-GATED = f"{PASSES} With --control shuffled or constant its ratings say nothing, and it is never published."
-SHUFFLED = f"{PASSES} With --control shuffled its ratings say nothing, and it is never published."
-PRICED = (
-    "A reward counts as far as answers like those were rated, with the caution that its model was fitted with, and "
-    "the judge fitted beside it says at the gate what was gained. Nothing is taken for a missing end unless "
-    "--missing-eos-penalty says so."
-)
-STAGES = {
-    "run": Stage(RunConfig, "ppo", "run", """The whole pipeline: demonstrations, reward model, policy, gate, publish.
-
-    Learns from today's feedback on training prompts; held-out and ethics prompts are never trained on. The policy goes
-    on from the served version. Demonstrations and edits are imitated first where there are enough of them. Of the rated
-    prompts, 3 in 5 teach the reward and the others a judge. A candidate is published when the judge foretells ratings
-    that it never saw, finds a gain on held-out prompts that is above zero with 95% and a loss in no language;
-    when few answers are unlike those that were rated, the KL is in bounds, and nothing is infinite.
-
-    Rewards are lowered by what is not known of them (--reward-caution), and nothing is taken for a missing end
-    (--missing-eos-penalty 0). With --control shuffled or constant the ratings say nothing: it goes through every gate,
-    to see what a run gains without them, and is never published.
-
-    \b
-      trainer run --steps 40 --seed 1
-      trainer run --steps 40 --seed 1 --control shuffled
-      trainer run --config recipe.toml --json
-    """),
-    "sft": Stage(SftStage, "sft", "imitate", f"""Supervised fine-tuning on demonstrations and edits.
-
-    Use it when you can show better answers than the model gives. Imported demonstrations and the edits of raters are
-    imitated, in balance over languages, none more than --most-repeats times. {GATED} Where no reward model and too few
-    ratings exist to judge answers, the loss on demonstrations that were not learned from decides.
-
-    \b
-      trainer sft --steps 100 --learning-rate 2e-4
-    """),
-    "reward": Stage(RewardStage, "reward", "fit_reward", """Fit a reward model to today's ratings, and nothing more.
-
-    Scores, labels, pairs, edits and tags are learned from jointly, with each rater's habits taken out. Beside it a
-    judge for the gate is fitted to other prompts (--held-out of them), and each is measured on the ratings of the
-    other. They are used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
-
-    \b
-      trainer reward --epochs 4 --json
-    """),
-    "ppo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by PPO on the latest reward model.
-
-    Advantages come from a learned value of every token. {PRICED} {GATED}
-
-    \b
-      trainer ppo --steps 40 --reward-model rm2
-      trainer ppo --reward-model table
-    """),
-    "reinforce": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by REINFORCE on the latest reward model.
-
-    An answer's advantage is its reward less the mean of the round's other answers; there is no value model. {GATED}
-
-    \b
-      trainer reinforce --steps 40 --answers 1
-    """, {"ppo": {"advantage": "reinforce", "epochs": 1}}),
-    "rloo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy by RLOO on the latest reward model.
-
-    An answer's advantage is its reward less the mean of the other answers to the same prompt. {GATED}
-
-    \b
-      trainer rloo --steps 40 --answers 4
-    """, {"ppo": {"advantage": "rloo"}}),
-    "grpo": Stage(PpoStage, "ppo", "improve", f"""Improve the policy with GRPO's advantage on the latest reward model.
-
-    As rloo, divided by the spread of the answers to the same prompt. {GATED}
-
-    \b
-      trainer grpo --steps 40 --answers 8
-    """, {"ppo": {"advantage": "grpo"}}),
-    "ilql": Stage(IlqlStage, "ilql", "learn_values", f"""Offline Q-learning from the logged ratings.
-
-    Samples nothing: it learns the value of every token from the rated answers alone, and decodes by
-    log pi + beta (Q - V). Use it when answers are dear and ratings exist already. {SHUFFLED}
-
-    \b
-      trainer ilql --steps 100 --beta 2
-    """),
-    "hindsight": Stage(HindsightStage, "hindsight", "look_back", f"""Learn from all answers by what became of them.
-
-    Each prompt is relabelled with the outcome that its answer then had, and good and bad answers are learned from
-    alike; the plain prompt means the best outcome. Use it for outcomes that are told after the fact. {SHUFFLED}
-
-    \b
-      trainer hindsight --relabelling chain
-    """),
-}  # fmt: skip
-
-
-def _add_stage(name: str, stage: Stage) -> None:
+def _add(method: Method) -> None:
     def work(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Path | None, **given: Any) -> None:
-        _work(workspace, name, job_id, config_file, given, as_json=as_json)
+        _work(workspace, method.name, job_id, config_file, given, as_json=as_json)
 
-    command = common(for_jobs(options_of(stage.config, stage.own)(work)))
-    cli.command(name, help=stage.manual)(command)
+    command = common(for_jobs(options_of(method.settings, method.own)(work)))
+    cli.command(method.name, help=method.manual)(command)
 
 
-for _name, _stage in STAGES.items():
-    _add_stage(_name, _stage)
+for _method in METHODS.values():
+    _add(_method)
 
 
 @cli.command()
@@ -301,6 +194,21 @@ def list_jobs(workspace: Workspace, as_json: bool) -> None:
         print(f"{job.id}  {job.kind:8} {state:8} {job.stage} {job.step}/{job.steps}  {job.error or ''}".rstrip())
 
 
+@cli.command("methods")
+@common
+def list_methods(workspace: Workspace, as_json: bool) -> None:
+    """Every way of learning: what it is for, and with --json all its settings with their defaults and meaning.
+
+    \b
+      trainer methods
+      trainer methods --json
+    """
+    if as_json:
+        print_json([document(method) for method in METHODS.values()])
+    else:
+        print(_which(METHODS.values()))
+
+
 cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
 
@@ -318,7 +226,7 @@ def _work(
     """Claim or create a job, do it, and print its summary. Of several processes only the main one does the last.
 
     Args:
-        kind: a key of STAGES; None for that of the job.
+        kind: the name of a method; None for that of the job.
         changed: take the files of reward functions as they are now.
     """
     from storage.database import open_database
@@ -333,9 +241,8 @@ def _work(
         from trainer.job import HeldJob, summary
 
         held = HeldJob(workspace, database, job, quiet=not sys.stderr.isatty(), processes=processes)
-        work = getattr(pipeline, STAGES[name].work)
         try:
-            result = held.run(lambda held: work(held, config))
+            result = held.run(lambda held: pipeline.work(held, METHODS[name], config))
         except WorkbenchError:
             if as_json and processes.main:
                 print_json(summary(database, job.id, None))
@@ -354,18 +261,18 @@ def _started(
     given: dict[str, Any],
     changed: bool,
 ) -> tuple[str, RewardStage, Job]:
-    """The stage, its configuration and the claimed job: a stored one, or a new one."""
+    """The method's name, its configuration and the claimed job: a stored one, or a new one."""
     from storage import jobs
     from trainer.job import claim
 
     stored = jobs.get(database, job_id) if job_id else None
     name = kind or (stored.kind if stored else "")
-    if name not in STAGES:
+    if name not in METHODS:
         raise UsageError(f"job {job_id} is of kind {name!r}, which this program does not know", "upgrade the program")
-    stage = STAGES[name]
-    config = configuration(stage.config, given, config_file, stored.config if stored else stage.defaults)
+    method = METHODS[name]
+    config = configuration(method.settings, given, config_file, stored.config if stored else method.defaults)
     config, own = _with_files(config, changed=changed), config
-    found = stored or jobs.enqueue(database, name, msgspec.to_builtins(config), steps=steps_of(config, stage))
+    found = stored or jobs.enqueue(database, name, msgspec.to_builtins(config), steps=method.steps(config))
     job = claim(database, found.id)
     assert job is not None, "a named job is claimed or refused"
     if stored and config != own:  # it was queued without them, or they have changed
@@ -398,8 +305,3 @@ def _sentence(result: dict[str, Any]) -> str:
     gain = f"  reward {result['reward_gain']:+.2f}" if "reward_gain" in result else ""
     loss = f"  loss {-result['loss_gain']:+.3f}" if "loss_gain" in result else ""
     return f"{result['version']}  {result['state']}{gain}{loss}  KL {result['kl']:.2f}"
-
-
-def steps_of(config: RewardStage, stage: Stage) -> int:
-    """How many steps a configuration asks for; 0 where the number of ratings decides."""
-    return getattr(getattr(config, stage.own), "steps", 0)

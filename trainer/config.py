@@ -12,6 +12,11 @@ from msgspec import Meta
 
 from storage.errors import UsageError
 
+# Fewer held-out prompts than this cannot tell a gain from chance.
+FEWEST_HELD_OUT = 4
+# A table of fewer prompts is no reward to practise on.
+FEWEST_SCORED = 4
+
 
 def _positive(description: str) -> Meta:
     return Meta(gt=0, description=description)

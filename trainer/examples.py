@@ -19,12 +19,9 @@ from storage import versions
 from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, Split
+from trainer.config import FEWEST_SCORED
 
 OVERALL = "overall"
-# Fewer held-out prompts than this cannot tell a gain from chance.
-FEWEST_HELD_OUT = 4
-# A table of fewer prompts is no reward to practise on.
-FEWEST_SCORED = 4
 # Mean and deviation taken for a rater of whom too little is known, on a scale from 0 to 1.
 MIDDLE = (0.5, 0.25)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from msgspec import inspect
 from storage.errors import UsageError
 from storage.workspace import Workspace
 from trainer.config import Config, build, read_toml
+from trainer.declared import fields, plain
 
 Command = Callable[..., Any]
 _TYPES: dict[type, click.ParamType | type] = {
@@ -53,7 +54,7 @@ def options_of(kind: type[msgspec.Struct], own: str) -> Callable[[Command], Comm
     """
 
     def decorate(command: Command) -> Command:
-        for path, field in reversed(_fields(kind)):
+        for path, field in reversed(fields(kind)):
             command = _option(path, field, own)(command)
         return command
 
@@ -61,19 +62,19 @@ def options_of(kind: type[msgspec.Struct], own: str) -> Callable[[Command], Comm
 
 
 def configuration(
-    kind: type[Config], given: dict[str, Any], config_file: Path | None, stored: dict[str, Any] | None = None
+    kind: type[Config], given: dict[str, Any], config_file: Path | None, stored: Mapping[str, Any] | None = None
 ) -> Config:
     """Defaults, then a stored configuration, then a TOML file, then the options that were given.
 
     Raises:
         UsageError: an unknown key or a value out of bounds, with where it was said.
     """
-    values: dict[str, Any] = copy.deepcopy(stored or {})  # options go into its sections
+    values: dict[str, Any] = copy.deepcopy(dict(stored or {}))  # options go into its sections
     if config_file is not None:
         from_file = read_toml(config_file)
         build(kind, from_file, where=str(config_file))  # so that a mistake is blamed on the file
         values = _merge(values, from_file)
-    for path, _ in _fields(kind):
+    for path, _ in fields(kind):
         value = given.get("__".join(path))
         if value is not None and value != ():  # an option that may be repeated, and was not given
             section = values
@@ -83,38 +84,22 @@ def configuration(
     return build(kind, values, where="options")
 
 
-def _fields(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], inspect.Field]]:
-    described = inspect.type_info(kind)
-    assert isinstance(described, inspect.StructType)
-    found = []
-    for field in described.fields:
-        inner = field.type
-        if isinstance(inner, inspect.StructType):
-            found += _fields(inner.cls, (*path, field.name))
-        else:
-            found.append(((*path, field.name), field))
-    return found
-
-
 def _option(path: tuple[str, ...], field: inspect.Field, own: str) -> Callable[[Command], Command]:
     spelled = "-".join(part for part in path if part != own).replace("_", "-")
-    plain, text = field.type, ""
-    if isinstance(plain, inspect.Metadata):
-        text = (plain.extra_json_schema or {}).get("description", "")
-        plain = plain.type
+    of, text = plain(field)
     default = field.default if field.default is not msgspec.NODEFAULT else None
     shown = f"{default:g}" if isinstance(default, float) else str(default)
-    if isinstance(plain, inspect.BoolType):
+    if isinstance(of, inspect.BoolType):
         declaration = f"--{spelled}/--no-{spelled}"
         return click.option(declaration, "__".join(path), default=None, help=f"{text}  [default: {shown.lower()}]")
-    if isinstance(plain, inspect.EnumType):
+    if isinstance(of, inspect.EnumType):
         return click.option(
-            f"--{spelled}", "__".join(path), type=click.Choice([str(value) for value in plain.cls]), default=None,
+            f"--{spelled}", "__".join(path), type=click.Choice([str(value) for value in of.cls]), default=None,
             help=f"{text}  [default: {shown}]",
         )  # fmt: skip
-    if isinstance(plain, inspect.VarTupleType) and isinstance(plain.item_type, inspect.StrType):
+    if isinstance(of, inspect.VarTupleType) and isinstance(of.item_type, inspect.StrType):
         return click.option(f"--{spelled}", "__".join(path), type=str, multiple=True, default=None, help=text)
-    kind = _TYPES.get(type(plain))
+    kind = _TYPES.get(type(of))
     if kind is None:
         raise UsageError(f"the field {'.'.join(path)} cannot be an option", "give it a plain type")
     return click.option(f"--{spelled}", "__".join(path), type=kind, default=None, help=f"{text}  [default: {shown}]")

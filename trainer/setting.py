@@ -10,10 +10,11 @@ import torch
 
 from storage import versions
 from storage.records import Split, Version
-from trainer.config import PolicyStage, PpoStage, RewardStage
-from trainer.examples import FEWEST_HELD_OUT, Examples, PromptSplit, check_enough, split_prompts, table_split
+from trainer.config import FEWEST_HELD_OUT, PolicyStage, RewardStage
+from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
 from trainer.job import HeldJob
+from trainer.methods import method_of
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
@@ -144,6 +145,7 @@ def usual_length(lengths: Sequence[int]) -> int:
 
 def _stated_length(config: RewardStage) -> int:
     """The length of answers that a configuration asks for; 0 where the ratings decide."""
-    if isinstance(config, PpoStage):
-        return config.ppo.max_new_tokens
-    return config.gate.max_new_tokens if isinstance(config, PolicyStage) else 0
+    if not isinstance(config, PolicyStage):
+        return 0
+    own = method_of(config).section(config)
+    return getattr(own, "max_new_tokens", config.gate.max_new_tokens)

@@ -11,6 +11,8 @@ from typing import Any
 
 from textual.content import Content
 
+from trainer.methods import METHODS
+from trainer.methods.method import Method
 from workbench.curves import Curve, sparkline
 
 Key = tuple[str, str | None]
@@ -134,10 +136,20 @@ JUDGE = Board(
     (Figure("skipped", "judge/skipped", "{:.0f}"),),
 )
 
-# By what the trainer says it is doing, and by kind of job where that is said no more (gate, publish) or not yet.
+# By what the trainer says it is doing, and by kind of job where that is said no more (gate, publish), not yet, or of a
+# method that has curves of its own.
 BOARDS = {"policy": POLICY, "demonstrations": IMITATION, "hindsight": IMITATION, "q-learning": Q_LEARNING,
           "reward model": REWARD, "judge": JUDGE}  # fmt: skip
-BY_KIND = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
+NAMED = {"ppo": POLICY, "sft": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
+
+
+def _board(method: Method) -> Board:
+    if isinstance(method.board, str):
+        return NAMED[method.board]
+    return Board(tuple(Chart(**vars(curve)) for curve in method.board), (_GRADIENT, _SKIPPED, _UPDATE))
+
+
+BY_KIND = {method.name: _board(method) for method in METHODS.values()}
 
 
 def board_of(kind: str, stage: str) -> Board:

@@ -1,28 +1,31 @@
 """The ways to train that the app offers: what each is for, what it needs, what it asks, and the job that comes of it.
 
-A recipe names a stage of the trainer and the few settings that a person sets here; all others keep the trainer's
-defaults. The app never loads the trainer: that these settings are the trainer's own, and their defaults the same, is
-what a test sees to.
+All of it is read from what the trainer's methods declare of themselves (:mod:`trainer.methods`), which is without
+torch: names, texts, settings with their defaults and bounds. Here it meets what there is in the workspace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from workbench.parsing import multiple_of, number, one_of, whole_number
+from storage.errors import UsageError
+from trainer.config import FEWEST_HELD_OUT, RewardConfig, build
+from trainer.declared import Setting as Declared
+from trainer.declared import settings_of
+from trainer.methods import METHODS
+from trainer.methods.method import Ask, Method, Supply
+from trainer.methods.method import Recipe as DeclaredRecipe
+from workbench.parsing import one_of
 from workbench.stock import Stock
 
-# What the trainer asks for at least; a test compares these with its defaults.
-FEWEST_RATINGS, FEWEST_DEMONSTRATIONS, FEWEST_SCORED = 20, 8, 4
-# With fewer held-out prompts training goes on, but nobody can tell what it gained.
-FEWEST_HELD_OUT = 4
-MINIBATCH = 8
-# The kinds of policy optimisation by their names, and the advantage by which the trainer tells them apart.
-METHODS = {"ppo": "gae", "rloo": "rloo", "reinforce": "reinforce", "grpo": "grpo"}
-# The ratings themselves, or ones that say nothing, to see what a run gains without them.
-CONTROLS = ("none", "shuffled", "constant")
+# No whole number is larger: a database takes it.
+LARGEST = 2**31 - 1
+# How far above a number that does not fit one that does is looked for.
+FARTHEST = 64
 
 
 @dataclass(frozen=True)
@@ -64,40 +67,41 @@ class Recipe:
 
     Attributes:
         key: the letter that chooses it.
-        stage: the trainer's command.
-        own: the section of its settings that says how many steps there are.
-        needs: what it learns from, given what there is; the first is the one to name when all are met.
+        method: what the trainer declares of it.
+        needs: what it learns from and how much of it; the first is the one to name when all are met.
         fixed: what of the trainer's settings it decides itself.
     """
 
     key: str
     name: str
     purpose: str
-    stage: str
-    own: str
+    method: Method
     settings: tuple[Setting, ...]
-    needs: Callable[[Stock], list[Need]]
-    fixed: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[tuple[Supply, int], ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """The trainer's command."""
+        return self.method.name
 
     def need(self, stock: Stock) -> Need:
         """What is missing first, or else what it mainly learns from."""
-        needs = [*self.needs(stock), *_prompts(stock)]
+        needs = [needed(supply, count, stock) for supply, count in self.needs]
+        needs.append(Need(1, "a training prompt", stock.prompts, "ask more prompts on Prompt"))
         return next((need for need in needs if not need.met), needs[0])
 
     def config(self, values: dict[str, Any], model: str) -> dict[str, Any]:
         """The configuration of a job, from the values of the settings by path."""
-        nested: dict[str, Any] = {"model": model}
-        for path, value in (self.fixed | values).items():
-            *sections, name = path.split(".")
-            place = nested
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[name] = value
-        return nested
+        return _nested({"model": model, **self.fixed, **values})
+
+    def wrong(self, values: dict[str, Any]) -> str:
+        """What the trainer has against these values together; empty where it takes them."""
+        return _refused(self.method, {**self.fixed, **values})
 
     def steps(self, values: dict[str, Any]) -> int:
         """How many steps are asked for; 0 where the number of ratings decides."""
-        return int(values.get(f"{self.own}.steps", 0))
+        return int(values.get(f"{self.method.own}.steps", 0))
 
 
 def recipe_of(stage: str, config: dict[str, Any]) -> str:
@@ -127,49 +131,33 @@ def _at(config: dict[str, Any], path: str) -> Any:
 
 # What a workspace must hold.
 
-_RATE = "rate more answers to prompts not held out, or `workbench import FILE`"
 
-
-def _prompts(stock: Stock) -> list[Need]:
-    """Something to practise on; held-out prompts are no part of it."""
-    return [Need(1, "a training prompt", stock.prompts, "ask more prompts on Prompt")]
-
-
-def _ratings(stock: Stock) -> list[Need]:
-    return [Need(FEWEST_RATINGS, "ratings", stock.ratings, _RATE)]
-
-
-def _demonstrations(stock: Stock) -> list[Need]:
-    remedy = "correct answers with e, or `workbench import FILE` demonstrations"
-    return [Need(FEWEST_DEMONSTRATIONS, "demonstrations or edits", stock.imitable, remedy)]
-
-
-def _reward_model(stock: Stock) -> list[Need]:
+def needed(supply: Supply, count: int, stock: Stock) -> Need:
+    """Something to learn from, as much of it as there is, and where to get more."""
+    rate = "rate more answers to prompts not held out, or `workbench import FILE`"
     name = stock.reward_model
-    return [Need(1, "a reward model", int(bool(name)), "fit one first: m in this list", name)]
-
-
-def _scores(stock: Stock) -> list[Need]:
-    remedy = "score answers 1 to 5, or `workbench import FILE` a table"
-    return [Need(FEWEST_SCORED, "prompts with scored answers", stock.scored, remedy)]
-
-
-def _rated_and_judged(stock: Stock) -> list[Need]:
-    """Rated answers, and something that judges the new ones: a reward model, or ratings to fit one to."""
-    return [_rated(stock), *([] if stock.reward_model else _ratings(stock))]
-
-
-def _rated(stock: Stock) -> Need:
-    return Need(FEWEST_RATINGS, "rated answers", stock.rated, _RATE)
-
-
-def _outcomes(stock: Stock) -> list[Need]:
-    return [Need(FEWEST_RATINGS, "rated answers or told outcomes", stock.rated + stock.told, _RATE)]
-
-
-def _comparisons(stock: Stock) -> list[Need]:
-    remedy = "rate several answers to the same prompt, one higher than the other"
-    return [_rated(stock), Need(1, "a prompt with two rated answers", stock.compared, remedy)]
+    match supply:
+        case Supply.DEMONSTRATIONS:
+            remedy = "correct answers with e, or `workbench import FILE` demonstrations"
+            return Need(count, "demonstrations or edits", stock.imitable, remedy)
+        case Supply.REWARD_MODEL:
+            return Need(1, "a reward model", int(bool(name)), "fit one first: m in this list", name)
+        case Supply.SCORED:
+            remedy = "score answers 1 to 5, or `workbench import FILE` a table"
+            return Need(count, "prompts with scored answers", stock.scored, remedy)
+        case Supply.RATED:
+            return Need(count, "rated answers", stock.rated, rate)
+        case Supply.OUTCOMES:
+            return Need(count, "rated answers or told outcomes", stock.rated + stock.told, rate)
+        case Supply.COMPARED:
+            remedy = "rate several answers to the same prompt, one higher than the other"
+            return Need(count, "a prompt with two rated answers", stock.compared, remedy)
+        case Supply.JUDGED if name:
+            return Need(1, "a reward model", 1, "", name)
+        case Supply.JUDGED:
+            return Need(RewardConfig().minimum, "ratings", stock.ratings, rate)
+        case Supply.RATINGS:
+            return Need(count, "ratings", stock.ratings, rate)
 
 
 def measured(stock: Stock) -> str:
@@ -181,69 +169,79 @@ def measured(stock: Stock) -> str:
 
 # What a person sets.
 
-SEED = Setting("seed", "seed", "0", whole_number(0, 2**31 - 1), "the same seed, the same run")
-KL_TARGET = Setting("ppo.kl_target", "KL target", "6", number(0.01, 1000), "nats a response")
-ROUNDS = Setting("ppo.steps", "steps", "40", whole_number(1, 1_000_000), "rounds of rollouts")
-BATCH = Setting("ppo.batch", "batch", "16", multiple_of(MINIBATCH, 4096), "answers a round")
-ANSWERS = Setting("ppo.answers", "answers", "4", lambda text: int(one_of("2", "4", "8")(text)), "a prompt: 2, 4 or 8")
-LENGTH = Setting(
-    "ppo.max_new_tokens", "longest answer", "0", whole_number(0, 100_000), "0: as long as the rated answers"
+
+def _setting(method: Method, recipe: DeclaredRecipe, ask: Ask, declared: Declared) -> Setting:
+    """A field of the form: what is asked, and the default and bounds of the trainer."""
+    name = ask.path.rpartition(".")[2].replace("_", " ")
+    label = ask.label or ("KL" + name[2:] if name.startswith("kl ") else name)
+    choices = dict(ask.choices) or {one: one for one in declared.choices}
+    shown = f"{declared.default:g}" if isinstance(declared.default, float) else str(declared.default)
+    default = next((typed for typed, value in choices.items() if value == declared.default), shown)
+    hint = ask.hint or ", ".join(choices) or declared.description
+    return Setting(ask.path, label, default, partial(_parsed, method, recipe, declared, choices), hint)
+
+
+def _parsed(method: Method, recipe: DeclaredRecipe, declared: Declared, choices: Mapping[str, str], text: str) -> Any:
+    """What was typed, as the trainer takes it. Raises ValueError with what is wrong with it."""
+    value: Any
+    if choices:
+        return choices[one_of(*choices)(text)]
+    try:
+        value = {"int": int, "float": float}[declared.type](text)
+    except ValueError:
+        kind = "a whole number" if declared.type == "int" else "a number"
+        raise ValueError(f"want {kind}, not {text or 'nothing'}") from None
+    if not math.isfinite(value) or abs(value) > LARGEST:
+        raise ValueError(f"want at most {LARGEST}")
+
+    def refused(value: Any) -> str:
+        return _refused(method, {**recipe.fixed, declared.path: value})
+
+    if wrong := refused(value):
+        if "Expected" in wrong:  # a bound of the number itself
+            raise ValueError(f"want {declared.bounds}")
+        fitting = next((n for n in range(int(value) + 1, int(value) + FARTHEST) if not refused(n)), None)
+        raise ValueError(wrong + (f"; say {fitting}" if fitting else ""))
+    return value
+
+
+def _refused(method: Method, values: Mapping[str, Any]) -> str:
+    """What the trainer has against some settings, by path; empty where it takes them."""
+    try:
+        build(method.settings, _merged(method.defaults, _nested(values)))
+    except UsageError as error:
+        return error.message.partition(": ")[2].partition(" - at `")[0]
+    return ""
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"ppo.steps": 4}` as `{"ppo": {"steps": 4}}`."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        *sections, name = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return nested
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: {**under[key], **over[key]} for key in under.keys() & over.keys() if isinstance(under[key], dict)}
+    return {**under, **over, **both}
+
+
+def _recipe(method: Method, recipe: DeclaredRecipe) -> Recipe:
+    declared = settings_of(method.settings, method.defaults)
+    settings = tuple(_setting(method, recipe, ask, declared[ask.path]) for ask in recipe.asks)
+    return Recipe(recipe.key, recipe.name, recipe.purpose, method, settings, recipe.needs, recipe.fixed)
+
+
+# The first recipe of every method, and after them their variants.
+RECIPES = tuple(
+    _recipe(method, recipe)
+    for variant in (False, True)
+    for method in METHODS.values()
+    for place, recipe in enumerate(method.recipes)
+    if variant == (place > 0)
 )
-CONTROL = Setting("control", "control", "none", one_of(*CONTROLS), ", ".join(CONTROLS))
-METHOD = Setting("ppo.advantage", "method", "ppo", lambda text: METHODS[one_of(*METHODS)(text)], ", ".join(METHODS))
-
-
-def _supervised(section: str, *more: Setting) -> tuple[Setting, ...]:
-    return (
-        Setting(f"{section}.steps", "steps", "100", whole_number(1, 1_000_000), "updates"),
-        Setting(f"{section}.batch", "batch", "16", whole_number(1, 4096), "answers an update"),
-        Setting(f"{section}.learning_rate", "learning rate", "0.0002", number(1e-9, 1), "falls to 0"),
-        *more,
-        SEED,
-    )
-
-
-REWARD = (
-    Setting("reward.epochs", "epochs", "3", whole_number(1, 1000), "passes over the ratings"),
-    Setting("reward.batch", "batch", "16", whole_number(1, 4096), "ratings an update"),
-    Setting("reward.learning_rate", "learning rate", "0.0003", number(1e-9, 1), "falls to 0"),
-    SEED,
-)
-POLICY = (LENGTH, SEED, CONTROL)
-LEVELS = Setting("hindsight.levels", "grades", "5", whole_number(2, 10), "of outcomes, 2 to 10")
-BETA = Setting("ilql.beta", "beta", "4", number(0, 100), "weight of Q - V")
-
-
-RECIPES = (
-    Recipe("w", "whole pipeline", "Imitate demonstrations if there are any, fit a reward model and a judge to the "
-           "ratings, improve the policy on the one, and publish what passes the gate by the other.",
-           "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, *POLICY), _ratings),
-    Recipe("s", "SFT", "Imitate demonstrations and edits: for when you can show better answers than the model gives.",
-           "sft", "sft", _supervised("sft"), _demonstrations),
-    Recipe("m", "reward model", "Fit a reward model and a judge to different ratings, and see how well each foretells "
-           "the other's; the model you talk to stays as it is.",
-           "reward", "reward", REWARD, _ratings),
-    Recipe("p", "PPO", "Improve the policy on the latest reward model, with a learned value of every token.",
-           "ppo", "ppo", (ROUNDS, KL_TARGET, BATCH, *POLICY), _reward_model),
-    Recipe("r", "RLOO", "Improve the policy on the latest reward model; an answer is compared with the others to the "
-           "same prompt, without a value model.",
-           "rloo", "ppo", (ROUNDS, KL_TARGET, BATCH, ANSWERS, *POLICY), _reward_model, {"ppo.advantage": "rloo"}),
-    Recipe("e", "REINFORCE", "Improve the policy on the latest reward model by the plain policy gradient; an answer is "
-           "compared with all others of the round.",
-           "reinforce", "ppo", (ROUNDS, KL_TARGET, BATCH, *POLICY), _reward_model,
-           {"ppo.advantage": "reinforce", "ppo.epochs": 1}),
-    Recipe("g", "GRPO", "As RLOO, with the advantage divided by the spread of the answers to the prompt.",
-           "grpo", "ppo", (ROUNDS, KL_TARGET, BATCH, ANSWERS, *POLICY), _reward_model, {"ppo.advantage": "grpo"}),
-    Recipe("t", "table reward", "Improve the policy on the scores themselves: known answers get their score, others "
-           "one by likeness. No reward model is fitted.",
-           "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, *POLICY), _scores, {"reward_model": "table"}),
-    Recipe("q", "ILQL", "Learn the value of every token from the rated answers alone, and say what is worth more. "
-           "Nothing is sampled.",
-           "ilql", "ilql", _supervised("ilql", BETA), _rated_and_judged),
-    Recipe("h", "hindsight", "Learn from all answers, good and bad: each prompt is extended by the outcome that its "
-           "answer then had.",
-           "hindsight", "hindsight", _supervised("hindsight", LEVELS), _outcomes,
-           {"hindsight.relabelling": "instruction"}),
-    Recipe("c", "hindsight chain", "Learn to give the better answer after a worse one to the same prompt.",
-           "hindsight", "hindsight", _supervised("hindsight"), _comparisons, {"hindsight.relabelling": "chain"}),
-)  # fmt: skip

@@ -9,6 +9,7 @@ from rated_workspace import fill
 from storage.errors import UsageError
 from storage.records import Sampling
 from trainer import pipeline
+from trainer.algorithms import ppo
 from trainer.algorithms.rollouts import collect, collect_rows
 from trainer.setting import LONGEST_ROLLOUT, SHORTEST_ROLLOUT, UNRATED_LENGTH, usual_length
 
@@ -47,7 +48,7 @@ def test_nearly_all_rated_answers_fit_in_whole_eights(lengths, expected):
 def lengths(monkeypatch):
     """What the learner of a policy and the gate were told of the length of answers."""
     seen = {}
-    learner, gate = pipeline.Ppo, pipeline.judge
+    learner, gate = ppo.Ppo, pipeline.judge
 
     def policy(backbone, reward, prompts, config, *more):
         seen["rollouts"] = config.max_new_tokens
@@ -61,7 +62,7 @@ def lengths(monkeypatch):
         seen["longest"] = max(report.after.tokens)
         return report
 
-    monkeypatch.setattr(pipeline, "Ppo", policy)
+    monkeypatch.setattr(ppo, "Ppo", policy)
     monkeypatch.setattr(pipeline, "judge", judge)
     return seen
 

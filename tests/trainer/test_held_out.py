@@ -11,7 +11,9 @@ from tiny_model import CORPUS
 from storage import jobs, metrics, prompts, ratings, samples
 from storage.database import Database
 from storage.records import Choice, RatingKind, Split
-from trainer import pipeline, rewards
+from trainer import rewards
+from trainer.algorithms import hindsight, ilql, ppo, sft
+from trainer.methods import bestof, dpo
 
 GATE = ("--gate-prompts", "4", "--gate-max-new-tokens", "4", "--no-publish")
 SMALL = ("--rank", "4", "--steps", "1", "--batch", "4")
@@ -27,6 +29,9 @@ METHODS = {
     "reinforce": (*ROUND, *GATE),
     "grpo": (*ROUND, *GATE),
     "ppo on a table": (*ROUND, "--reward-model", "table", *GATE),
+    "dpo": (*SMALL, *GATE),
+    "dpo with kto": (*SMALL, "--loss", "kto", *GATE),
+    "bestof": ("--rank", "4", "--prompts", "40", "--answers", "2", "--max-new-tokens", "4", "--batch", "40", *GATE),
     "ilql": (*SMALL, *GATE),
     "hindsight": (*SMALL, *GATE),
     "hindsight chain": (*SMALL, "--relabelling", "chain", *GATE),
@@ -55,11 +60,14 @@ def given(monkeypatch) -> dict[str, set[str]]:
 
         monkeypatch.setattr(module, name, learner)
 
-    spy(pipeline, "Ppo", lambda reward, asked, *_: asked)
-    spy(pipeline, "sft", lambda found, *_: [response.prompt for response in found.responses])
-    spy(pipeline, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
-    spy(pipeline, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
-    spy(pipeline, "relabelled_rows", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
+    spy(ppo, "Ppo", lambda reward, asked, *_: asked)
+    spy(sft, "sft", lambda found, *_: [response.prompt for response in found.responses])
+    spy(sft, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
+    spy(ilql, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])
+    spy(hindsight, "relabelled_rows", lambda found, told, *_: [one.response.prompt for one in (*found, *told)])
+    spy(bestof, "BestOf", lambda reward, asked, *_: asked)
+    spy(dpo, "comparisons", lambda pairs: [pair.prompt for pair in pairs])
+    spy(dpo, "judged", lambda examples, minimum: [example.prompt for example in examples.every()])
     for fit in ("RewardFit", "LinearFit"):
         spy(rewards, fit, lambda examples, *_: [example.prompt for example in examples.every()])
     return seen
@@ -103,9 +111,9 @@ def test_no_method_learns_from_a_held_out_prompt_before_or_after_more_are_typed(
             assert all(asked and asked <= practice for asked in given.values()), method
             practised = {rollout.prompt for rollout in metrics.recent_rollouts(database, found["job"], 1000)}
             assert not practised & held_out, method
-            assert bool(practised) == ("Ppo" in given), method
+            assert bool(practised) == bool({"Ppo", "BestOf"} & given.keys()), method
         linked = database.scalar("SELECT count(DISTINCT job_id) FROM job_ratings")
-        assert linked == 8 * (turn + 1), "all but those that take the reward model as it is"
+        assert linked == 10 * (turn + 1), "all but those that take the reward model as it is"
         assert learned_from(database) <= practice
         if turn == 0:
             type_and_rate(database, 40, 25)

@@ -23,11 +23,13 @@ from trainer import pipeline, rewards
 from trainer.config import RewardKind
 from trainer.evaluation import seen
 from trainer.job import CancelledError, HeldJob
+from trainer.methods import run
 from trainer.policy.decoding import Decoder
 
 GATE = ("--gate-prompts", "4", "--gate-min-gain=-100", "--gate-max-kl", "1000", "--gate-max-new-tokens", "6")
 ROUNDS = ("--batch", "8", "--answers", "2", "--minibatch", "4", "--max-new-tokens", "6", "--rank", "4", "--steps", "3")
 FIXED = ("--batch", "8", "--rank", "4", "--steps", "3", "--reward-rank", "4", "--reward-epochs", "1")
+CHOSEN = ("--prompts", "6", "--answers", "2", "--batch", "4", "--epochs", "2", "--max-new-tokens", "6", "--rank", "4")
 # command -> its options, and a metric that each of its steps records
 STAGES = {
     "ppo": ([*ROUNDS], "objective/kl"),
@@ -38,6 +40,9 @@ STAGES = {
     "rloo": ([*ROUNDS], "objective/scores"),
     "grpo": ([*ROUNDS], "objective/scores"),
     "sft": ([*FIXED], "loss/train"),
+    "dpo": ([*FIXED], "loss/train"),
+    "dpo, kto": ([*FIXED, "--loss", "kto"], "loss/train"),
+    "bestof": ([*CHOSEN], "loss/train"),
     "ilql": ([*FIXED], "loss/q"),
     "hindsight": ([*FIXED], "loss/train"),
     "hindsight, chain": ([*FIXED, "--relabelling", "chain"], "loss/train"),
@@ -131,7 +136,7 @@ class Counted:
         return {step: count for (found, step), count in self.counts.items() if found == name}
 
 
-@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "ilql", "hindsight"])
+@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "dpo", "bestof", "ilql", "hindsight"])
 def test_a_stage_that_was_cut_off_in_its_gate_goes_straight_back_to_it(stage, trainer, rated, workspace, monkeypatch):
     options, metric = STAGES[stage]
     command = [stage.split()[0], *options, *GATE, "--no-publish"]
@@ -183,6 +188,8 @@ CONTROLLED = {
     "ppo": [*ROUNDS],
     "rloo": [*ROUNDS],
     "sft": [*FIXED],
+    "dpo": [*FIXED],
+    "bestof": [*CHOSEN],
     "ilql": [*FIXED],
     "hindsight": [*FIXED],
 }
@@ -193,7 +200,7 @@ CONTROLLED = {
 def test_a_control_is_never_published_and_leaves_no_reward_model_behind(stage, control, trainer, rated, workspace):
     code, found = trainer(stage, *CONTROLLED[stage], *GATE, "--gate-max-outside", "1", "--control", control)
     assert rated.scalar("SELECT count(*) FROM reward_models") == 0
-    if stage in ("ilql", "hindsight") and control == "constant":
+    if stage in ("dpo", "ilql", "hindsight") and control == "constant":
         assert (code, found["state"], found["version"]) == (2, "failed", None)
         assert "constant ones teach it nothing" in found["error"]
         return
@@ -231,7 +238,7 @@ def test_a_pipeline_that_was_cut_off_after_each_of_its_learners_takes_no_step_tw
     counted = Counted(monkeypatch)
     arguments, model = command, True
     # The reward model before it is stored, what imitation learned before it is stored, and the policy at the gate.
-    for place, cut in ((rewards, "reference_answers"), (pipeline, "whole_folder"), (pipeline, "judge")):
+    for place, cut in ((rewards, "reference_answers"), (run, "keep"), (pipeline, "judge")):
         with monkeypatch.context() as patch:
             patch.setattr(place, cut, cut_off)
             code, paused = trainer(*arguments, model=model)
@@ -323,12 +330,18 @@ def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
 
 @pytest.mark.parametrize(
     ("stage", "says"),
-    [("sft", "too few answers to imitate"), ("ilql", "nothing judges"), ("hindsight", "too few ratings")],
+    [
+        ("sft", "too few answers to imitate"),
+        ("dpo", "nothing judges"),
+        ("bestof", "nothing tells which answer is best"),
+        ("ilql", "nothing judges"),
+        ("hindsight", "too few ratings"),
+    ],
 )
 def test_too_little_to_learn_from_ends_with_wrong_usage(stage, says, trainer, database):
     for number in range(9):
         prompts.add(database, f"{CORPUS[number].split()[0]} {number}", language=LANGUAGES[number])
-    code, found = trainer(stage, *FIXED, *GATE)
+    code, found = trainer(stage, *STAGES[stage][0], *GATE)
     assert (code, found["state"]) == (2, "failed")
     assert says in found["error"]
     assert versions.served(database) is None or versions.served(database).name == "v0"

@@ -20,6 +20,8 @@ STEPS = 3
 
 def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     """Every way of learning, each at its first step; the models and ratings are those of its own tests."""
+    import test_bestof
+    import test_dpo
     import test_ilql
     import test_resume
     import test_reward_model
@@ -31,6 +33,8 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     from trainer.algorithms.sft import sft
     from trainer.config import Advantage, Tuning
     from trainer.examples import Examples, Labelled, Pair, Response, Scored
+    from trainer.methods.bestof import BestOf
+    from trainer.methods.dpo import Dpo, Loss
     from trainer.policy.trainable_transformers import TrainableTransformers
     from trainer.reward.fitting import RewardFit
 
@@ -38,9 +42,14 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     yield "ilql", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1, None, processes)
     yield "sft", sft(backbone, test_sft.one_each(), test_sft.CONFIG, 1, None, processes)
 
+    for loss in Loss:
+        items = test_dpo.alike(backbone, loss)
+        yield loss, Dpo(backbone, items, replace(test_dpo.CONFIG, loss=loss, batch=8), 1, None, processes)
+
     texts = test_reward_model.CORPUS
     prompts = [Prompt(f"p{place}", text, f"l{place % 3}", "") for place, text in enumerate(texts)]
     reward = reward_of(backbone)
+    yield "best of n", BestOf(backbone, reward, prompts, replace(test_bestof.CONFIG, rounds=2), 1, None, processes)
     gae = test_resume.CONFIG
     for name, config in {
         "ppo": gae,

@@ -231,11 +231,13 @@ async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
             assert "✓ needs 20 ratings, has 20" in visible(app)
             assert "✕ needs 8 demonstrations or edits, has 0" in visible(app)
             assert "✕ needs a reward model, has none" in visible(app)
-            assert "✓ needs 4 prompts with scored answers, has 10" in visible(app)
             assert "Imitate demonstrations if there are any" in visible(app)
+        if size[1] >= 30:  # else the list scrolls
             assert all(f"{recipe.key} {recipe.name} " in visible(app) for recipe in RECIPES)
         await pilot.press("up")
         await until(pilot, lambda: "c hindsight chain ✓" in visible(app))
+        if size[0] >= 80:
+            assert "✓ needs 4 prompts with scored answers, has 10" in visible(app)
         await pilot.press("p")
         await until(pilot, lambda: "fit one first: m" in visible(app))
         assert "esc cancel" in visible(app)
@@ -296,7 +298,7 @@ async def test_what_is_wrong_is_said_below_the_field_while_one_types(
         await pilot.press("w")
         await until(pilot, lambda: isinstance(app.screen, FormDialog))
         await pilot.press("tab", "tab", "tab", "1", "3")
-        await until(pilot, lambda: "✕ batch: want a multiple of 8, say 16" in visible(app))
+        await until(pilot, lambda: "✕ batch: minibatch 8 does not divide batch 13; say 16" in visible(app))
         lines = visible(app).splitlines()
         (place,) = [n for n, line in enumerate(lines) if "✕ batch" in line]
         assert "answers a round" in lines[place - 1]

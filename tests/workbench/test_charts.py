@@ -17,12 +17,12 @@ from trainer.algorithms.hindsight import hindsight
 from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.sft import sft
-from trainer.cli import STAGES
 from trainer.config import HindsightConfig, RewardConfig, SftConfig
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.watch import WatchReport
 from trainer.examples import Examples, Response, Scored
+from trainer.methods import METHODS
 from trainer.outcomes import Outcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import resolve
@@ -83,9 +83,14 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
         shown = {chart.metric for chart in BOARDS[fit.stage].charts}
         assert shown <= {name for name, _ in fit.advance().figures}, "its curves are drawn"
     kinds = {"sft": IMITATION, "hindsight": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
-    for kind in STAGES:
+    for kind, method in METHODS.items():
         for stage in ("", "gate", "publish"):
-            assert board_of(kind, stage) is kinds.get(kind, POLICY)
+            if isinstance(method.board, str):
+                assert board_of(kind, stage) is kinds.get(kind, POLICY)
+            else:
+                drawn = [chart.metric for chart in board_of(kind, stage).charts]
+                assert drawn == [curve.metric for curve in method.board]
+                assert len(drawn) in (2, 4)
 
 
 @pytest.mark.parametrize(

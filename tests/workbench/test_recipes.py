@@ -11,15 +11,15 @@ from storage import jobs, prompts, ratings, reward_models, samples, versions
 from storage.database import Database
 from storage.records import Choice, RatingKind, Split
 from trainer.algorithms.hindsight import comparisons
-from trainer.cli import STAGES
-from trainer.config import Control, GateConfig, HindsightConfig, IlqlConfig, PpoConfig, RewardConfig, SftConfig, build
+from trainer.config import GateConfig, build
 from trainer.demonstrations import demonstrations
-from trainer.examples import FEWEST_HELD_OUT, FEWEST_SCORED, collect
+from trainer.examples import collect
+from trainer.methods import METHODS, method_of
 from trainer.options import configuration
 from trainer.outcomes import outcomes, text_outcomes
 from workbench import recipes
 from workbench.charts import MOST_OUTSIDE
-from workbench.recipes import METHODS, RECIPES, Recipe, recipe_of
+from workbench.recipes import RECIPES, Recipe, recipe_of
 from workbench.stock import Stock, take_stock
 
 DIGEST = "0" * 64
@@ -37,55 +37,70 @@ def named(name: str) -> Recipe:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_an_untouched_form_asks_for_what_the_command_does_by_itself(recipe: Recipe):
-    stage = STAGES[recipe.stage]
+    method = METHODS[recipe.stage]
     job = recipe.config(filled(recipe), "gemma")
     # As a worker reads it: the stored configuration instead of the stage's own defaults.
-    read = configuration(stage.config, {}, None, job)
+    read = configuration(method.settings, {}, None, job)
     given = {path.replace(".", "__"): value for path, value in recipe.fixed.items()} | {"model": "gemma"}
-    assert read == configuration(stage.config, given, None, stage.defaults)
-    assert recipe.own == stage.own
-    assert recipe.steps(filled(recipe)) == getattr(getattr(read, stage.own), "steps", 0)
+    assert read == configuration(method.settings, given, None, method.defaults)
+    assert recipe.steps(filled(recipe)) == method.steps(read)
+    assert not recipe.wrong(filled(recipe))
 
 
 def test_what_a_stage_decides_itself_is_in_its_recipe():
     fixed = {recipe.stage: recipe.fixed for recipe in RECIPES if recipe.stage in ("rloo", "reinforce", "grpo")}
     for stage, decided in fixed.items():
-        assert decided == {f"ppo.{name}": value for name, value in STAGES[stage].defaults["ppo"].items()}
+        assert decided == {f"ppo.{name}": value for name, value in METHODS[stage].defaults["ppo"].items()}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_whatever_a_field_lets_pass_the_trainer_takes(recipe: Recipe):
-    tries = ("1", "2", "7", "8", "16", "24", "0.00001", "0.01", "0.5", "1000", *METHODS)
+    tries = ("1", "2", "7", "8", "16", "24", "0.00001", "0.01", "0.5", "1000", "ppo", "rloo", "reinforce", "grpo")
     for setting in recipe.settings:
         for text in tries:
             try:
                 value = setting.parse(text)
             except ValueError:
                 continue
-            build(STAGES[recipe.stage].config, recipe.config(filled(recipe) | {setting.path: value}, "smollm2"))
+            build(METHODS[recipe.stage].settings, recipe.config(filled(recipe) | {setting.path: value}, "smollm2"))
 
 
 def test_every_stage_of_the_trainer_has_a_recipe():
-    assert {recipe.stage for recipe in RECIPES} == set(STAGES)
+    assert {recipe.stage for recipe in RECIPES} == set(METHODS)
     keys = [recipe.key for recipe in RECIPES]
     assert len(set(keys)) == len(keys)
     assert not set(keys) & {"j", "k"}  # these move
 
 
 def test_the_least_that_is_needed_is_what_the_trainer_asks_for():
-    wanted = {kind().minimum for kind in (RewardConfig, HindsightConfig, IlqlConfig)}
-    assert wanted == {recipes.FEWEST_RATINGS}
-    assert SftConfig().minimum == recipes.FEWEST_DEMONSTRATIONS
-    assert (recipes.FEWEST_HELD_OUT, recipes.FEWEST_SCORED) == (FEWEST_HELD_OUT, FEWEST_SCORED)
-    assert PpoConfig().minibatch == recipes.MINIBATCH
-    assert tuple(Control) == recipes.CONTROLS
+    for recipe in RECIPES:
+        minimum = getattr(getattr(METHODS[recipe.stage].settings(), METHODS[recipe.stage].own), "minimum", None)
+        assert minimum in (None, recipe.need(Stock()).wanted), recipe.name
     assert GateConfig().max_outside == MOST_OUTSIDE
+
+
+def test_what_fits_in_no_field_alone_is_said_of_the_form():
+    together = {"ppo.batch": 8, "ppo.answers": 16}
+    assert named("RLOO").wrong({**filled(named("RLOO")), **together}) == "answers 16 does not divide batch 8"
+    with pytest.raises(ValueError, match="minibatch 8 does not divide batch 13; say 16"):
+        next(one for one in named("PPO").settings if one.path == "ppo.batch").parse("13")
+    with pytest.raises(ValueError, match="want 2 to 10"):
+        next(one for one in named("hindsight").settings if one.label == "grades").parse("11")
+    for text in ("nan", "inf", "1e400"):
+        with pytest.raises(ValueError, match="want at most"):
+            next(one for one in named("SFT").settings if one.label == "learning rate").parse(text)
+
+
+def test_methods_that_share_settings_hold_and_are_judged_alike():
+    for method in METHODS.values():
+        same = method_of(method.settings())
+        assert (same.memory, same.own) == (method.memory, method.own)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_job_is_called_by_the_recipe_that_made_it(recipe: Recipe):
     assert recipe_of(recipe.stage, recipe.config(filled(recipe), "smollm2")) == recipe.name
-    whole = msgspec.to_builtins(build(STAGES[recipe.stage].config, recipe.config(filled(recipe), "smollm2")))
+    whole = msgspec.to_builtins(build(METHODS[recipe.stage].settings, recipe.config(filled(recipe), "smollm2")))
     assert recipe_of(recipe.stage, whole) == recipe.name
 
 

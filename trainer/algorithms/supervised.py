@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import torch
@@ -37,6 +37,21 @@ MOST_TOKENS = 4096
 # How often in a run the held-out loss is measured.
 HELD_OUT_MEASURES = 10
 MOST_SKIPPED = 3
+
+
+class Lesson(Protocol):
+    """Anything that is learned from at once: answers to one prompt. Its length is that of the longest, in tokens."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def language(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Lesson)
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ def make_row(backbone: Backbone, response: Response, asked: Sequence[int] | None
     return Row(prompt.id, prompt.language, tuple(plain if asked is None else asked), tuple(said), outcome)
 
 
-def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+def hold_out(rows: Sequence[Item], share: float) -> tuple[list[Item], list[Item]]:
     """Rows to learn from and rows to measure the loss of this run with; a prompt's rows go the same way.
 
     The prompts that come first in a fixed pseudo-random order are kept: which ones depends on what others there are, so
@@ -81,13 +96,13 @@ def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
     return apart(rows, groups[:count])
 
 
-def apart(rows: Sequence[Row], prompts: Collection[str]) -> tuple[list[Row], list[Row]]:
+def apart(rows: Sequence[Item], prompts: Collection[str]) -> tuple[list[Item], list[Item]]:
     """Rows to other prompts, and rows to some prompts."""
     kept = set(prompts)
     return [row for row in rows if row.group not in kept], [row for row in rows if row.group in kept]
 
 
-def fitting(rows: Sequence[Row], context: int) -> list[Row]:
+def fitting(rows: Sequence[Item], context: int) -> list[Item]:
     """The rows that fit into a context of so many tokens. Raises UsageError when none does."""
     found = [row for row in rows if len(row) <= context]
     if not found:
@@ -125,9 +140,9 @@ def shares(counts: Mapping[str, int], total: int, balance: float, most_repeats: 
     return taken | rounded
 
 
-def plan(rows: Sequence[Row], config: SupervisedConfig, seed: int) -> list[list[Row]]:
+def plan(rows: Sequence[Item], config: SupervisedConfig, seed: int) -> list[list[Item]]:
     """The batch of every step. Within a language all rows are used before one is repeated."""
-    by_language: dict[str, list[Row]] = {}
+    by_language: dict[str, list[Item]] = {}
     for row in rows:
         by_language.setdefault(row.language, []).append(row)
     most = config.most_repeats * len(rows)
@@ -142,18 +157,18 @@ def plan(rows: Sequence[Row], config: SupervisedConfig, seed: int) -> list[list[
     return [drawn[start : start + batch] for start in range(0, len(drawn), batch)]
 
 
-def _passes(rows: list[Row], count: int, seed: str) -> list[Row]:
+def _passes(rows: list[Item], count: int, seed: str) -> list[Item]:
     """As many rows as are asked for, pass after pass in a new order; the last ones are to be used first."""
     generator = random.Random(seed)
-    found: list[Row] = []
+    found: list[Item] = []
     while len(found) < count:
         found += generator.sample(rows, len(rows))
     return found[count - 1 :: -1] if count else []
 
 
-def parts(rows: Sequence[Row], most_tokens: int = MOST_TOKENS) -> list[list[Row]]:
+def parts(rows: Sequence[Item], most_tokens: int = MOST_TOKENS) -> list[list[Item]]:
     """A batch cut into parts that fit into memory, rows of like length together; a row may be a part of its own."""
-    found: list[list[Row]] = []
+    found: list[list[Item]] = []
     for row in sorted(rows, key=len):
         if found and (len(found[-1]) + 1) * len(row) <= most_tokens:
             found[-1].append(row)
@@ -162,10 +177,11 @@ def parts(rows: Sequence[Row], most_tokens: int = MOST_TOKENS) -> list[list[Row]
     return found
 
 
-def measured_parts(rows: Sequence[Row], processes: Processes) -> list[list[Row]]:
+def measured_parts(rows: Sequence[Item], processes: Processes, most_tokens: int | None = None) -> list[list[Item]]:
     """This process's share of rows to measure with, in parts; all of them where there are too few for a share each."""
     shares = processes.shares(rows)
-    return processes.cut(shares if all(shares) else [list(rows)] * processes.count, parts)
+    wanted = shares if all(shares) else [list(rows)] * processes.count
+    return processes.cut(wanted, parts if most_tokens is None else lambda share: parts(share, most_tokens))
 
 
 def rate_at(step: int, steps: int, peak: float) -> float:
@@ -218,7 +234,7 @@ def skipped_after(skipped: int, step: int, *, taken: bool) -> int:
 
 
 @dataclass(frozen=True)
-class Course:
+class Course(Generic[Item]):
     """What a run learns from, and when.
 
     Attributes:
@@ -226,20 +242,20 @@ class Course:
         too_long: how many rows were left out, since they do not fit into the model's context.
     """
 
-    learned: list[Row]
-    held_out: list[Row]
-    batches: list[list[Row]]
+    learned: list[Item]
+    held_out: list[Item]
+    batches: list[list[Item]]
     too_long: int
 
     @classmethod
     def of(
         cls,
-        rows: Sequence[Row],
+        rows: Sequence[Item],
         context: int,
         config: SupervisedConfig,
         seed: int,
         kept: Collection[str] | None = None,
-    ) -> Course:
+    ) -> Course[Item]:
         """The course through some rows; `context` in tokens. Raises UsageError when no row fits into it.
 
         Args:
@@ -284,7 +300,7 @@ class SupervisedLearner:
 
     Args:
         stage: what it does, in a word or two.
-        rows: what to learn to say.
+        rows: what to learn to say; None where :meth:`take_up` gives it.
         parent: the version to go on from.
         processes: those that work on this together, each on its rows of every batch; by default this one alone.
         kept: the prompts to measure the loss with; by default the configured share of them.
@@ -294,7 +310,7 @@ class SupervisedLearner:
         self,
         stage: str,
         backbone: Backbone,
-        rows: Sequence[Row],
+        rows: Sequence[Row] | None,
         config: SupervisedConfig,
         seed: int,
         parent: Snapshot | None = None,
@@ -305,15 +321,21 @@ class SupervisedLearner:
         self.processes = processes or Processes()
         self.backbone = backbone
         self.config = config
-        self.course = Course.of(rows, backbone.config.max_position_embeddings, config, seed, kept)
-        self.step = 0
-        self.steps = len(self.course.batches)
+        self.course: Course[Row] = Course([], [], [], 0)
+        self.step = self.steps = 0
+        if rows is not None:
+            self.take_up(rows, seed, kept)
         self.skipped = 0  # updates in a row
         self.parent = parent
         self.policy = backbone.new_policy(config, seed + 1)
         if parent is not None:
             self.policy.load(parent)
         self.optimizer = optim.AdamW(self.policy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+
+    def take_up(self, rows: Sequence[Row], seed: int, kept: Collection[str] | None = None) -> None:
+        """Learn from these rows from here on, with the weights and the optimizer as they are."""
+        self.course = Course.of(rows, self.backbone.config.max_position_embeddings, self.config, seed, kept)
+        self.step, self.steps = 0, len(self.course.batches)
 
     def advance(self) -> StepReport:
         """One update. Raises WorkbenchError when several in a row were not finite."""

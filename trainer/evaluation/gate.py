@@ -18,13 +18,13 @@ from scipy import stats
 from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import Control, GateConfig
+from trainer.config import FEWEST_HELD_OUT, Control, GateConfig
 from trainer.evaluation.intervals import Interval, mean_interval, widened
 from trainer.evaluation.judging import Judge
 from trainer.evaluation.matched import Matched
 from trainer.evaluation.seen import Side, answer, at_equal_length, facts, matched, rests_on, shown
 from trainer.evaluation.watch import WatchReport
-from trainer.examples import FEWEST_HELD_OUT, fingerprint
+from trainer.examples import fingerprint
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.reward.function import described

@@ -17,7 +17,9 @@ import torch
 from safetensors import safe_open
 
 from storage.errors import UsageError
-from trainer.config import Advantage, HindsightStage, IlqlStage, PpoStage, RewardStage, SftStage, Tuning
+from trainer.config import RewardStage, Tuning
+from trainer.methods import method_of
+from trainer.methods.method import Need
 from trainer.policy.decoding import context_length
 from trainer.policy.linear import can_pack
 from trainer.policy.llama import supports
@@ -37,30 +39,6 @@ LOGIT_COPIES = 4
 GENERAL_PATH = {4: 1.5, 2: 2.0}
 
 
-@dataclass(frozen=True)
-class Need:
-    """What a job holds at once.
-
-    Attributes:
-        rows: answers sampled together. minibatch: answers learned from together.
-        prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
-        value: whether the value has an adapter of its own.
-        upper_share: of the layers that value and reward adapt.
-        processes: how many share the weights of the layers.
-    """
-
-    rows: int
-    minibatch: int
-    prompt_tokens: int
-    response_tokens: int
-    rank: int
-    tuning: Tuning = Tuning.LORA
-    value: bool = True
-    upper_share: float = 1 / 3
-    checkpointing: bool = False
-    processes: int = 1
-
-
 def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int, sampled_tokens: int) -> Need:
     """What the most demanding part of a stage holds at once.
 
@@ -78,21 +56,7 @@ def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int, sampl
         upper_share=config.upper_share,
         checkpointing=config.gradient_checkpointing,
     )
-    match config:
-        case PpoStage(ppo=ppo):
-            return replace(
-                whole,
-                rows=ppo.batch,
-                minibatch=ppo.minibatch // ppo.accumulation,
-                response_tokens=sampled_tokens,
-                rank=ppo.rank,
-                tuning=ppo.tuning,
-                value=ppo.advantage == Advantage.GAE and ppo.value_adapter,
-            )
-        case SftStage(sft=own) | HindsightStage(hindsight=own) | IlqlStage(ilql=own):
-            return replace(whole, minibatch=own.batch, rank=own.rank, tuning=own.tuning)
-        case _:
-            return whole
+    return method_of(config).memory(config, whole, sampled_tokens)
 
 
 @dataclass(frozen=True)

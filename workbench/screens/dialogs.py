@@ -166,11 +166,22 @@ class Field:
 
 
 class FormDialog(Dialog[dict[str, object]]):
-    """A few fields, each with what is wrong with it below; Enter in any of them accepts all."""
+    """A few fields, each with what is wrong with it below; Enter in any of them accepts all.
 
-    def __init__(self, title: str, fields: list[Field], *, text: str = "") -> None:
+    `wrong` says what is wrong with the values of all fields together.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        fields: list[Field],
+        *,
+        text: str = "",
+        wrong: Callable[[dict[str, object]], str] = lambda values: "",
+    ) -> None:
         super().__init__(title)
         self.form = fields
+        self.wrong = wrong
         self.set_class(len(fields) > MOST_APART, "many")
         self.text = text
 
@@ -195,8 +206,12 @@ class FormDialog(Dialog[dict[str, object]]):
         wrong = [field for field in self.form if not self._check(field)]
         if wrong:
             self.query_one(f"#{_entry(wrong[0])}", Input).focus()
+            return
+        values = {field.name: field.parse(self._typed(field)) for field in self.form}
+        if together := self.wrong(values):
+            self.complain(f"✕ {together}")
         else:
-            self.dismiss({field.name: field.parse(self._typed(field)) for field in self.form})
+            self.dismiss(values)
 
     def _check(self, field: Field) -> bool:
         """Whether a field can be read; if not, it says below why."""

@@ -85,4 +85,5 @@ def purpose(recipe: Recipe, stock: Stock) -> Content:
 def form(recipe: Recipe, supply: str) -> FormDialog:
     """The fields of a recipe, filled with what the trainer would take anyway."""
     fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
-    return FormDialog(f"Start training: {recipe.name}", fields, text=f"{recipe.purpose} ({supply})")
+    text = f"{recipe.purpose} ({supply})"
+    return FormDialog(f"Start training: {recipe.name}", fields, text=text, wrong=recipe.wrong)

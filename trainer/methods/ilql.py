@@ -1,0 +1,59 @@
+"""ILQL: offline Q-learning from rated answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from storage.errors import UsageError
+from trainer.config import IlqlConfig, IlqlStage
+from trainer.lazily import lazily
+from trainer.methods.method import SHUFFLED, Ask, Learned, Method, Recipe, Supply
+from trainer.methods.sft import asks, memory_of
+
+if TYPE_CHECKING:
+    from trainer import outcomes
+    from trainer.algorithms import ilql as algorithm
+    from trainer.task import Task
+else:
+    algorithm, outcomes = lazily("trainer.algorithms.ilql"), lazily("trainer.outcomes")
+
+
+def learn(task: Task[IlqlStage]) -> Learned:
+    """Learn the value of every token from the rated answers."""
+    setting, config = task.setting, task.config
+    if task.rewards is None:
+        raise UsageError("nothing judges what is learned", "rate more answers, or fit a reward model first")
+    found = outcomes.outcomes(task.taught)
+    learner = algorithm.Ilql(setting.backbone, found, config.ilql, config.seed, setting.start, task.held.processes)
+    task.link(setting.examples.rating_ids)
+    task.learn(learner, config.ilql.checkpoint_every)
+    return Learned(learner)
+
+
+METHOD = Method(
+    name="ilql",
+    summary="learn from the logged ratings alone, without sampling",
+    manual=f"""Offline Q-learning from the logged ratings.
+
+    Samples nothing: it learns the value of every token from the rated answers alone, and decodes by
+    log pi + beta (Q - V). Use it when answers are dear and ratings exist already. {SHUFFLED}
+
+    \b
+      trainer ilql --steps 100 --beta 2
+    """,
+    settings=IlqlStage,
+    own="ilql",
+    learn=learn,
+    memory=lambda config, whole, sampled: memory_of(config.ilql, whole),
+    board="ilql",
+    watched=False,  # its decoding shifts the output head as well, which the watch does not see
+    recipes=(
+        Recipe(
+            "q", "ILQL",
+            "Learn the value of every token from the rated answers alone, and say what is worth more. Nothing is "
+            "sampled.",
+            asks("ilql", Ask("ilql.beta", hint="weight of Q - V")),
+            ((Supply.RATED, IlqlConfig().minimum), (Supply.JUDGED, 1)),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,180 @@
+"""What a way of learning declares of itself: everything but the learning is made from this.
+
+The command line, the list in `trainer --help`, the recipes of the app and their forms, the charts of a running job, the
+estimate of memory and `trainer methods --json` are read from here. Nothing here, nor at the top of a method's file,
+imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from trainer.config import RewardStage, Tuning
+
+if TYPE_CHECKING:
+    from trainer.evaluation.intervals import Interval
+    from trainer.learner import PolicyLearner
+    from trainer.task import Task
+
+# What the help of many commands says.
+PASSES = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
+GATED = f"{PASSES} With --control shuffled or constant its ratings say nothing, and it is never published."
+SHUFFLED = f"{PASSES} With --control shuffled its ratings say nothing, and it is never published."
+
+
+class Supply(StrEnum):
+    """What a method learns from, as the app counts it; of training prompts alone.
+
+    judged: a reward model, or enough ratings to fit one to.
+    """
+
+    RATINGS = "ratings"
+    DEMONSTRATIONS = "demonstrations"
+    REWARD_MODEL = "reward model"
+    SCORED = "scored prompts"
+    RATED = "rated answers"
+    OUTCOMES = "outcomes"
+    COMPARED = "compared prompts"
+    JUDGED = "judged"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A setting that the form of a recipe asks for; its default and bounds are those of the settings.
+
+    Attributes:
+        path: where it is kept, such as `ppo.steps`.
+        label: by default the name of the setting.
+        hint: by default what the settings say of it.
+        choices: what can be typed, and the value that it stands for; by default the values themselves.
+    """
+
+    path: str
+    label: str = ""
+    hint: str = ""
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An entry in the app's list of ways to train.
+
+    Attributes:
+        key: the letter that chooses it.
+        purpose: what it does and when to choose it, in a sentence or two.
+        needs: what it learns from and how much of it is wanted; the first is the one to name when all are met.
+        fixed: what of the settings it decides itself, by path.
+    """
+
+    key: str
+    name: str
+    purpose: str
+    asks: tuple[Ask, ...]
+    needs: tuple[tuple[Supply, int], ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A chart of a running job.
+
+    Attributes:
+        title: with the unit. label: a word or two.
+        metric: as it is recorded. form: how a value is printed.
+        aim: 1 where more is better, -1 where less is, 0 where neither.
+        count: the metric that says of how many answers it is.
+        languages: whether it is told by language as well.
+    """
+
+    title: str
+    label: str
+    metric: str
+    form: str
+    aim: int = 0
+    count: str = ""
+    languages: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job holds in memory at once.
+
+    Attributes:
+        rows: answers sampled together. minibatch: answers learned from together.
+        prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
+        value: whether the value has an adapter of its own.
+        upper_share: of the layers that value and reward adapt.
+        processes: how many share the weights of the layers.
+    """
+
+    rows: int
+    minibatch: int
+    prompt_tokens: int
+    response_tokens: int
+    rank: int
+    tuning: Tuning = Tuning.LORA
+    value: bool = True
+    upper_share: float = 1 / 3
+    checkpointing: bool = False
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a method ends with.
+
+    Attributes:
+        learner: after its last step.
+        loss_gain: how far the loss fell on prompts that were not learned from, nats/token, where that was measured.
+    """
+
+    learner: PolicyLearner
+    loss_gain: Interval | None = None
+
+
+def as_it_is(config: RewardStage, whole: Need, sampled_tokens: int) -> Need:
+    """The memory of a stage that holds no more than the fitting of a reward model."""
+    return whole
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of learning.
+
+    Attributes:
+        name: of its command, and the kind of its jobs.
+        summary: when to choose it, on a line of `trainer --help`; methods that share one stand on one line.
+        manual: the help of its command.
+        settings: the class of its settings.
+        own: the section of them whose options need no prefix.
+        learn: takes a task to its end; None where nothing is learned but the reward model.
+        memory: what it holds at once, from its settings, what fitting a reward model holds, and the tokens of the
+            longest answer that is sampled.
+        defaults: what it changes in the defaults; options, a TOML file and a stored job go over it.
+        board: which charts the app shows of it: those of another method by its name ("ppo", "sft", "ilql", "reward"),
+            or curves of its own, two or four of them.
+        watched: whether the over-optimisation watch sees what it learns.
+    """
+
+    name: str
+    summary: str
+    manual: str
+    settings: type[RewardStage]
+    own: str
+    recipes: tuple[Recipe, ...]
+    learn: Callable[[Task[Any]], Learned] | None
+    memory: Callable[[Any, Need, int], Need] = as_it_is
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    board: str | tuple[Curve, ...] = "ppo"
+    watched: bool = True
+
+    def section(self, config: RewardStage) -> Any:
+        """Its own part of a configuration."""
+        return getattr(config, self.own)
+
+    def steps(self, config: RewardStage) -> int:
+        """How many steps a configuration asks for; 0 where the number of ratings decides."""
+        return getattr(self.section(config), "steps", 0)

@@ -1,0 +1,99 @@
+"""PPO, and what its kin share with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trainer.config import Advantage, PpoStage
+from trainer.lazily import lazily
+from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
+
+if TYPE_CHECKING:
+    from trainer.algorithms import ppo as algorithm
+    from trainer.learner import Figures, StepReport
+    from trainer.policy.full import Snapshot
+    from trainer.task import Task
+else:
+    algorithm = lazily("trainer.algorithms.ppo")
+
+
+def learn(task: Task[PpoStage]) -> Learned:
+    """Improve the policy against the reward, from the parent version."""
+    return improve(task, task.setting.start)
+
+
+def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
+    """Improve the policy against the reward.
+
+    Args:
+        start: what the policy to begin with changes in the base model.
+    """
+    setting, config = task.setting, task.config
+    assert task.rewards is not None, "only `auto` finds none"
+    own = msgspec.structs.replace(config.ppo, max_new_tokens=setting.answer_tokens)
+    learner = algorithm.Ppo(
+        setting.backbone, task.rewards.optimised, setting.split.practice, own, config.seed, start, task.held.processes
+    )
+    watch = task.watch
+
+    def measure(report: StepReport) -> Figures:
+        return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
+
+    task.learn(learner, config.ppo.checkpoint_every, measure)
+    return Learned(learner)
+
+
+def memory(config: PpoStage, whole: Need, sampled_tokens: int) -> Need:
+    """What a round of rollouts and updates holds."""
+    own = config.ppo
+    return replace(
+        whole,
+        rows=own.batch,
+        minibatch=own.minibatch // own.accumulation,
+        response_tokens=sampled_tokens,
+        rank=own.rank,
+        tuning=own.tuning,
+        value=own.advantage == Advantage.GAE and own.value_adapter,
+    )
+
+
+ROUNDS = Ask("ppo.steps", hint="rounds of rollouts")
+KL_TARGET = Ask("ppo.kl_target", hint="nats a response")
+BATCH = Ask("ppo.batch", hint="answers a round")
+ANSWERS = Ask("ppo.answers", hint="to a prompt; divides the batch")
+LENGTH = Ask("ppo.max_new_tokens", "longest answer", "0: as long as the rated answers")
+SEED = Ask("seed", hint="the same seed, the same run")
+CONTROL = Ask("control")
+POLICY = (LENGTH, SEED, CONTROL)
+PRICED = (
+    "A reward counts as far as answers like those were rated, with the caution that its model was fitted with, and "
+    "the judge fitted beside it says at the gate what was gained. Nothing is taken for a missing end unless "
+    "--missing-eos-penalty says so."
+)
+NEEDS = ((Supply.REWARD_MODEL, 1),)
+
+METHOD = Method(
+    name="ppo",
+    summary="improve the policy against a reward, with a learned value",
+    manual=f"""Improve the policy by PPO on the latest reward model.
+
+    Advantages come from a learned value of every token. {PRICED} {GATED}
+
+    \b
+      trainer ppo --steps 40 --reward-model rm2
+      trainer ppo --reward-model table
+    """,
+    settings=PpoStage,
+    own="ppo",
+    learn=learn,
+    memory=memory,
+    recipes=(
+        Recipe(
+            "p", "PPO", "Improve the policy on the latest reward model, with a learned value of every token.",
+            (ROUNDS, KL_TARGET, BATCH, *POLICY), NEEDS,
+        ),
+    ),
+)  # fmt: skip
