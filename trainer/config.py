@@ -151,7 +151,7 @@ class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fie
     asks for.
     """
 
-    updates: Annotated[int, _positive("updates of the Q and value heads a step")] = 20
+    updates: Annotated[int, _positive("updates of the Q and value heads a step")] = 10
     gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 1.0
     lam: Annotated[
         float, Meta(ge=0, le=1, description="lambda of Q's returns: 0 is the next value, 1 what came of the answer")
@@ -161,9 +161,7 @@ class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(ge=0, le=1, description="lambda of the value's returns: 0 is what Q says, 1 what came of the answer"),
     ] = 1.0
     tau: Annotated[float, Meta(gt=0.5, lt=1, description="expectile of the value; nearer 1 is bolder")] = 0.7
-    conservative: Annotated[float, _at_least(0, "weight of drawing Q of the model's own next tokens to the value")] = (
-        1.0
-    )
+    conservative: Annotated[float, _at_least(0, "weight of keeping Q of tokens that nobody said near the value")] = 1.0
     language_model: Annotated[
         float,
         _at_least(

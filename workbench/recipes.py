@@ -239,7 +239,11 @@ RECIPES = (
            "run", "ppo", (ROUNDS, METHOD, KL_TARGET, BATCH, *POLICY), _scores, {"reward_model": "table"}),
     Recipe("q", "ILQL", "Learn the value of every token from the rated answers alone, and say what is worth more. "
            "Nothing is sampled.",
-           "ilql", "ilql", _supervised("ilql", BETA), _rated_and_judged),
+           "ilql", "ilql", (
+               Setting("ilql.steps", "steps", "100", whole_number(1, 1_000_000), "of 10 updates each"),
+               Setting("ilql.batch", "batch", "16", whole_number(1, 4096), "answers an update"),
+               Setting("ilql.head_learning_rate", "learning rate", "0.01", number(1e-9, 1), "falls to 0"),
+               BETA, SEED), _rated_and_judged),
     Recipe("h", "hindsight", "Learn from all answers, good and bad: each prompt is extended by the outcome that its "
            "answer then had.",
            "hindsight", "hindsight", _supervised("hindsight", LEVELS), _outcomes,

@@ -171,11 +171,14 @@ class QHeads(nn.Module):
         Returns:
             (heads, n, k)
         """
+        size = hidden.shape[-1]
         hidden = hidden.float()
-        turned = hidden @ self.down.mT @ self.up.mT / hidden.shape[-1] ** 0.5
-        offset = self.offset_weight @ hidden.T / hidden.shape[-1] ** 0.5 + self.offset_bias[:, None]
-        # (n, k, size) @ (n, size, heads): each embedding is read once for both heads.
-        return torch.bmm(embeddings.float(), turned.permute(1, 2, 0)).permute(2, 0, 1) + offset[..., None]
+        # Both sides are brought to the low rank first: nothing of (heads, n, size) is ever formed.
+        state = hidden @ self.down.flatten(0, 1).T / size**0.5
+        token = embeddings.float() @ torch.cat(list(self.up), 1)
+        found = (state[:, None] * token).unflatten(-1, (HEADS, -1)).sum(-1)
+        offset = hidden @ self.offset_weight.T / size**0.5 + self.offset_bias
+        return (found + offset[:, None]).permute(2, 0, 1)
 
     @torch.no_grad()
     def output_update(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
