@@ -133,8 +133,11 @@ def interval_of(by_prompt: dict[str, list[tuple[float, float]]]) -> Record:
             (f"{place} {name}", *pair) for place, name in enumerate(chosen) for pair in by_prompt[name]
         )
 
+    value = correlation(names)
+    if math.isnan(value):  # nothing to tell answers apart by
+        return {"value": None, "low": None, "high": None}
     drawn = sorted(correlation(rng.choices(names, k=len(names))) for _ in range(1000))
-    return {"value": correlation(names), "low": drawn[25], "high": drawn[975]}
+    return {"value": value, "low": drawn[25], "high": drawn[975]}
 
 
 def run(model: Model, learned: Sequence[Record], other: Sequence[Record], taste: str, seed: int) -> tuple[Record, Any]:
