@@ -152,15 +152,34 @@ class HindsightConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknow
 
 
 class IlqlConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Q-learning for language models, offline from rated answers (Snell et al. 2022)."""
+    """Q-learning for language models, offline from rated answers (Snell et al. 2022).
 
-    gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 0.99
+    `steps` are of `updates` updates each; `learning_rate` and `most_repeats` are of the imitation that `language_model`
+    asks for.
+    """
+
+    updates: Annotated[int, _positive("updates of the Q and value heads a step")] = 10
+    gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 1.0
+    lam: Annotated[
+        float, Meta(ge=0, le=1, description="lambda of Q's returns: 0 is the next value, 1 what came of the answer")
+    ] = 0.0
+    value_lam: Annotated[
+        float,
+        Meta(ge=0, le=1, description="lambda of the value's returns: 0 is what Q says, 1 what came of the answer"),
+    ] = 1.0
     tau: Annotated[float, Meta(gt=0.5, lt=1, description="expectile of the value; nearer 1 is bolder")] = 0.7
-    conservative: Annotated[float, _at_least(0, "weight of the conservative loss on Q")] = 0.1
-    language_model: Annotated[float, _at_least(0, "weight of the language model's own loss")] = 1.0
+    conservative: Annotated[float, _at_least(0, "weight of keeping Q of tokens that nobody said near the value")] = 1.0
+    language_model: Annotated[
+        float,
+        _at_least(
+            0,
+            "above 0 the answers are imitated first, at this multiple of the learning rate: for answers that the "
+            "model did not give itself",
+        ),
+    ] = 0.0
     target_rate: Annotated[float, Meta(gt=0, le=1, description="how fast the target Q follows, an update")] = 0.05
     head_rank: Annotated[int, _positive("rank of the Q heads")] = 16
-    head_learning_rate: Annotated[float, _positive("peak rate of the Q and value heads, falling linearly")] = 2e-3
+    head_learning_rate: Annotated[float, _positive("peak rate of the Q and value heads, falling linearly")] = 1e-2
     beta: Annotated[float, _at_least(0, "weight of Q in decoding: log pi + beta (Q - V)")] = 4.0
     minimum: Annotated[int, _positive("fewest rated answers to learn from")] = 20
 

@@ -107,12 +107,13 @@ IMITATION = Board(
 Q_LEARNING = Board(
     (
         Chart("Q loss, squared deviations", "Q", "loss/q", "{:.3f}", -1, "data/examples", True),
-        Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.2f}", -1, "data/held_out", True),
+        Chart("held-out Q loss, squared deviations", "held out", "loss/held_out_q", "{:.3f}", -1, "data/held_out",
+              True),
         Chart("value loss, squared deviations", "value", "loss/value", "{:.3f}", -1, "data/examples", True),
-        Chart("answers' loss, nats/token", "loss", "loss/language_model", "{:.2f}", -1, "data/examples", True),
+        Chart("correlation with kept-back ratings", "foretold", "q/held_out_correlation", "{:+.2f}", 1),
     ),
     (
-        Figure("held-out Q", "loss/held_out_q", "{:.3f}"),
+        Figure("sd of Q - V", "q/advantage_sd", "{:.3f}"),
         Figure("conservative", "loss/conservative", "{:.3f}"),
         _GRADIENT, _SKIPPED, _UPDATE,
     ),

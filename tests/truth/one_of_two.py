@@ -39,7 +39,9 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     from trainer.reward.fitting import RewardFit
 
     backbone = backbone_of(folder, processes)
-    yield "ilql", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1, None, processes)
+    yield "ilql, imitation", Ilql(backbone, test_ilql.planted(), test_ilql.CONFIG, 1, None, processes)
+    heads = replace(test_ilql.CONFIG, language_model=0.0)
+    yield "ilql", Ilql(backbone, test_ilql.planted(), heads, 1, None, processes)
     yield "sft", sft(backbone, test_sft.one_each(), test_sft.CONFIG, 1, None, processes)
 
     for loss in Loss:

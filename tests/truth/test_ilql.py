@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,14 +10,34 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import make_model, reference_logits, reference_model, tokens
-from fixed_answers import ANSWERS, advance, assert_resumes_exactly, finished, log_likelihood, prompt_in, written
+from fixed_answers import (
+    ANSWERS,
+    advance,
+    assert_resumes_exactly,
+    finished,
+    log_likelihood,
+    prompt_in,
+    state_of,
+    written,
+)
 from msgspec.structs import replace
 from torch import Tensor
 
 from storage.errors import UsageError
-from storage.records import Sampling
+from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
-from trainer.algorithms.ilql import Ilql, follow, token_losses
+from trainer.algorithms.ilql import (
+    DRAWS,
+    Ilql,
+    States,
+    follow,
+    lambda_returns,
+    relative_outcomes,
+    token_losses,
+    within_prompts,
+)
+from trainer.algorithms.supervised import Course, Row
+from trainer.checkpoints import load, save
 from trainer.config import IlqlConfig, Tuning
 from trainer.outcomes import Outcome
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, HEAD, Adapter, read_adapter
@@ -41,7 +62,15 @@ class Table(torch.nn.Module):
 
 
 def learn(
-    states: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor, *, gamma: float, tau: float, steps: int = 1500
+    states: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float,
+    tau: float,
+    value_lam: float = 0.0,
+    steps: int = 1500,
 ) -> tuple[Tensor, Tensor]:
     """Q (states, actions) and V (states,) learned from logged episodes, (B, R) each."""
     online, targets = (Table(int(states.max()) + 1, int(actions.max()) + 1) for _ in range(2))
@@ -50,7 +79,7 @@ def learn(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for _ in range(steps):
         said, judged = online.q[:, states, actions], targets.q[:, states, actions]
-        losses = token_losses(said, judged, values[states], rewards, mask, gamma, tau)
+        losses = token_losses(said, judged, values[states], rewards, mask, gamma, tau, value_lam=value_lam)
         optimizer.zero_grad()
         maths.masked_mean(losses.q + losses.value, mask).backward()
         optimizer.step()
@@ -171,6 +200,91 @@ def test_nothing_outside_the_mask_counts_and_nothing_flows_into_what_is_compared
     assert not values.grad[~mask].any()
 
 
+def episodes_of(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Q and rewards (B, R) at random, and a mask; what stands outside the mask must not count."""
+    generator = torch.Generator().manual_seed(seed)
+    q, rewards = (torch.randn(4, 6, generator=generator) for _ in range(2))
+    return q, rewards, torch.arange(6) < torch.tensor([[6], [4], [1], [2]])
+
+
+def test_with_lambda_1_returns_are_the_discounted_rewards_that_followed():
+    q, rewards, mask = episodes_of(5)
+    found = lambda_returns(q, rewards, mask, 0.9, 1.0)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        for place in range(length):
+            brute = sum(0.9 ** (later - place) * float(rewards[row, later]) for later in range(place, length))
+            assert float(found[row, place]) == pytest.approx(brute, abs=1e-5)
+    assert not found[~mask].any()
+
+
+def test_q_learns_from_one_step_with_lambda_0_and_from_what_came_with_lambda_1():
+    q, rewards, mask = episodes_of(6)
+    assert torch.equal(lambda_returns(q, rewards, mask, 0.9, 0.0), q * mask)
+    values = torch.randn(4, 6, generator=torch.Generator().manual_seed(7))
+    losses = token_losses(q[None], q[None], values, rewards, mask, 0.9, 0.7, 0.0)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        for place in range(length):
+            following = float(values[row, place + 1]) if place + 1 < length else 0.0
+            error = float(rewards[row, place]) + 0.9 * following - float(q[row, place])
+            assert float(losses.q[row, place]) == pytest.approx(error**2, abs=1e-5)
+    monte_carlo = token_losses(q[None], q[None], values, rewards, mask, 0.9, 0.7, 1.0)
+    returns = lambda_returns(q, rewards, mask, 0.9, 1.0)
+    torch.testing.assert_close(monte_carlo.q, (returns - q * mask).square(), **CLOSE)
+
+
+def test_between_them_a_return_is_the_weighted_sum_of_all_horizons():
+    q, rewards, mask = episodes_of(8)
+    gamma, lam = 0.9, 0.6
+    found = lambda_returns(q, rewards, mask, gamma, lam)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        for place in range(length):
+            total = 0.0
+            for end in range(place, length + 1):  # bootstrapped from Q at `end`, or never
+                so_far = sum(gamma ** (at - place) * float(rewards[row, at]) for at in range(place, end))
+                last = gamma ** (end - place) * float(q[row, end]) if end < length else 0.0
+                weight = lam ** (end - place) * ((1 - lam) if end < length else 1.0)
+                total += weight * (so_far + last)
+            assert float(found[row, place]) == pytest.approx(total, abs=1e-5)
+
+
+def test_on_a_chain_values_of_what_came_are_those_of_the_wanderer():
+    """With value_lam 1 and the middle expectile, V is the mean of what came of a state, and Q looks one step ahead."""
+    states, actions, rewards, mask = padded(wanderings(60))
+    q, values = learn(states, actions, rewards, mask, gamma=GAMMA, tau=0.5, value_lam=1.0)
+    came = lambda_returns(torch.zeros_like(rewards), rewards, mask, GAMMA, 1.0)
+    for state in range(STATES):
+        assert float(values[state]) == pytest.approx(float(came[mask & (states == state)].mean()), abs=0.02)
+        for action in range(2):
+            following, reward = move(state, action)
+            expected = reward + (0.0 if following is None else GAMMA * float(values[following]))
+            assert float(q[state, action]) == pytest.approx(expected, abs=0.02)
+
+
+def test_outcomes_are_differences_within_prompts():
+    def rated(language: str, values: list[float], name: str) -> list[Outcome]:
+        prompt = replace_id(prompt_in(language), name)
+        return [Outcome(written(prompt, f"{name} {place}"), value, 1) for place, value in enumerate(values)]
+
+    found = [*rated("en", [1.0, 3.0], "a"), *rated("en", [11.0, 13.0], "b"), *rated("es", [5.0], "c")]
+    one, two, three, four, alone = relative_outcomes(found)
+    assert (one, two) == pytest.approx((three, four)), "how good a prompt's answers are on the whole does not count"
+    assert one == pytest.approx(-two)
+    assert alone == 0
+    values = torch.tensor([one, two, three, four, alone])
+    assert float(values.square().mean()) == pytest.approx(1)
+    assert relative_outcomes(rated("en", [2.0, 2.0], "a")) == [0.0, 0.0]
+
+
+def replace_id(prompt: Prompt, name: str) -> Prompt:
+    return Prompt(name, f"{prompt.text} {name}", prompt.language, "")
+
+
+def test_within_prompts_only_differences_to_the_same_prompt_are_correlated():
+    pairs = [("a", 1.0, 10.0), ("a", 2.0, 20.0), ("b", 50.0, -7.0), ("b", 51.0, 3.0)]
+    assert within_prompts(pairs) == pytest.approx(1)
+    assert math.isnan(within_prompts([("a", 1.0, 2.0), ("b", 3.0, 4.0)]))
+
+
 # --- the decoder -----------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +313,7 @@ def backbone(request, tiny_model, tmp_path_factory) -> Backbone:
 
 CONFIG = IlqlConfig(
     rank=4, head_rank=3, minimum=4, batch=8, steps=60, most_repeats=1000, learning_rate=5e-3, head_learning_rate=2e-2,
-    held_out=0.3, beta=2.0,
+    held_out=0.3, beta=2.0, updates=5, language_model=1.0,
 )  # fmt: skip
 
 
@@ -232,8 +346,7 @@ def by_hand(learner: Ilql, ids: list[int]) -> Tensor:
         everything = backbone.network.head_weight
         log_pi = (hidden @ everything.T).log_softmax(-1)
         heads = learner.targets
-        turned = heads.turned(hidden)
-        q = torch.stack([heads.chosen(hidden, turned, row.expand_as(hidden)).mean(0) for row in everything], 1)
+        q = heads(hidden, everything.expand(len(hidden), *everything.shape)).mean(0)
         value = learner.value(hidden)[:, None]
         assert (log_pi.softmax(-1) - (log_pi + learner.config.beta * (q - value)).softmax(-1)).abs().max() > 0.05
         return (log_pi + learner.config.beta * (q - value)).log_softmax(-1)
@@ -322,7 +435,7 @@ def test_after_learning_the_best_answer_is_given_where_imitation_gives_all_alike
     backbone = backbone_of(tiny_model)
     outcomes = planted(("en", "zh", "sw"))
     config = replace(
-        CONFIG, held_out=0.0, steps=300, learning_rate=1e-3, head_rank=16, conservative=0.02, batch=12
+        CONFIG, held_out=0.0, steps=300, learning_rate=1e-3, head_rank=16, conservative=0.1, batch=12, lam=1.0
     )  # fmt: skip
     learner = Ilql(backbone, outcomes, config, seed=1)
     figures = finished(learner)
@@ -340,25 +453,128 @@ def test_after_learning_the_best_answer_is_given_where_imitation_gives_all_alike
 
 def test_the_figures_tell_each_loss_and_the_languages(backbone):
     learner = Ilql(backbone, planted(), replace(CONFIG, steps=4), seed=1)
-    first, *_, last = advance(learner, learner.steps)
-    assert first["data/examples", None] == 4 * (4 - 2)
-    assert first["data/held_out", None] == 4 * 2
-    for figures in (first, last):
+    assert learner.steps == 4 + 4, "imitation, then the heads"
+    found = advance(learner, learner.steps)
+    assert found[0]["data/examples", None] == 4 * (4 - 2)
+    assert found[0]["data/held_out", None] == 4 * 2
+    for figures in found[:4]:
+        assert figures["loss/language_model", None] > 0
+        assert ("loss/q", None) not in figures
+    for figures in (found[4], found[-1]):
         assert figures["loss/train", None] == pytest.approx(
             figures["loss/q", None] + figures["loss/value", None]
             + CONFIG.conservative * figures["loss/conservative", None]
-            + CONFIG.language_model * figures["loss/language_model", None]
         )  # fmt: skip
         assert figures["policy/skipped", None] == 0
-        assert ("loss/held_out", None) in figures
+        assert figures["q/advantage_sd", None] > 0
+        assert -1 <= figures["q/held_out_correlation", None] <= 1
         held_out = {language for name, language in figures if name == "loss/held_out_q" and language}
         learned = {language for name, language in figures if name == "loss/q" and language}
         assert len(held_out) == 2
         assert not held_out & learned
 
 
-def test_going_on_from_a_checkpoint_is_going_on(backbone, tmp_path):
-    assert_resumes_exactly(lambda: Ilql(backbone, planted(), replace(CONFIG, steps=6), seed=1), tmp_path / "checkpoint")
+def test_states_that_were_kept_give_the_losses_of_fresh_ones(stirred):
+    """One answer at a time through the model, against all of them computed at once."""
+    backbone, heads, value = stirred.backbone, stirred.heads, stirred.value
+    for row in stirred.course.learned:
+        losses, mask = stirred.losses([row])
+        assert mask.all()
+        alone = States.of(backbone, [row], stirred.policy, 0)
+        embeddings = backbone.network.head_weight[alone.tokens][:, None]
+        with torch.no_grad():
+            q, target_q = (one(alone.hidden, embeddings)[..., 0] for one in (heads, stirred.targets))
+            values = value(alone.hidden)
+        rewards = torch.zeros(len(values))
+        rewards[-1] = row.outcome
+        config = stirred.config
+        fresh = token_losses(
+            q[:, None],
+            target_q[:, None],
+            values[None],
+            rewards[None],
+            mask,
+            config.gamma,
+            config.tau,
+            config.lam,
+            config.value_lam,
+        )
+        torch.testing.assert_close(losses["loss/q"], fresh.q, **CLOSE)
+        torch.testing.assert_close(losses["loss/value"], fresh.value, **CLOSE)
+    together = stirred.losses(stirred.course.learned)[0]["loss/q"]
+    first = stirred.losses(stirred.course.learned[:1])[0]["loss/q"]
+    torch.testing.assert_close(together[:1, : first.shape[1]], first, **CLOSE)
+
+
+def test_the_drawn_tokens_are_those_that_the_model_would_say(backbone):
+    learner = Ilql(backbone, planted(), CONFIG, seed=1)
+    row = learner.course.learned[0]
+    found = [States.of(backbone, [row], None, seed) for seed in range(300)]
+    drawn = torch.cat([one.drawn[0] for one in found])
+    with torch.no_grad():
+        exact = backbone.network.head.logits(found[0].hidden[:1]).softmax(-1)[0]
+    assert len(drawn) == 300 * DRAWS
+    counts, expected = torch.bincount(drawn, minlength=len(exact)).float(), exact * len(drawn)
+    often = expected > 5
+    deviations = (expected * (1 - exact)).sqrt()
+    assert often.any()
+    assert ((counts - expected).abs() <= 4.5 * deviations)[often].all()
+    rare = float(expected[~often].sum())
+    assert abs(float(counts[~often].sum()) - rare) <= 4.5 * rare**0.5
+
+
+def test_without_outcomes_q_is_nothing_and_the_policy_what_it_was(backbone):
+    learner = Ilql(backbone, planted(), replace(CONFIG, steps=10, language_model=0.0), seed=1)
+    learner.course = replace_outcomes(learner, 0.0)
+    for number, figures in enumerate(advance(learner, learner.steps)):
+        assert figures["loss/train", None] == 0, number
+    prompt = backbone.tokenizer.encode_prompt(prompt_in("en").text)
+    with torch.inference_mode():
+        before, after = (
+            decoder.network.prefill([prompt], torch.tensor([0]), len(prompt) + 1)[0]
+            for decoder in (backbone.decoder(), backbone.decoder(learner.result()))
+        )
+    assert torch.equal(before, after)
+
+
+def replace_outcomes(learner: Ilql, outcome: float) -> Course:
+    """The course of a learner whose answers all came to the same."""
+
+    def alike(rows: list[Row]) -> list[Row]:
+        return [dataclasses.replace(row, outcome=outcome) for row in rows]
+
+    learner.batches = [alike(batch) for batch in learner.batches]
+    course = learner.course
+    return dataclasses.replace(course, learned=alike(course.learned), held_out=alike(course.held_out))
+
+
+@pytest.mark.parametrize("imitating", [0.0, 1.0], ids=["heads alone", "imitation first"])
+def test_going_on_from_a_checkpoint_is_going_on(backbone, tmp_path, imitating):
+    config = replace(CONFIG, steps=6, language_model=imitating)
+    assert_resumes_exactly(lambda: Ilql(backbone, planted(), config, seed=1), tmp_path / "checkpoint")
+
+
+def test_a_checkpoint_from_within_imitation_is_gone_on_from_too(backbone, tmp_path):
+    def new() -> Ilql:
+        return Ilql(backbone, planted(), replace(CONFIG, steps=4), seed=1)
+
+    unbroken, first, second = new(), new(), new()
+    figures = advance(unbroken, 6)
+    before = advance(first, 2)
+    save(tmp_path / "checkpoint", first)
+    load(tmp_path / "checkpoint", second)
+    assert before + advance(second, 4) == figures
+    ours, theirs = state_of(second), state_of(unbroken)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ten_seeds_of_ten_stay_within_bounds(backbone, seed):
+    config = replace(IlqlConfig(), minimum=4, batch=8, steps=20, rank=4)
+    for figures in advance(Ilql(backbone, planted(), config, seed), 20):
+        assert figures["policy/skipped", None] == 0
+        assert figures["loss/train", None] < 4, "outcomes have a deviation of 1"
+        assert figures.get(("q/advantage_sd", None), 0.0) < 1
 
 
 def test_nothing_can_go_on_from_an_ilql_version_but_ilql_from_others(backbone):

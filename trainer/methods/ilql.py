@@ -8,7 +8,7 @@ from storage.errors import UsageError
 from trainer.config import IlqlConfig, IlqlStage
 from trainer.lazily import lazily
 from trainer.methods.method import SHUFFLED, Ask, Learned, Method, Recipe, Supply
-from trainer.methods.sft import asks, memory_of
+from trainer.methods.sft import memory_of
 
 if TYPE_CHECKING:
     from trainer import outcomes
@@ -52,7 +52,13 @@ METHOD = Method(
             "q", "ILQL",
             "Learn the value of every token from the rated answers alone, and say what is worth more. Nothing is "
             "sampled.",
-            asks("ilql", Ask("ilql.beta", hint="weight of Q - V")),
+            (
+                Ask("ilql.steps", hint="of 10 updates each"),
+                Ask("ilql.batch", hint="answers an update"),
+                Ask("ilql.head_learning_rate", "learning rate", "falls to 0"),
+                Ask("ilql.beta", hint="weight of Q - V"),
+                Ask("seed", hint="the same seed, the same run"),
+            ),
             ((Supply.RATED, IlqlConfig().minimum), (Supply.JUDGED, 1)),
         ),
     ),
