@@ -17,10 +17,11 @@ from trainer.algorithms.crossfit import learn_measured
 from trainer.algorithms.hindsight import STAGE as HINDSIGHT
 from trainer.algorithms.hindsight import relabelled_rows
 from trainer.algorithms.ilql import Ilql
-from trainer.algorithms.ppo import Ppo
+from trainer.algorithms.ppo import Ppo, reference_of
 from trainer.algorithms.sft import STAGE as DEMONSTRATIONS
 from trainer.algorithms.sft import demonstrated_rows, sft
 from trainer.algorithms.supervised import SupervisedLearner
+from trainer.algorithms.values import rated_answers
 from trainer.checkpoints import whole_folder
 from trainer.config import Control, HindsightStage, IlqlStage, PolicyStage, PpoStage, RewardStage, RunConfig, SftStage
 from trainer.demonstrations import Demonstrations
@@ -140,14 +141,28 @@ def _improve(held: HeldJob, config: PpoStage, first: RunConfig | None) -> Result
     start = setting.start if first is None else _imitated(held, first, setting)
     prompts = setting.split.practice
     own = msgspec.structs.replace(config.ppo, max_new_tokens=setting.answer_tokens)
-    learner = Ppo(setting.backbone, rewards.optimised, prompts, own, config.seed, start, held.processes)
+    learner = Ppo(
+        setting.backbone,
+        rewards.optimised,
+        prompts,
+        own,
+        config.seed,
+        start,
+        held.processes,
+        reference=reference_of(own.reference, start, setting.start),
+        rated=rated_answers(setting.backbone, rewards.taught),
+    )
     watch = _watch(held, config, setting, rewards)
 
     def measure(report: StepReport) -> Figures:
         return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
 
     learn(held, learner, config.ppo.checkpoint_every, measure)
-    return _finish(held, config, setting, learner, rewards, watch)
+    remark = learner.remark()
+    if remark:
+        held.say(remark)
+    result = _finish(held, config, setting, learner, rewards, watch)
+    return result | ({"remark": remark} if remark else {})
 
 
 def _imitated(held: HeldJob, config: RunConfig, setting: Setting) -> Snapshot | None:

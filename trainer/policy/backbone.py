@@ -38,6 +38,21 @@ class Logprobs:
     entropy: Tensor
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A policy beside its reference at each response token: (B, R) each in nats, 0 outside the mask.
+
+    Attributes:
+        chosen, reference: log-probabilities of the token under both.
+        entropy: of the policy there. divergence: the exact KL(policy || reference) there.
+    """
+
+    chosen: Tensor
+    reference: Tensor
+    entropy: Tensor
+    divergence: Tensor
+
+
 class ScalarHead(nn.Module):
     """One number for each hidden state; starts at zero."""
 
@@ -190,6 +205,12 @@ class Backbone:
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
         chosen, _ = self.network.head.chosen(before, targets, temperature, with_entropy=False)
         return self.spread(chosen, layout)
+
+    def compared(self, hidden: Tensor, reference: Tensor, layout: TokenLayout, temperature: float) -> Comparison:
+        """A policy beside its reference, from the hidden states (N, hidden) of both."""
+        places, targets = layout.predictors[layout.mask], layout.targets[layout.mask]
+        found = self.network.head.compared(hidden[places], reference[places], targets, temperature)
+        return Comparison(*(self.spread(values, layout) for values in found))
 
     @staticmethod
     def spread(values: Tensor, layout: TokenLayout) -> Tensor:
