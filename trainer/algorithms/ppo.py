@@ -234,7 +234,8 @@ class Ppo:
         seen = backbone.compared(policy, reference, layout, self.config.temperature)
         recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
         sampler = backbone.spread(recorded.to(seen.chosen), layout)
-        return self._piece(rows, rollouts, layout, trunk, beneath, base, seen, sampler)
+        before = policy[layout.predictors[layout.mask]]
+        return self._piece(rows, rollouts, layout, trunk, beneath, base, before, seen, sampler)
 
     @torch.no_grad()
     def _unsampled(self, rollouts: Sequence[Rollout]) -> Piece:
@@ -244,7 +245,7 @@ class Ppo:
         base = self.backbone.upper(trunk, layout, None)
         nothing = torch.zeros(layout.mask.shape, device=layout.mask.device)
         seen = Comparison(nothing, nothing, nothing, nothing)
-        return self._piece([], rollouts, layout, trunk, trunk, base, seen, nothing)
+        return self._piece([], rollouts, layout, trunk, trunk, base, trunk[:0], seen, nothing)
 
     def _piece(
         self,
@@ -254,16 +255,17 @@ class Ppo:
         trunk: Tensor,
         beneath: Tensor,
         base: Tensor,
+        hidden: Tensor,
         seen: Comparison,
         sampler: Tensor,
     ) -> Piece:
         """The piece, with what the reward says of its answers."""
         cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
-        said, hidden = self.reward.score(rollouts, trunk, layout, base)
+        said, readable = self.reward.score(rollouts, trunk, layout, base)
         scores = said.rewards.clamp(-self.config.score_clip, self.config.score_clip)
         scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
-        states = self.value.states(trunk, hidden, layout) if self.value else None
-        return Piece(rows, list(rollouts), layout, trunk, beneath, seen, sampler, scores, said, states)
+        states = self.value.states(trunk, readable, layout) if self.value else None
+        return Piece(rows, list(rollouts), layout, trunk, beneath, hidden, seen, sampler, scores, said, states)
 
     def _estimate_advantages(self, pieces: list[Piece]) -> None:
         """Set every token's advantage, and for PPO its value and return."""
@@ -390,12 +392,15 @@ class Ppo:
 
     @torch.no_grad()
     def _moved(self, minibatch: list[Piece]) -> float:
-        """How far the round has moved the policy, nats per token (k3), on one minibatch after all its updates."""
+        """How far the round has moved the policy, nats per token, on one minibatch after all its updates.
+
+        It is the exact KL(new || old) at the places of its answers. An estimate from their tokens would be far too
+        high: these very tokens were made likelier, and a rare one that was drawn stands for many that were not.
+        """
         total = 0.0
         for piece in minibatch:
             hidden = self.backbone.over(piece.beneath, piece.layout, self.policy)
-            new = self.backbone.log_likelihood(hidden, piece.layout, self.config.temperature)
-            total += float((maths.k3(piece.old, new) * piece.mask).sum())
+            total += float(self.backbone.divergence(hidden, piece.hidden, piece.layout, self.config.temperature).sum())
         return self.processes.sum(total) / self.processes.sum(sum(piece.tokens for piece in minibatch))
 
     def _update_policy(self, minibatch: list[Piece], *, first: bool) -> dict[str, float]:

@@ -25,6 +25,7 @@ class Piece:
         rows: where the answers stand in the round's batch.
         trunk: (N, hidden) after the lower layers, adapters off.
         beneath: (N, hidden) below the first layer that the policy changes.
+        hidden: (n, hidden) what the policy that sampled made of the places before the n response tokens.
         seen: the policy that sampled beside the reference: log-probabilities, entropy and exact KL, in nats.
         sampler: what the sampler itself recorded of its tokens, in nats.
         scores: (B,) of the whole answers, as they are learned from. said: what the reward says of them.
@@ -38,6 +39,7 @@ class Piece:
     layout: TokenLayout
     trunk: Tensor
     beneath: Tensor
+    hidden: Tensor
     seen: Comparison
     sampler: Tensor
     scores: Tensor

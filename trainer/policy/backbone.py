@@ -212,6 +212,14 @@ class Backbone:
         found = self.network.head.compared(hidden[places], reference[places], targets, temperature)
         return Comparison(*(self.spread(values, layout) for values in found))
 
+    def divergence(self, hidden: Tensor, before: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
+        """(n,) the exact KL, nats, at the place before each response token: from the hidden states (N, hidden) of one
+        policy to those of another at these places alone, (n, hidden)."""
+        found = self.network.head.compared(
+            hidden[layout.predictors[layout.mask]], before, layout.targets[layout.mask], temperature
+        )
+        return found[3]
+
     @staticmethod
     def spread(values: Tensor, layout: TokenLayout) -> Tensor:
         """Values of the real response tokens in reading order -> (B, R), 0 outside the mask."""
