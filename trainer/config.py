@@ -198,7 +198,11 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     learning_rate: Annotated[float, _positive("of the policy; adapts to `kl_rounds`")] = 3e-4
     final_rate: Annotated[
         float,
-        Meta(ge=0, le=1, description="share of the learning rate in the last round; it falls linearly; 1 keeps it"),
+        Meta(
+            ge=0,
+            le=1,
+            description="share of the learning rate at the end; it falls linearly after `kl_rounds`; 1 keeps it",
+        ),
     ] = 0.3
     value_adapter: Annotated[
         bool, Meta(description="an adapter of its own for the value, else a regression on the base model's states")

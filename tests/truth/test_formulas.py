@@ -201,8 +201,10 @@ def test_the_learning_rate_of_a_quadratic_divergence_settles_where_a_round_moves
 
 
 def test_the_learning_rate_falls_in_a_line_to_its_last_share():
-    assert [maths.decayed(step, 4, 0.2) for step in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
-    assert maths.decayed(3, 4, 1.0) == 1.0
+    assert [maths.decayed(step, 0, 4, 0.2) for step in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert [maths.decayed(step, 2, 4, 0.2) for step in range(5)] == pytest.approx([1.0, 1.0, 1.0, 0.6, 0.2])
+    assert [maths.decayed(step, 4, 4, 0.2) for step in range(4)] == [1.0] * 4
+    assert maths.decayed(3, 0, 4, 1.0) == 1.0
 
 
 def test_the_mean_of_others_leaves_out_oneself_and_those_of_other_groups():

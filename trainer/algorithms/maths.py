@@ -221,6 +221,6 @@ class RateController:
         return RateController(min(max(self.scale * factor, LEAST_RATE), MOST_RATE))
 
 
-def decayed(step: int, steps: int, last: float) -> float:
-    """What the learning rate is multiplied with in a round: linearly from 1 at the start to `last` at the end."""
-    return 1 - (1 - last) * min(1.0, step / steps)
+def decayed(step: int, begin: float, steps: int, last: float) -> float:
+    """What the learning rate is multiplied with in a round: 1 until `begin`, then in a line to `last` after all."""
+    return 1 - (1 - last) * max(0.0, step - begin) / max(1.0, steps - begin)

@@ -308,31 +308,41 @@ class Ppo:
     def _advantages_from_values(self, pieces: list[Piece], value: Value) -> None:
         """Advantages by GAE, whitened once over all response tokens of the round.
 
-        The value foretells the round before it learns from it: what it explains is what it had not seen.
+        The value foretells the round before it learns from it: what it explains is what it had not seen. One that
+        explains less than nothing would add noise: the other answers to the prompt stand in for it in that round.
         """
         config, beta = self.config, self.controller.beta
         peers = maths.mean_of_others(self._returns(pieces), [row // config.answers for row in range(config.batch)])
-        came = []
         for piece in pieces:
-            charge, k1 = piece.seen.divergence, maths.k1(piece.old, piece.reference)
             piece.peers = peers[torch.tensor(piece.rows)]
             piece.values = value.foretell(piece)
-            rewards = maths.token_rewards(piece.scores, charge, piece.mask, beta)
-            advantages, _ = maths.gae(rewards, piece.values, piece.mask, config.gamma, config.lam)
-            piece.advantages = maths.own_charge(advantages, k1, charge, piece.mask, beta)
-            _, piece.returns = maths.gae(rewards, piece.values, piece.mask, config.gamma, config.value_lam)
-            came.append(maths.gae(rewards, piece.values, piece.mask, config.gamma, 1.0)[1][piece.mask])
+        rewards = [maths.token_rewards(one.scores, one.seen.divergence, one.mask, beta) for one in pieces]
+        explained = self._explained(pieces, rewards)
+        for piece, given in zip(pieces, rewards, strict=True):
+            if explained < 0:
+                piece.values = piece.peers.nan_to_num(0.0)[:, None] * piece.mask
+            advantages, _ = maths.gae(given, piece.values, piece.mask, config.gamma, config.lam)
+            k1 = maths.k1(piece.old, piece.reference)
+            piece.advantages = maths.own_charge(advantages, k1, piece.seen.divergence, piece.mask, beta)
+            _, piece.returns = maths.gae(given, piece.values, piece.mask, config.gamma, config.value_lam)
         mine = torch.cat([piece.advantages[piece.mask] for piece in pieces])
-        white = maths.whiten_like(mine, concatenate(self.processes, mine))
+        everything = concatenate(self.processes, mine)
+        white = maths.whiten_like(mine, everything)
         for piece, part in zip(pieces, white.split([piece.tokens for piece in pieces]), strict=True):
             piece.advantages = self.backbone.spread(part, piece.layout)
-        foretold = concatenate(self.processes, torch.cat([piece.values[piece.mask] for piece in pieces]))
-        target = concatenate(self.processes, torch.cat(came))
-        everywhere = torch.ones_like(target, dtype=torch.bool)
-        explained = float(maths.explained_variance(foretold, target, everywhere))
-        if bool(torch.isfinite(target).all()):
+        if bool(torch.isfinite(everything).all()):
             value.absorb(pieces, self.processes, fresh=True)
         self.explained.append(explained if math.isfinite(explained) else None)
+
+    def _explained(self, pieces: list[Piece], rewards: list[Tensor]) -> float:
+        """The share of the variance of what really came after each token that the values foretold."""
+        came = [
+            maths.gae(given, piece.values, piece.mask, self.config.gamma, 1.0)[1][piece.mask]
+            for piece, given in zip(pieces, rewards, strict=True)
+        ]
+        target = concatenate(self.processes, torch.cat(came))
+        foretold = concatenate(self.processes, torch.cat([piece.values[piece.mask] for piece in pieces]))
+        return float(maths.explained_variance(foretold, target, torch.ones_like(target, dtype=torch.bool)))
 
     def _advantages_from_returns(self, pieces: list[Piece]) -> None:
         """One advantage a response: its score less the KL penalty, against the round or against its prompt's others."""
@@ -362,7 +372,8 @@ class Ppo:
         """
         config = self.config
         learn_policy = self.step >= config.warmup or not self.uses_value
-        decay = maths.decayed(self.step, self.steps, config.final_rate)
+        rounds = min(config.kl_rounds, self.steps)
+        decay = maths.decayed(self.step, rounds, self.steps, config.final_rate)
         rate = config.learning_rate * self.rate.scale * decay
         self.policy_optimizer.param_groups[0]["lr"] = rate
         sums: dict[str, list[float]] = {}
@@ -385,9 +396,8 @@ class Ppo:
             moved = self._moved(minibatches[-1]) * length
             figures["policy/learning_rate", None] = rate
             figures["policy/round_kl", None] = moved
-            if config.kl_rounds:
-                wanted = target / min(config.kl_rounds, self.steps) ** ADDING_UP * decay**2
-                self.rate = self.rate.after(moved, wanted)
+            if rounds:
+                self.rate = self.rate.after(moved, target / rounds**ADDING_UP * decay**2)
         return figures
 
     @torch.no_grad()

@@ -32,8 +32,8 @@ from trainer.reward.protocol import Reward
 # States are projected at random to so many numbers: what a few hundred answers can tell apart.
 PROJECTED = 128
 # How strongly weights of states are drawn to zero, in answers, of which the one that foretold best is taken; and how
-# strongly the few others are.
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+# strongly the few others are. The last strength is for states that tell nothing.
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6)
 OTHERS_STRENGTH = 1.0
 # What earlier rounds count for, a round: the policy, and with it what comes of a beginning, moves on.
 MEMORY = 0.9
