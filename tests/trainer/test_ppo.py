@@ -218,6 +218,17 @@ def test_the_learning_rate_adapts_to_what_a_round_should_move(new_run):
     assert rates == pytest.approx([1e-4, 0.8e-4, 0.6e-4, 0.4e-4]), "it only decays"
 
 
+def test_a_round_should_move_less_the_further_it_is_past_its_leash(new_run):
+    run = new_run(kl_target=6.0, steps=20)
+    run.step = 9
+    run.controller = dataclasses.replace(run.controller, target=6.0)
+    inside = run._wanted(3.0, 6.0)
+    assert inside == run._wanted(6.0, 6.0) == pytest.approx(6.0 / 10**1.25)
+    assert run._wanted(12.0, 6.0) == pytest.approx(inside / 4)
+    run.step = 19
+    assert run._wanted(3.0, 6.0) < inside / 4, "and less at the end of the run"
+
+
 def test_the_kl_target_may_be_told_a_token(new_run):
     figures = new_run(kl_target_per_token=0.125).advance().figures
     length = figures["response/length", None]

@@ -50,13 +50,12 @@ RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-
 ROLLBACK_FACTOR = 3.0
 MOST_ROLLBACKS = 3
 # Steps that lead one way add up, steps that lead anywhere add up by their squares: the KL of n equal rounds is between
-# n and n^2 times that of one. So a round should move the policy by the target over n to this power (the bundled model's
-# rounds of 16 answers: 1.2 to 1.3).
+# n and n^2 times that of one. So a round should move the policy by the target over n to a power between 1 and 2.
 ADDING_UP = 1.25
 # Rated answers that the value is fitted to before the first round.
 MOST_RATED = 512
 # The leash is never weaker than this share of where it began.
-LEAST_BETA = 0.02
+LEAST_BETA = 0.1
 
 
 class Ppo:
@@ -155,7 +154,7 @@ class Ppo:
         scored = time.perf_counter()
         if kl <= self.first_kl + ROLLBACK_FACTOR * target:
             self._remember()
-            figures |= self._update(minibatches, target, length)
+            figures |= self._update(minibatches, self._wanted(kl, target), length)
             self.controller = self.controller.after(kl)
         else:
             figures |= self._roll_back(kl)
@@ -206,6 +205,19 @@ class Ppo:
         """The share of the KL target that is allowed in this round."""
         rounds = min(self.config.kl_rounds, self.steps)
         return min(1.0, (self.step + 1) / rounds) if rounds else 1.0
+
+    def _wanted(self, kl: float, target: float) -> float:
+        """How far this round should move the policy, nats per response; less, the further it is past its leash."""
+        rounds = min(self.config.kl_rounds, self.steps)
+        if not rounds:
+            return 0.0
+        past = max(1.0, kl / self.controller.target)
+        return target / rounds**ADDING_UP * (self._decay() / past) ** 2
+
+    def _decay(self) -> float:
+        """What the learning rate is multiplied with in this round."""
+        rounds = min(self.config.kl_rounds, self.steps)
+        return maths.decayed(self.step, rounds, self.steps, self.config.final_rate)
 
     def _remember(self) -> None:
         """Keep the policy, which is in bounds, and what its optimizer knows."""
@@ -364,17 +376,16 @@ class Ppo:
         returns[torch.tensor(self.processes.gather(self.rows))] = concatenate(self.processes, mine)
         return returns
 
-    def _update(self, minibatches: list[list[Piece]], target: float, length: float) -> Figures:
+    def _update(self, minibatches: list[list[Piece]], wanted: float, length: float) -> Figures:
         """The epochs of a round; returns the mean figures of its updates.
 
         Args:
-            target: nats per response. length: mean tokens of a response.
+            wanted: how far they should move the policy, nats per response; 0 leaves the learning rate as it is.
+            length: mean tokens of a response.
         """
         config = self.config
         learn_policy = self.step >= config.warmup or not self.uses_value
-        rounds = min(config.kl_rounds, self.steps)
-        decay = maths.decayed(self.step, rounds, self.steps, config.final_rate)
-        rate = config.learning_rate * self.rate.scale * decay
+        rate = config.learning_rate * self.rate.scale * self._decay()
         self.policy_optimizer.param_groups[0]["lr"] = rate
         sums: dict[str, list[float]] = {}
         moving = learn_policy
@@ -396,8 +407,8 @@ class Ppo:
             moved = self._moved(minibatches[-1]) * length
             figures["policy/learning_rate", None] = rate
             figures["policy/round_kl", None] = moved
-            if rounds:
-                self.rate = self.rate.after(moved, target / rounds**ADDING_UP * decay**2)
+            if wanted:
+                self.rate = self.rate.after(moved, wanted)
         return figures
 
     @torch.no_grad()
