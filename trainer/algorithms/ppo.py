@@ -326,13 +326,13 @@ class Ppo:
         config, beta = self.config, self.controller.beta
         peers = maths.mean_of_others(self._returns(pieces), [row // config.answers for row in range(config.batch)])
         for piece in pieces:
-            piece.peers = peers[torch.tensor(piece.rows)]
+            piece.peers = peers[piece.rows]
             piece.values = value.foretell(piece)
         rewards = [maths.token_rewards(one.scores, one.seen.divergence, one.mask, beta) for one in pieces]
         explained = self._explained(pieces, rewards)
         for piece, given in zip(pieces, rewards, strict=True):
             if explained < 0:
-                piece.values = piece.peers.nan_to_num(0.0)[:, None] * piece.mask
+                piece.values = peers[piece.rows].nan_to_num(0.0)[:, None] * piece.mask
             advantages, _ = maths.gae(given, piece.values, piece.mask, config.gamma, config.lam)
             k1 = maths.k1(piece.old, piece.reference)
             piece.advantages = maths.own_charge(advantages, k1, piece.seen.divergence, piece.mask, beta)
