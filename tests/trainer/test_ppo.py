@@ -13,6 +13,7 @@ from rated_workspace import LANGUAGES
 
 from storage.errors import WorkbenchError
 from trainer.algorithms import maths
+from trainer.algorithms.leash import Leash
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import PromptSampler, round_seed
 from trainer.config import PpoConfig
@@ -151,14 +152,14 @@ def test_a_round_whose_divergence_explodes_is_undone_and_the_leash_shortened(new
     run.advance()
     assert not torch.equal(moments_of(run), moments)
     scatter(run)
-    beta, rate = run.controller.beta, run.rate.scale
+    beta, rate = run.leash.controller.beta, run.leash.rate.scale
     figures = run.advance().figures
     assert figures["objective/kl", None] > 3 * 0.5
     assert figures["policy/rolled_back", None] == 1
     assert torch.equal(weights(run), good)
     assert torch.equal(moments_of(run), moments), "the optimizer is what it was with these weights"
-    assert run.controller.beta == pytest.approx(2 * beta)
-    assert run.rate.scale == pytest.approx(rate / 2)
+    assert run.leash.controller.beta == pytest.approx(2 * beta)
+    assert run.leash.rate.scale == pytest.approx(rate / 2)
     assert run.step == 3
 
 
@@ -218,15 +219,16 @@ def test_the_learning_rate_adapts_to_what_a_round_should_move(new_run):
     assert rates == pytest.approx([1e-4, 0.8e-4, 0.6e-4, 0.4e-4]), "it only decays"
 
 
-def test_a_round_should_move_less_the_further_it_is_past_its_leash(new_run):
-    run = new_run(kl_target=6.0, steps=20)
-    run.step = 9
-    run.controller = dataclasses.replace(run.controller, target=6.0)
-    inside = run._wanted(3.0, 6.0)
-    assert inside == run._wanted(6.0, 6.0) == pytest.approx(6.0 / 10**1.25)
-    assert run._wanted(12.0, 6.0) == pytest.approx(inside / 4)
-    run.step = 19
-    assert run._wanted(3.0, 6.0) < inside / 4, "and less at the end of the run"
+def test_a_round_should_move_less_the_further_it_is_past_its_leash():
+    leash = Leash(msgspec.structs.replace(CONFIG, kl_target=6.0, steps=20))
+    leash.let_out(0, 0.0, 48.0)
+    assert leash.controller.target == pytest.approx(0.6), "a tenth of the target in the first of ten rounds"
+    leash.let_out(9, 3.0, 48.0)
+    assert leash.controller.target == 6.0
+    inside = leash.wanted(9, 3.0)
+    assert inside == leash.wanted(9, 6.0) == pytest.approx(6.0 / 10**1.25)
+    assert leash.wanted(9, 12.0) == pytest.approx(inside / 4)
+    assert leash.wanted(19, 3.0) < inside / 4, "and less at the end of the run"
 
 
 def test_the_kl_target_may_be_told_a_token(new_run):

@@ -21,7 +21,6 @@ import random
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Prompt, Sampling
 from trainer import heap
 from trainer.algorithms import maths
+from trainer.algorithms.leash import ROLLBACK_FACTOR, Leash
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect_rows, round_seed
 from trainer.algorithms.rounds import Piece, means
 from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap, importance
@@ -46,16 +46,9 @@ from trainer.reward.protocol import Reward
 
 # How far the ratio may be from 1 before the first update: rounding only.
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-# A round whose KL is this many targets past where the run began is undone.
-ROLLBACK_FACTOR = 3.0
 MOST_ROLLBACKS = 3
-# Steps that lead one way add up, steps that lead anywhere add up by their squares: the KL of n equal rounds is between
-# n and n^2 times that of one. So a round should move the policy by the target over n to a power between 1 and 2.
-ADDING_UP = 1.25
 # Rated answers that the value is fitted to before the first round.
 MOST_RATED = 512
-# The leash is never weaker than this share of where it began.
-LEAST_BETA = 0.1
 
 
 class Ppo:
@@ -94,7 +87,6 @@ class Ppo:
         self.steps = config.steps
         self.rollbacks = 0
         self.first_gap: float | None = None  # between sampler and policy in the first round, nats/token
-        self.first_kl: float | None = None  # to the reference, of the policy that the run began with, nats/response
         self.uses_value = config.advantage == Advantage.GAE
         self.rows = _rows_of(config, self.processes)
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
@@ -108,9 +100,7 @@ class Ppo:
         self.value = _value_of(backbone, reward, config, seed + 2)
         self.rated = list(rated)[:MOST_RATED]
         self.explained: list[float | None] = []  # by the value, of each round so far
-        least = LEAST_BETA * config.beta
-        self.controller = maths.KlController(config.beta, config.kl_target, config.kl_horizon_batches, least)
-        self.rate = maths.RateController()
+        self.leash = Leash(config)
         self.sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
 
     def _frozen(self, snapshot: Snapshot | None) -> Update | None:
@@ -145,17 +135,14 @@ class Ppo:
         kl = self.processes.sum(float(torch.cat([piece.kl() for piece in pieces]).sum())) / config.batch
         length = self.processes.sum(sum(piece.tokens for piece in pieces)) / config.batch
         gap = self._sampler_gap(pieces)
-        if self.first_kl is None:
-            self.first_kl = kl
-        target = config.kl_target_per_token * length or config.kl_target
-        self.controller = replace(self.controller, target=target * self._let_out())
+        self.leash.let_out(self.step, kl, length)
         self._estimate_advantages(pieces)
-        figures = self._figures(pieces) | {("objective/kl_target", None): target}
+        figures = self._figures(pieces)
         scored = time.perf_counter()
-        if kl <= self.first_kl + ROLLBACK_FACTOR * target:
+        if self.leash.holds(kl):
             self._remember()
-            figures |= self._update(minibatches, self._wanted(kl, target), length)
-            self.controller = self.controller.after(kl)
+            figures |= self._update(minibatches, length)
+            self.leash.adapt(self.step, kl, figures.get(("policy/round_kl", None)))
         else:
             figures |= self._roll_back(kl)
         finished = time.perf_counter()
@@ -191,33 +178,13 @@ class Ppo:
         return found | dict(self.value.optimizers() if self.value else {})
 
     def state(self) -> dict[str, Any]:
-        own = {"step": self.step, "rollbacks": self.rollbacks, "first_gap": self.first_gap, "first_kl": self.first_kl}
-        return own | {"controller": asdict(self.controller), "rate": self.rate.scale, "explained": self.explained}
+        own = {"step": self.step, "rollbacks": self.rollbacks, "first_gap": self.first_gap}
+        return own | {"leash": self.leash.state(), "explained": self.explained}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.rollbacks = state["step"], state["rollbacks"]
-        self.first_gap, self.first_kl = state["first_gap"], state["first_kl"]
-        self.controller = maths.KlController(**state["controller"])
-        self.rate = maths.RateController(state["rate"])
-        self.explained = state["explained"]
-
-    def _let_out(self) -> float:
-        """The share of the KL target that is allowed in this round."""
-        rounds = min(self.config.kl_rounds, self.steps)
-        return min(1.0, (self.step + 1) / rounds) if rounds else 1.0
-
-    def _wanted(self, kl: float, target: float) -> float:
-        """How far this round should move the policy, nats per response; less, the further it is past its leash."""
-        rounds = min(self.config.kl_rounds, self.steps)
-        if not rounds:
-            return 0.0
-        past = max(1.0, kl / self.controller.target)
-        return target / rounds**ADDING_UP * (self._decay() / past) ** 2
-
-    def _decay(self) -> float:
-        """What the learning rate is multiplied with in this round."""
-        rounds = min(self.config.kl_rounds, self.steps)
-        return maths.decayed(self.step, rounds, self.steps, self.config.final_rate)
+        self.first_gap, self.explained = state["first_gap"], state["explained"]
+        self.leash.restore(state["leash"])
 
     def _remember(self) -> None:
         """Keep the policy, which is in bounds, and what its optimizer knows."""
@@ -323,7 +290,7 @@ class Ppo:
         The value foretells the round before it learns from it: what it explains is what it had not seen. One that
         explains less than nothing would add noise: the other answers to the prompt stand in for it in that round.
         """
-        config, beta = self.config, self.controller.beta
+        config, beta = self.config, self.leash.controller.beta
         peers = maths.mean_of_others(self._returns(pieces), [row // config.answers for row in range(config.batch)])
         for piece in pieces:
             piece.peers = peers[piece.rows]
@@ -371,21 +338,16 @@ class Ppo:
 
     def _returns(self, pieces: list[Piece]) -> Tensor:
         """(batch,) what each answer of the round came to, of all processes: its score less the KL charge (k1)."""
-        mine = torch.cat([piece.scores - self.controller.beta * piece.k1() for piece in pieces])
+        mine = torch.cat([piece.scores - self.leash.controller.beta * piece.k1() for piece in pieces])
         returns = torch.empty(self.config.batch, dtype=mine.dtype, device=mine.device)
         returns[torch.tensor(self.processes.gather(self.rows))] = concatenate(self.processes, mine)
         return returns
 
-    def _update(self, minibatches: list[list[Piece]], wanted: float, length: float) -> Figures:
-        """The epochs of a round; returns the mean figures of its updates.
-
-        Args:
-            wanted: how far they should move the policy, nats per response; 0 leaves the learning rate as it is.
-            length: mean tokens of a response.
-        """
+    def _update(self, minibatches: list[list[Piece]], length: float) -> Figures:
+        """The epochs of a round; returns the mean figures of its updates. `length`: mean tokens of a response."""
         config = self.config
         learn_policy = self.step >= config.warmup or not self.uses_value
-        rate = config.learning_rate * self.rate.scale * self._decay()
+        rate = self.leash.learning_rate(self.step)
         self.policy_optimizer.param_groups[0]["lr"] = rate
         sums: dict[str, list[float]] = {}
         moving = learn_policy
@@ -404,11 +366,8 @@ class Ppo:
         figures: Figures = {(name, None): sum(values) / len(values) for name, values in sums.items()}
         figures["policy/stopped_early", None] = float(learn_policy and not moving)
         if learn_policy:
-            moved = self._moved(minibatches[-1]) * length
             figures["policy/learning_rate", None] = rate
-            figures["policy/round_kl", None] = moved
-            if wanted:
-                self.rate = self.rate.after(moved, wanted)
+            figures["policy/round_kl", None] = self._moved(minibatches[-1]) * length
         return figures
 
     @torch.no_grad()
@@ -469,15 +428,15 @@ class Ppo:
             )
         self.policy.load_state_dict(self.last_good.state_dict())
         self.policy_optimizer.load_state_dict(copy.deepcopy(self.last_good_optimizer.state_dict()))
-        self.rate = self.rate.times(0.5)
-        self.controller = replace(self.controller, beta=self.controller.beta * 2)
+        self.leash.shorten()
         return {("policy/rolled_back", None): 1.0}
 
     def _figures(self, pieces: list[Piece]) -> Figures:
         """The metrics of a round, overall and by language."""
-        beta = self.controller.beta
+        beta = self.leash.controller.beta
         figures = means(self.processes.gather([fact for piece in pieces for fact in piece.facts(beta)]))
         figures["objective/kl_coef", None] = beta
+        figures["objective/kl_target", None] = self.leash.target
         if self.value:
             explained = self.explained[-1]
             figures["value/explained_variance", None] = math.nan if explained is None else explained
