@@ -1,7 +1,7 @@
 """How far a policy may be from its reference, and how far a round should move it.
 
 The KL target is let out over the first rounds. The KL coefficient follows the KL to the reference, and the learning
-rate how far each round moved the policy, so that the target is reached in about so many rounds: no creeping, no jumping.
+rate how far each round moved the policy, so that the target is reached in about so many rounds.
 """
 
 from __future__ import annotations
