@@ -113,8 +113,10 @@ def settings(beta: float, steps: int, **more: Any) -> PpoConfig:
     """PPO with a leash that stays as it is, and nothing in the reward but what was planted."""
     chosen: dict[str, Any] = {
         "steps": steps, "batch": 64, "answers": 64, "minibatch": 32, "epochs": 2, "learning_rate": 1e-3, "warmup": 1,
-        "max_new_tokens": 1, "beta": beta, "kl_target": 1e6, "kl_horizon_batches": 1e12,
+        "max_new_tokens": 1, "beta": beta, "kl_target": 1e6, "kl_horizon_batches": 1e12, "kl_rounds": 0,
         "score_clip": 1e6, "max_update_kl": 1.0,
+        # Whitened advantages are as large at the optimum as far from it: smaller steps let the policy come to rest.
+        "final_rate": 0.0,
     }  # fmt: skip
     return PpoConfig(**{**chosen, **more})
 
@@ -125,8 +127,6 @@ def train(backbone: Backbone, problem: Problem, config: PpoConfig, seed: int) ->
     found = exact_policy(backbone, run.policy)
     points = [problem.point(found)]
     while run.step < run.steps:
-        # Whitened advantages are as large at the optimum as far from it: smaller steps let the policy come to rest.
-        run.policy_optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - run.step / run.steps)
         run.advance()
         found = exact_policy(backbone, run.policy)
         points.append(problem.point(found))

@@ -173,7 +173,8 @@ def settings(steps: int, tokens: int) -> PpoConfig:
     """PPO on a leash so long that only the proxy counts."""
     return PpoConfig(
         steps=steps, batch=16, answers=ANSWERS, minibatch=8, epochs=2, learning_rate=2e-4, max_new_tokens=tokens,
-        beta=0.005, kl_target=1e6, kl_horizon_batches=1e12, missing_eos_penalty=0.0, score_clip=1e6, max_update_kl=0.1,
+        beta=0.005, kl_target=1e6, kl_horizon_batches=1e12, kl_rounds=0, final_rate=1.0, missing_eos_penalty=0.0,
+        score_clip=1e6, max_update_kl=0.1,
     )  # fmt: skip
 
 

@@ -248,7 +248,8 @@ def _work(
                 print_json(summary(database, job.id, None))
             raise
         if as_json and processes.main:
-            print_json(summary(database, job.id, result.get("version")))
+            remark = {"remark": result["remark"]} if "remark" in result else {}
+            print_json(summary(database, job.id, result.get("version")) | remark)
         elif processes.main:
             print(_sentence(result))
 

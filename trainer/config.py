@@ -197,6 +197,18 @@ class Advantage(StrEnum):
     GRPO = "grpo"
 
 
+class Reference(StrEnum):
+    """What a policy is held near.
+
+    base: the base model. start: what the run goes on from, which is the parent version, or what a run has just learned
+    from demonstrations. parent: the version that was served when the run began.
+    """
+
+    BASE = "base"
+    START = "start"
+    PARENT = "parent"
+
+
 class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Policy optimisation: PPO, or with another `advantage` its kin without a value model."""
 
@@ -209,25 +221,54 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
         int, _positive("parts that a minibatch is cut into: less memory, the same gradient; divides the minibatch")
     ] = 1
     epochs: Annotated[int, _positive("passes over a round")] = 2
-    learning_rate: Annotated[float, _positive("of the policy adapter")] = 3e-4
+    learning_rate: Annotated[float, _positive("of the policy; adapts to `kl_rounds`")] = 3e-4
+    final_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of the learning rate at the end; it falls linearly after `kl_rounds`; 1 keeps it",
+        ),
+    ] = 0.3
     value_adapter: Annotated[
-        bool, Meta(description="an adapter of its own for the value, else a head on the reward model's states")
+        bool, Meta(description="an adapter of its own for the value, else a regression on the base model's states")
     ] = False
-    value_learning_rate: Annotated[float, _positive("of the value")] = 1e-3
-    warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 1
+    value_learning_rate: Annotated[
+        float, _positive("of the head on a value adapter; the adapter itself has a thirtieth of it")
+    ] = 1e-2
+    warmup: Annotated[int, _at_least(0, "first rounds in which only the value learns")] = 0
     max_new_tokens: Annotated[
         int, _at_least(0, "longest response, at the gate as well; 0 is as long as the rated answers are")
     ] = 0
     temperature: Annotated[float, _positive("of sampling, in rollouts and in the update alike")] = 1.0
     gamma: Annotated[float, Meta(gt=0, le=1, description="discount a token")] = 1.0
-    lam: Annotated[float, Meta(ge=0, le=1, description="lambda of generalised advantage estimation")] = 0.95
+    lam: Annotated[float, Meta(ge=0, le=1, description="lambda of the policy's advantages")] = 0.95
+    value_lam: Annotated[
+        float, Meta(ge=0, le=1, description="lambda of the returns that the value learns; 1 is what really came")
+    ] = 1.0
     clip: Annotated[float, _positive("of the probability ratio")] = 0.2
-    value_clip: Annotated[float, _positive("of the value's change")] = 0.2
-    value_coefficient: Annotated[float, _positive("weight of the value loss")] = 0.1
+    value_clip: Annotated[float, _at_least(0, "of the change of a value adapter's values; 0 is none")] = 0.0
+    value_coefficient: Annotated[float, _positive("weight of the value loss of a value adapter")] = 0.1
     max_grad_norm: Annotated[float, _positive("gradients are scaled down to this norm")] = 1.0
     beta: Annotated[float, _at_least(0, "first KL coefficient")] = 0.1
+    reference: Annotated[
+        Reference, Meta(description="what the KL is charged against: base, start (of the run) or parent (version)")
+    ] = Reference.START
     kl_target: Annotated[float, _positive("nats per response; 0 < target")] = 6.0
-    kl_horizon_batches: Annotated[float, _positive("rounds over which the KL coefficient reacts")] = 10.0
+    kl_target_per_token: Annotated[
+        float, _at_least(0, "nats per token instead: the target is it times a round's mean length; 0 is unused")
+    ] = 0.0
+    kl_rounds: Annotated[
+        float,
+        _at_least(
+            0,
+            "rounds in which the policy should reach the KL target: the leash is let out and the learning rate "
+            "adapted for that; 0 lets it out at once and leaves the rate alone",
+        ),
+    ] = 10.0
+    kl_horizon_batches: Annotated[
+        float, _positive("rounds in which the KL coefficient grows e-fold at twice the target, or falls so at no KL")
+    ] = 4.0
     missing_eos_penalty: Annotated[
         float, _at_least(0, "taken from the score of a response that was cut off; no rating pays for it")
     ] = 0.0
@@ -238,7 +279,9 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_sampler_gap: Annotated[
         float, _at_least(0, "k3 between sampler and policy, nats/token, at which a run stops; 0 is by number format")
     ] = 0.0
-    max_update_kl: Annotated[float, _positive("approximate KL at which a round's updates stop early")] = 0.03
+    max_update_kl: Annotated[
+        float, _positive("approximate KL, nats per token, past which a round's updates stop; that one is not taken")
+    ] = 0.03
     language_balance: Annotated[
         float, Meta(ge=0, le=1, description="languages are drawn with p ~ n^this; 1 follows the prompts, 0 is even")
     ] = 0.4

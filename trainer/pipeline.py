@@ -58,6 +58,8 @@ def train(held: HeldJob, method: Method, config: PolicyStage) -> Result:
 def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result:
     """Through the gate, and published or kept as rejected."""
     held, config, setting, learner = task.held, task.config, task.setting, learned.learner
+    if learned.remark:
+        held.say(learned.remark)
     held.progress("gate", learner.step, learner.steps)
     own = method.section(config)  # what samples itself is judged as it practised
     sampling = Sampling(temperature=getattr(own, "temperature", 1.0), max_new_tokens=setting.answer_tokens)
@@ -98,7 +100,7 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
     held.say(f"{version.name} is {version.state}")
     if asked:
         held.say(f"{len(asked)} of its answers wait in Review: rated, they teach the next run")
-    return _result(version, report.metrics())
+    return _result(version, report.metrics()) | ({"remark": learned.remark} if learned.remark else {})
 
 
 def _drop_checkpoints(held: HeldJob) -> None:

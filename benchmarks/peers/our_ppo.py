@@ -39,6 +39,7 @@ def make_ppo(
         max_new_tokens=tokens,
         max_update_kl=1e9,
         kl_target=1e6,
+        kl_rounds=0,
     )
     return Ppo(backbone, RewardModel(backbone, RewardConfig(), 0), prompts, config, seed=0)
 

@@ -148,7 +148,7 @@ def test_nothing_but_headers_is_read(tiny_model, tmp_path):
 def test_a_stage_needs_what_its_method_holds_at_once():
     ppo = PpoConfig(batch=32, minibatch=16, accumulation=4, rank=7, tuning=Tuning.FULL, value_adapter=True)
     found = need_of(RunConfig(ppo=ppo, gradient_checkpointing=True, upper_share=0.5), 20, 30, 99)
-    assert found == Need(32, 4, 20, 99, 7, Tuning.FULL, value=True, upper_share=0.5, checkpointing=True)
+    assert found == Need(32, 4, 20, 99, 7, Tuning.FULL, value=True, optimised=True, upper_share=0.5, checkpointing=True)
     assert not need_of(PpoStage(ppo=PpoConfig(advantage=Advantage.RLOO, value_adapter=True)), 20, 30, 99).value
     own = need_of(SftStage(sft=SftConfig(batch=5, rank=3)), 20, 30, 99)
     assert (own.minibatch, own.response_tokens, own.rank, own.tuning) == (5, 30, 3, Tuning.LORA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from rated_workspace import LANGUAGES
 
 from storage.errors import WorkbenchError
 from trainer.algorithms import maths
+from trainer.algorithms.leash import Leash
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import PromptSampler, round_seed
 from trainer.config import PpoConfig
@@ -24,14 +26,29 @@ CONFIG = PpoConfig(
 
 @pytest.fixture
 def new_run(backbone, reward_model, asked):
-    def make(**changes) -> Ppo:
-        return Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, **changes), seed=1)
+    def make(start=None, reference=None, rated=(), **changes) -> Ppo:
+        config = msgspec.structs.replace(CONFIG, **changes)
+        return Ppo(backbone, reward_model, asked, config, 1, start, reference=reference, rated=rated)
 
     return make
 
 
 def weights(run: Ppo) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in run.policy.parameters()])
+
+
+def moments_of(run: Ppo) -> torch.Tensor:
+    """What the policy's optimizer remembers."""
+    states = run.policy_optimizer.state_dict()["state"].values()
+    return torch.cat([value.flatten() for state in states for value in state.values()])
+
+
+def scatter(run: Ppo, size: float = 1.0) -> None:
+    """Move the policy anywhere."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in run.policy.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
 
 
 def same_for_all(value: float):
@@ -71,10 +88,10 @@ def test_the_smallest_rounds_and_minibatches_stay_finite(new_run, advantage, bat
 
 def test_the_first_rounds_teach_the_value_alone(new_run):
     run = new_run(warmup=2)
-    start, value = weights(run), run.value_head.weight.detach().clone()
+    start = weights(run)
     first = run.advance().figures
     assert torch.equal(weights(run), start)
-    assert not torch.equal(run.value_head.weight, value)
+    assert run.value.size > 0, "it has learned"
     assert ("loss/policy", None) not in first
     run.advance()
     assert torch.equal(weights(run), start)
@@ -105,7 +122,8 @@ def old_at_temperature_one(monkeypatch):
         def at_another_temperature(rows, rollouts):
             piece = prepare(rows, rollouts)
             hidden = run.backbone.hidden(piece.layout, run.policy)
-            piece.old = run.backbone.logprobs(hidden, piece.layout, 1.0).chosen.detach()
+            old = run.backbone.logprobs(hidden, piece.layout, 1.0).chosen.detach()
+            piece.seen = dataclasses.replace(piece.seen, chosen=old)
             return piece
 
         monkeypatch.setattr(run, "_prepare", at_another_temperature)
@@ -128,33 +146,49 @@ def test_the_first_update_of_a_round_checks_its_own_ratio(new_run, old_at_temper
 
 
 def test_a_round_whose_divergence_explodes_is_undone_and_the_leash_shortened(new_run):
-    run = new_run(kl_target=0.05, beta=0.1)
+    run = new_run(kl_target=0.5)
     run.advance()
-    good = weights(run)
-    run.last_good.load_state_dict(run.policy.state_dict())
-    with torch.no_grad():
-        for parameter in run.policy.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    good, moments = weights(run), moments_of(run)
+    run.advance()
+    assert not torch.equal(moments_of(run), moments)
+    scatter(run)
+    beta, rate = run.leash.controller.beta, run.leash.rate.scale
     figures = run.advance().figures
-    assert figures["objective/kl", None] > 3 * 0.05
+    assert figures["objective/kl", None] > 3 * 0.5
     assert figures["policy/rolled_back", None] == 1
     assert torch.equal(weights(run), good)
-    assert run.controller.beta == pytest.approx(0.1 * 0.98 * 2 * 1.02)
-    assert run.step == 2
+    assert torch.equal(moments_of(run), moments), "the optimizer is what it was with these weights"
+    assert run.leash.controller.beta == pytest.approx(2 * beta)
+    assert run.leash.rate.scale == pytest.approx(rate / 2)
+    assert run.step == 3
 
 
 def test_divergence_that_explodes_again_and_again_ends_the_run_kindly(new_run):
     run = new_run(kl_target=1e-9)
-    with torch.no_grad():
-        for parameter in run.policy.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    run.advance()
+    scatter(run)
     run.last_good.load_state_dict(run.policy.state_dict())
     for _ in range(3):
         run.advance()
     with pytest.raises(WorkbenchError, match="for the 4th time") as caught:
         run.advance()
     assert "--learning-rate" in caught.value.hint
-    assert run.step == 3
+    assert run.step == 4
+
+
+def test_a_run_that_begins_far_from_its_reference_is_not_rolled_back_to_where_it_began(new_run, backbone):
+    far = new_run()
+    scatter(far, 0.1)
+    start = far.policy.snapshot()
+    kl = new_run(start=start).advance().figures["objective/kl", None]
+    run = new_run(start=start, kl_target=kl / 10)
+    figures = [run.advance().figures for _ in range(3)]
+    assert figures[0]["objective/kl", None] > 3 * run.config.kl_target
+    assert run.rollbacks == 0
+    assert not torch.equal(weights(run), weights(far))
+    held = new_run(start=start, reference=start, kl_target=kl / 10)
+    assert held.advance().figures["objective/kl", None] == pytest.approx(0, abs=1e-4)
+    assert 0 < held.advance().figures["objective/kl", None] < kl / 2
 
 
 def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
@@ -164,13 +198,53 @@ def test_updates_stop_early_when_the_policy_moved_far_enough(new_run):
     assert near["policy/stopped_early", None] == 0
 
 
+def test_the_update_past_the_stop_is_not_taken(new_run, monkeypatch):
+    """With one minibatch a round: the first update is taken, the second finds the policy too far."""
+    once = new_run(minibatch=8, epochs=1, learning_rate=0.3, max_update_kl=1e-3)
+    often = new_run(minibatch=8, epochs=5, learning_rate=0.3, max_update_kl=1e-3)
+    figures = once.advance().figures
+    stopped = often.advance().figures
+    assert (figures["policy/stopped_early", None], stopped["policy/stopped_early", None]) == (0, 1)
+    assert stopped["policy/round_kl", None] > 8 * 1e-3
+    assert torch.equal(weights(once), weights(often))
+    assert torch.equal(moments_of(once), moments_of(often))
+
+
+def test_the_learning_rate_adapts_to_what_a_round_should_move(new_run):
+    run = new_run(learning_rate=1e-6, kl_target=6.0, steps=20, final_rate=1.0)
+    rates = [run.advance().figures["policy/learning_rate", None] for _ in range(4)]
+    assert rates == pytest.approx([1e-6, 1.5e-6, 2.25e-6, 3e-6]), "too small a rate grows, to three times itself"
+    fixed = new_run(learning_rate=1e-4, steps=4, kl_rounds=0, final_rate=0.2)
+    rates = [fixed.advance().figures["policy/learning_rate", None] for _ in range(4)]
+    assert rates == pytest.approx([1e-4, 0.8e-4, 0.6e-4, 0.4e-4]), "it only decays"
+
+
+def test_a_round_should_move_less_the_further_it_is_past_its_leash():
+    leash = Leash(msgspec.structs.replace(CONFIG, kl_target=6.0, steps=20))
+    leash.let_out(0, 0.0, 48.0)
+    assert leash.controller.target == pytest.approx(0.6), "a tenth of the target in the first of ten rounds"
+    leash.let_out(9, 3.0, 48.0)
+    assert leash.controller.target == 6.0
+    inside = leash.wanted(9, 3.0)
+    assert inside == leash.wanted(9, 6.0) == pytest.approx(6.0 / 10**1.25)
+    assert leash.wanted(9, 12.0) == pytest.approx(inside / 4)
+    assert leash.wanted(19, 3.0) < inside / 4, "and less at the end of the run"
+
+
+def test_the_kl_target_may_be_told_a_token(new_run):
+    figures = new_run(kl_target_per_token=0.125).advance().figures
+    length = figures["response/length", None]
+    assert figures["objective/kl_target", None] == pytest.approx(0.125 * length)
+    assert new_run().advance().figures["objective/kl_target", None] == 6.0
+
+
 def test_a_reward_that_is_not_finite_changes_no_weight(new_run, monkeypatch):
     run = new_run()
     start = weights(run)
     monkeypatch.setattr(run.reward, "score", same_for_all(torch.nan))
     figures = run.advance().figures
     assert torch.equal(weights(run), start)
-    assert torch.isfinite(run.value_head.weight).all()
+    assert torch.isfinite(run.value.gram).all()
     assert figures["policy/skipped", None] == 1
 
 
@@ -204,16 +278,32 @@ def test_entropy_and_divergence_count_real_tokens_alone(new_run, backbone):
     policy = run.policy.snapshot()
     report = run.advance()
     run.policy.load(policy)
-    entropies = []
+    entropies, k1s = [], []
     with torch.no_grad():
         for rollout, _, kl in report.rollouts:
             layout = backbone.layout([rollout.prompt_ids], [rollout.completion.token_ids])
             own = backbone.logprobs(backbone.hidden(layout, run.policy), layout, 0.8)
             reference = backbone.logprobs(backbone.hidden(layout, None), layout, 0.8)
-            assert kl == pytest.approx(float(maths.k3(own.chosen, reference.chosen).sum()), abs=1e-4)
+            divergence = [exact_kl(backbone, layout, run.policy, place) for place in layout.predictors[0].tolist()]
+            assert kl == pytest.approx(sum(divergence), abs=1e-4)
+            k1s.append(float(maths.k1(own.chosen, reference.chosen).sum()))
             assert list(own.chosen[0]) == pytest.approx(rollout.completion.logprobs, abs=1e-3)
             entropies.append(float(own.entropy.mean()))
     assert report.figures["objective/entropy", None] == pytest.approx(sum(entropies) / len(entropies), abs=1e-4)
+    assert report.figures["objective/kl_k1", None] == pytest.approx(sum(k1s) / len(k1s), abs=1e-4)
+    length = report.figures["response/length", None]
+    assert report.figures["objective/kl_per_token", None] == pytest.approx(
+        report.figures["objective/kl", None] / length
+    )
+
+
+def exact_kl(backbone, layout, policy, place: int) -> float:
+    """Over the whole vocabulary, at temperature 0.8, at one place."""
+    ours, theirs = (
+        (backbone.network.head.logits(backbone.hidden(layout, who)[place][None]) / 0.8).log_softmax(-1)[0]
+        for who in (policy, None)
+    )
+    return float((ours.exp() * (ours - theirs)).sum())
 
 
 def test_a_run_goes_on_from_its_parent(new_run, backbone, reward_model, asked):

@@ -274,6 +274,31 @@ def test_the_pipeline_imitates_demonstrations_first(trainer, rated):
     assert metrics.series(rated, without["job"], "loss/train") == []
 
 
+@pytest.mark.parametrize("reference", ["base", "start", "parent"])
+def test_what_was_imitated_is_never_undone_however_far_it_is_from_the_base(reference, trainer, rated):
+    """Imitation goes many KL targets away. Held near its start it begins at none; held near the base, or the parent
+    (which is the base here), it begins far away, and that is where it is measured from."""
+    far = ["--sft-steps", "40", "--sft-learning-rate", "0.02", "--kl-target", "0.5", "--learning-rate", "1e-5"]
+    options = [*ROUNDS, "--reward-rank", "4", *far, "--reference", reference]
+    code, found = trainer("run", *options, *GATE)
+    assert (code, found["state"]) == (0, "done")
+    kl = [value for _, value in metrics.series(rated, found["job"], "objective/kl")]
+    assert metrics.series(rated, found["job"], "policy/rolled_back") == []
+    assert versions.get(rated, found["version"]).metrics["kl"] > 3 * 0.5, "the gate asks for the KL to the base"
+    if reference == "start":
+        assert kl[0] == pytest.approx(0, abs=1e-3)
+    else:
+        assert kl[0] > 3 * 0.5
+    assert [value for _, value in metrics.series(rated, found["job"], "objective/kl_target")] == [0.5] * 3
+
+
+def test_a_value_that_explains_little_is_said_in_the_log_and_the_result(trainer, rated):
+    _, found = trainer("ppo", *ROUNDS, "--reward-model", "table", *GATE)
+    explained = [value for _, value in metrics.series(rated, found["job"], "value/explained_variance")]
+    told = [value for value in explained if value is not None]
+    assert (sum(told) / len(told) < 0.2) == ("rloo" in found.get("remark", ""))
+
+
 def test_a_table_is_learned_from_and_measured_on_prompts_that_it_knows(trainer, rated):
     unknown = [prompts.add(rated, f"never asked {number}", language="en") for number in range(60)]
     assert {prompt.split for prompt in unknown} == {Split.TRAIN, Split.HELD_OUT}

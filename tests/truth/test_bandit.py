@@ -22,7 +22,7 @@ def problem(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return rewards, reference, (reference + rewards / BETA).softmax(0)
 
 
-def ppo(rewards: torch.Tensor, reference: torch.Tensor, seed: int) -> torch.Tensor:
+def ppo(rewards: torch.Tensor, reference: torch.Tensor, seed: int, *, pays_k1: bool = True) -> torch.Tensor:
     """The policy that PPO ends with, from the formulas that `trainer.algorithms.ppo` is made of."""
     generator = torch.Generator().manual_seed(seed)
     logits = reference.clone().requires_grad_()
@@ -34,16 +34,20 @@ def ppo(rewards: torch.Tensor, reference: torch.Tensor, seed: int) -> torch.Tens
         with torch.no_grad():
             arms = torch.multinomial(logits.softmax(0), BATCH, replacement=True, generator=generator)
             old = logits.log_softmax(0)[arms][:, None]
-            charged = maths.token_rewards(rewards[arms], old, reference[arms][:, None], mask, BETA)
+            k1 = maths.k1(old, reference[arms][:, None])
+            exact = (logits.softmax(0) @ (logits.log_softmax(0) - reference)).expand(BATCH, 1)
+            charged = maths.token_rewards(rewards[arms], exact, mask, BETA)
             before = value.expand(BATCH, 1).clone()
             advantages, returns = maths.gae(charged, before, mask, 1.0, 0.95)
+            if pays_k1:
+                advantages = maths.own_charge(advantages, k1, exact, mask, BETA)
             advantages = maths.whiten(advantages, mask)
         for _ in range(EPOCHS):
             for part in torch.randperm(BATCH, generator=generator).split(MINIBATCH):
                 new = logits.log_softmax(0)[arms[part]][:, None]
                 policy = maths.policy_loss(new, old[part], advantages[part], mask[part], 0.2)
                 worth = value.expand(len(part), 1)
-                regression, _ = maths.value_loss(worth, before[part], returns[part], mask[part], 0.2)
+                regression, _ = maths.value_loss(worth, before[part], returns[part], mask[part], 0.0)
                 optimizer.zero_grad()
                 (policy.loss + regression).backward()
                 optimizer.step()
@@ -58,3 +62,10 @@ def test_ppo_reaches_the_exact_optimum(seed):
     assert away > 0.1, "the reference is not the answer already"
     found = ppo(rewards, reference, seed)
     assert float((found - best).abs().sum() / 2) < 0.02
+
+
+def test_a_token_that_does_not_pay_its_own_k1_feels_no_leash():
+    """The exact divergence of a place is the same whichever token is drawn there: charged alone it says nothing."""
+    rewards, reference, best = problem(0)
+    found = ppo(rewards, reference, 0, pays_k1=False)
+    assert float((found - best).abs().sum() / 2) > 0.1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.algorithms import maths
+from trainer.config import PpoConfig
 
 GARBAGE = 1e6  # what may stand in padding
 
@@ -144,7 +147,7 @@ def test_the_score_lies_on_the_last_real_token_and_every_real_token_pays_for_its
     logprobs = torch.tensor([[-1.0, -2, -3, GARBAGE], [-1, GARBAGE, 0, 0], [-1, -1, -1, -1]])
     reference = torch.tensor([[-2.0, -2, -1, -GARBAGE], [-4, 0, GARBAGE, 0], [-1, -1, -1, -2]])
     scores = torch.tensor([10.0, 20, 30])
-    found = maths.token_rewards(scores, logprobs, reference, mask, beta=0.5)
+    found = maths.token_rewards(scores, maths.k1(logprobs, reference), mask, beta=0.5)
     expected = torch.tensor([[-0.5, 0, 11, 0], [18.5, 0, 0, 0], [0, 0, 0, 29.5]])
     assert torch.equal(found, expected)
 
@@ -158,12 +161,56 @@ def test_explained_variance_is_1_for_a_perfect_value_and_0_for_the_mean():
     assert float(maths.explained_variance(-target, dirty, mask)) == pytest.approx(-3)
 
 
-@pytest.mark.parametrize(("kl", "factor"), [(6.0, 1.0), (6.6, 1.01), (60.0, 1.02), (5.4, 0.99), (0.0, 0.98)])
-def test_the_kl_coefficient_follows_the_error_within_a_fifth(kl, factor):
-    controller = maths.KlController(0.05, target=6.0, horizon=160)
-    after = controller.after(kl, responses=16)
-    assert after.beta == pytest.approx(0.05 * factor)
-    assert (after.target, after.horizon) == (6.0, 160)
+@pytest.mark.parametrize(("kl", "power"), [(6.0, 0.0), (6.6, 0.1), (12.0, 1.0), (60.0, 1.0), (5.4, -0.1), (0.0, -1.0)])
+def test_the_kl_coefficient_follows_the_error_and_takes_its_horizon_for_the_factor_e(kl, power):
+    controller = maths.KlController(0.05, target=6.0, horizon=4)
+    after = controller.after(kl)
+    assert after.beta == pytest.approx(0.05 * math.exp(power / 4))
+    assert (after.target, after.horizon) == (6.0, 4)
+
+
+def test_the_kl_coefficient_of_the_default_settings_moves_within_three_rounds():
+    far = near = maths.KlController(0.1, target=6.0, horizon=PpoConfig().kl_horizon_batches, least=0.02)
+    for _ in range(3):
+        far, near = far.after(60.0), near.after(0.0)
+    assert far.beta >= 2 * 0.1
+    assert near.beta <= 0.1 / 2
+    for _ in range(30):
+        near = near.after(0.0)
+    assert near.beta == 0.02, "no further than its bound"
+
+
+@pytest.mark.parametrize(("kl", "factor"), [(0.2, 1.0), (0.8, 1 / 1.5), (0.25, 0.8**0.5), (1e-9, 1.5), (0.0, 1.0)])
+def test_the_learning_rate_follows_the_root_of_wanted_over_measured_within_bounds(kl, factor):
+    assert maths.RateController(1.0).after(kl, wanted=0.2).scale == pytest.approx(factor)
+
+
+def test_the_learning_rate_stays_within_its_bounds_and_a_step_that_was_not_finite_tells_nothing():
+    fast = slow = maths.RateController()
+    for _ in range(20):
+        fast, slow = fast.after(1e-6, wanted=0.2), slow.after(50.0, wanted=0.2)
+    assert (fast.scale, slow.scale) == (3.0, 0.1)
+    assert fast.after(math.nan, wanted=0.2) == fast
+
+
+def test_the_learning_rate_of_a_quadratic_divergence_settles_where_a_round_moves_as_wanted():
+    rate = maths.RateController()
+    for _ in range(8):
+        rate = rate.after(0.9 * rate.scale**2, wanted=0.2)
+    assert 0.9 * rate.scale**2 == pytest.approx(0.2, rel=1e-3)
+
+
+def test_the_learning_rate_falls_in_a_line_to_its_last_share():
+    assert [maths.decayed(step, 0, 4, 0.2) for step in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert [maths.decayed(step, 2, 4, 0.2) for step in range(5)] == pytest.approx([1.0, 1.0, 1.0, 0.6, 0.2])
+    assert [maths.decayed(step, 4, 4, 0.2) for step in range(4)] == [1.0] * 4
+    assert maths.decayed(3, 0, 4, 1.0) == 1.0
+
+
+def test_the_mean_of_others_leaves_out_oneself_and_those_of_other_groups():
+    found = maths.mean_of_others(torch.tensor([1.0, 5.0, 2.0, 6.0, 9.0]), ["a", "b", "a", "a", "c"])
+    assert found[[0, 2, 3]].tolist() == [4.0, 3.5, 1.5]
+    assert found[[1, 4]].isnan().all()
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
@@ -206,6 +253,7 @@ def test_the_value_loss_is_half_the_larger_of_clipped_and_plain_error():
     mask = torch.ones(1, 3, dtype=torch.bool)
     old, returns = torch.zeros(1, 3), torch.tensor([[1.0, 1.0, -1.0]])
     values = torch.tensor([[0.5, 0.1, 0.5]])
+    assert float(maths.value_loss(values, old, returns, mask, clip=0.0)[0]) == pytest.approx((0.25 + 0.81 + 2.25) / 6)
     loss, share = maths.value_loss(values, old, returns, mask, clip=0.2)
     # plain errors .25, .81, 2.25; clipped to .2, .1, .2 they are .64, .81, 1.44
     assert float(loss) == pytest.approx((0.64 + 0.81 + 2.25) / 3 / 2)

@@ -56,3 +56,37 @@ def test_the_policy_gradient_equals_exact_enumeration_of_all_sequences():
     error = found.std(0) / len(estimates) ** 0.5
     assert ((found.mean(0) - exact).abs() <= 3.5 * error + 1e-12).all()
     assert (found.mean(0) - exact).norm() < 0.1 * exact.norm()
+
+
+def test_exact_charges_with_its_own_k1_give_each_token_the_exact_gradient_and_less_noise():
+    """All 27 sequences are enumerated: the expectation has no noise, so that it must equal the derivative."""
+    generator = torch.Generator().manual_seed(1)
+    prefixes = [prefix for size in range(LENGTH) for prefix in product(range(TOKENS), repeat=size)]
+    place = {prefix: number for number, prefix in enumerate(prefixes)}
+    logits = torch.randn(len(prefixes), TOKENS, generator=generator, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(len(prefixes), TOKENS, generator=generator, dtype=torch.float64).log_softmax(-1)
+    tokens = torch.tensor(list(product(range(TOKENS), repeat=LENGTH)))
+    rows = torch.tensor([[place[tuple(one[:step])] for step in range(LENGTH)] for one in tokens.tolist()])
+    reward = torch.randn(len(tokens), generator=generator, dtype=torch.float64)
+    mask, beta = torch.ones(len(tokens), LENGTH, dtype=torch.bool), 0.7
+
+    logprobs = logits.log_softmax(-1)[rows, tokens]
+    chances = logprobs.sum(1).exp()
+    k1 = logprobs - reference[rows, tokens]
+    (true,) = torch.autograd.grad((chances * (reward - beta * k1.sum(1))).sum(), logits, retain_graph=True)
+
+    everywhere = logits.log_softmax(-1)
+    exact = (everywhere.exp() * (everywhere - reference)).sum(-1).detach()[rows]
+    own, nothing = k1.detach(), torch.zeros_like(exact)
+    charged, _ = maths.gae(maths.token_rewards(reward, own, mask, beta), nothing, mask, 1.0, 1.0)
+    smooth, _ = maths.gae(maths.token_rewards(reward, exact, mask, beta), nothing, mask, 1.0, 1.0)
+    smooth = maths.own_charge(smooth, own, exact, mask, beta)
+    spreads = []
+    for advantages in (charged, smooth):
+        (found,) = torch.autograd.grad(
+            (chances.detach()[:, None] * advantages * logprobs).sum(), logits, retain_graph=True
+        )
+        torch.testing.assert_close(found, true)
+        mean = (chances[:, None] * advantages).sum(0)
+        spreads.append(float((chances[:, None] * (advantages - mean).square()).sum().detach()))
+    assert spreads[1] < spreads[0]

@@ -98,7 +98,9 @@ def test_training_twice_as_long_equals_training_saving_and_going_on(backbone, tm
     assert_same(second, unbroken)
     fresh = state_of(new_run(backbone))
     assert any(not torch.equal(fresh[name], value) for name, value in state_of(second).items() if name in fresh)
-    assert second.controller != new_run(backbone).controller, "the KL coefficient moved, so its return is tested"
+    assert second.leash.controller != new_run(backbone).leash.controller, (
+        "the KL coefficient moved, so its return is tested"
+    )
 
 
 def test_another_seed_is_another_run(backbone):

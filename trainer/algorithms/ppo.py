@@ -1,7 +1,8 @@
 """Proximal policy optimisation (Schulman et al. 2017) with a KL leash to the reference (Ziegler et al. 2019).
 
 A round: sample with the policy, score with the reward, charge k1 per token, estimate advantages, and take clipped steps
-on the policy and the value. The batch is cut into minibatches once a round; what does not change during the round
+on the policy. The learning rate follows how far a round should move the policy, so that the leash is used up in some
+ten rounds. The batch is cut into minibatches once a round; what does not change during the round
 (layouts, lower layers, reference and old log-probabilities) is computed once for each. Each round the sampler is held
 to the policy (`trainer.algorithms.sampler_gap`).
 
@@ -20,7 +21,6 @@ import random
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -30,23 +30,25 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Prompt, Sampling
 from trainer import heap
 from trainer.algorithms import maths
-from trainer.algorithms.rollouts import PromptSampler, collect_rows, round_seed
+from trainer.algorithms.leash import ROLLBACK_FACTOR, Leash
+from trainer.algorithms.rollouts import PromptSampler, Rollout, collect_rows, round_seed
 from trainer.algorithms.rounds import Piece, means
 from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap, importance
-from trainer.algorithms.updates import take_step
-from trainer.config import Advantage, PpoConfig
+from trainer.algorithms.updates import adamw, take_step
+from trainer.algorithms.values import AdaptedValue, FittedValue, Value, by_prompt, verdict
+from trainer.config import Advantage, PpoConfig, Reference
 from trainer.learner import Figures, StepReport
-from trainer.policy.backbone import Backbone, ScalarHead
-from trainer.policy.full import Snapshot
+from trainer.policy.backbone import Backbone, Comparison
+from trainer.policy.full import Snapshot, Update
+from trainer.policy.layout import TokenLayout
 from trainer.processes import Processes, concatenate
-from trainer.reward.model import RewardModel
 from trainer.reward.protocol import Reward
 
 # How far the ratio may be from 1 before the first update: rounding only.
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-# A round whose KL is past this many times the target is undone.
-ROLLBACK_FACTOR = 3.0
 MOST_ROLLBACKS = 3
+# Rated answers that the value is fitted to before the first round.
+MOST_RATED = 512
 
 
 class Ppo:
@@ -54,6 +56,8 @@ class Ppo:
 
     Args:
         start: what the version to go on from changes in the base model.
+        reference: what the policy is held near, as a change in the base model; None is the base model itself.
+        rated: answers that were rated, whose rewards the value is fitted to before the first round.
         processes: those that work on this together; by default this one alone.
 
     Raises:
@@ -71,6 +75,8 @@ class Ppo:
         seed: int,
         start: Snapshot | None = None,
         processes: Processes | None = None,
+        reference: Snapshot | None = None,
+        rated: Sequence[Rollout] = (),
     ) -> None:
         self.backbone = backbone
         self.reward = reward
@@ -88,24 +94,23 @@ class Ppo:
         self.goes_on = start is not None
         if start is not None:
             self.policy.load(start)
-        self.value_adapter = backbone.new_adapter(config, seed + 2, upper=True) if config.value_adapter else None
-        taught = reward.adapter if isinstance(reward, RewardModel) else None
-        if self.value_adapter and taught and taught.rank == config.rank:
-            self.value_adapter.load(taught.snapshot())  # what tells a good answer tells a promising beginning
-        self.value_head = ScalarHead(backbone.hidden_size).to(backbone.device)
-        self.policy_optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True
-        )
-        value_parameters = [*self.value_head.parameters()]
-        if self.value_adapter:
-            value_parameters += self.value_adapter.parameters()
-        self.value_optimizer = torch.optim.AdamW(
-            value_parameters, lr=config.value_learning_rate, eps=1e-5, weight_decay=0.0, fused=True
-        )
-        horizon = config.kl_horizon_batches * config.batch
-        self.controller = maths.KlController(config.beta, config.kl_target, horizon)
-        self.sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+        self.reference = self._frozen(reference)
+        self.policy_optimizer = adamw([{"params": [*self.policy.parameters()], "lr": config.learning_rate}])
         self.last_good = copy.deepcopy(self.policy)
+        self.last_good_optimizer = adamw([{"params": [*self.last_good.parameters()]}])  # holds moments, takes no step
+        self.value = _value_of(backbone, reward, config, seed + 2)
+        self.rated = list(rated)[:MOST_RATED]
+        self.explained: list[float | None] = []  # by the value, of each round so far
+        self.leash = Leash(config)
+        self.sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+
+    def _frozen(self, snapshot: Snapshot | None) -> Update | None:
+        """A policy that stays as it is."""
+        if snapshot is None:
+            return None
+        frozen = self.backbone.new_policy(self.config, 0)
+        frozen.load(snapshot)
+        return frozen.requires_grad_(False)
 
     def advance(self) -> StepReport:
         """One round of rollouts and updates.
@@ -128,17 +133,20 @@ class Ppo:
         minibatches = self._minibatches(rollouts)
         pieces = [piece for minibatch in minibatches for piece in minibatch]
         kl = self.processes.sum(float(torch.cat([piece.kl() for piece in pieces]).sum())) / config.batch
+        length = self.processes.sum(sum(piece.tokens for piece in pieces)) / config.batch
         gap = self._sampler_gap(pieces)
+        self.leash.let_out(self.step, kl, length)
         self._estimate_advantages(pieces)
+        figures = self._figures(pieces)
         scored = time.perf_counter()
-        if kl <= ROLLBACK_FACTOR * config.kl_target:
-            self.last_good.load_state_dict(self.policy.state_dict())
-            updates = self._update(minibatches)
+        if self.leash.holds(kl):
+            self._remember()
+            figures |= self._update(minibatches, length)
+            self.leash.adapt(self.step, kl, figures.get(("policy/round_kl", None)))
         else:
-            updates = self._roll_back(kl)
+            figures |= self._roll_back(kl)
         finished = time.perf_counter()
 
-        figures = updates | self._figures(pieces)
         figures |= {(name, None): value for name, value in gap.figures().items()}
         tokens = sum(piece.tokens for piece in pieces)
         figures["timing/rollout", None] = sampled - started
@@ -146,7 +154,6 @@ class Ppo:
         figures["timing/update", None] = finished - scored
         figures["throughput/tokens_per_second", None] = self.processes.sum(tokens) / (sampled - started)
         figures["memory/peak", None] = peak_memory(self.backbone.device)
-        self.controller = self.controller.after(kl, config.batch)
         self.step += 1
         shown = self.processes.gather([row for piece in pieces for row in piece.shown()])
         return StepReport(figures, shown, {"reward": figures["objective/scores", None], "kl": kl})
@@ -155,24 +162,34 @@ class Ppo:
         """A copy of the policy as it is now."""
         return self.policy.snapshot()
 
+    def remark(self) -> str | None:
+        """What there is to say about a finished run."""
+        return verdict(self.explained) if self.value else None
+
     def modules(self) -> dict[str, nn.Module]:
         found: dict[str, nn.Module] = {"policy": self.policy, "last_good": self.last_good}
-        found["value_head"] = self.value_head
-        if self.value_adapter:
-            found["value_adapter"] = self.value_adapter
-        return found
+        return found | dict(self.value.parts() if self.value else {})
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"policy_optimizer": self.policy_optimizer, "value_optimizer": self.value_optimizer}
+        found: dict[str, torch.optim.Optimizer] = {
+            "policy_optimizer": self.policy_optimizer,
+            "last_good_optimizer": self.last_good_optimizer,
+        }
+        return found | dict(self.value.optimizers() if self.value else {})
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "rollbacks": self.rollbacks, "rounding": self.rounding}
-        return own | {"controller": asdict(self.controller)}
+        return own | {"leash": self.leash.state(), "explained": self.explained}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.rollbacks = state["step"], state["rollbacks"]
-        self.rounding = state.get("rounding", state.get("first_gap"))  # as earlier versions called it
-        self.controller = maths.KlController(**state["controller"])
+        self.rounding, self.explained = state["rounding"], state["explained"]
+        self.leash.restore(state["leash"])
+
+    def _remember(self) -> None:
+        """Keep the policy, which is in bounds, and what its optimizer knows."""
+        self.last_good.load_state_dict(self.policy.state_dict())
+        self.last_good_optimizer.load_state_dict(copy.deepcopy(self.policy_optimizer.state_dict()))
 
     def _minibatches(self, rollouts: list) -> list[list[Piece]]:
         """The answers cut into minibatches, and those into pieces, with everything that updates will not change."""
@@ -185,44 +202,59 @@ class Ppo:
         return [pieces[start : start + each] for start in range(0, len(pieces), each)]
 
     @torch.no_grad()
-    def _prepare(self, rows: list[int], rollouts: list) -> Piece:
-        backbone, temperature = self.backbone, self.config.temperature
-        layout = backbone.layout(
-            [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
-        )
+    def _prepare(self, rows: list[int], rollouts: Sequence[Rollout]) -> Piece:
+        backbone = self.backbone
+        layout = _laid_out(backbone, rollouts)
         beneath = backbone.beneath(layout, self.policy)
         trunk = backbone.trunk(layout, beneath, self.policy.first_layer)
         base = backbone.upper(trunk, layout, None)
-        reference = backbone.log_likelihood(base, layout, temperature)
-        old = backbone.logprobs(backbone.over(beneath, layout, self.policy), layout, temperature)
+        reference = base if self.reference is None else backbone.over(beneath, layout, self.reference)
+        policy = backbone.over(beneath, layout, self.policy)
+        seen = backbone.compared(policy, reference, layout, self.config.temperature)
         recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
-        sampler = backbone.spread(recorded.to(reference), layout)
-        cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
-        said, hidden = self.reward.score(rollouts, trunk, layout, base)
-        scores = said.rewards.clamp(-self.config.score_clip, self.config.score_clip)
-        scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
-        states = None if self.value_adapter else hidden[layout.predictors]
-        values = torch.zeros_like(reference)
-        piece = Piece(
-            rows, rollouts, layout, trunk, beneath, old.chosen, sampler, reference, states, values, scores, said,
-            old.entropy,
-        )  # fmt: skip
-        if self.uses_value:
-            piece.values = self._values(piece)
+        sampler = backbone.spread(recorded.to(seen.chosen), layout)
+        before = policy[layout.predictors[layout.mask]]
+        piece = self._piece(rows, rollouts, layout, trunk, beneath, base, before, seen, sampler)
+        if self.reference is not None:
+            piece.unadapted = backbone.log_likelihood(base, layout, self.config.temperature)
         return piece
 
-    def _values(self, piece: Piece) -> Tensor:
-        """(B, R) the value before each response token; differentiable."""
-        states = piece.states
-        if states is None:
-            hidden = self.backbone.upper(piece.trunk, piece.layout, self.value_adapter)
-            states = hidden[piece.layout.predictors]
-        return self.value_head(states) * piece.mask
+    @torch.no_grad()
+    def _unsampled(self, rollouts: Sequence[Rollout]) -> Piece:
+        """Answers that this policy did not sample, as if it had and were the reference: no KL is charged."""
+        layout = _laid_out(self.backbone, rollouts)
+        trunk = self.backbone.trunk(layout)
+        base = self.backbone.upper(trunk, layout, None)
+        nothing = torch.zeros(layout.mask.shape, device=layout.mask.device)
+        seen = Comparison(nothing, nothing, nothing, nothing)
+        return self._piece([], rollouts, layout, trunk, trunk, base, trunk[:0], seen, nothing)
+
+    def _piece(
+        self,
+        rows: list[int],
+        rollouts: Sequence[Rollout],
+        layout: TokenLayout,
+        trunk: Tensor,
+        beneath: Tensor,
+        base: Tensor,
+        hidden: Tensor,
+        seen: Comparison,
+        sampler: Tensor,
+    ) -> Piece:
+        """The piece, with what the reward says of its answers."""
+        cut_off = torch.tensor([rollout.completion.finish_reason != "eos" for rollout in rollouts])
+        said, readable = self.reward.score(rollouts, trunk, layout, base)
+        scores = said.rewards.clamp(-self.config.score_clip, self.config.score_clip)
+        scores = scores - self.config.missing_eos_penalty * cut_off.to(scores)
+        states = self.value.states(trunk, readable, layout) if self.value else None
+        return Piece(rows, list(rollouts), layout, trunk, beneath, hidden, seen, sampler, scores, said, states=states)
 
     def _estimate_advantages(self, pieces: list[Piece]) -> None:
-        """Set every token's advantage, and for PPO its return."""
-        if self.uses_value:
-            self._advantages_from_values(pieces)
+        """Set every token's advantage, and for PPO its value and return."""
+        if self.value:
+            if self.step == 0:
+                self._learn_from_rated(self.value)
+            self._advantages_from_values(pieces, self.value)
         else:
             self._advantages_from_returns(pieces)
         for piece in pieces:
@@ -230,7 +262,7 @@ class Ppo:
 
     def _sampler_gap(self, pieces: list[Piece]) -> SamplerGap:
         """How far the sampler of this round is from the policy. Raises WorkbenchError when it is another one."""
-        gap = SamplerGap.between(*(self._everywhere(pieces, name) for name in ("sampler", "old", "reference")))
+        gap = SamplerGap.between(*(self._everywhere(pieces, name) for name in ("sampler", "old", "plain")))
         if self.rounding is None:
             self.rounding = gap.k3  # nothing is learned yet
         gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
@@ -244,30 +276,70 @@ class Ppo:
         decoder = self.backbone.decoder()
         rollouts = collect_rows(decoder, self.backbone.tokenizer, asked, self.sampling, seeds)
         pieces = [piece for minibatch in self._minibatches(rollouts) for piece in minibatch]
-        sampler, reference = (self._everywhere(pieces, name) for name in ("sampler", "reference"))
-        return SamplerGap.between(sampler, reference, reference).k3
+        sampler, plain = (self._everywhere(pieces, name) for name in ("sampler", "plain"))
+        return SamplerGap.between(sampler, plain, plain).k3
 
     def _everywhere(self, pieces: list[Piece], name: str) -> Tensor:
         """(n,) a field of all tokens of the round, from all processes."""
         return concatenate(self.processes, torch.cat([getattr(piece, name)[piece.mask] for piece in pieces]))
 
-    def _advantages_from_values(self, pieces: list[Piece]) -> None:
-        """Advantages by GAE, whitened once over all response tokens of the round."""
-        config = self.config
+    def _learn_from_rated(self, value: Value) -> None:
+        """Fit the value to the rewards of rated answers, a round's worth at a time."""
+        for run in by_prompt(self.rated, self.config.batch, self.seed):
+            if len(run) < self.processes.count:
+                continue
+            piece = self._unsampled(self.processes.part(run))
+            scores = concatenate(self.processes, piece.scores)
+            if not bool(torch.isfinite(scores).all()):
+                continue
+            others = maths.mean_of_others(scores, [rollout.prompt.id for rollout in run])
+            piece.peers = others[torch.tensor(self.processes.part([*range(len(run))]))]
+            piece.returns = piece.scores[:, None] * piece.mask
+            piece.values = value.foretell(piece)
+            value.absorb([piece], self.processes, fresh=False)
+
+    def _advantages_from_values(self, pieces: list[Piece], value: Value) -> None:
+        """Advantages by GAE, whitened once over all response tokens of the round.
+
+        The value foretells the round before it learns from it: what it explains is what it had not seen. One that
+        explains less than nothing would add noise: the other answers to the prompt stand in for it in that round.
+        """
+        config, beta = self.config, self.leash.controller.beta
+        peers = maths.mean_of_others(self._returns(pieces), [row // config.answers for row in range(config.batch)])
         for piece in pieces:
-            rewards = maths.token_rewards(piece.scores, piece.old, piece.reference, piece.mask, self.controller.beta)
-            piece.advantages, piece.returns = maths.gae(rewards, piece.values, piece.mask, config.gamma, config.lam)
+            piece.peers = peers[piece.rows]
+            piece.values = value.foretell(piece)
+        rewards = [maths.token_rewards(one.scores, one.seen.divergence, one.mask, beta) for one in pieces]
+        explained = self._explained(pieces, rewards)
+        for piece, given in zip(pieces, rewards, strict=True):
+            if explained < 0:
+                piece.values = peers[piece.rows].nan_to_num(0.0)[:, None] * piece.mask
+            advantages, _ = maths.gae(given, piece.values, piece.mask, config.gamma, config.lam)
+            k1 = maths.k1(piece.old, piece.reference)
+            piece.advantages = maths.own_charge(advantages, k1, piece.seen.divergence, piece.mask, beta)
+            _, piece.returns = maths.gae(given, piece.values, piece.mask, config.gamma, config.value_lam)
         mine = torch.cat([piece.advantages[piece.mask] for piece in pieces])
-        white = maths.whiten_like(mine, concatenate(self.processes, mine))
+        everything = concatenate(self.processes, mine)
+        white = maths.whiten_like(mine, everything)
         for piece, part in zip(pieces, white.split([piece.tokens for piece in pieces]), strict=True):
             piece.advantages = self.backbone.spread(part, piece.layout)
+        if bool(torch.isfinite(everything).all()):
+            value.absorb(pieces, self.processes, fresh=True)
+        self.explained.append(explained if math.isfinite(explained) else None)
+
+    def _explained(self, pieces: list[Piece], rewards: list[Tensor]) -> float:
+        """The share of the variance of what really came after each token that the values foretold."""
+        came = [
+            maths.gae(given, piece.values, piece.mask, self.config.gamma, 1.0)[1][piece.mask]
+            for piece, given in zip(pieces, rewards, strict=True)
+        ]
+        target = concatenate(self.processes, torch.cat(came))
+        foretold = concatenate(self.processes, torch.cat([piece.values[piece.mask] for piece in pieces]))
+        return float(maths.explained_variance(foretold, target, torch.ones_like(target, dtype=torch.bool)))
 
     def _advantages_from_returns(self, pieces: list[Piece]) -> None:
         """One advantage a response: its score less the KL penalty, against the round or against its prompt's others."""
-        beta, answers = self.controller.beta, self.config.answers
-        mine = torch.cat([piece.scores - beta * piece.k1() for piece in pieces])
-        returns = torch.empty(self.config.batch, dtype=mine.dtype, device=mine.device)
-        returns[torch.tensor(self.processes.gather(self.rows))] = concatenate(self.processes, mine)
+        answers, returns = self.config.answers, self._returns(pieces)
         match self.config.advantage:
             case Advantage.REINFORCE:
                 advantages = maths.leave_one_out(returns[None])[0]
@@ -278,34 +350,52 @@ class Ppo:
         for piece in pieces:
             piece.advantages = advantages[torch.tensor(piece.rows)][:, None] * piece.mask
 
-    def _update(self, minibatches: list[list[Piece]]) -> Figures:
-        """The epochs of a round; returns the mean figures of its updates."""
+    def _returns(self, pieces: list[Piece]) -> Tensor:
+        """(batch,) what each answer of the round came to, of all processes: its score less the KL charge (k1)."""
+        mine = torch.cat([piece.scores - self.leash.controller.beta * piece.k1() for piece in pieces])
+        returns = torch.empty(self.config.batch, dtype=mine.dtype, device=mine.device)
+        returns[torch.tensor(self.processes.gather(self.rows))] = concatenate(self.processes, mine)
+        return returns
+
+    def _update(self, minibatches: list[list[Piece]], length: float) -> Figures:
+        """The epochs of a round; returns the mean figures of its updates. `length`: mean tokens of a response."""
         config = self.config
         learn_policy = self.step >= config.warmup or not self.uses_value
-        sums: dict[str, float] = {}
-        count = policy_count = 0
-        stopped = False
+        rate = self.leash.learning_rate(self.step)
+        self.policy_optimizer.param_groups[0]["lr"] = rate
+        sums: dict[str, list[float]] = {}
+        moving = learn_policy
         for epoch in range(config.epochs):
             order = list(range(len(minibatches)))
             if epoch:
                 random.Random(f"{self.seed} {self.step} {epoch}").shuffle(order)
             for place in order:
-                minibatch = minibatches[place]
-                found = self._update_value(minibatch) if self.uses_value else {}
-                if learn_policy and not stopped:
-                    policy = self._update_policy(minibatch, first=count == 0)
-                    stopped = policy["policy/approxkl"] > config.max_update_kl
-                    policy_count += 1
+                found = self.value.update(minibatches[place], self.processes) if self.value else {}
+                if moving:
+                    policy = self._update_policy(minibatches[place], first=not sums)
+                    moving = not policy["policy/stopped_early"]
                     found |= policy
                 for name, value in found.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                count += 1
-        figures: Figures = {}
-        for name, total in sums.items():
-            of_policy = name.startswith(("policy/", "loss/policy"))
-            figures[name, None] = total / max(1, policy_count if of_policy else count)
-        figures["policy/stopped_early", None] = float(stopped)
+                    sums.setdefault(name, []).append(value)
+        figures: Figures = {(name, None): sum(values) / len(values) for name, values in sums.items()}
+        figures["policy/stopped_early", None] = float(learn_policy and not moving)
+        if learn_policy:
+            figures["policy/learning_rate", None] = rate
+            figures["policy/round_kl", None] = self._moved(minibatches[-1]) * length
         return figures
+
+    @torch.no_grad()
+    def _moved(self, minibatch: list[Piece]) -> float:
+        """How far the round has moved the policy, nats per token, on one minibatch after all its updates.
+
+        It is the exact KL(new || old) at the places of its answers. An estimate from their tokens would be far too
+        high: these very tokens were made likelier, and a rare one that was drawn stands for many that were not.
+        """
+        total = 0.0
+        for piece in minibatch:
+            hidden = self.backbone.over(piece.beneath, piece.layout, self.policy)
+            total += float(self.backbone.divergence(hidden, piece.hidden, piece.layout, self.config.temperature).sum())
+        return self.processes.sum(total) / self.processes.sum(sum(piece.tokens for piece in minibatch))
 
     def _update_policy(self, minibatch: list[Piece], *, first: bool) -> dict[str, float]:
         """One step on the policy; returns its figures, means over the minibatch's tokens."""
@@ -323,27 +413,13 @@ class Ppo:
             sums["loss/policy"] += float(result.loss.detach()) * share
             sums["policy/clipfrac"] += float(result.clip_fraction) * share
             sums["policy/approxkl"] += float(result.approximate_kl) * share
-        norm, taken = take_step(self.policy_optimizer, self.config.max_grad_norm, self.processes)
         figures = {name: self.processes.sum(value) for name, value in sums.items()}
+        if figures["policy/approxkl"] > self.config.max_update_kl:  # it has moved far enough: this step is not taken
+            return figures | {"policy/stopped_early": 1.0}
+        norm, taken = take_step(self.policy_optimizer, self.config.max_grad_norm, self.processes)
         if not taken:
             figures["loss/policy"] = math.nan
-        return {**figures, "policy/grad_norm": norm, "policy/skipped": float(not taken)}
-
-    def _update_value(self, minibatch: list[Piece]) -> dict[str, float]:
-        """One step on the value adapter and head; returns its figures, means over the minibatch's tokens."""
-        config = self.config
-        self.value_optimizer.zero_grad()
-        sums = {"loss/value": 0.0, "value/clipfrac": 0.0}
-        tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
-        for piece in minibatch:
-            values = self._values(piece)
-            loss, clipped = maths.value_loss(values, piece.values, piece.returns, piece.mask, config.value_clip)
-            share = piece.tokens / tokens
-            (config.value_coefficient * loss * share).backward()
-            sums["loss/value"] += float(loss.detach()) * share
-            sums["value/clipfrac"] += float(clipped) * share
-        take_step(self.value_optimizer, config.max_grad_norm, self.processes)
-        return {name: self.processes.sum(value) for name, value in sums.items()}
+        return {**figures, "policy/grad_norm": norm, "policy/skipped": float(not taken), "policy/stopped_early": 0.0}
 
     def _check_ratio(self, ratio: Tensor, mask: Tensor) -> None:
         """Before the first update of a round the policy is the one that was recorded: every ratio is 1."""
@@ -355,30 +431,60 @@ class Ppo:
             )
 
     def _roll_back(self, kl: float) -> Figures:
-        """Undo to the last policy whose KL was in bounds, hold it on a shorter leash, and learn nothing this round."""
+        """Undo to the last policy whose KL was in bounds, and learn nothing this round; go on at half the rate and on a
+        shorter leash."""
         self.rollbacks += 1
         if self.rollbacks > MOST_ROLLBACKS or not math.isfinite(kl):
             raise WorkbenchError(
-                f"round {self.step}: the KL reached {kl:.1f} nats per response, {ROLLBACK_FACTOR:g} times its target, "
-                f"for the {self.rollbacks}th time",
+                f"round {self.step}: the KL reached {kl:.1f} nats per response, {ROLLBACK_FACTOR:g} times its target "
+                f"past where the run began, for the {self.rollbacks}th time",
                 "lower --learning-rate, or raise --beta; the versions published so far are untouched",
             )
         self.policy.load_state_dict(self.last_good.state_dict())
-        self.policy_optimizer.state.clear()
-        self.controller = maths.KlController(self.controller.beta * 2, self.controller.target, self.controller.horizon)
+        self.policy_optimizer.load_state_dict(copy.deepcopy(self.last_good_optimizer.state_dict()))
+        self.leash.shorten()
         return {("policy/rolled_back", None): 1.0}
 
     def _figures(self, pieces: list[Piece]) -> Figures:
         """The metrics of a round, overall and by language."""
-        beta = self.controller.beta
+        beta = self.leash.controller.beta
         figures = means(self.processes.gather([fact for piece in pieces for fact in piece.facts(beta)]))
         figures["objective/kl_coef", None] = beta
-        if self.uses_value:
-            values = concatenate(self.processes, torch.cat([piece.values[piece.mask] for piece in pieces]))
-            returns = concatenate(self.processes, torch.cat([piece.returns[piece.mask] for piece in pieces]))
-            explained = maths.explained_variance(values, returns, torch.ones_like(values, dtype=torch.bool))
-            figures["value/explained_variance", None] = float(explained)
+        figures["objective/kl_target", None] = self.leash.target
+        if self.value:
+            explained = self.explained[-1]
+            figures["value/explained_variance", None] = math.nan if explained is None else explained
+        for name, language in list(figures):
+            if name == "objective/kl":
+                length = figures["response/length", language]
+                figures["objective/kl_per_token", language] = figures[name, language] / length
         return figures
+
+
+def _value_of(backbone: Backbone, reward: Reward, config: PpoConfig, seed: int) -> Value | None:
+    """What foretells the value of tokens; None where answers are compared with each other."""
+    if config.advantage != Advantage.GAE:
+        return None
+    if config.value_adapter:
+        return AdaptedValue(backbone, reward, config, seed)
+    return FittedValue(backbone, reward, config.max_new_tokens, seed)
+
+
+def reference_of(chosen: Reference, start: Snapshot | None, parent: Snapshot | None) -> Snapshot | None:
+    """What a policy is held near, as a change in the base model; None is the base model itself."""
+    match chosen:
+        case Reference.BASE:
+            return None
+        case Reference.START:
+            return start
+        case Reference.PARENT:
+            return parent
+
+
+def _laid_out(backbone: Backbone, rollouts: Sequence[Rollout]) -> TokenLayout:
+    return backbone.layout(
+        [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
+    )
 
 
 def _rows_of(config: PpoConfig, processes: Processes) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
 from trainer.learner import Figures
+from trainer.policy.backbone import Comparison
 from trainer.policy.layout import TokenLayout
 from trainer.reward.protocol import Scores
 
@@ -24,11 +25,14 @@ class Piece:
         rows: where the answers stand in the round's batch.
         trunk: (N, hidden) after the lower layers, adapters off.
         beneath: (N, hidden) below the first layer that the policy changes.
-        old, reference: log-probabilities under the policy that sampled, and under the base model, in nats.
+        hidden: (n, hidden) what the policy that sampled made of the places before the n response tokens.
+        seen: the policy that sampled beside the reference: log-probabilities, entropy and exact KL, in nats.
         sampler: what the sampler itself recorded of its tokens, in nats.
-        states: (B, R, hidden) from which a value head reads; None where the value has an adapter of its own.
-        values: before each token, at the beginning of the round.
         scores: (B,) of the whole answers, as they are learned from. said: what the reward says of them.
+        unadapted: what the base model says of the tokens, in nats, where the reference is another.
+        states: (B, R, size) what a value is foretold from; None where it has an adapter of its own.
+        peers: (B,) what the other answers to the same prompt came to, on average; None where there are none.
+        values: before each token, at the beginning of the round. returns: what came after it.
     """
 
     rows: list[int]
@@ -36,16 +40,32 @@ class Piece:
     layout: TokenLayout
     trunk: Tensor
     beneath: Tensor
-    old: Tensor
+    hidden: Tensor
+    seen: Comparison
     sampler: Tensor
-    reference: Tensor
-    states: Tensor | None
-    values: Tensor
     scores: Tensor
     said: Scores
-    entropy: Tensor
-    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+    unadapted: Tensor | None = None
+    states: Tensor | None = None
+    peers: Tensor | None = None
+    values: Tensor = field(default_factory=lambda: torch.empty(0))
     returns: Tensor = field(default_factory=lambda: torch.empty(0))
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def old(self) -> Tensor:
+        """Log-probabilities under the policy that sampled, in nats."""
+        return self.seen.chosen
+
+    @property
+    def reference(self) -> Tensor:
+        """Log-probabilities under the reference, in nats."""
+        return self.seen.reference
+
+    @property
+    def plain(self) -> Tensor:
+        """Log-probabilities under the base model, in nats."""
+        return self.reference if self.unadapted is None else self.unadapted
 
     @property
     def mask(self) -> Tensor:
@@ -57,11 +77,11 @@ class Piece:
         return int(self.mask.sum())
 
     def kl(self) -> Tensor:
-        """(B,) nats per response to the reference, by k3."""
-        return (maths.k3(self.old, self.reference) * self.mask).sum(1)
+        """(B,) nats per response to the reference: the exact divergence at every place, added up."""
+        return (self.seen.divergence * self.mask).sum(1)
 
     def k1(self) -> Tensor:
-        """(B,) nats per response to the reference, by k1: what the reward is charged with."""
+        """(B,) nats per response to the reference, by k1 of the tokens that were sampled."""
         return (maths.k1(self.old, self.reference) * self.mask).sum(1)
 
     def shown(self) -> list[tuple[Rollout, float, float]]:
@@ -70,7 +90,7 @@ class Piece:
 
     def facts(self, beta: float) -> list[dict[str, Any]]:
         """What each answer looked like, by the names of the metrics; `beta` is the KL coefficient in force."""
-        entropy = (self.entropy * self.mask).sum(1) / self.mask.sum(1)
+        entropy = (self.seen.entropy * self.mask).sum(1) / self.mask.sum(1)
         columns = zip(
             self.rollouts, self.scores.tolist(), self.kl().tolist(), self.k1().tolist(), entropy.tolist(),
             self.said.plain.tolist(), self.said.outside.tolist(), strict=True,
@@ -79,7 +99,7 @@ class Piece:
             {
                 "language": rollout.prompt.language,
                 "objective/scores": score,
-                "objective/kl": k3,
+                "objective/kl": kl,
                 "objective/kl_k1": k1,
                 "objective/entropy": entropy_mean,
                 "objective/rlhf_reward": score - beta * k1,
@@ -88,7 +108,7 @@ class Piece:
                 "response/length": len(rollout.completion.token_ids),
                 "response/truncated": float(rollout.completion.finish_reason != "eos"),
             }
-            for rollout, score, k3, k1, entropy_mean, plain, outside in columns
+            for rollout, score, kl, k1, entropy_mean, plain, outside in columns
         ]
         for name, values in self.said.parts.items():
             for fact, value in zip(found, values.tolist(), strict=True):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn, optim
 
 from trainer.policy.sharding import whole
 from trainer.processes import Processes
+
+
+def adamw(groups: Iterable[dict[str, Any]]) -> optim.AdamW:
+    """AdamW as policy and value use it: no decay of weights, and an eps that keeps the first steps of small gradients
+    small."""
+    return optim.AdamW(groups, lr=0.0, eps=1e-5, weight_decay=0.0, fused=True)
 
 
 def take_step(optimizer: optim.Optimizer, most: float, processes: Processes) -> tuple[float, bool]:

@@ -106,6 +106,7 @@ class Need:
         rows: answers sampled together. minibatch: answers learned from together.
         prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
         value: whether the value has an adapter of its own.
+        optimised: whether the policy is optimised against a reward, so that it may be rolled back.
         upper_share: of the layers that value and reward adapt.
         processes: how many share the weights of the layers.
     """
@@ -117,6 +118,7 @@ class Need:
     rank: int
     tuning: Tuning = Tuning.LORA
     value: bool = True
+    optimised: bool = False
     upper_share: float = 1 / 3
     checkpointing: bool = False
     processes: int = 1
@@ -129,10 +131,12 @@ class Learned:
     Attributes:
         learner: after its last step.
         loss_gain: how far the loss fell on prompts that were not learned from, nats/token, where that was measured.
+        remark: what there is to say about the run, if anything.
     """
 
     learner: PolicyLearner
     loss_gain: Interval | None = None
+    remark: str | None = None
 
 
 def as_it_is(config: RewardStage, whole: Need, sampled_tokens: int) -> Need:

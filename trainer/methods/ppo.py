@@ -13,11 +13,12 @@ from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Su
 
 if TYPE_CHECKING:
     from trainer.algorithms import ppo as algorithm
+    from trainer.algorithms import values
     from trainer.learner import Figures, StepReport
     from trainer.policy.full import Snapshot
     from trainer.task import Task
 else:
-    algorithm = lazily("trainer.algorithms.ppo")
+    algorithm, values = lazily("trainer.algorithms.ppo"), lazily("trainer.algorithms.values")
 
 
 def learn(task: Task[PpoStage]) -> Learned:
@@ -35,7 +36,15 @@ def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
     assert task.rewards is not None, "only `auto` finds none"
     own = msgspec.structs.replace(config.ppo, max_new_tokens=setting.answer_tokens)
     learner = algorithm.Ppo(
-        setting.backbone, task.rewards.optimised, setting.split.practice, own, config.seed, start, task.held.processes
+        setting.backbone,
+        task.rewards.optimised,
+        setting.split.practice,
+        own,
+        config.seed,
+        start,
+        task.held.processes,
+        reference=algorithm.reference_of(own.reference, start, setting.start),
+        rated=values.rated_answers(setting.backbone, task.rewards.taught),
     )
     watch = task.watch
 
@@ -43,7 +52,7 @@ def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
         return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
 
     task.learn(learner, config.ppo.checkpoint_every, measure)
-    return Learned(learner)
+    return Learned(learner, remark=learner.remark())
 
 
 def memory(config: PpoStage, whole: Need, sampled_tokens: int) -> Need:
@@ -57,6 +66,7 @@ def memory(config: PpoStage, whole: Need, sampled_tokens: int) -> Need:
         rank=own.rank,
         tuning=own.tuning,
         value=own.advantage == Advantage.GAE and own.value_adapter,
+        optimised=True,
     )
 
 

@@ -38,6 +38,21 @@ class Logprobs:
     entropy: Tensor
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A policy beside its reference at each response token: (B, R) each in nats, 0 outside the mask.
+
+    Attributes:
+        chosen, reference: log-probabilities of the token under both.
+        entropy: of the policy there. divergence: the exact KL(policy || reference) there.
+    """
+
+    chosen: Tensor
+    reference: Tensor
+    entropy: Tensor
+    divergence: Tensor
+
+
 class ScalarHead(nn.Module):
     """One number for each hidden state; starts at zero."""
 
@@ -190,6 +205,20 @@ class Backbone:
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
         chosen, _ = self.network.head.chosen(before, targets, temperature, with_entropy=False)
         return self.spread(chosen, layout)
+
+    def compared(self, hidden: Tensor, reference: Tensor, layout: TokenLayout, temperature: float) -> Comparison:
+        """A policy beside its reference, from the hidden states (N, hidden) of both."""
+        places, targets = layout.predictors[layout.mask], layout.targets[layout.mask]
+        found = self.network.head.compared(hidden[places], reference[places], targets, temperature)
+        return Comparison(*(self.spread(values, layout) for values in found))
+
+    def divergence(self, hidden: Tensor, before: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
+        """(n,) the exact KL, nats, at the place before each response token: from the hidden states (N, hidden) of one
+        policy to those of another at these places alone, (n, hidden)."""
+        found = self.network.head.compared(
+            hidden[layout.predictors[layout.mask]], before, layout.targets[layout.mask], temperature
+        )
+        return found[3]
 
     @staticmethod
     def spread(values: Tensor, layout: TokenLayout) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from trainer.policy.linear import exact_product
-from trainer.policy.logprobs import CHUNK, chosen_logprobs
+from trainer.policy.logprobs import CHUNK, chosen_logprobs, normalised
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,32 @@ class OutputHead:
         ]
         logprobs, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
         return logprobs, entropies.detach() if with_entropy else entropies[:0].detach()
+
+    @torch.no_grad()
+    def compared(
+        self, hidden: Tensor, reference: Tensor, targets: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two distributions over the same places, in one pass over the vocabulary.
+
+        Args:
+            hidden, reference: (n, hidden) after the final norm. targets: (n,) token ids.
+
+        Returns:
+            log-probabilities of the targets by the first and by the second, the entropy of the first, and the exact
+            `KL(first || second)`: (n,) each, fp32, in nats.
+        """
+        columns = []
+        for x, y, chosen in zip(hidden.split(CHUNK), reference.split(CHUNK), targets.split(CHUNK), strict=True):
+            logits, others = self.logits(x).div_(temperature), self.logits(y).div_(temperature)
+            probabilities, normaliser = normalised(logits)
+            _, other_normaliser = normalised(others)
+            ours = logits.gather(-1, chosen[:, None])[:, 0] - normaliser
+            theirs = others.gather(-1, chosen[:, None])[:, 0] - other_normaliser
+            entropy = normaliser - torch.linalg.vecdot(probabilities, logits)
+            apart = torch.linalg.vecdot(probabilities, logits.sub_(others)) - normaliser + other_normaliser
+            columns.append((ours, theirs, entropy, apart.clamp_min(0)))
+        first, second, entropies, divergence = (torch.cat(column) for column in zip(*columns, strict=True))
+        return first, second, entropies, divergence
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden) -> (n, vocabulary), fp32."""

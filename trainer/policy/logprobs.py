@@ -13,6 +13,14 @@ from trainer.policy.linear import exact_product
 CHUNK = 128
 
 
+def normalised(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, vocabulary) logits -> probabilities, and the logarithm of what they were divided by (n,)."""
+    probabilities = torch.softmax(logits, -1)
+    # The likeliest token's probability is at least 1 / vocabulary, so that its logarithm is exact.
+    best = probabilities.argmax(-1, keepdim=True)
+    return probabilities, (logits.gather(-1, best) - probabilities.gather(-1, best).log())[:, 0]
+
+
 class _ChosenLogprobs(torch.autograd.Function):
     """The gradient with respect to a hidden state is `(W[target] - probabilities @ W) / temperature`, times a number
     that comes from above: it is formed here, while the logits are at hand, and only scaled in the backward pass.
@@ -27,10 +35,7 @@ class _ChosenLogprobs(torch.autograd.Function):
             logits = exact_product(x, weight)
             if temperature != 1:
                 logits /= temperature
-            probabilities = torch.softmax(logits, -1)
-            # The likeliest token's probability is at least 1 / vocabulary, so that its logarithm is exact.
-            best = probabilities.argmax(-1, keepdim=True)
-            normaliser = (logits.gather(-1, best) - probabilities.gather(-1, best).log())[:, 0]
+            probabilities, normaliser = normalised(logits)
             logprobs.append(logits.gather(-1, chosen[:, None])[:, 0] - normaliser)
             if with_entropy:
                 entropies.append(normaliser - torch.linalg.vecdot(probabilities, logits))

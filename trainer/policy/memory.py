@@ -30,8 +30,9 @@ GIGABYTE = 1e9
 FP32 = 4  # bytes
 # What allocators lose and kernels need for a moment, on top of what is counted.
 MARGIN = 1.1
-# A number that is learned, in fp32: itself, its gradient, AdamW's two moments, and the copy to roll back to.
-LEARNED_COPIES = 5
+# A number that is learned, in fp32: itself, its gradient, AdamW's two moments, and the copy to roll back to; where a
+# policy is optimised also the moments that go with that copy.
+LEARNED_COPIES, OPTIMISED_COPIES = 5, 7
 # Logits held at once, in fp32: themselves, their probabilities, and a step between.
 LOGIT_COPIES = 4
 # How much more transformers' modules keep for the backward pass than the fused ones, by bytes of the number format:
@@ -131,12 +132,13 @@ def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need)
     """
     size = dtype.itemsize
     adapter = need.rank * shape.borders * FP32
+    copies = OPTIMISED_COPIES if need.optimised else LEARNED_COPIES
     return {
         "base model": (shape.total - shape.layers + shape.layers / need.processes) * size,
         "sampler": _sampler(shape, device, dtype, need),
-        "policy": shape.layers / need.processes * (FP32 * LEARNED_COPIES + size)  # and the rounded copy computed with
+        "policy": shape.layers / need.processes * (FP32 * copies + size)  # and the rounded copy computed with
         if need.tuning == Tuning.FULL
-        else adapter * LEARNED_COPIES,
+        else adapter * copies,
         "value and reward": adapter * need.upper_share * LEARNED_COPIES * (2 if need.value else 1),
         "activations": max(_update(shape, size, need), _sampling(shape, size, need)),
     }
