@@ -1,17 +1,24 @@
 """The reward model in closed form: Bayesian regression on what the base model already knows of an answer.
 
-The features are the states of the answer's tokens two thirds up the base model, each normalised, and their mean. With a
-hundred ratings nothing deeper can be learned of a taste than a direction among them, and that can be learned exactly:
+The features are what :mod:`trainer.reward.model` reads: the mean of the answer's token embeddings (which words), the
+mean of its states two thirds up the base model (what they say), each normalised, and the logarithm of its length. With
+a hundred ratings nothing deeper can be learned of a taste than a direction among them, and that can be learned exactly:
 the weights of all ratings at once, scores by least squares, labels and pairs by their logistic loss, and beside them
-what else moves a rating (:mod:`trainer.reward.effects`: offset, leniency, side, length). How strongly the weights are
-drawn to zero, and how noisy scores are, is what makes the ratings likeliest (the evidence; MacKay 1992): where ratings
-say nothing, all rewards come out alike. The posterior comes with it, without any feature having been fitted to the
-ratings first, so that its uncertainty can be taken at its word.
+what else moves a rating (:mod:`trainer.reward.effects`: offset, leniency, side, length).
+
+Answers to some prompts are rated lower than those to others. A policy cannot choose its prompts, so that this says
+nothing of what it should answer: each prompt has a level of its own, a random effect that is no part of the reward
+(a mixed model; Henderson 1975). What is left to learn from are differences between answers to a prompt, and as much of
+those between prompts as the spread of the levels leaves to believe.
+
+How strongly the weights of each part of the features are drawn to zero, how noisy scores are and how far levels spread
+is what makes the ratings likeliest (the evidence; MacKay 1992): where ratings say nothing, all rewards come out alike.
+The posterior comes with it, without any feature having been fitted to the ratings first, so that its uncertainty can be
+taken at its word.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,106 +29,282 @@ from torch import Tensor, nn, optim
 from torch.nn import functional
 
 from trainer.config import RewardConfig
-from trainer.examples import OVERALL, Examples, Habit, Response
+from trainer.examples import OVERALL, Example, Examples, Habit, Response
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone
 from trainer.processes import Processes
-from trainer.reward.batches import Batch, encode, make_batch, responses_of, within
+from trainer.reward.batches import RatedRows, distinct_responses, encode, rated_rows
 from trainer.reward.effects import ATTRIBUTE_GAIN, RatingEffects
 from trainer.reward.model import RewardModel, scaled
 from trainer.reward.report import FitReport, measure
 from trainer.reward.uncertainty import Posterior
 
-# The variance of rewards of rated answers before any rating, and that of a score around its reward: of these the
-# likeliest are taken.
-SPREADS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-NOISES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+# Of these the likeliest are taken: the variance of rewards of rated answers that each part of the features brings before
+# any rating, that of a score around what is predicted, and that of the levels of prompts.
+SPREADS = (0.002, 0.01, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
+NOISES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+MOST_SWEEPS = 4
 # Prior deviations of what else moves a rating.
 EFFECT_DEVIATION = 0.5
 BIAS_DEVIATION = 1.0
 NEWTON_STEPS, CLOSE = 20, 1e-8
-MOST_TOKENS = 4096  # padding included, whose states are computed at once
+ROUNDING = 1e-9  # of variances of rewards, so that answers that are alike have a Cholesky factor
+# A part of the features that hardly varies among the rated answers is not blown up further than this, relative to its
+# size: of lengths that are all alike nobody can tell what another length would be worth.
+LEAST_VARIATION = 0.02
 
 
 @dataclass(frozen=True)
 class Design:
-    """What a linear predictor of each rating is made of, fp64. n ratings, P parameters.
+    """What a linear predictor of each rating is made of, fp64. n ratings, P parameters, G prompts.
+
+    A rating is predicted by `rows @ parameters + share * level[prompt]`.
 
     Attributes:
         rows: (n, P). target: (n,) a score, or what came of it: 1, 0, or a half for a tie. weight: (n,).
         scored: (n,) bool, true where the target is a score.
+        prompt: (n,) which of G prompts was answered. share: (n,) how much of its level is in the rating; 0 of a pair.
     """
 
     rows: Tensor
     target: Tensor
     weight: Tensor
     scored: Tensor
+    prompt: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is believed before any rating: precisions of the parameters (P,), and variances.
+
+    Attributes:
+        noise: of a score around what is predicted. level: of the levels of prompts; 0 leaves them out.
+    """
+
+    parameters: Tensor
+    noise: float
+    level: float
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The likeliest parameters, the Cholesky factor of their precision (P, P), and how likely the ratings are with it.
+    """The likeliest parameters (P,) and levels of prompts (G,), and how likely the ratings are with them.
 
     Attributes:
-        spread: variance of rewards before any rating. noise: variance of a score.
+        factor: Cholesky factor (P, P) of the parameters' precision, whatever the levels are.
         loss: mean negative log-likelihood of a rating, nats.
     """
 
     parameters: Tensor
+    levels: Tensor
     factor: Tensor
+    prior: Prior
     evidence: float
-    spread: float
-    noise: float
     loss: float
 
 
-def solve(design: Design, prior: Tensor, noise: float, start: Tensor | None = None) -> Solution:
+def solve(design: Design, prior: Prior, start: Solution | None = None) -> Solution:
     """The mode of the posterior by Newton's method, and Laplace's approximation around it (exact for scores alone).
 
+    Each rating is of one prompt, so the levels' own block of the precision is diagonal and is eliminated (a Schur
+    complement): what is left is the precision of the parameters with the levels integrated out.
+
     Args:
-        prior: (P,) precisions.
-        start: parameters to begin from.
+        start: to begin from.
     """
     rows, target, weight, scored = design.rows, design.target, design.weight, design.scored
-    parameters = torch.zeros_like(prior) if start is None else start
+    count = int(design.prompt.max()) + 1 if len(target) else 0
+    parameters = torch.zeros_like(prior.parameters) if start is None else start.parameters
+    levels = rows.new_zeros(count) if start is None or not prior.level else start.levels
+    share = design.share if prior.level else torch.zeros_like(design.share)
+    own = 1 / prior.level if prior.level else 1.0  # without levels a block of ones, that nothing touches
+    sharp = torch.full_like(target, 1 / prior.noise)
+
+    def by_prompt(values: Tensor) -> Tensor:
+        """(n, ...) summed over the ratings of each prompt."""
+        return values.new_zeros(count, *values.shape[1:]).index_add(0, design.prompt, values)
+
     for _ in range(NEWTON_STEPS):
-        predicted = rows @ parameters
+        predicted = rows @ parameters + share * levels[design.prompt]
         chance = torch.sigmoid(predicted)
-        slope = weight * torch.where(scored, (target - predicted) / noise, target - chance)
-        bend = weight * torch.where(scored, torch.full_like(chance, 1 / noise), chance * (1 - chance))
-        factor = torch.linalg.cholesky((rows * bend[:, None]).T @ rows + torch.diag(prior))
-        step = torch.cholesky_solve((rows.T @ slope - prior * parameters)[:, None], factor)[:, 0]
+        slope = weight * torch.where(scored, (target - predicted) / prior.noise, target - chance)
+        bend = weight * torch.where(scored, sharp, chance * (1 - chance))
+        beside = by_prompt(rows * (bend * share)[:, None])
+        alone = own + by_prompt(bend * share.square())
+        precision = (rows * bend[:, None]).T @ rows - (beside / alone[:, None]).T @ beside
+        factor = torch.linalg.cholesky(precision + torch.diag(prior.parameters))
+        of_levels = by_prompt(slope * share) - own * levels
+        of_parameters = rows.T @ slope - prior.parameters * parameters - beside.T @ (of_levels / alone)
+        step = torch.cholesky_solve(of_parameters[:, None], factor)[:, 0]
         parameters = parameters + step
+        levels = levels + (of_levels - beside @ step) / alone
         if float(step.abs().max()) < CLOSE:
             break
-    predicted = rows @ parameters
-    of_scores = ((target - predicted).square() / noise + math.log(2 * math.pi * noise)) / 2
+    predicted = rows @ parameters + share * levels[design.prompt]
+    of_scores = ((target - predicted).square() / prior.noise + math.log(2 * math.pi * prior.noise)) / 2
     of_choices = functional.binary_cross_entropy_with_logits(predicted, target, reduction="none")
     cost = float((weight * torch.where(scored, of_scores, of_choices)).sum())
-    drawn = float(prior @ parameters.square())
-    volume = float(prior.log().sum()) / 2 - float(factor.diagonal().log().sum())
-    return Solution(
-        parameters, factor, volume - cost - drawn / 2, 1 / float(prior[0]), noise, cost / max(1, len(target))
-    )
+    drawn = float(prior.parameters @ parameters.square() + own * levels.square().sum())
+    volume = float(prior.parameters.log().sum()) / 2 - float(factor.diagonal().log().sum())
+    volume += float((own / alone).log().sum()) / 2
+    return Solution(parameters, levels, factor, prior, volume - cost - drawn / 2, cost / max(1, len(target)))
 
 
-def likeliest(design: Design, features: int, others: int) -> Solution:
-    """The solution with the evidence's choice of how far rewards spread and how noisy scores are.
+@dataclass(frozen=True)
+class Answers:
+    """Answers as the head reads them.
+
+    Attributes:
+        rows: where each stands. tokens: how many it has.
+        features: (n, K), those of :func:`trainer.reward.model.scaled`, fp64.
+        parts: how many of the K features each part has; a part has a prior of its own.
+    """
+
+    rows: dict[Response, int]
+    tokens: list[int]
+    features: Tensor
+    parts: tuple[int, ...]
+
+    @classmethod
+    def read(cls, model: RewardModel, responses: Sequence[Response]) -> Answers:
+        """What a model reads of some answers."""
+        encoded = [encode(model.backbone, response) for response in responses]
+        features = model.features_of_ids([asked for asked, _ in encoded], [said for _, said in encoded])
+        rows = {response: row for row, response in enumerate(responses)}
+        return cls(rows, [len(said) for _, said in encoded], scaled(features).double(), model.parts)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A reward that is linear in K features, as some ratings tell it.
+
+    Attributes:
+        weights: (K,). bias: (), of features as they are.
+        spreads: variance of rewards that each part of the features brought before any rating.
+        effects: the raters' habits and gamma.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    posterior: Posterior
+    solution: Solution
+    spreads: tuple[float, ...]
+    effects: RatingEffects
+
+    def rewards(self, features: Tensor) -> Tensor:
+        """(n, K) -> (n,)."""
+        return features @ self.weights + self.bias
+
+
+@torch.no_grad()
+def regress(answers: Answers, examples: Sequence[Example]) -> Regression:
+    """The reward that some ratings tell, of answers that are known."""
+    responses = distinct_responses(examples)
+    places = [answers.rows[response] for response in responses]
+    effects = RatingEffects.of(examples, len(examples)).to(answers.features.device)
+    tokens = [answers.tokens[place] for place in places]
+    ratings = rated_rows(examples, {response: row for row, response in enumerate(responses)}, tokens, effects)
+    prompts: dict[str, int] = {}
+    asked = [prompts.setdefault(response.prompt.id, len(prompts)) for response in responses]
+    x = answers.features[places]
+    centre = x.mean(0)
+    sizes = torch.stack([_size(own, less) for own, less in _parts(x, centre, answers.parts)])
+    size = sizes.repeat_interleave(torch.tensor(answers.parts, device=x.device))
+    x = (x - centre) / size
+    found, spreads = likeliest(x, answers.parts, ratings, torch.tensor(asked, device=x.device), effects)
+    _, turn = coordinates(x, answers.parts, spreads)
+    told = len(turn)
+    variance = x.new_tensor(spreads).repeat_interleave(torch.tensor(answers.parts, device=x.device))
+    weights, bias = variance * (found.parameters[:told] @ turn) / size, found.parameters[told]
+    posterior = Posterior(centre.float(), _precision_factor(found, turn, variance, size))
+    offset, leniency, side = found.parameters[told + 1 : -1].float().view(3, -1)
+    effects.offset.copy_(offset)
+    effects.leniency.copy_(leniency)
+    effects.side.copy_(side)
+    effects.gamma.copy_(found.parameters[-1])
+    return Regression(weights, bias - centre @ weights, posterior, found, spreads, effects)
+
+
+def likeliest(
+    x: Tensor, parts: tuple[int, ...], ratings: RatedRows, asked: Tensor, effects: RatingEffects
+) -> tuple[Solution, tuple[float, ...]]:
+    """The solution with the evidence's choice of spreads, noise and levels, one after the other until none changes.
 
     Args:
-        features: how many parameters weigh features, which come first and then the bias; then `others`.
+        x: (n, K) features, centred and each part of size 1. asked: (n,) numbers of their prompts.
+
+    Returns:
+        the solution, in the coordinates of :func:`coordinates`, and the spread of each part.
     """
-    effects = design.rows.new_full((others,), EFFECT_DEVIATION**-2)
-    noises = NOISES if bool(design.scored.any()) else NOISES[-1:]
-    best: Solution | None = None
-    for spread, noise in itertools.product(SPREADS, noises):
-        weights = design.rows.new_full((features,), 1 / spread)
-        prior = torch.cat([weights, design.rows.new_tensor([BIAS_DEVIATION**-2]), effects])
-        found = solve(design, prior, noise, best.parameters if best else None)
-        if best is None or found.evidence > best.evidence:
-            best = found
-    assert best is not None, "there are spreads to choose from"
-    return best
+    tried: dict[tuple[float, ...], Solution] = {}
+    designs: dict[tuple[float, ...], Design] = {}
+
+    def solution(choice: tuple[float, ...]) -> Solution:
+        if choice not in tried:
+            *spreads, noise, level = choice
+            if tuple(spreads) not in designs:
+                rows, _ = coordinates(x, parts, spreads)
+                designs[tuple(spreads)] = design_of(rows, ratings, asked, effects)
+            design = designs[tuple(spreads)]
+            own = design.rows.new_ones(design.rows.shape[1])
+            others = 3 * len(effects.index) + 1
+            own[-others:] = EFFECT_DEVIATION**-2
+            own[-others - 1] = BIAS_DEVIATION**-2
+            tried[choice] = solve(design, Prior(own, noise, level))
+        return tried[choice]
+
+    scores = len(ratings.scored.row) > 0
+    values = [*([SPREADS] * len(parts)), NOISES if scores else NOISES[-1:], LEVELS]
+    best = tuple(options[len(options) // 2] for options in values)
+    for _ in range(MOST_SWEEPS):
+        before = best
+        for place, options in enumerate(values):
+            around = [(*best[:place], option, *best[place + 1 :]) for option in options]
+            best = max(around, key=lambda choice: solution(choice).evidence)
+        if best == before:
+            break
+    return solution(best), best[: len(parts)]
+
+
+def coordinates(x: Tensor, parts: tuple[int, ...], spreads: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Coordinates (n, m) of answers in which weights have a prior of unit variance, as few as tell all; and the way there
+    (m, K) from the features: `x = rows @ turn`, and weights w of features are `turn @ w` in them.
+
+    With fewer answers than features only the rewards of the answers matter: the rows are the Cholesky factor of their
+    covariance before any rating.
+    """
+    variance = x.new_tensor(spreads).repeat_interleave(torch.tensor(parts, device=x.device))
+    if len(x) > x.shape[1]:
+        return x * variance.sqrt(), torch.diag(variance.rsqrt())
+    covariance = (x * variance) @ x.T
+    rows = torch.linalg.cholesky(covariance + ROUNDING * torch.eye(len(x), dtype=x.dtype, device=x.device))
+    return rows, torch.linalg.solve_triangular(rows, x, upper=False)
+
+
+def _parts(x: Tensor, centre: Tensor, parts: tuple[int, ...]) -> zip[tuple[Tensor, Tensor]]:
+    return zip(x.split(parts, 1), (x - centre).split(parts, 1), strict=True)
+
+
+def _size(own: Tensor, centred: Tensor) -> Tensor:
+    """() how large a part of the features (n, k) is, about its mean."""
+    size, least = (rows.square().sum(1).mean().sqrt() for rows in (centred, LEAST_VARIATION * own))
+    return torch.maximum(size, least).clamp_min(1e-9)
+
+
+def _precision_factor(found: Solution, turn: Tensor, variance: Tensor, size: Tensor) -> Tensor:
+    """(K + 1, K + 1) Cholesky factor of the precision of weights and bias, of features as they are: the prior's, and
+    what the ratings add along the coordinates."""
+    told, count = turn.shape
+    covariance = torch.cholesky_inverse(found.factor)[: told + 1, : told + 1]
+    added = torch.linalg.inv(covariance) - torch.diag(found.prior.parameters[: told + 1])
+    wide = turn.new_zeros(told + 1, count + 1)
+    wide[:told, :count], wide[told, count] = turn, 1.0
+    precision = wide.T @ added @ wide
+    precision.diagonal().add_(torch.cat([1 / variance, found.prior.parameters[told : told + 1]]))
+    stretch = torch.cat([size, torch.ones_like(size[:1])])
+    return torch.linalg.cholesky(_symmetric(stretch[:, None] * precision * stretch)).float().contiguous()
 
 
 class LinearFit:
@@ -147,63 +330,33 @@ class LinearFit:
         self.backbone = backbone
         self.learned, self.kept = examples.every(), kept.every() if kept else []
         self.model = RewardModel(backbone, config, seed)
-        size = backbone.hidden_size  # a checkpoint finds a place for the posterior
+        size = sum(self.model.parts)  # a checkpoint finds a place for the posterior
         self.model.keep(Posterior(self.model.head.weight.new_zeros(size), torch.eye(size + 1, device=backbone.device)))
         self.effects = RatingEffects.of(self.learned, len(self.learned)).to(backbone.device)
         self.step, self.steps = 0, 1
         self.loss = 0.0
-        self.noise = 1.0
+        self.noise, self.level = 1.0, 0.0
 
     @torch.no_grad()
     def advance(self) -> StepReport:
         """The whole fit."""
-        runs = list(within(self.backbone, self.learned, MOST_TOKENS))
-        batches = [make_batch(self.backbone, run, self.effects) for run in runs]
-        features = [
-            scaled(self.model.features(self.backbone.trunk(batch.layout), batch.layout)).double() for batch in batches
-        ]
-        everything = torch.cat(features)
-        centre = everything.mean(0)
-        size = (everything - centre).square().sum(1).mean().sqrt().clamp_min(1e-9)
-        # Of the weights only the part along some answer's features is told anything; there are few answers.
-        basis = _basis((everything - centre) / size)
-        habits = sorted(self.effects.index, key=self.effects.index.__getitem__)
-        design = _design([(part - centre) / size @ basis.T for part in features], batches, habits)
-        found = likeliest(design, len(basis), 3 * len(habits) + 1)
-        self._keep(found, basis, centre, size, habits)
-        self.loss, self.noise = found.loss, found.noise
+        found = regress(Answers.read(self.model, distinct_responses(self.learned)), self.learned)
+        self.model.head.weight.copy_(found.weights)
+        self.model.head.bias.copy_(found.bias)
+        self.model.keep(found.posterior)
+        self.effects.load_state_dict(found.effects.state_dict())
+        prior = found.solution.prior
+        self.loss, self.noise, self.level = found.solution.loss, prior.noise, prior.level
         self.step = 1
-        figures: Figures = {(f"loss/{self.role}", None): found.loss}
-        return StepReport(figures, headline={"loss": found.loss})
-
-    def _keep(self, found: Solution, basis: Tensor, centre: Tensor, size: Tensor, habits: Sequence[Habit]) -> None:
-        """Put the solution into the model's head, posterior and effects; across the basis the prior stands."""
-        told, count = basis.shape
-        weights, bias = found.parameters[:told] @ basis / size, found.parameters[told]
-        self.model.head.weight.copy_(weights)
-        self.model.head.bias.copy_(bias - centre @ weights)
-        covariance = torch.cholesky_inverse(found.factor)[: told + 1, : told + 1]
-        wide = basis.new_zeros(told + 1, count + 1)
-        wide[:told, :count], wide[told, count] = basis, 1.0
-        across = torch.eye(count + 1, dtype=basis.dtype, device=basis.device) - wide.T @ wide
-        precision = wide.T @ torch.linalg.inv(covariance) @ wide + across / found.spread
-        stretch = torch.cat([size.expand(count), torch.ones_like(size)[None]])
-        factor = torch.linalg.cholesky(_symmetric(stretch[:, None] * precision * stretch))
-        self.model.keep(Posterior(centre.float(), factor.float().contiguous()))
-        others = found.parameters[told + 1 :].float()
-        offset, leniency, side = others[:-1].view(3, len(habits))
-        self.effects.offset.copy_(offset)
-        self.effects.leniency.copy_(leniency)
-        self.effects.side.copy_(side)
-        self.effects.gamma.copy_(others[-1])
+        figures: Figures = {(f"loss/{self.role}", None): self.loss}
+        return StepReport(figures, headline={"loss": self.loss})
 
     def report(self) -> FitReport:
         """How well the fitted model does on the ratings that were kept."""
-        answers = list(dict.fromkeys(answer for example in self.kept for answer in responses_of(example)))
-        encoded = [encode(self.backbone, answer) for answer in answers]
-        scores = self.model.score_responses([asked for asked, _ in encoded], [said for _, said in encoded]).tolist()
-        tokens = {answer: len(said) for answer, (_, said) in zip(answers, encoded, strict=True)}
-        rewards: dict[Response, float] = dict(zip(answers, scores, strict=True))
+        answers = Answers.read(self.model, distinct_responses(self.kept))
+        found = (answers.features.float() @ self.model.head.weight + self.model.head.bias).tolist()
+        rewards = {response: found[row] for response, row in answers.rows.items()}
+        tokens = {response: answers.tokens[row] for response, row in answers.rows.items()}
         return measure(self.learned, self.kept, rewards, tokens, self.effects.cpu(), self.loss)
 
     def modules(self) -> dict[str, nn.Module]:
@@ -213,16 +366,11 @@ class LinearFit:
         return {}
 
     def state(self) -> dict[str, Any]:
-        return {"step": self.step, "loss": self.loss, "noise": self.noise}
+        return {"step": self.step, "loss": self.loss, "noise": self.noise, "level": self.level}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.loss, self.noise = state["step"], state["loss"], state["noise"]
-
-
-def _basis(rows: Tensor) -> Tensor:
-    """(n, K) -> (at most n, K): orthonormal directions that span the rows."""
-    _, sizes, directions = torch.linalg.svd(rows, full_matrices=False)
-    return directions[sizes > 1e-6 * sizes[0]]
+        self.level = state["level"]
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
@@ -230,33 +378,35 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def _design(features: Sequence[Tensor], batches: Sequence[Batch], habits: Sequence[Habit]) -> Design:
-    """The linear predictor of every rating: features, bias, then offset, leniency and side of each habit, and gamma."""
-    gains = torch.tensor([1.0, *(1.0 if habit.attribute == OVERALL else ATTRIBUTE_GAIN for habit in habits)])
-    count, places = features[0].shape[1], len(habits)
-    rows, targets, weights, scored = [], [], [], []
+def design_of(x: Tensor, ratings: RatedRows, asked: Tensor, effects: RatingEffects) -> Design:
+    """The linear predictor of every rating: coordinates (n, m) of answers, bias, then offset, leniency and side of each
+    habit, and gamma; and beside these the level of the prompt, which is in what is rated as the reward is."""
+    habits: list[Habit] = sorted(effects.index, key=effects.index.__getitem__)
+    gains = x.new_tensor([1.0, *(1.0 if habit.attribute == OVERALL else ATTRIBUTE_GAIN for habit in habits)])
+    count, places = x.shape[1], len(habits)
+    one, other, pair = ratings.scored, ratings.labelled, ratings.paired
 
     def block(answers: Tensor, habit: Tensor, bias: float, column: int, value: Tensor) -> Tensor:
         """Rows of one kind; `column` is where the habits' own parameters of that kind stand."""
         made = answers.new_zeros(len(answers), count + 1 + 3 * places + 1)
-        gain = gains.to(answers)[habit]
+        gain = gains[habit]
         made[:, :count] = gain[:, None] * answers
         made[:, count] = gain * bias
         known = habit > 0
         made[known, count + column * places + habit[known]] = value.to(answers)[known]
         return made
 
-    for x, batch in zip(features, batches, strict=True):
-        one, other, pair = batch.scored, batch.labelled, batch.paired
-        ones = torch.ones_like
-        compared = block(x[pair.first] - x[pair.second], pair.habit, 0.0, 2, pair.side)
-        compared[:, -1] = pair.length
-        rows += [
-            block(x[one.row], one.habit, 1.0, 0, ones(one.value)),
-            block(x[other.row], other.habit, 1.0, 1, ones(other.good)),
-            compared,
-        ]
-        targets += [one.value, other.good, pair.wins]
-        weights += [one.weight, other.weight, pair.weight]
-        scored += [ones(one.value, dtype=torch.bool), *(torch.zeros_like(v, dtype=torch.bool) for v in targets[-2:])]
-    return Design(torch.cat(rows), torch.cat(targets).double(), torch.cat(weights).double(), torch.cat(scored))
+    compared = block(x[pair.first] - x[pair.second], pair.habit, 0.0, 2, pair.side)
+    compared[:, -1] = pair.length
+    ones = torch.ones_like
+    rows = [block(x[one.row], one.habit, 1.0, 0, ones(one.value))]
+    rows += [block(x[other.row], other.habit, 1.0, 1, ones(other.good)), compared]
+    sizes = [len(kind) for kind in rows]
+    return Design(
+        rows=torch.cat(rows),
+        target=torch.cat([one.value, other.good, pair.wins]).double(),
+        weight=torch.cat([one.weight, other.weight, pair.weight]).double(),
+        scored=torch.arange(sum(sizes), device=x.device) < sizes[0],
+        prompt=torch.cat([asked[one.row], asked[other.row], asked[pair.first]]),
+        share=torch.cat([gains[one.habit], gains[other.habit], torch.zeros_like(pair.wins, dtype=x.dtype)]),
+    )
