@@ -18,10 +18,11 @@ from trainer.evaluation.measures import rank_correlation
 from trainer.examples import Examples, Labelled, Pair, Response, Scored
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
-from trainer.reward import linear_fit
+from trainer.reward import regression
 from trainer.reward.batches import encode
 from trainer.reward.folds import folds, shuffled
-from trainer.reward.linear_fit import Answers, Design, LinearFit, Prior, coordinates, regress, solve
+from trainer.reward.linear_fit import LinearFit
+from trainer.reward.regression import Answers, Design, Prior, coordinates, regress, solve
 
 CONFIG = RewardConfig()
 WORDS = " ".join(CORPUS).split()
@@ -117,7 +118,9 @@ class Planted:
         levels = level * drawn(seed + 3, prompts)[prompt]
         values = reward * rewards + levels + noise * drawn(seed + 4, count)
         values, rewards = values / values.std(), rewards / values.std()  # scores are standardised
-        asked = [Prompt(f"{seed} {number}", f"{number}?", "en" if number % 2 else "es", "") for number in range(prompts)]
+        asked = [
+            Prompt(f"{seed} {number}", f"{number}?", "en" if number % 2 else "es", "") for number in range(prompts)
+        ]
         responses = [Response(asked[int(place)], f"answer {row}", None, None) for row, place in enumerate(prompt)]
         known = Answers({response: row for row, response in enumerate(responses)}, [5] * count, features, (20, 10))
         scores = [Scored(response, float(value), "amina") for response, value in zip(responses, values, strict=True)]
@@ -135,10 +138,10 @@ class Planted:
 def test_the_evidence_finds_how_far_rewards_spread_and_nothing_where_there_is_nothing():
     told = Planted.of(10, level=0.0, noise=0.45)
     found = regress(told.answers, told.scores)
-    assert 0.4 <= sum(found.spreads) <= 4
-    assert 0.1 <= found.solution.prior.noise <= 0.4
+    assert 0.4 <= sum(found.choice.spreads) <= 4
+    assert 0.1 <= found.choice.noise <= 0.4
     noise = Planted.of(20, level=0.0, reward=0.0, noise=1.0)
-    assert sum(regress(noise.answers, noise.scores).spreads) <= 0.1
+    assert sum(regress(noise.answers, noise.scores).choice.spreads) <= 0.1
 
 
 def test_answers_to_a_prompt_are_ranked_though_prompts_differ_far_more():
@@ -148,9 +151,9 @@ def test_answers_to_a_prompt_are_ranked_though_prompts_differ_far_more():
         learned = told.scores[:160]
         found = regress(told.answers, learned)
         right.append(told.accuracy(found.rewards(told.answers.features), 160))
-        levels.append(found.solution.prior.level)
+        levels.append(found.choice.level)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(linear_fit, "LEVELS", (0.0,))  # as if prompts had no level
+            patch.setattr(regression, "LEVELS", (0.0,))  # as if prompts had no level
             plain = regress(told.answers, learned)
         without.append(told.accuracy(plain.rewards(told.answers.features), 160))
     assert min(right) > 0.9, "of prompts that it never saw"
@@ -162,7 +165,7 @@ def test_answers_to_a_prompt_are_ranked_though_prompts_differ_far_more():
 def test_the_evidence_sees_that_prompts_have_no_level_of_their_own():
     for seed in range(0, 50, 10):
         told = Planted.of(seed, level=0.0)
-        assert regress(told.answers, told.scores).solution.prior.level <= 0.05
+        assert regress(told.answers, told.scores).choice.level <= 0.05
 
 
 def test_what_the_posterior_says_of_differences_within_a_prompt_holds_as_often_as_it_says():
@@ -300,8 +303,7 @@ def test_the_posterior_is_that_of_all_weights_and_not_only_of_those_that_ratings
     asked, said = ([one[place] for one in encoded] for place in (0, 1))
     rewards, deviations = fit.model.score_with_uncertainty(asked, said)
     known = Answers.read(fit.model, [response for response, _ in answers])
-    choice = regress(known, told)
-    prior = choice.solution.prior
+    prior = regress(known, told).choice
     # By hand, in all dimensions at once: centre and sizes are those of the rated answers; levels are parameters too.
     x = known.features
     parts = [part - part[:30].mean(0) for part in x.split(known.parts, 1)]
@@ -309,7 +311,7 @@ def test_the_posterior_is_that_of_all_weights_and_not_only_of_those_that_ratings
     rows = torch.cat([x, torch.ones(len(x), 1)], 1)
     prompt = torch.nn.functional.one_hot(torch.arange(30) // 2).double()
     design = torch.cat([rows[:30], torch.ones(30, 1), torch.zeros(30, 3), prompt], 1)  # offset, and what pairs have
-    spread = torch.tensor(choice.spreads).double().repeat_interleave(torch.tensor(known.parts))
+    spread = torch.tensor(prior.spreads).double().repeat_interleave(torch.tensor(known.parts))
     own = torch.cat([1 / spread, torch.ones(1), torch.full((4,), 4.0), torch.full((15,), 1 / (prior.level or 1e-9))])
     target = torch.tensor([reward for _, reward in answers[:30]]).double()
     found = solve(scored(design, target), Prior(own.double(), prior.noise, 0.0))
