@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_model import CORPUS
 
+from storage.errors import WorkbenchError
 from storage.records import Prompt
 from trainer.config import RewardConfig
 from trainer.evaluation.judging import agreement
@@ -22,6 +24,7 @@ from trainer.reward import regression
 from trainer.reward.batches import encode
 from trainer.reward.folds import folds, shuffled
 from trainer.reward.linear_fit import LinearFit
+from trainer.reward.model import RewardModel
 from trainer.reward.regression import Answers, Design, Prior, coordinates, regress, solve
 
 CONFIG = RewardConfig()
@@ -319,3 +322,17 @@ def test_the_posterior_is_that_of_all_weights_and_not_only_of_those_that_ratings
     expected = ((rows @ covariance) * rows).sum(1).sqrt()
     torch.testing.assert_close(rewards.double(), rows @ found.parameters[: rows.shape[1]], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(deviations.double(), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_file_of_an_earlier_release_is_refused_with_what_to_do(backbone, answers, tmp_path):
+    fit = LinearFit(backbone, Examples(scores=[Scored(one, value, "amina") for one, value in answers[:30]]), CONFIG, 0)
+    fit.advance()
+    fit.model.save(tmp_path / "new.safetensors", {})
+    again, _ = RewardModel.read(backbone, tmp_path / "new.safetensors")
+    asked, said = encode(backbone, answers[40][0])
+    assert torch.equal(again.score_responses([asked], [said]), fit.model.score_responses([asked], [said]))
+    tensors = load_file(tmp_path / "new.safetensors")
+    tensors["head.weight"] = tensors["head.weight"][: backbone.hidden_size].clone()
+    save_file(tensors, tmp_path / "old.safetensors", metadata={"kind": "linear", "split": str(backbone.split)})
+    with pytest.raises(WorkbenchError, match="it is of an earlier release"):
+        RewardModel.read(backbone, tmp_path / "old.safetensors")

@@ -173,6 +173,7 @@ class RewardModel(nn.Module):
         """Write adapter, head, normalisation and posterior to one safetensors file; `facts` go into its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         shape = {"split": str(self.backbone.split), "caution": repr(self.caution), "kind": str(RewardKind.LINEAR)}
+        shape["parts"] = json.dumps(self.parts)
         if self.adapter is not None:
             own = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha)}
             shape |= own | {"kind": str(RewardKind.ADAPTER)}
@@ -201,6 +202,11 @@ class RewardModel(nn.Module):
                 "use the --upper-share that it was fitted with, or fit it again",
             )
         model = cls(backbone, config, seed=0)
+        if json.loads(found.get("parts", f"[{backbone.hidden_size}]")) != list(model.parts):
+            raise WorkbenchError(
+                f"the reward model {path} reads other features of answers: it is of an earlier release",
+                "fit a new one with `trainer reward`; with some hundred ratings it takes seconds",
+            )
         return model, model.load(path)
 
     def load(self, path: Path) -> dict[str, Any]:
