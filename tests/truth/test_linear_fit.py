@@ -25,7 +25,7 @@ from trainer.reward.batches import encode
 from trainer.reward.folds import folds, shuffled
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
-from trainer.reward.regression import Answers, Design, Prior, coordinates, regress, solve
+from trainer.reward.regression import Answers, Coordinates, Design, Prior, regress, solve
 
 CONFIG = RewardConfig()
 WORDS = " ".join(CORPUS).split()
@@ -178,7 +178,7 @@ def test_what_the_posterior_says_of_differences_within_a_prompt_holds_as_often_a
         found = regress(told.answers, told.scores[:160])
         x = told.answers.features[160:]
         differences, true = x[0::2] - x[1::2], told.rewards[160::2] - told.rewards[161::2]
-        deviations = found.posterior.difference_deviations(differences).double()
+        deviations = found.posterior().difference_deviations(differences).double()
         error = (differences @ found.weights - true).abs()
         inside += int((error < 1.96 * deviations).sum())
         count += len(error)
@@ -187,12 +187,13 @@ def test_what_the_posterior_says_of_differences_within_a_prompt_holds_as_often_a
 
 def test_few_answers_and_many_are_computed_alike():
     x = drawn(1, 30, 20)
-    rows, turn = coordinates(x, (12, 8), (0.5, 2.0))
-    many, plain = coordinates(x[:15], (12, 8), (0.5, 2.0))
     spread = torch.tensor([0.5] * 12 + [2.0] * 8, dtype=torch.float64)
-    for here, way, own in ((rows, turn, x), (many, plain, x[:15])):
-        torch.testing.assert_close(here @ here.T, (own * spread) @ own.T, atol=1e-6, rtol=1e-6)
-        torch.testing.assert_close(here @ way, own, atol=1e-6, rtol=1e-6)
+    for own in (x, x[:15]):
+        space = Coordinates(own, (12, 8))
+        rows, turn = space.rows((0.5, 2.0)), space.turn((0.5, 2.0))
+        assert rows.shape[1] == min(len(own), 20)
+        torch.testing.assert_close(rows @ rows.T, (own * spread) @ own.T, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(rows @ turn, own, atol=1e-6, rtol=1e-6)
 
 
 # --- on a model ------------------------------------------------------------------------------------------------------

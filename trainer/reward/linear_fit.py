@@ -58,7 +58,7 @@ class LinearFit:
         with torch.no_grad():
             self.model.head.weight.copy_(found.weights)
             self.model.head.bias.copy_(found.bias)
-        self.model.keep(found.posterior)
+        self.model.keep(found.posterior())
         self.effects.load_state_dict(found.effects.state_dict())
         self.loss, self.noise, self.level = found.solution.loss, found.choice.noise, found.choice.level
         self.step = 1

@@ -134,7 +134,7 @@ def solve(design: Design, prior: Prior, start: Solution | None = None) -> Soluti
         step = torch.cholesky_solve(of_parameters[:, None], factor)[:, 0]
         parameters = parameters + step
         levels = levels + (of_levels - beside @ step) / alone
-        if float(step.abs().max()) < CLOSE:
+        if bool(scored.all()) or float(step.abs().max()) < CLOSE:  # of scores alone the first step is exact
             break
     predicted = rows @ parameters + share * levels[design.prompt]
     of_scores = ((target - predicted).square() / prior.noise + math.log(2 * math.pi * prior.noise)) / 2
@@ -186,12 +186,18 @@ class Regression:
 
     Attributes:
         weights: (K,). bias: (), of features as they are.
+        centre, size: (K,) of the features that were learned from.
+        variance: (K,) of the weights before any rating, of centred features of size 1; `turn` (m, K) leads from these
+            to the coordinates of the solution.
         effects: the raters' habits and gamma.
     """
 
     weights: Tensor
     bias: Tensor
-    posterior: Posterior
+    centre: Tensor
+    size: Tensor
+    variance: Tensor
+    turn: Tensor
     solution: Solution
     choice: Choice
     effects: RatingEffects
@@ -199,6 +205,20 @@ class Regression:
     def rewards(self, features: Tensor) -> Tensor:
         """(n, K) -> (n,)."""
         return features @ self.weights + self.bias
+
+    def posterior(self) -> Posterior:
+        """What is known of weights and bias: their precision is the prior's, and what ratings add along the
+        coordinates."""
+        found, turn, (told, count) = self.solution, self.turn, self.turn.shape
+        covariance = torch.cholesky_inverse(found.factor)[: told + 1, : told + 1]
+        added = torch.linalg.inv(covariance) - torch.diag(found.prior.parameters[: told + 1])
+        wide = turn.new_zeros(told + 1, count + 1)
+        wide[:told, :count], wide[told, count] = turn, 1.0
+        precision = wide.T @ added @ wide
+        precision.diagonal().add_(torch.cat([1 / self.variance, found.prior.parameters[told : told + 1]]))
+        stretch = torch.cat([self.size, torch.ones_like(self.size[:1])])
+        factor = torch.linalg.cholesky(_symmetric(stretch[:, None] * precision * stretch))
+        return Posterior(self.centre.float(), factor.float().contiguous())
 
 
 @torch.no_grad()
@@ -219,42 +239,73 @@ def regress(answers: Answers, examples: Sequence[Example], choice: Choice | None
     centre = x.mean(0)
     sizes = torch.stack([_size(own, less) for own, less in _parts(x, centre, answers.parts)])
     size = sizes.repeat_interleave(torch.tensor(answers.parts, device=x.device))
-    x = (x - centre) / size
-    evidence = Evidence(x, answers.parts, ratings, torch.tensor(asked, device=x.device), effects)
+    space = Coordinates((x - centre) / size, answers.parts)
+    evidence = Evidence(space, ratings, torch.tensor(asked, device=x.device), effects)
     choice = choice or evidence.likeliest()
     found = evidence.solution(choice)
-    _, turn = coordinates(x, answers.parts, choice.spreads)
+    turn, variance = space.turn(choice.spreads), space.variance(choice.spreads)
     told = len(turn)
-    variance = x.new_tensor(choice.spreads).repeat_interleave(torch.tensor(answers.parts, device=x.device))
     weights, bias = variance * (found.parameters[:told] @ turn) / size, found.parameters[told]
-    posterior = Posterior(centre.float(), _precision_factor(found, turn, variance, size))
     offset, leniency, side = found.parameters[told + 1 : -1].float().view(3, -1)
     effects.offset.copy_(offset)
     effects.leniency.copy_(leniency)
     effects.side.copy_(side)
     effects.gamma.copy_(found.parameters[-1])
-    return Regression(weights, bias - centre @ weights, posterior, found, choice, effects)
+    return Regression(weights, bias - centre @ weights, centre, size, variance, turn, found, choice, effects)
+
+
+class Coordinates:
+    """Coordinates of answers in which weights have a prior of unit variance, as few as tell all.
+
+    With fewer answers than features only the rewards of the answers matter: their coordinates are then the Cholesky
+    factor of the covariance of these rewards before any rating.
+
+    Args:
+        x: (n, K) features. parts: how many of them each part has.
+    """
+
+    def __init__(self, x: Tensor, parts: tuple[int, ...]) -> None:
+        self.x, self.parts = x, parts
+        self.few = len(x) <= x.shape[1]
+        self._products = [own @ own.T for own in x.split(parts, 1)] if self.few else []
+
+    def variance(self, spreads: Sequence[float]) -> Tensor:
+        """(K,) of each weight, from the spread of each part."""
+        return self.x.new_tensor(spreads).repeat_interleave(torch.tensor(self.parts, device=self.x.device))
+
+    def rows(self, spreads: Sequence[float]) -> Tensor:
+        """(n, m) coordinates."""
+        if not self.few:
+            return self.x * self.variance(spreads).sqrt()
+        covariance = ROUNDING * torch.eye(len(self.x), dtype=self.x.dtype, device=self.x.device)
+        for spread, product in zip(spreads, self._products, strict=True):
+            covariance = covariance + spread * product
+        return torch.linalg.cholesky(covariance)
+
+    def turn(self, spreads: Sequence[float]) -> Tensor:
+        """(m, K) the way there: `x = rows @ turn`, and weights w of features are `turn @ w` in them."""
+        if not self.few:
+            return torch.diag(self.variance(spreads).rsqrt())
+        return torch.linalg.solve_triangular(self.rows(spreads), self.x, upper=False)
 
 
 class Evidence:
     """How likely ratings are under each choice.
 
     Args:
-        x: (n, K) features, centred and each part of size 1. asked: (n,) numbers of their prompts.
+        space: of n answers, whose features are centred and each part of size 1. asked: (n,) numbers of their prompts.
     """
 
-    def __init__(
-        self, x: Tensor, parts: tuple[int, ...], ratings: RatedRows, asked: Tensor, effects: RatingEffects
-    ) -> None:
-        self.x, self.parts, self.ratings, self.asked, self.effects = x, parts, ratings, asked, effects
+    def __init__(self, space: Coordinates, ratings: RatedRows, asked: Tensor, effects: RatingEffects) -> None:
+        self.space, self.ratings, self.asked, self.effects = space, ratings, asked, effects
         self._designs: dict[tuple[float, ...], Design] = {}
         self._solutions: dict[Choice, Solution] = {}
 
     def solution(self, choice: Choice) -> Solution:
-        """The solution, in the coordinates of :func:`coordinates`."""
+        """The solution, in these coordinates."""
         if choice not in self._solutions:
             if choice.spreads not in self._designs:
-                rows, _ = coordinates(self.x, self.parts, choice.spreads)
+                rows = self.space.rows(choice.spreads)
                 self._designs[choice.spreads] = design_of(rows, self.ratings, self.asked, self.effects)
             design = self._designs[choice.spreads]
             own, others = design.rows.new_ones(design.rows.shape[1]), 3 * len(self.effects.index) + 1
@@ -266,7 +317,7 @@ class Evidence:
     def likeliest(self) -> Choice:
         """The best spread of each part, noise and level, one after the other until none changes."""
         scores = len(self.ratings.scored.row) > 0
-        values = [*([SPREADS] * len(self.parts)), NOISES if scores else NOISES[-1:], LEVELS]
+        values = [*([SPREADS] * len(self.space.parts)), NOISES if scores else NOISES[-1:], LEVELS]
         best = tuple(options[len(options) // 2] for options in values)
         for _ in range(MOST_SWEEPS):
             before = best
@@ -281,21 +332,6 @@ class Evidence:
         return Choice(numbers[:-2], *numbers[-2:])
 
 
-def coordinates(x: Tensor, parts: tuple[int, ...], spreads: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Coordinates (n, m) of answers in which weights have a prior of unit variance, as few as tell all; and the way
-    there (m, K) from the features: `x = rows @ turn`, and weights w of features are `turn @ w` in them.
-
-    With fewer answers than features only the rewards of the answers matter: the rows are the Cholesky factor of their
-    covariance before any rating.
-    """
-    variance = x.new_tensor(spreads).repeat_interleave(torch.tensor(parts, device=x.device))
-    if len(x) > x.shape[1]:
-        return x * variance.sqrt(), torch.diag(variance.rsqrt())
-    covariance = (x * variance) @ x.T
-    rows = torch.linalg.cholesky(covariance + ROUNDING * torch.eye(len(x), dtype=x.dtype, device=x.device))
-    return rows, torch.linalg.solve_triangular(rows, x, upper=False)
-
-
 def _parts(x: Tensor, centre: Tensor, parts: tuple[int, ...]) -> zip[tuple[Tensor, Tensor]]:
     return zip(x.split(parts, 1), (x - centre).split(parts, 1), strict=True)
 
@@ -304,20 +340,6 @@ def _size(own: Tensor, centred: Tensor) -> Tensor:
     """() how large a part of the features (n, k) is, about its mean."""
     size, least = (rows.square().sum(1).mean().sqrt() for rows in (centred, LEAST_VARIATION * own))
     return torch.maximum(size, least).clamp_min(1e-9)
-
-
-def _precision_factor(found: Solution, turn: Tensor, variance: Tensor, size: Tensor) -> Tensor:
-    """(K + 1, K + 1) Cholesky factor of the precision of weights and bias, of features as they are: the prior's, and
-    what the ratings add along the coordinates."""
-    told, count = turn.shape
-    covariance = torch.cholesky_inverse(found.factor)[: told + 1, : told + 1]
-    added = torch.linalg.inv(covariance) - torch.diag(found.prior.parameters[: told + 1])
-    wide = turn.new_zeros(told + 1, count + 1)
-    wide[:told, :count], wide[told, count] = turn, 1.0
-    precision = wide.T @ added @ wide
-    precision.diagonal().add_(torch.cat([1 / variance, found.prior.parameters[told : told + 1]]))
-    stretch = torch.cat([size, torch.ones_like(size[:1])])
-    return torch.linalg.cholesky(_symmetric(stretch[:, None] * precision * stretch)).float().contiguous()
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
