@@ -9,7 +9,8 @@ ratings. Held-out and ethics prompts are reviewed like any other (their ratings 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -122,7 +123,20 @@ def _judged(
 
 
 def _singles(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:
-    return [_Candidate((one.id,), one.language) for one in answers if _key((one.id,)) not in judged]
+    """Answers of the newest version first. Of each version all to one prompt together, and those that stand alone last:
+    a reward model learns from how answers to one prompt differ."""
+    together = Counter((one.prompt_id, one.age) for one in answers)
+    first = {(one.prompt_id, one.age): place for place, one in reversed(list(enumerate(answers)))}
+
+    def order(one: _Answer) -> tuple[float, bool, int]:
+        return (
+            one.age if one.age >= 0 else math.inf,
+            together[one.prompt_id, one.age] < 2,
+            first[one.prompt_id, one.age],
+        )
+
+    ordered = sorted(answers, key=order)
+    return [_Candidate((one.id,), one.language) for one in ordered if _key((one.id,)) not in judged]
 
 
 def _pairs(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:
