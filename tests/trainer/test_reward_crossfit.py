@@ -77,6 +77,7 @@ def test_the_report_is_of_all_ratings_and_says_when_more_would_help():
     assert low < found.within_prompt_accuracy < high
     assert found.between_prompts_n == 34
     assert found.between_prompts_spearman < 0.7, "levels cannot be foretold"
+    assert "learning_curve" not in found.reasons
     curve = found.learning_curve
     assert curve.overall.half < curve.overall.all == pytest.approx(found.within_prompt_accuracy)
     assert curve.overall.gain == pytest.approx(curve.overall.all - curve.overall.half)

@@ -55,7 +55,13 @@ def cross_fit(answers: Answers, examples: Sequence[Example], everything: Regress
         for number in range(HALVES)
     ]
     curve = learning_curve(foreseen, rewards, halves)
-    return dataclasses.replace(found, examples=learned, folds=len(set(fold_of.values())), learning_curve=curve)
+    return dataclasses.replace(
+        found,
+        examples=learned,
+        folds=len(set(fold_of.values())),
+        learning_curve=curve,
+        reasons={name: reason for name, reason in found.reasons.items() if name != "learning_curve"},
+    )
 
 
 def prompt_folds(examples: Sequence[Example], count: int = FOLDS) -> dict[str, int]:

@@ -295,6 +295,7 @@ def measure(
         "gamma": "" if any(isinstance(one, Pair) for one in learned) else "no pair was learned from",
         "length_correlation": _few(answers, "answers") or _alike(lengths, "lengths of answers")
         or _alike(valued, "rewards of answers"),
+        "learning_curve": "one model was measured, on ratings kept apart from it",
         "language_spread": "" if len(means) > 1 else f"answers in {len(means)} of 2 languages were held out",
     }  # fmt: skip
     within = bootstrap_interval([one.prompt for one in compared], _of(compared, _accuracy))
