@@ -128,15 +128,20 @@ def _judged(
 
 
 def _singles(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:
-    """Version by version, and of each prompt by prompt: the most hoped for first, else the one answered last."""
+    """Version by version, and of each prompt by prompt: the most hoped for first, else the one answered last. Prompts
+    with one answer come last: a reward model learns from how answers to one prompt differ."""
     together: dict[tuple[int, str], list[_Answer]] = defaultdict(list)
     for one in answers:
         together[one.age, one.prompt_id].append(one)
     places = {age: place for place, age in enumerate(dict.fromkeys(one.age for one in answers))}
-    groups = sorted(together.items(), key=lambda item: (places[item[0][0]], -max(one.hope for one in item[1])))
+
+    def order(group: tuple[tuple[int, str], list[_Answer]]) -> tuple[int, bool, float]:
+        (age, _), said = group
+        return places[age], len(said) < 2, -max(one.hope for one in said)
+
     return [
         _Candidate((one.id,), one.language)
-        for _, group in groups
+        for _, group in sorted(together.items(), key=order)
         for one in sorted(group, key=lambda one: -one.hope)
         if _key((one.id,)) not in judged
     ]

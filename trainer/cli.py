@@ -302,7 +302,7 @@ def _with_files(config: RewardStage, *, changed: bool) -> RewardStage:
 def _sentence(result: dict[str, Any]) -> str:
     """The result of a stage on one line."""
     if "version" not in result:
-        return f"{result['reward_model']}  learned from {result['examples']} ratings"
+        return f"{result['reward_model']}  {result['sentence']}"
     gain = f"  reward {result['reward_gain']:+.2f}" if "reward_gain" in result else ""
     loss = f"  loss {-result['loss_gain']:+.3f}" if "loss_gain" in result else ""
     return f"{result['version']}  {result['state']}{gain}{loss}  KL {result['kl']:.2f}"

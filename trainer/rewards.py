@@ -238,7 +238,8 @@ def _fit(
         "prompts": sorted({example.prompt.id for example in learned.every()}),
     }
     if name == REWARD:
-        figures = {("reward/spearman", None): report.spearman, ("reward/pair_accuracy", None): report.pair_accuracy}
+        names = ("within_prompt_accuracy", "between_prompts_spearman", "spearman", "pair_accuracy")
+        figures = {(f"reward/{name}", None): getattr(report, name) for name in names}
         held.record(fit.step, {name: value for name, value in figures.items() if value is not None})
 
     def save() -> None:

@@ -125,6 +125,7 @@ REWARD = Board(
     ),
     (
         Figure("skipped", "reward/skipped", "{:.0f}"),
+        Figure("better of two answers to a prompt", "reward/within_prompt_accuracy", "{:.0%}"),
         Figure("held-out rank correlation", "reward/spearman", "{:+.2f}"),
         Figure("held-out pair accuracy", "reward/pair_accuracy", "{:.0%}"),
     ),

@@ -149,6 +149,8 @@ def outcome(job: Job) -> str:
 
 # How well a reward model agrees with ratings that it never saw; each with an interval and a number of ratings.
 _AGREEMENT = (
+    ("better of two answers to a prompt", "within_prompt_accuracy", "within_prompt_n", "{:.0%}"),
+    ("prompts' means", "between_prompts_spearman", "between_prompts_n", "{:+.2f}"),
     ("rank correlation", "spearman", "spearman_n", "{:+.2f}"),
     ("pair accuracy", "pair_accuracy", "pair_n", "{:.0%}"),
     ("label accuracy", "label_accuracy", "label_n", "{:.0%}"),
@@ -171,6 +173,8 @@ def agreement(result: Mapping[str, Any]) -> list[str]:
         span = f" [{form.format(bounds[0])}, {form.format(bounds[1])}]" if bounds else ""
         lacks = "" if bounds or f"{name}_interval" not in reasons else f", no interval: {reasons[f'{name}_interval']}"
         found.append(f"{label} {form.format(value)}{span} (n {result.get(size, 0)}{lacks})")
+    if (curve := result.get("learning_curve")) is not None:
+        found.append(str(curve["words"]))
     if len(found) == 1:
         found.append(f"too few of the {result.get('held_out', 0)} kept apart to say how good it is")
     return found

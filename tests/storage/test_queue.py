@@ -221,3 +221,14 @@ def test_the_limit_holds(database: Database, base: str) -> None:
     for n in range(8):
         answers(database, "en", (f"{n}", base), prompt=f"{n}")
     assert len(next_items(database, "ana", 5)) == 5
+
+
+def test_answers_to_one_prompt_come_together_and_those_that_stand_alone_last(
+    database: Database, base: str, trained: str
+) -> None:
+    """A reward model learns from how answers to one prompt differ."""
+    for text in ("a1", "b1", "a2", "alone", "b2"):
+        answers(database, "en", (text, base), prompt=text[0] if text != "alone" else "alone")
+    answers(database, "en", ("new", trained), prompt="new")
+    singles = [item.samples[0].text for item in next_items(database, "ana") if item.kind == "single"]
+    assert singles == ["new", "b2", "b1", "a2", "a1", "alone"], "the newest version first, whatever stands alone"

@@ -152,6 +152,38 @@ def test_other_attributes_count_for_their_raters_alone():
     assert (found.raters["amina"].learned, found.raters["amina (polite)"].learned) == (6, 2)
 
 
+def test_answers_to_a_prompt_are_compared_where_one_rater_tells_them_apart():
+    """Two prompts: amina scores a > b = c and juma b > a of one; of the other a pair and two labels."""
+    first, second = Prompt("p1", "¿1?", "es", ""), Prompt("p2", "¿2?", "es", "")
+    a, b, c = (Response(first, text, None, None) for text in "abc")
+    d, e = (Response(second, text, None, None) for text in "de")
+    kept = [Scored(a, 2.0, "amina"), Scored(b, 0.0, "amina"), Scored(c, 0.0, "amina"), Scored(b, 1.0, "juma")]
+    kept += [Scored(a, 0.5, "juma"), Pair(d, e, 1.0, "amina"), Pair(d, e, 0.5, "juma")]
+    kept += [Labelled(d, True, 1.0, "juma"), Labelled(e, False, 1.0, "juma"), Scored(c, 9.0, "amina", "polite")]
+    found = reported(kept, {a: 3.0, b: 1.0, c: 3.0, d: 0.0, e: -1.0})
+    # amina: a over b is right, a over c equal; juma: b over a is wrong; the pair and the labels are right.
+    assert (found.within_prompt_accuracy, found.within_prompt_n) == (pytest.approx(3.5 / 5), 5)
+    assert found.within_prompt_prompts == 2
+    assert found.sentence().startswith("learned from 0, held out 10, better of two answers to a prompt 70%")
+
+
+def test_levels_of_prompts_are_compared_within_their_language():
+    rewards, kept = {}, []
+    for number in range(12):
+        language, level = ("es", number) if number < 6 else ("sw", 100 + number)
+        prompt = Prompt(f"p{number}", f"{number}?", language, "")
+        for answer in range(2):
+            response = Response(prompt, f"{answer}", None, None)
+            rewards[response] = -float(number) + answer  # languages apart, and within them the other way round
+            kept.append(Scored(response, level + 10.0 * answer, "amina"))
+    kept.append(Scored(Response(Prompt("alone", "?", "hi", ""), "", None, None), 50.0, "amina"))
+    rewards[kept[-1].response] = -50.0
+    found = reported(kept, rewards)
+    assert (found.between_prompts_spearman, found.between_prompts_n) == (pytest.approx(-1), 12)
+    assert found.within_prompt_accuracy == 1
+    assert found.between_prompts_spearman_interval == pytest.approx((-1, -1))
+
+
 def test_with_nothing_held_out_nothing_is_claimed():
     found = measure([Scored(response(0), 1.0, "amina")], [], {}, {}, RatingEffects([Habit("amina")], 1), 0.25)
     assert found.sentence() == "learned from 1, held out 0"

@@ -253,6 +253,16 @@ def test_a_fitted_reward_model_is_told_with_its_held_out_figures(database: Datab
     assert outcome(ended(database, "reward", result)) == (
         "rm2, learned from 212 ratings, rank correlation +0.62 [+0.41, +0.77] (n 31), pair accuracy 71% (n 14)"
     )
+    within = result | {
+        "within_prompt_accuracy": 0.74, "within_prompt_n": 176, "within_prompt_accuracy_interval": [0.66, 0.81],
+        "between_prompts_spearman": None, "between_prompts_n": 3, "reasons": {"between_prompts_spearman": "3 prompts"},
+        "learning_curve": {"words": "half to all of the ratings 70% to 74%, more would help (more would help: de)"},
+    }  # fmt: skip
+    assert outcome(ended(database, "reward", within)).startswith(
+        "rm2, learned from 212 ratings, better of two answers to a prompt 74% [66%, 81%] (n 176), "
+        "prompts' means - (3 prompts), rank correlation +0.62"
+    )
+    assert outcome(ended(database, "reward", within)).endswith("more would help (more would help: de)")
     few = result | {"spearman": None, "pair_accuracy": None}
     assert outcome(ended(database, "reward", few)).endswith("too few of the 24 kept apart to say how good it is")
 

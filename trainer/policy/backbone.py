@@ -187,6 +187,12 @@ class Backbone:
         return self.network.run(trunk, layout, adapter, self.split)
 
     @torch.no_grad()
+    def embeddings(self, layout: TokenLayout) -> Tensor:
+        """(N, embedding size) of the tokens themselves, each of root mean square 1, fp32."""
+        found = self.network.embeddings(layout.ids).float()
+        return nn.functional.rms_norm(found, found.shape[-1:])
+
+    @torch.no_grad()
     def plain_states(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(N, hidden) normalised states of the base model, fp32: after the lower layers, or after all of them where the
         lower ones do not run apart."""

@@ -156,7 +156,15 @@ class TrainableLlama:
 
     def embed(self, layout: TokenLayout) -> Tensor:
         """(N, hidden) of the batch's distinct tokens."""
-        return self.embedding[layout.ids].float()
+        return self.embeddings(layout.ids).float()
+
+    def embeddings(self, ids: Tensor) -> Tensor:
+        """(N,) token ids -> (N, embedding_size) their embeddings."""
+        return self.embedding[ids]
+
+    @property
+    def embedding_size(self) -> int:
+        return self.embedding.shape[1]
 
     def run(
         self, x: Tensor, layout: TokenLayout, adapter: Update | None, first: int = 0, last: int | None = None

@@ -100,6 +100,14 @@ class TrainableTransformers:
         """(N,) the token ids themselves."""
         return layout.ids
 
+    def embeddings(self, ids: Tensor) -> Tensor:
+        """(N,) token ids -> (N, embedding_size) their embeddings."""
+        return self.model.get_input_embeddings()(ids)
+
+    @property
+    def embedding_size(self) -> int:
+        return self.model.get_input_embeddings().weight.shape[1]
+
     def run(
         self, x: Tensor, layout: TokenLayout, update: Update | None, first: int = 0, last: int | None = None
     ) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,10 +53,9 @@ class PairedRows:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A few examples with their distinct responses laid out."""
+class RatedRows:
+    """Ratings of responses that have rows somewhere: in a layout, or in a table of features."""
 
-    layout: TokenLayout
     scored: ScoredRows
     labelled: LabelledRows
     paired: PairedRows
@@ -67,26 +66,45 @@ class Batch:
         return len(self.scored.row) + len(self.labelled.row) + len(self.paired.first)
 
 
+@dataclass(frozen=True)
+class Batch(RatedRows):
+    """A few examples with their distinct responses laid out."""
+
+    layout: TokenLayout
+
+
 def make_batch(backbone: Backbone, examples: Sequence[Example], effects: RatingEffects) -> Batch:
     """Lay out the distinct responses of some examples."""
-    rows: dict[Response, int] = {}
-    for example in examples:
-        for response in responses_of(example):
-            rows.setdefault(response, len(rows))
-    encoded = [encode(backbone, response) for response in rows]
-    length = [math.log(len(said)) for _, said in encoded]
+    encoded = {response: encode(backbone, response) for response in distinct_responses(examples)}
+    lengths = [len(said) for _, said in encoded.values()]
+    found = rated_rows(examples, {response: row for row, response in enumerate(encoded)}, lengths, effects)
+    layout = backbone.layout([prompt for prompt, _ in encoded.values()], [said for _, said in encoded.values()])
+    return Batch(found.scored, found.labelled, found.paired, layout)
+
+
+def rated_rows(
+    examples: Sequence[Example], rows: Mapping[Response, int], lengths: Sequence[int], effects: RatingEffects
+) -> RatedRows:
+    """The ratings as tensors on the device of the effects.
+
+    Args:
+        rows: where each response stands. lengths: tokens of the response of each row.
+    """
+    device = effects.overall.device
 
     def whole(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=backbone.device)
+        return torch.tensor(values, dtype=torch.long, device=device)
 
     def real(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=backbone.device)
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    def longer(pair: Pair) -> float:
+        return math.log(lengths[rows[pair.first]] / lengths[rows[pair.second]])
 
     scores = [example for example in examples if isinstance(example, Scored)]
     labels = [example for example in examples if isinstance(example, Labelled)]
     pairs = [example for example in examples if isinstance(example, Pair)]
-    return Batch(
-        backbone.layout([prompt for prompt, _ in encoded], [said for _, said in encoded]),
+    return RatedRows(
         ScoredRows(
             whole([rows[score.response] for score in scores]),
             real([score.value for score in scores]),
@@ -106,12 +124,12 @@ def make_batch(backbone: Backbone, examples: Sequence[Example], effects: RatingE
             whole([effects.place(pair.habit) for pair in pairs]),
             real([weight_of(pair.habit) for pair in pairs]),
             real([side_of(pair) for pair in pairs]),
-            real([length[rows[pair.first]] - length[rows[pair.second]] for pair in pairs]),
+            real([longer(pair) for pair in pairs]),
         ),
     )
 
 
-def batch_loss(rewards: Tensor, batch: Batch, effects: RatingEffects, centring: float) -> Tensor:
+def batch_loss(rewards: Tensor, batch: RatedRows, effects: RatingEffects, centring: float) -> Tensor:
     """The loss summed over the examples of a batch, from the rewards (rows,) of its responses.
 
     Half the squared error of scores, the logistic loss of labels, Bradley-Terry (1952) for pairs, of which a tie counts
@@ -158,6 +176,11 @@ def encode(backbone: Backbone, response: Response) -> tuple[list[int], list[int]
     else:
         said = backbone.tokenizer.encode_response(response.text)
     return prompt, said[:LONGEST_RESPONSE]
+
+
+def distinct_responses(examples: Iterable[Example]) -> list[Response]:
+    """The answers that some examples are about, in the order in which they first appear."""
+    return list(dict.fromkeys(response for example in examples for response in responses_of(example)))
 
 
 def responses_of(example: Example) -> tuple[Response, ...]:

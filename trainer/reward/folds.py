@@ -28,7 +28,7 @@ def folds(examples: Examples, share: float, minimum: int) -> tuple[Examples, Exa
     Args:
         share: of the prompts, for the judge.
     """
-    chosen = _judged_prompts(examples, share)
+    chosen = share_of_prompts(examples.every(), share, "judge")
     judge = _those(examples, lambda example: example.prompt.id in chosen)
     optimised = _those(examples, lambda example: example.prompt.id not in chosen)
     if judge.count() < FEWEST_JUDGED or optimised.count() < minimum:
@@ -90,15 +90,16 @@ def controlled(examples: Examples, control: Control, seed: int) -> Examples:
     return shuffled(examples, seed) if control == Control.SHUFFLED else examples
 
 
-def _judged_prompts(examples: Examples, share: float) -> set[str]:
+def share_of_prompts(examples: Sequence[Example], share: float, salt: str) -> set[str]:
+    """A share of the prompts of each language, by a fixed pseudo-random order that depends on the salt."""
     by_language: dict[str, set[str]] = {}
-    for example in examples.every():
+    for example in examples:
         by_language.setdefault(example.prompt.language, set()).add(example.prompt.id)
     chosen: set[str] = set()
-    owed = 0.0  # what rounding has kept from the judge so far, so that many small languages give their share together
+    owed = 0.0  # what rounding has kept from the share so far, so that many small languages give theirs together
     for _, prompts in sorted(by_language.items()):
         owed += share * len(prompts)
-        ordered = sorted(prompts, key=lambda prompt: fingerprint(f"judge {prompt}"))
+        ordered = sorted(prompts, key=lambda prompt: fingerprint(f"{salt} {prompt}"))
         chosen.update(ordered[: round(owed)])
         owed -= round(owed)
     return chosen

@@ -1,7 +1,7 @@
 """The reward model: a scalar head on what the backbone makes of a response.
 
-What the head reads is the mean of the response's states at the top of the lower layers; or, with an adapter on the
-upper layers, the state of the last token.
+What the head reads of a response is the mean of its token embeddings, the mean of its states at the top of the lower
+layers, and the logarithm of its length; or, with an adapter on the upper layers, the state of the last token.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class RewardModel(nn.Module):
     It is a :class:`trainer.reward.protocol.Reward` that reads token ids alone.
 
     Attributes:
+        parts: how many features of each kind the head reads: K in all.
         support: what the rated answers were like; None leaves rewards as they are.
         caution: deviations of its uncertainty that a reward is lowered by.
     """
@@ -49,7 +50,9 @@ class RewardModel(nn.Module):
         super().__init__()
         adapted = config.kind == RewardKind.ADAPTER
         self.adapter = backbone.new_adapter(config, seed, upper=True) if adapted else None
-        self.head = ScalarHead(backbone.hidden_size).to(backbone.device)
+        size = backbone.hidden_size
+        self.parts = (size,) if adapted else (backbone.network.embedding_size, size, 1)
+        self.head = ScalarHead(sum(self.parts)).to(backbone.device)
         self.register_buffer("mean", torch.zeros((), device=backbone.device))
         self.register_buffer("deviation", torch.ones((), device=backbone.device))
         self.register_buffer("feature_centre", None)
@@ -61,9 +64,12 @@ class RewardModel(nn.Module):
     backbone: Backbone
 
     def features(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B, hidden) what the head reads of each response; differentiable with an adapter."""
+        """(B, K) what the head reads of each response; differentiable with an adapter."""
         if self.adapter is None:
-            return layout.response_means(self.backbone.plain_states(trunk, layout))
+            backbone = self.backbone
+            words = layout.response_means(backbone.embeddings(layout))
+            states = layout.response_means(backbone.plain_states(trunk, layout))
+            return torch.cat([words, states, layout.mask.sum(1, keepdim=True).log()], 1)
         return self.backbone.upper(trunk, layout, self.adapter)[layout.last]
 
     def raw(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
@@ -86,15 +92,19 @@ class RewardModel(nn.Module):
         return self._scores(rollouts, self.features_of(rollouts))
 
     def features_of(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """(n, hidden) what the head reads of each rollout."""
+        """(n, K) what the head reads of each rollout."""
         prompts = [rollout.prompt_ids for rollout in rollouts]
-        parts = list(self._features(prompts, [rollout.completion.token_ids for rollout in rollouts], 16))
-        return torch.cat(parts)
+        return self.features_of_ids(prompts, [rollout.completion.token_ids for rollout in rollouts])
+
+    def features_of_ids(self, prompts: Ids, responses: Ids, batch: int = 16) -> Tensor:
+        """(n, K) what the head reads of any number of responses."""
+        found = list(self._features(prompts, responses, batch))
+        return torch.cat(found) if found else self.mean.new_zeros(0, sum(self.parts))
 
     @torch.no_grad()
     def difference_deviation(self, before: Tensor, after: Tensor) -> float:
         """The standard deviation, in deviations of the reward, of what the head makes of the difference between the
-        means of two sets of features, (n, hidden) and (m, hidden); 0 where the model does not know its uncertainty."""
+        means of two sets of features, (n, K) and (m, K); 0 where the model does not know its uncertainty."""
         if self.feature_centre is None or self.precision_factor is None:
             return 0.0
         known = Posterior(self.feature_centre, self.precision_factor)
@@ -163,6 +173,7 @@ class RewardModel(nn.Module):
         """Write adapter, head, normalisation and posterior to one safetensors file; `facts` go into its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         shape = {"split": str(self.backbone.split), "caution": repr(self.caution), "kind": str(RewardKind.LINEAR)}
+        shape["parts"] = json.dumps(self.parts)
         if self.adapter is not None:
             own = {"rank": str(self.adapter.rank), "alpha": repr(self.adapter.alpha)}
             shape |= own | {"kind": str(RewardKind.ADAPTER)}
@@ -191,6 +202,11 @@ class RewardModel(nn.Module):
                 "use the --upper-share that it was fitted with, or fit it again",
             )
         model = cls(backbone, config, seed=0)
+        if json.loads(found.get("parts", f"[{backbone.hidden_size}]")) != list(model.parts):
+            raise WorkbenchError(
+                f"the reward model {path} reads other features of answers: it is of an earlier release",
+                "fit a new one with `trainer reward`; with some hundred ratings it takes seconds",
+            )
         return model, model.load(path)
 
     def load(self, path: Path) -> dict[str, Any]:
@@ -228,5 +244,5 @@ class RewardModel(nn.Module):
 
 
 def scaled(features: Tensor) -> Tensor:
-    """(n, hidden) in fp32, divided by the root of their size as the head does: a posterior is about its weights."""
+    """(n, K) in fp32, divided by the root of their size as the head does: a posterior is about its weights."""
     return features.float() / features.shape[-1] ** 0.5

@@ -1,28 +1,36 @@
 """How well a fitted reward model agrees with ratings that it never saw, and what else moves the ratings.
 
+What a policy learns from is which of several answers to one prompt is better. So the headline is the share of such
+pairs that the model puts in the order of their ratings; how well it knows which prompts are rated low stands beside it.
+
 A figure that the ratings do not tell is None, and its reason stands beside it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.measures import Calibration, area_under_curve, calibration, rank_correlation, slope
-from trainer.examples import OVERALL, Example, Labelled, Pair, Response, Scored
+from trainer.examples import OVERALL, Example, Habit, Labelled, Pair, Response, Scored
 from trainer.reward.batches import responses_of, side_of
 from trainer.reward.effects import RatingEffects
 
 # A rank correlation of fewer scores says nothing.
 FEWEST_SCORES = 5
+# What twice as many ratings brought, in words.
+HELP, NO_GAIN, WORSE, TOO_FEW = "more would help", "no gain beyond noise", "worse than with half", "too few to tell"
 Bounds = tuple[float, float]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -71,22 +79,93 @@ class LanguageReport:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Two answers to a prompt that were rated differently: by one rater in the same way, or as a pair.
+
+    Attributes:
+        right: 1 where the better-rated has the higher reward, 0 where the other has, a half where they are equal.
+    """
+
+    prompt: str
+    language: str
+    right: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Within-prompt accuracy of models taught by half of the other prompts and by all; None where too few tell it.
+
+    Attributes:
+        gain: of all over half, with its 95% interval over prompts.
+        n: comparisons. prompts: that they are of.
+        verdict: whether more ratings would help: one of :data:`HELP`, :data:`NO_GAIN`, :data:`WORSE`, :data:`TOO_FEW`.
+        reason: why there are too few; empty otherwise.
+    """
+
+    half: float | None
+    all: float | None
+    gain: float | None
+    gain_interval: Bounds | None
+    n: int
+    prompts: int
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """What twice as many ratings brought, over all languages and by language; and in words."""
+
+    overall: Curve
+    languages: dict[str, Curve]
+    words: str
+
+    @classmethod
+    def of(cls, overall: Curve, languages: dict[str, Curve]) -> LearningCurve:
+        """With the words."""
+        words = overall.verdict + (f" ({overall.reason})" if overall.reason else "")
+        if overall.half is not None:
+            words = f"half to all of the ratings {overall.half:.0%} to {overall.all:.0%}, {words}"
+            verdicts = dict.fromkeys(curve.verdict for curve in languages.values())
+            parts = [
+                f"{verdict}: {' '.join(name for name, curve in languages.items() if curve.verdict == verdict)}"
+                for verdict in verdicts
+            ]
+            words += f" ({', '.join(parts)})"
+        return cls(overall, languages, words)
+
+
+@dataclass(frozen=True)
 class FitReport:
     """The quality of a fit. Held-out figures are of overall ratings, with 95% intervals that draw whole prompts.
 
     Attributes:
+        within_prompt_accuracy: of two answers to a prompt that were rated differently, the share in which the
+            better-rated has the higher reward; `within_prompt_n` such pairs of `within_prompt_prompts` prompts.
+        between_prompts_spearman: rank correlation of the mean rewards and mean ratings of `between_prompts_n` prompts,
+            less those of their languages.
         score_slope: of standardised scores on the predicted ones; 1 is calibrated.
         score_noise: variance of a standardised score around its prediction.
         gamma: what the log ratio of token counts adds to the logit of a pair.
         length_correlation: rank correlation of reward and log token count over `length_n` held-out answers.
         language_spread: standard deviation, between languages, of the mean reward.
         reasons: why a figure or its interval is None, by its name.
+        folds: into so many parts the prompts were cut, and what is held out is every rating, each foretold by a model
+            of the other parts; 0 where one model was measured on ratings kept apart.
+        learning_curve: what twice as many ratings brought; None where it was not measured.
     """
 
     examples: int
     held_out: int
     held_out_prompts: int
     train_loss: float
+    within_prompt_accuracy: float | None
+    within_prompt_n: int
+    within_prompt_prompts: int
+    within_prompt_accuracy_interval: Bounds | None
+    between_prompts_spearman: float | None
+    between_prompts_n: int
+    between_prompts_spearman_interval: Bounds | None
     spearman: float | None
     spearman_n: int
     spearman_interval: Bounds | None
@@ -110,10 +189,28 @@ class FitReport:
     languages: dict[str, LanguageReport]
     raters: dict[str, RaterReport]
     reasons: dict[str, str] = field(default_factory=dict)
+    folds: int = 0
+    learning_curve: LearningCurve | None = None
 
     def sentence(self) -> str:
         """The figures in words, each with its sample size; where there is none, why."""
         told = [
+            (
+                "better of two answers to a prompt",
+                "within_prompt_accuracy",
+                self.within_prompt_accuracy,
+                self.within_prompt_accuracy_interval,
+                self.within_prompt_n,
+                ".0%",
+            ),
+            (
+                "prompts' means",
+                "between_prompts_spearman",
+                self.between_prompts_spearman,
+                self.between_prompts_spearman_interval,
+                self.between_prompts_n,
+                "+.2f",
+            ),
             ("rank correlation", "spearman", self.spearman, self.spearman_interval, self.spearman_n, "+.2f"),
             ("pair accuracy", "pair_accuracy", self.pair_accuracy, self.pair_accuracy_interval, self.pair_n, ".0%"),
             (
@@ -125,7 +222,8 @@ class FitReport:
                 ".0%",
             ),
         ]
-        words = [f"learned from {self.examples}, held out {self.held_out}"]
+        measured = f"held out {self.held_out}" if not self.folds else f"foretold {self.held_out} in {self.folds} folds"
+        words = [f"learned from {self.examples}, {measured}"]
         for label, name, value, bounds, count, form in told:
             if value is not None:
                 span = f" [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else ""
@@ -133,6 +231,8 @@ class FitReport:
                 words.append(f"{label} {value:{form}}{span} (n {count}{lacks})")
             elif count:
                 words.append(f"{label} - ({self.reasons.get(name, 'not known')})")
+        if self.learning_curve is not None:
+            words.append(self.learning_curve.words)
         return ", ".join(words)
 
 
@@ -176,8 +276,13 @@ def measure(
     means = [language.reward for language in languages.values()]
     answers = sorted(tokens, key=lambda response: (response.prompt.id, response.text))
     lengths, valued = [math.log(tokens[answer]) for answer in answers], [rewards[answer] for answer in answers]
+    compared, levels = _comparisons(overall), _levels(overall)
     errors = [(row.predicted - row.observed) ** 2 for row in scores]
     why = {
+        "within_prompt_accuracy": "" if compared else "no two held-out answers to a prompt were rated differently",
+        "between_prompts_spearman": _few(levels, "prompts of languages that have another one")
+        or _alike([level.observed for level in levels], "prompts' mean ratings")
+        or _alike([level.reward for level in levels], "prompts' mean rewards"),
         "spearman": _few(scores, "scores") or _alike([row.observed for row in scores], "scores")
         or _alike([row.reward for row in scores], "rewards of scored answers"),
         "pair_accuracy": "" if pairs else "no decided pair was held out",
@@ -190,8 +295,11 @@ def measure(
         "gamma": "" if any(isinstance(one, Pair) for one in learned) else "no pair was learned from",
         "length_correlation": _few(answers, "answers") or _alike(lengths, "lengths of answers")
         or _alike(valued, "rewards of answers"),
+        "learning_curve": "one model was measured, on ratings kept apart from it",
         "language_spread": "" if len(means) > 1 else f"answers in {len(means)} of 2 languages were held out",
     }  # fmt: skip
+    within = bootstrap_interval([one.prompt for one in compared], _of(compared, _accuracy))
+    between = bootstrap_interval([one.prompt for one in levels], _of(levels, _level_correlation))
     intervals = {
         name: bootstrap_interval([row.example.prompt.id for row in rows], _of(rows, figure))
         for name, rows, figure in (
@@ -203,8 +311,14 @@ def measure(
         )
         if not why[name]
     }
+    for name, found in (("within_prompt_accuracy", within), ("between_prompts_spearman", between)):
+        if found is not None and not why[name]:
+            intervals[name] = found
     reasons = {name: reason for name, reason in why.items() if reason}
-    for name in ("spearman", "pair_accuracy", "label_accuracy", "label_auc", "score_slope"):
+    for name in (
+        "within_prompt_accuracy", "between_prompts_spearman", "spearman", "pair_accuracy", "label_accuracy",
+        "label_auc", "score_slope",
+    ):  # fmt: skip
         found = intervals.get(name)
         if found is None or not found.bounded:
             reasons[f"{name}_interval"] = reasons.get(name) or (found.reason if found else "not told by the ratings")
@@ -222,6 +336,13 @@ def measure(
         held_out=len(kept),
         held_out_prompts=len({example.prompt.id for example in kept}),
         train_loss=loss,
+        within_prompt_accuracy=value("within_prompt_accuracy"),
+        within_prompt_n=len(compared),
+        within_prompt_prompts=len({one.prompt for one in compared}),
+        within_prompt_accuracy_interval=bounds("within_prompt_accuracy"),
+        between_prompts_spearman=value("between_prompts_spearman"),
+        between_prompts_n=len(levels),
+        between_prompts_spearman_interval=bounds("between_prompts_spearman"),
         spearman=value("spearman"),
         spearman_n=len(scores),
         spearman_interval=bounds("spearman"),
@@ -246,6 +367,12 @@ def measure(
         raters=_raters(held, effects, learned),
         reasons=reasons,
     )
+
+
+def comparisons(examples: Sequence[Example], rewards: Mapping[Response, float]) -> list[Comparison]:
+    """All pairs of answers to a prompt that an overall rating tells apart: scores and labels of one rater that differ,
+    and decided pairs."""
+    return _comparisons([_plain(one, rewards) for one in examples if one.attribute == OVERALL])
 
 
 def agreement(held: Sequence[_Held]) -> Agreement:
@@ -285,7 +412,7 @@ def _one_sided(labels: Sequence[_Held]) -> str:
     return "" if len(kinds) > 1 else f"all {len(labels)} held-out labels are {'good' if kinds == {1.0} else 'bad'}"
 
 
-def _of(rows: Sequence[_Held], figure: Callable[[list[_Held]], float | None]) -> Callable[[np.ndarray], float | None]:
+def _of(rows: Sequence[Row], figure: Callable[[list[Row]], float | None]) -> Callable[[np.ndarray], float | None]:
     """A figure of the rows of some numbers."""
     return lambda numbers: figure([rows[number] for number in numbers])
 
@@ -308,6 +435,68 @@ def _held(
             sides, lengths = torch.tensor([side_of(example)]), torch.tensor([length])
             predicted = torch.sigmoid(effects.pair(torch.tensor([reward]), place, sides, lengths))
     return _Held(example, reward, float(predicted), observed)
+
+
+def _plain(example: Example, rewards: Mapping[Response, float]) -> _Held:
+    """An example with its reward, and nothing predicted."""
+    match example:
+        case Scored():
+            return _Held(example, rewards[example.response], math.nan, example.value)
+        case Labelled():
+            return _Held(example, rewards[example.response], math.nan, float(example.good))
+        case Pair():
+            return _Held(example, rewards[example.first] - rewards[example.second], math.nan, example.first_wins)
+
+
+def _comparisons(held: Sequence[_Held]) -> list[Comparison]:
+    together: dict[tuple[str, type, Habit | None], list[_Held]] = {}
+    for row in (*_scores(held), *_labels(held)):
+        together.setdefault((row.example.prompt.id, type(row.example), row.example.habit), []).append(row)
+    found = []
+    for rows in together.values():
+        for one, other in itertools.combinations(rows, 2):
+            if one.observed != other.observed:
+                found.append(_compared(one, one.reward - other.reward, one.observed > other.observed))
+    return found + [_compared(row, row.reward, row.observed > 0.5) for row in _decided(held)]
+
+
+def _compared(row: _Held, margin: float, better: bool) -> Comparison:
+    right = 0.5 if margin == 0 else float((margin > 0) == better)
+    return Comparison(row.example.prompt.id, row.example.prompt.language, right)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A prompt's mean reward and mean rating, less those of its language's prompts."""
+
+    prompt: str
+    reward: float
+    observed: float
+
+
+def _levels(held: Sequence[_Held]) -> list[_Level]:
+    """Of prompts whose answers have scores or labels (a label counts 1 or -1), in languages that have several."""
+    of_prompt: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in (*_scores(held), *_labels(held)):
+        observed = row.observed if isinstance(row.example, Scored) else 2 * row.observed - 1
+        prompt = row.example.prompt
+        of_prompt.setdefault((prompt.language, prompt.id), []).append((row.reward, observed))
+    means = {key: tuple(statistics.fmean(part) for part in zip(*rows, strict=True)) for key, rows in of_prompt.items()}
+    found = []
+    for language in sorted({language for language, _ in means}):
+        own = {prompt: both for (spoken, prompt), both in means.items() if spoken == language}
+        if len(own) > 1:
+            reward, observed = (statistics.fmean(part) for part in zip(*own.values(), strict=True))
+            found += [_Level(prompt, both[0] - reward, both[1] - observed) for prompt, both in own.items()]
+    return found
+
+
+def _accuracy(compared: Sequence[Comparison]) -> float:
+    return statistics.fmean(one.right for one in compared)
+
+
+def _level_correlation(levels: Sequence[_Level]) -> float | None:
+    return rank_correlation([one.reward for one in levels], [one.observed for one in levels])
 
 
 def _scores(held: Sequence[_Held]) -> list[_Held]:
