@@ -134,11 +134,15 @@ class FittedValue(nn.Module):
         adapted = model is not None and model.adapter is not None
         states = hidden.float() if adapted else self.backbone.plain_states(trunk, layout)
         here = states[layout.predictors]
-        so_far = here.cumsum(1) / torch.arange(1, here.shape[1] + 1, device=here.device)[:, None]
+        so_far = _mean_so_far(here)
         if model is None:
             judged = here.new_zeros(here.shape[:2])
-        else:
-            judged = (model.head(here if adapted else so_far) - model.mean) / model.deviation
+        elif adapted:
+            judged = (model.head(here) - model.mean) / model.deviation
+        else:  # how long the answer will be is not known yet: of all beginnings the same is taken
+            words = _mean_so_far(self.backbone.embeddings(layout)[layout.predictors])
+            read = torch.cat([words, so_far, torch.zeros_like(so_far[..., :1])], -1)
+            judged = (model.head(read) - model.mean) / model.deviation
         return torch.cat([judged[..., None], here @ self.projection, so_far @ self.projection], -1)
 
     @torch.no_grad()
@@ -208,6 +212,11 @@ class FittedValue(nn.Module):
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         """None."""
         return {}
+
+
+def _mean_so_far(values: Tensor) -> Tensor:
+    """(B, R, size) -> the same: at each place the mean of all up to it."""
+    return values.cumsum(1) / torch.arange(1, values.shape[1] + 1, device=values.device)[:, None]
 
 
 class AdaptedValue:

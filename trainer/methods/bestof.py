@@ -55,7 +55,7 @@ class BestOfConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_field
         64
     )
     rounds: Annotated[int, Meta(gt=0, description="rounds of sampling and imitation")] = 1
-    epochs: Annotated[int, Meta(gt=0, description="passes over a round's best answers")] = 3
+    epochs: Annotated[int, Meta(gt=0, description="passes over a round's best answers")] = 8
     batch: Annotated[int, Meta(gt=0, description="answers an update")] = 8
     learning_rate: Annotated[float, Meta(gt=0, description="peak rate of AdamW, falling linearly to 0 in a round")] = (
         2e-4
