@@ -72,7 +72,8 @@ class LinearFit:
         if self.role != "judge":
             everything = [*self.learned, *self.kept]
             return cross_fit(answers, everything, regress(answers, everything), len(self.learned))
-        found = (answers.features.float() @ self.model.head.weight + self.model.head.bias).tolist()
+        head = self.model.head
+        found = (answers.features.float() @ head.weight.detach().cpu() + head.bias.detach().cpu()).tolist()
         kept = distinct_responses(self.kept)
         rewards = {response: found[answers.rows[response]] for response in kept}
         tokens = {response: answers.tokens[answers.rows[response]] for response in kept}

@@ -158,7 +158,8 @@ class RewardModel(nn.Module):
 
     def keep(self, posterior: Posterior) -> None:
         """Keep what is known of the head; its features are those of :func:`scaled`."""
-        self.feature_centre, self.precision_factor = posterior.centre, posterior.factor
+        device = self.mean.device
+        self.feature_centre, self.precision_factor = posterior.centre.to(device), posterior.factor.to(device)
 
     @torch.no_grad()
     def normalise(self, prompts: Ids, responses: Ids) -> None:

@@ -152,7 +152,8 @@ class Answers:
 
     Attributes:
         rows: where each stands. tokens: how many it has.
-        features: (n, K), those of :func:`trainer.reward.model.scaled`, fp64.
+        features: (n, K), those of :func:`trainer.reward.model.scaled`, fp64, on the CPU: what follows is many small
+            steps, which take a GPU far longer.
         parts: how many of the K features each part has; a part has a prior of its own.
     """
 
@@ -167,7 +168,7 @@ class Answers:
         encoded = [encode(model.backbone, response) for response in responses]
         features = model.features_of_ids([asked for asked, _ in encoded], [said for _, said in encoded])
         rows = {response: row for row, response in enumerate(responses)}
-        return cls(rows, [len(said) for _, said in encoded], scaled(features).double(), model.parts)
+        return cls(rows, [len(said) for _, said in encoded], scaled(features).double().cpu(), model.parts)
 
 
 @dataclass(frozen=True)
