@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import jobs, reward_models, versions
-from storage.errors import UsageError
+from storage.errors import EarlierReleaseError, UsageError
 from storage.records import RewardModel as RewardModelRecord
 from storage.records import Sampling
 from trainer import heap
@@ -86,16 +86,20 @@ def _learned(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | 
         wanted = NEW  # one that was fitted to the real ratings would give them away
     if wanted == AUTO:
         digest = setting.base.base_digest
-        if held.share(lambda: reward_models.find(held.database, digest)) is None:
+        if held.share(lambda: reward_models.find(held.database, digest)) is not None:
             try:
-                check_enough(examples, config.reward.minimum)
-            except UsageError as error:
-                held.say(f"nothing judges the answers: {error.message}")
-                return None
-            wanted = NEW
+                return existing(held, None, config, setting)
+            except EarlierReleaseError as error:
+                held.say(f"{error.message}; a new one is fitted where ratings suffice")
+        try:
+            check_enough(examples, config.reward.minimum)
+        except UsageError as error:
+            held.say(f"nothing judges the answers: {error.message}")
+            return None
+        wanted = NEW
     if wanted == NEW:
         return fitted(held, config, setting, examples)[0]
-    return existing(held, None if wanted in (LATEST, AUTO) else wanted, config, setting)
+    return existing(held, None if wanted == LATEST else wanted, config, setting)
 
 
 def _with_functions(held: HeldJob, config: PpoStage, setting: Setting, learned: Rewards | None) -> Rewards:
