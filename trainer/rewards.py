@@ -85,8 +85,8 @@ def _learned(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | 
     if config.control == Control.SHUFFLED:
         wanted = NEW  # one that was fitted to the real ratings would give them away
     if wanted == AUTO:
-        digest = setting.base.base_digest
-        if held.share(lambda: reward_models.find(held.database, digest)) is not None:
+        digest, begun = setting.base.base_digest, setting.begun
+        if held.share(lambda: reward_models.find(held.database, digest, moment=begun)) is not None:
             try:
                 return existing(held, None, config, setting)
             except EarlierReleaseError as error:
@@ -129,8 +129,10 @@ def _with_functions(held: HeldJob, config: PpoStage, setting: Setting, learned: 
 
 
 def existing(held: HeldJob, name: str | None, config: RewardStage, setting: Setting) -> Rewards:
-    """A reward model fitted earlier, with its judge: the named one, or the newest of this base model."""
-    record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name))
+    """A reward model fitted earlier, with its judge: the named one, or what was the newest of this base model when the
+    job began, whatever was fitted while it was paused."""
+    begun = None if name else setting.begun
+    record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name, begun))
     if record is None:
         raise UsageError(
             f"there is no reward model {name!r} for {setting.base.base_model}"
