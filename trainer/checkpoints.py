@@ -102,7 +102,9 @@ def load(folder: Path, learner: Learner) -> None:
             optimizer.load_state_dict(saved)
         learner.restore(state["learner"])
     except KeyError as error:
-        raise EarlierReleaseError(f"the checkpoint {folder} lacks {error}: it is of an earlier release", ANEW) from error
+        raise EarlierReleaseError(
+            f"the checkpoint {folder} lacks {error}: it is of an earlier release", ANEW
+        ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise WorkbenchError(f"the checkpoint {folder} cannot be used: {reason}", ANEW) from error
