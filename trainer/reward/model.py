@@ -209,8 +209,8 @@ class RewardModel(nn.Module):
         if json.loads(found.get("parts", f"[{backbone.hidden_size}]")) != list(model.parts):
             raise EarlierReleaseError(
                 f"the reward model {path} reads other features of answers: it is of an earlier release",
-                "fit a new one with `trainer reward`; with some hundred ratings it takes seconds. A job that fitted this "
-                "one cannot go on: begin it anew",
+                "fit a new one with `trainer reward`; with some hundred ratings it takes seconds. A job that fitted "
+                "this one cannot go on: begin it anew",
             )
         return model, model.load(path)
 
