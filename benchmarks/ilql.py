@@ -3,11 +3,11 @@
     python -m benchmarks.ilql [--seeds 0-9] [--decoded 0] [--only plain/0,linked] [--save]
 
 SmolLM2 answers 32 prompts in four languages four times each, and a simulated rater of a taste of style
-(`benchmarks/tastes.py`) scores the answers with noise: those are learned from (source = simulated). It answers 32 other
-prompts four times each, and nobody rates them: there Q is asked how good each answer is (the sum over its tokens of Q
-less its mean under the model), and the taste itself says what was right. Each row is a taste, a seed (of the noise, the
-shuffling and the heads) and the three kinds of outcomes; the model's states of all answers are computed once, and all
-rows share them.
+(`benchmarks/likings.py`) scores the answers with noise: those are learned from (source = simulated). It answers 32
+other prompts four times each, and nobody rates them: there Q is asked how good each answer is (the sum over its tokens
+of Q less its mean under the model), and the taste itself says what was right. Each row is a taste, a seed (of the
+noise, the shuffling and the heads) and the three kinds of outcomes; the model's states of all answers are computed
+once, and all rows share them.
 
 For the seeds named by `--decoded` the policies learned from true and from shuffled outcomes answer the other prompts
 twice each: the gain in the taste with Student's 95% interval over prompts, and the KL.
@@ -28,8 +28,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks import measuring, rows, style
-from benchmarks.tastes import TASTES, simulated
+from benchmarks import measuring, rows
+from benchmarks.likings import STYLE, simulated
+from benchmarks.tastes import LANGUAGES, prompts_by_use
 from storage.workspace import Workspace
 
 ANSWERS, DECODED_ANSWERS, TOKENS = 4, 2, 48
@@ -108,13 +109,13 @@ def response_of(answer: Record) -> Any:
 def outcomes_of(answers: Sequence[Record], taste: str, seed: int, kind: str) -> list[float]:
     """What the simulated rater says, in deviations; or the same permuted within each language; or 0 for all."""
     rng = random.Random(seed)
-    said = [simulated(TASTES[taste](one["text"], one["language"]), rng) for one in answers]
+    said = [simulated(STYLE[taste](one["text"], one["language"]), rng) for one in answers]
     mean, deviation = statistics.fmean(said), statistics.pstdev(said)
     values = [(value - mean) / deviation for value in said]
     if kind == "none":
         return [0.0 for _ in values]
     if kind == "shuffled":
-        for language in style.LANGUAGES:
+        for language in LANGUAGES:
             places = [place for place, one in enumerate(answers) if one["language"] == language]
             for place, other in zip(places, rng.sample(places, len(places)), strict=True):
                 values[place] = (said[other] - mean) / deviation
@@ -151,7 +152,7 @@ def run(model: Model, learned: Sequence[Record], other: Sequence[Record], taste:
     if model.states is None:
         answers = [make_row(model.backbone, response_of(one)) for one in learned]
         model.states = States.of(model.backbone, [*answers, *asked], None, 0)
-    truth = [TASTES[taste](one["text"], one["language"]) for one in other]
+    truth = [STYLE[taste](one["text"], one["language"]) for one in other]
     found: Record = {}
     advantages, learners = {}, {}
     for kind in KINDS:
@@ -208,7 +209,7 @@ def decoded(model: Model, learner: Any, before: Sequence[Record], records: Seque
     from trainer.evaluation.intervals import mean_interval
 
     after = model.answers(records, DECODED_ANSWERS, DECODED_SEED, learner.result())
-    sides = [[TASTES[taste](one["text"], one["language"]) for one in side] for side in (before, after)]
+    sides = [[STYLE[taste](one["text"], one["language"]) for one in side] for side in (before, after)]
     differences: dict[str, list[float]] = {}
     for one, earlier, later in zip(after, *sides, strict=True):
         differences.setdefault(one["prompt"], []).append(later - earlier)
@@ -237,7 +238,7 @@ def table_row(row: Record) -> list[Any]:
 def summary(found: Sequence[Record]) -> dict[str, Record]:
     """The mean over seeds of each taste's figures, and how many runs stayed in bounds."""
     result: dict[str, Record] = {}
-    for taste in TASTES:
+    for taste in STYLE:
         own = [row for row in found if row["taste"] == taste]
         if own:
             result[taste] = {
@@ -262,9 +263,9 @@ def main() -> None:
     options.add_argument("--model", default="smollm2", help="of the trainer (default smollm2)")
     chosen = options.parse_args()
     workspace = measuring.prepare(chosen)
-    uses = style.prompts_by_use()
+    uses = prompts_by_use()
     setting = {
-        "model": chosen.model, "tokens": TOKENS, "languages": style.LANGUAGES, "answers": ANSWERS,
+        "model": chosen.model, "tokens": TOKENS, "languages": LANGUAGES, "answers": ANSWERS,
         "rated": len(uses["rated"]) * ANSWERS, "other": len(uses["test"]) * ANSWERS,
     }  # fmt: skip
     kept = rows.Kept(chosen.work, setting)
@@ -275,7 +276,7 @@ def main() -> None:
     before = steps.once("before", lambda: model.answers(uses["test"], DECODED_ANSWERS, DECODED_SEED))
     found = []
     for seed in chosen.seeds:
-        for taste in TASTES:
+        for taste in STYLE:
             name = f"{taste}/{seed}"
             if not rows.wanted(name, chosen.only):
                 continue

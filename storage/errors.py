@@ -30,5 +30,9 @@ class SchemaTooNewError(WorkbenchError):
     """The database was written by a newer program."""
 
 
+class EarlierReleaseError(WorkbenchError):
+    """A file was written by an earlier release, and nothing here can use it any more."""
+
+
 class LeaseLostError(WorkbenchError):
     """Another worker holds this job now; the caller must stop without writing."""

@@ -30,12 +30,19 @@ def add(
     return created
 
 
-def find(database: Database, base_digest: str, name: str | None = None) -> RewardModel | None:
-    """The reward model of that name, or the newest, of a base model."""
+def find(
+    database: Database, base_digest: str, name: str | None = None, moment: str | None = None
+) -> RewardModel | None:
+    """The reward model of that name, or the newest, of a base model.
+
+    Args:
+        moment: leaves out what was fitted after it.
+    """
     return database.record(
         RewardModel,
-        "SELECT * FROM reward_models WHERE base_digest = ? AND (? IS NULL OR name = ?) ORDER BY id DESC LIMIT 1",
-        (base_digest, name, name),
+        """SELECT * FROM reward_models WHERE base_digest = ? AND (? IS NULL OR name = ?)
+           AND (? IS NULL OR created_at <= ?) ORDER BY id DESC LIMIT 1""",
+        (base_digest, name, name, moment, moment),
     )
 
 

@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from storage.database import sync_file, sync_folder
-from storage.errors import WorkbenchError
+from storage.errors import EarlierReleaseError, WorkbenchError
 from trainer.learner import Learner
 from trainer.policy.sharding import is_split, part_like, whole
 
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
+ANEW = "start the job anew; what it learned from is kept"
 
 
 @contextmanager
@@ -81,7 +82,12 @@ def write(folder: Path, learner: Learner, tensors: dict[str, Tensor]) -> None:
 
 
 def load(folder: Path, learner: Learner) -> None:
-    """Put a learner back into the state that :func:`save` wrote. Raises WorkbenchError when it cannot be read."""
+    """Put a learner back into the state that :func:`save` wrote.
+
+    Raises:
+        EarlierReleaseError: it lacks what a learner of today remembers.
+        WorkbenchError: it cannot be read, or is of another learner.
+    """
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         tensors = load_file(str(folder / TENSORS))
@@ -95,10 +101,13 @@ def load(folder: Path, learner: Learner) -> None:
             saved["state"] = _unflatten(_under(tensors, f"{name}/"), state["optimizers"][name], optimizer)
             optimizer.load_state_dict(saved)
         learner.restore(state["learner"])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WorkbenchError(
-            f"the checkpoint {folder} cannot be used: {error}", "start the job anew; what it learned from is kept"
+    except KeyError as error:
+        raise EarlierReleaseError(
+            f"the checkpoint {folder} lacks {error}: it is of an earlier release", ANEW
         ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise WorkbenchError(f"the checkpoint {folder} cannot be used: {reason}", ANEW) from error
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class RewardConfig(AdapterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     caution: Annotated[
         float, _at_least(0, "standard deviations of its own uncertainty that a reward is lowered by")
     ] = 1.0
-    centring: Annotated[float, _at_least(0, "weight of the penalty that keeps pair rewards centred")] = 0.01
+    centring: Annotated[float, _at_least(0, "weight of the penalty that centres pair rewards of an adapter")] = 0.01
     minimum: Annotated[int, _positive("fewest ratings (scores, labels or pairs) to learn from")] = 20
 
 

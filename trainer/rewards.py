@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import jobs, reward_models, versions
-from storage.errors import UsageError
+from storage.errors import EarlierReleaseError, UsageError
 from storage.records import RewardModel as RewardModelRecord
 from storage.records import Sampling
 from trainer import heap
@@ -85,17 +85,21 @@ def _learned(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | 
     if config.control == Control.SHUFFLED:
         wanted = NEW  # one that was fitted to the real ratings would give them away
     if wanted == AUTO:
-        digest = setting.base.base_digest
-        if held.share(lambda: reward_models.find(held.database, digest)) is None:
+        digest, begun = setting.base.base_digest, setting.begun
+        if held.share(lambda: reward_models.find(held.database, digest, moment=begun)) is not None:
             try:
-                check_enough(examples, config.reward.minimum)
-            except UsageError as error:
-                held.say(f"nothing judges the answers: {error.message}")
-                return None
-            wanted = NEW
+                return existing(held, None, config, setting)
+            except EarlierReleaseError as error:
+                held.say(f"{error.message}; a new one is fitted where ratings suffice")
+        try:
+            check_enough(examples, config.reward.minimum)
+        except UsageError as error:
+            held.say(f"nothing judges the answers: {error.message}")
+            return None
+        wanted = NEW
     if wanted == NEW:
         return fitted(held, config, setting, examples)[0]
-    return existing(held, None if wanted in (LATEST, AUTO) else wanted, config, setting)
+    return existing(held, None if wanted == LATEST else wanted, config, setting)
 
 
 def _with_functions(held: HeldJob, config: PpoStage, setting: Setting, learned: Rewards | None) -> Rewards:
@@ -125,8 +129,10 @@ def _with_functions(held: HeldJob, config: PpoStage, setting: Setting, learned: 
 
 
 def existing(held: HeldJob, name: str | None, config: RewardStage, setting: Setting) -> Rewards:
-    """A reward model fitted earlier, with its judge: the named one, or the newest of this base model."""
-    record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name))
+    """A reward model fitted earlier, with its judge: the named one, or what was the newest of this base model when the
+    job began, whatever was fitted while it was paused."""
+    begun = None if name else setting.begun
+    record = held.share(lambda: reward_models.find(held.database, setting.base.base_digest, name, begun))
     if record is None:
         raise UsageError(
             f"there is no reward model {name!r} for {setting.base.base_model}"

@@ -89,7 +89,8 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
         held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")
     sharing = held.processes.count if held.processes.sharded else 1
-    longest = _check_memory(folder, device, dtype, config, examples, split, sharing)
+    goes_on = bool(parent.file)
+    longest = _check_memory(folder, device, dtype, config, examples, split, sharing, goes_on=goes_on)
     torch.manual_seed(config.seed)
     backbone = Backbone(
         folder,
@@ -111,6 +112,8 @@ def _check_memory(
     examples: Examples,
     split: PromptSplit,
     sharing: int,
+    *,
+    goes_on: bool,
 ) -> int:
     """How long answers may be, once it is known that the job fits.
 
@@ -119,6 +122,7 @@ def _check_memory(
 
     Args:
         sharing: how many processes share the weights.
+        goes_on: whether the policy begins as a version, and not as the base model.
     """
     tokenizer = ChatTokenizer.load(folder.path)
     asked = max(len(tokenizer.encode_prompt(one.text, one.system)) for one in [*split.practice, *split.held_out])
@@ -128,6 +132,7 @@ def _check_memory(
     said = min(LONGEST_RESPONSE, max(lengths, default=1))
     longest = _stated_length(config) or usual_length(lengths)
     need = need_of(config, asked, said, longest)
+    need = replace(need, reference=need.reference and goes_on)
     if sharing > 1:
         need = replace(need, processes=sharing, checkpointing=True)
     check_fits(folder, device, dtype, need)

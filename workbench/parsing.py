@@ -20,19 +20,6 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def multiple_of(size: int, high: int) -> Callable[[str], int]:
-    """A whole number that `size` divides, up to `high`."""
-    within = whole_number(size, high)
-
-    def parse(text: str) -> int:
-        value = within(text)
-        if value % size:
-            raise ValueError(f"want a multiple of {size}, say {value + size - value % size}")
-        return value
-
-    return parse
-
-
 def number(low: float, high: float) -> Callable[[str], float]:
     """A number within bounds."""
 

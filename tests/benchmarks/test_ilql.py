@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from benchmarks.style import LANGUAGES
 
 from benchmarks import ilql
+from benchmarks.tastes import LANGUAGES
 
 ANSWERS = [
     {"prompt": f"{language} {place}", "language": language, "text": "Well, you and I, we " + "walk, " * place + "home."}

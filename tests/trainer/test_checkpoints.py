@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from storage import jobs
-from storage.errors import WorkbenchError
+from storage.errors import EarlierReleaseError, WorkbenchError
 from trainer import running
 from trainer.algorithms.ppo import Ppo
 from trainer.checkpoints import STATE, TENSORS, load, save, whole_folder
@@ -106,3 +108,14 @@ def test_the_last_step_leaves_a_checkpoint_from_which_nothing_is_learned_twice(
     assert again.step == 3
     ours, theirs = run.policy.state_dict(), again.policy.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_checkpoint_of_an_earlier_release_is_called_so_and_says_what_to_do(tmp_path, run):
+    save(tmp_path / "checkpoint", run)
+    file = tmp_path / "checkpoint" / STATE
+    state = json.loads(file.read_text())
+    del state["learner"]["leash"]
+    file.write_text(json.dumps(state))
+    with pytest.raises(EarlierReleaseError, match="lacks 'leash': it is of an earlier release") as caught:
+        load(tmp_path / "checkpoint", run)
+    assert "start the job anew" in caught.value.hint

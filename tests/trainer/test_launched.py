@@ -189,6 +189,44 @@ def test_a_process_that_shares_weights_and_has_nothing_to_do_is_told_of():
         cut(1, [[1], []], 0)
 
 
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (
+            ("bestof", "--answers", "2", "--prompts", "10", "--epochs", "1", "--batch", "4", "--max-new-tokens", "8"),
+            ("bestof/best", "objective/scores", "objective/kl", "loss/train"),
+        ),
+        (
+            ("dpo", "--loss", "kto", "--steps", "3", "--batch", "4"),
+            ("preference/reference_point", "preference/gap", "loss/train", "loss/held_out"),
+        ),
+    ],
+    ids=["best of n", "kto"],
+)
+def test_what_is_sampled_and_compared_is_the_same_however_many_share_it(
+    command, names, database, launch, tiny_model, workspace
+):
+    fill(database)
+    common = ("--dtype", "fp32", "--device", "cpu", "--threads", "1", "--rank", "4", "--gate-prompts", "4", "--json")
+    whole = (*command, "--model", str(tiny_model), *common, "--no-publish", "--reward-model", "new")
+    launcher = launch(*whole)
+    out, err = launcher.communicate(timeout=250)
+    assert launcher.returncode == 0, err
+    alone = subprocess.run(
+        [sys.executable, "-m", "trainer", *whole, "--workspace", str(workspace.root)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shared, single = (json.loads(text)["job"] for text in (out, alone.stdout))
+    for name in names:
+        both = [[value for _, value in metrics.series(database, job, name)] for job in (shared, single)]
+        assert both[0] == pytest.approx(both[1], abs=1e-3), name
+        assert both[0], name
+    asked = [
+        database.rows("SELECT text, seed FROM samples WHERE version = ? ORDER BY seed", (v,)) for v in ("v1", "v2")
+    ]
+    assert asked[0] == asked[1] != [], "what is left to be rated is sampled alike, and stored once"
+
+
 def test_reward_functions_are_asked_by_every_process_of_its_own_answers(database, launch, tiny_model, workspace):
     fill(database)
     file = workspace.root / "rewards.py"

@@ -16,6 +16,7 @@ from trainer.config import (
     Advantage,
     PpoConfig,
     PpoStage,
+    Reference,
     RewardConfig,
     RewardStage,
     RunConfig,
@@ -148,7 +149,10 @@ def test_nothing_but_headers_is_read(tiny_model, tmp_path):
 def test_a_stage_needs_what_its_method_holds_at_once():
     ppo = PpoConfig(batch=32, minibatch=16, accumulation=4, rank=7, tuning=Tuning.FULL, value_adapter=True)
     found = need_of(RunConfig(ppo=ppo, gradient_checkpointing=True, upper_share=0.5), 20, 30, 99)
-    assert found == Need(32, 4, 20, 99, 7, Tuning.FULL, value=True, optimised=True, upper_share=0.5, checkpointing=True)
+    assert found == Need(
+        32, 4, 20, 99, 7, Tuning.FULL, value=True, optimised=True, reference=True, upper_share=0.5, checkpointing=True
+    )
+    assert not need_of(PpoStage(ppo=PpoConfig(reference=Reference.BASE)), 20, 30, 99).reference
     assert not need_of(PpoStage(ppo=PpoConfig(advantage=Advantage.RLOO, value_adapter=True)), 20, 30, 99).value
     own = need_of(SftStage(sft=SftConfig(batch=5, rank=3)), 20, 30, 99)
     assert (own.minibatch, own.response_tokens, own.rank, own.tuning) == (5, 30, 3, Tuning.LORA)
@@ -164,6 +168,8 @@ def test_each_choice_moves_the_estimate_its_way(tiny_model):
 
     usual = total()
     assert total(tuning=Tuning.FULL) > usual
+    kept = total(tuning=Tuning.FULL, reference=True) - total(tuning=Tuning.FULL)
+    assert kept == pytest.approx(memory.MARGIN * 4 * shape.layers), "a copy of the version it is held near, in fp32"
     assert total(checkpointing=True) < usual
     assert total(minibatch=16) > usual
     assert total(response_tokens=200) > usual

@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 import torch
 from rated_workspace import LANGUAGES, fill
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_model import CORPUS
 
 from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
@@ -179,6 +180,42 @@ def test_a_gate_that_was_cancelled_between_its_batches_ends_after_resume_as_if_n
     assert (code, resumed["version"]) == (0, "v2")
     first, second = (versions.get(rated, name) for name in ("v1", "v2"))
     assert (first.gates, first.metrics) == (second.gates, second.metrics)
+
+
+# --- reward models of before ------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_keeps_the_reward_model_that_was_the_latest_when_it_began(trainer, rated, monkeypatch):
+    trainer("reward", "--rank", "4")
+    assert trainer("rloo", *ROUNDS, *GATE, "--no-publish")[1]["version"] == "v1"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "judge", cut_off)
+        _, paused = trainer("rloo", *ROUNDS, *GATE, "--no-publish")
+    prompt = prompts.by_split(rated, Split.TRAIN)[0]
+    liked = samples.new(prompt.id, "quite another answer")
+    samples.add(rated, [liked])
+    ratings.append(rated, ratings.score(liked.id, 1, "amina"))
+    trainer("reward", "--rank", "4")
+    assert reward_models.find(rated, versions.get(rated, "v0").base_digest).name == "rm2"
+    code, resumed = trainer("resume", paused["job"], model=False)
+    assert (code, resumed["version"]) == (0, "v2")
+    first, second = (versions.get(rated, name) for name in ("v1", "v2"))
+    assert (first.gates, first.metrics) == (second.gates, second.metrics)
+
+
+def test_a_reward_model_of_an_earlier_release_is_refused_by_name_and_auto_fits_a_new_one(trainer, rated, workspace):
+    trainer("reward", "--rank", "4")
+    file = workspace.root / reward_models.find(rated, versions.get(rated, "v0").base_digest).file
+    with safe_open(str(file), framework="pt") as opened:
+        header = {name: text for name, text in opened.metadata().items() if name != "parts"}
+    save_file(load_file(str(file)), str(file), metadata=header)
+    code, refused = trainer("rloo", *ROUNDS, *GATE)
+    assert (code, refused["state"]) == (1, "failed")
+    assert "it is of an earlier release" in refused["error"]
+    assert "`trainer reward`" in jobs.get(rated, refused["job"]).hint
+    code, found = trainer("dpo", *FIXED, *GATE)
+    assert (code, found["state"], found["version"]) == (0, "done", "v1")
+    assert reward_models.of_job(rated, found["job"]).name == "rm2"
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------

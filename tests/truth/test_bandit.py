@@ -41,7 +41,7 @@ def ppo(rewards: torch.Tensor, reference: torch.Tensor, seed: int, *, pays_k1: b
             advantages, returns = maths.gae(charged, before, mask, 1.0, 0.95)
             if pays_k1:
                 advantages = maths.own_charge(advantages, k1, exact, mask, BETA)
-            advantages = maths.whiten(advantages, mask)
+            advantages = maths.whiten_like(advantages, advantages[mask])
         for _ in range(EPOCHS):
             for part in torch.randperm(BATCH, generator=generator).split(MINIBATCH):
                 new = logits.log_softmax(0)[arms[part]][:, None]

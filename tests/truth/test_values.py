@@ -20,6 +20,7 @@ from trainer.config import PpoConfig, RewardConfig
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 from trainer.processes import Processes
+from trainer.reward.function import RewardFunctionError
 from trainer.reward.model import RewardModel
 from trainer.reward.protocol import ConstantReward
 
@@ -127,6 +128,32 @@ def test_rated_answers_come_in_runs_that_keep_prompts_together(backbone, prompts
     runs = list(by_prompt(rated, 6, seed=0))
     assert sorted(map(len, runs)) == [3, 6, 6, 6]
     assert sum(len({one.prompt.id for one in part}) for part in runs) == 7
+    uneven = list(by_prompt([*rated, *answered(run, [prompts[0]] * 14, 100)], 6, seed=0))
+    assert sum(map(len, uneven)) == 35
+    assert max(map(len, uneven)) == 6, "one prompt with many answers does not make a run that memory was not asked for"
+
+
+def test_a_reward_that_fails_among_rated_answers_leaves_none_to_be_learned_twice(backbone, prompts, monkeypatch):
+    reward = ConstantReward()
+    asker = Ppo(backbone, reward, prompts, CONFIG, seed=1)
+    rated = answered(asker, prompts, 0)
+    unbroken, broken = (Ppo(backbone, reward, prompts, CONFIG, 1, rated=rated) for _ in range(2))
+    unbroken.advance()
+    calls, score = [], reward.score
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 4:  # two minibatches, one run of rated answers, and then
+            raise RewardFunctionError("it failed")
+        return score(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reward, "score", failing)
+        with pytest.raises(RewardFunctionError):
+            broken.advance()
+    broken.advance()
+    torch.testing.assert_close(broken.value.gram, unbroken.value.gram, rtol=0, atol=0)
+    assert unbroken.value.gram.abs().max() > 0
 
 
 def test_a_run_says_when_its_value_explained_little():

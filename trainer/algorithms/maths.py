@@ -23,15 +23,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
-def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Shift and scale to mean 0 and standard deviation 1 over the mask; 0 elsewhere."""
-    mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean).square(), mask)
-    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
-
-
 def whiten_like(values: Tensor, everything: Tensor) -> Tensor:
-    """(n,) values by the mean and standard deviation of `everything`, of which they are a part."""
+    """Values shifted and scaled by the mean and standard deviation of `everything` (m,), of which they are a part."""
     mean = everything.mean()
     variance = (everything - mean).square().mean()
     return (values - mean) * torch.rsqrt(variance + 1e-8)

@@ -42,6 +42,7 @@ from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.full import Snapshot, Update
 from trainer.policy.layout import TokenLayout
 from trainer.processes import Processes, concatenate
+from trainer.reward.function import RewardFunctionError
 from trainer.reward.protocol import Reward
 
 # How far the ratio may be from 1 before the first update: rounding only.
@@ -253,7 +254,11 @@ class Ppo:
         """Set every token's advantage, and for PPO its value and return."""
         if self.value:
             if self.step == 0:
-                self._learn_from_rated(self.value)
+                try:
+                    self._learn_from_rated(self.value)
+                except RewardFunctionError:  # what goes on from here learns from all of them, none twice
+                    self.value = _value_of(self.backbone, self.reward, self.config, self.seed + 2)
+                    raise
             self._advantages_from_values(pieces, self.value)
         else:
             self._advantages_from_returns(pieces)

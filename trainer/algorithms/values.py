@@ -293,7 +293,8 @@ class AdaptedValue:
 
 
 def by_prompt(rated: Sequence[Rollout], size: int, seed: int) -> Iterator[list[Rollout]]:
-    """Rated answers in runs of `size` or a little more, all answers to a prompt in the same run, prompts shuffled."""
+    """Rated answers in runs of at most `size`, all answers to a prompt in the same run if it holds them, prompts
+    shuffled."""
     answers: dict[str, list[Rollout]] = {}
     for rollout in rated:
         answers.setdefault(rollout.prompt.id, []).append(rollout)
@@ -301,10 +302,12 @@ def by_prompt(rated: Sequence[Rollout], size: int, seed: int) -> Iterator[list[R
     random.Random(seed).shuffle(prompts)
     run: list[Rollout] = []
     for prompt in prompts:
-        run += answers[prompt]
-        if len(run) >= size:
-            yield run
-            run = []
+        for start in range(0, len(answers[prompt]), size):
+            part = answers[prompt][start : start + size]
+            if len(run) + len(part) > size:
+                yield run
+                run = []
+            run = run + part
     if run:
         yield run
 

@@ -107,6 +107,7 @@ class Need:
         prompt_tokens: of the longest prompt. response_tokens: of the longest answer.
         value: whether the value has an adapter of its own.
         optimised: whether the policy is optimised against a reward, so that it may be rolled back.
+        reference: whether it is held near a version, which is kept beside it.
         upper_share: of the layers that value and reward adapt.
         processes: how many share the weights of the layers.
     """
@@ -119,6 +120,7 @@ class Need:
     tuning: Tuning = Tuning.LORA
     value: bool = True
     optimised: bool = False
+    reference: bool = False
     upper_share: float = 1 / 3
     checkpointing: bool = False
     processes: int = 1

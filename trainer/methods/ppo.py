@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainer.config import Advantage, PpoStage
+from trainer.config import Advantage, PpoStage, Reference
 from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
 
@@ -67,6 +67,7 @@ def memory(config: PpoStage, whole: Need, sampled_tokens: int) -> Need:
         tuning=own.tuning,
         value=own.advantage == Advantage.GAE and own.value_adapter,
         optimised=True,
+        reference=own.reference != Reference.BASE,
     )
 
 

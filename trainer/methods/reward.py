@@ -15,7 +15,7 @@ METHOD = Method(
     other. They are used by the next `trainer ppo`, `reinforce`, `rloo` or `grpo`, and by the gate of the other stages.
 
     \b
-      trainer reward --epochs 4 --json
+      trainer reward --kind adapter --epochs 4 --json
     """,
     settings=RewardStage,
     own="reward",
@@ -27,9 +27,10 @@ METHOD = Method(
             "Fit a reward model and a judge to different ratings, and see how well each foretells the other's; the "
             "model you talk to stays as it is.",
             (
-                Ask("reward.epochs", hint="passes over the ratings"),
-                Ask("reward.batch", hint="ratings an update"),
-                Ask("reward.learning_rate", hint="falls to 0"),
+                Ask("reward.kind"),
+                Ask("reward.epochs", hint="passes, of an adapter"),
+                Ask("reward.batch", hint="ratings an update, of an adapter"),
+                Ask("reward.learning_rate", hint="of an adapter, falls to 0"),
                 Ask("seed", hint="the same seed, the same run"),
             ),
             ((Supply.RATINGS, RewardConfig().minimum),),

@@ -132,7 +132,7 @@ def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need)
     """
     size = dtype.itemsize
     adapter = need.rank * shape.borders * FP32
-    copies = OPTIMISED_COPIES if need.optimised else LEARNED_COPIES
+    copies = (OPTIMISED_COPIES if need.optimised else LEARNED_COPIES) + need.reference
     return {
         "base model": (shape.total - shape.layers + shape.layers / need.processes) * size,
         "sampler": _sampler(shape, device, dtype, need),

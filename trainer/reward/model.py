@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from storage.errors import WorkbenchError
+from storage.errors import EarlierReleaseError, WorkbenchError
 from trainer.algorithms.rollouts import Rollout
 from trainer.config import RewardConfig, RewardKind
 from trainer.policy.backbone import Backbone, ScalarHead
@@ -184,8 +184,12 @@ class RewardModel(nn.Module):
 
     @classmethod
     def read(cls, backbone: Backbone, path: Path) -> tuple[RewardModel, dict[str, Any]]:
-        """The model of a file, of whatever rank it was fitted with, and its facts. Raises WorkbenchError when it cannot
-        be used."""
+        """The model of a file, of whatever rank it was fitted with, and its facts.
+
+        Raises:
+            EarlierReleaseError: it reads what no model of today reads.
+            WorkbenchError: it cannot be used.
+        """
         try:
             with safe_open(str(path), framework="pt") as file:
                 found = file.metadata() or {}
@@ -204,9 +208,10 @@ class RewardModel(nn.Module):
             )
         model = cls(backbone, config, seed=0)
         if json.loads(found.get("parts", f"[{backbone.hidden_size}]")) != list(model.parts):
-            raise WorkbenchError(
+            raise EarlierReleaseError(
                 f"the reward model {path} reads other features of answers: it is of an earlier release",
-                "fit a new one with `trainer reward`; with some hundred ratings it takes seconds",
+                "fit a new one with `trainer reward`; with some hundred ratings it takes seconds. A job that fitted "
+                "this one cannot go on: begin it anew",
             )
         return model, model.load(path)
 
