@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny_model import make_tiny_model
 
 from storage.database import Database, open_database
 from storage.workspace import Workspace
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # A shell that starts the tests in the background has them ignore interrupts, and every program that they start as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

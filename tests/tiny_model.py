@@ -21,7 +21,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-CONTEXT = 4096
+CONTEXT, ENDLESS_CONTEXT = 4096, 32_768
 
 
 def make_tiny_model(folder: Path, seed: int = 0, *, hidden: int = 64, ends: bool = True) -> Path:
@@ -52,7 +52,7 @@ def make_tiny_model(folder: Path, seed: int = 0, *, hidden: int = 64, ends: bool
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=CONTEXT if ends else ENDLESS_CONTEXT,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -54,9 +54,11 @@ def given(monkeypatch) -> dict[str, set[str]]:
     def spy(module, name, prompts_of):
         real = getattr(module, name)
 
-        def learner(backbone, *arguments):
+        def learner(backbone, *arguments, **named):
             seen.setdefault(name, set()).update(prompt.text for prompt in prompts_of(*arguments))
-            return real(backbone, *arguments)
+            if rated := {rollout.prompt.text for rollout in named.get("rated", ())}:
+                seen.setdefault(f"{name}, rated", set()).update(rated)
+            return real(backbone, *arguments, **named)
 
         monkeypatch.setattr(module, name, learner)
 

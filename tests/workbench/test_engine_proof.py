@@ -225,7 +225,14 @@ def test_what_the_trainer_publishes_the_engine_proves(talk, endless_model, works
         assert job is not None
         setting = Setting(backbone, base, base, None, None, None, None, None, 8)  # type: ignore[arg-type]
         version = finish(
-            HeldJob(workspace, database, job, quiet=True), candidate, report, setting, 1, answer, publish=True
+            HeldJob(workspace, database, job, quiet=True),
+            candidate,
+            report,
+            setting,
+            1,
+            answer,
+            lambda *_: None,
+            publish=True,
         )
     swapped = swap(talk, version.name)
     assert isinstance(swapped, Swapped)

@@ -459,6 +459,10 @@ class Ppo:
         if self.value:
             explained = self.explained[-1]
             figures["value/explained_variance", None] = math.nan if explained is None else explained
+            missed = sum(float(((one.values - one.returns).square() * one.mask).sum()) for one in pieces)
+            figures["loss/value", None] = self.processes.sum(missed) / self.processes.sum(
+                2 * sum(one.tokens for one in pieces)
+            )
         for name, language in list(figures):
             if name == "objective/kl":
                 length = figures["response/length", language]
