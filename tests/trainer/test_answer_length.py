@@ -50,9 +50,9 @@ def lengths(monkeypatch):
     seen = {}
     learner, gate = ppo.Ppo, pipeline.judge
 
-    def policy(backbone, reward, prompts, config, *more):
+    def policy(backbone, reward, prompts, config, *more, **named):
         seen["rollouts"] = config.max_new_tokens
-        made = learner(backbone, reward, prompts, config, *more)
+        made = learner(backbone, reward, prompts, config, *more, **named)
         assert made.sampling.max_new_tokens == config.max_new_tokens
         return made
 
