@@ -55,14 +55,12 @@ def given(monkeypatch) -> dict[str, set[str]]:
         real = getattr(module, name)
 
         def learner(backbone, *arguments, **named):
-            seen.setdefault(name, set()).update(prompt.text for prompt in prompts_of(*arguments))
-            if rated := {rollout.prompt.text for rollout in named.get("rated", ())}:
-                seen.setdefault(f"{name}, rated", set()).update(rated)
+            seen.setdefault(name, set()).update(prompt.text for prompt in prompts_of(*arguments, **named))
             return real(backbone, *arguments, **named)
 
         monkeypatch.setattr(module, name, learner)
 
-    spy(ppo, "Ppo", lambda reward, asked, *_: asked)
+    spy(ppo, "Ppo", lambda reward, asked, *_, rated, **named: [*asked, *(answer.prompt for answer in rated)])
     spy(sft, "sft", lambda found, *_: [response.prompt for response in found.responses])
     spy(sft, "demonstrated_rows", lambda found, *_: [response.prompt for response in found.responses])
     spy(ilql, "Ilql", lambda found, *_: [outcome.response.prompt for outcome in found])

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import torch
 from hand_made import side
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
 
@@ -135,6 +135,7 @@ ratings = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(ratings, max_size=14), st.integers(1, 3))
 def test_every_figure_of_a_reward_model_that_is_null_has_its_reason(kept, levels):
     told = {answer for one in kept for answer in ((one.first, one.second) if isinstance(one, Pair) else [one.response])}
