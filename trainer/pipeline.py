@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import Any
 
 from storage import versions
@@ -52,7 +53,12 @@ def train(held: HeldJob, method: Method, config: PolicyStage) -> Result:
     assert method.learn is not None
     setting = set_up(held, config)
     task = Task(held, config, setting, obtain(held, config, setting))
-    return _finish(task, method, method.learn(task))
+    clocks = time.monotonic(), time.process_time()
+    learned = method.learn(task)
+    wall, busy = time.monotonic() - clocks[0], time.process_time() - clocks[1]
+    # Of a job that was interrupted they would tell its last piece alone.
+    took = {} if held.resuming else {"learning": {"seconds": wall, "processor_seconds": busy}}
+    return _finish(task, method, learned) | took
 
 
 def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result:

@@ -79,6 +79,8 @@ def test_imported_ratings_become_a_published_version(trainer, database, workspac
     gates = ["reward gain", "judge", "languages", "support", "KL bound", "finite"]
     assert [gate["gate"] for gate in found["result"]["gates"]] == gates
     assert found["result"]["held_out_prompts"] == 6
+    assert set(found["result"]["learning"]) == {"seconds", "processor_seconds"}
+    assert min(found["result"]["learning"].values()) > 0
     assert "learning from 54 ratings" in err
     assert "the judge learned from 22 of them, of other prompts" in err
 
@@ -147,6 +149,7 @@ def test_cancel_leaves_a_checkpoint_and_resume_finishes(trainer, rated, workspac
     code, resumed, err = trainer("resume", found["job"], "--json")
     assert (code, resumed["state"], resumed["version"]) == (0, "done", "v1")
     assert "going on from step 2" in err
+    assert "learning" not in resumed["result"]  # it knows of its last piece alone
     assert [step for step, _ in metrics.series(rated, found["job"], "objective/kl")] == [1, 2, 3, 4, 5]
     assert rated.scalar("SELECT count(*) FROM reward_models") == 1
     code, _, err = trainer("resume", found["job"])

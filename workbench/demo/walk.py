@@ -30,7 +30,6 @@ from workbench.engine.recording import store_answers
 
 RATER = "simulated"
 PROMPTS_A_BATCH = 8
-SAMPLING = Sampling(temperature=1.0, max_new_tokens=48)
 HELD_OUT_SEED = 900_000_000
 
 Say = Callable[[str], None]
@@ -44,6 +43,12 @@ class Scale:
     answers: int = 4  # to each rated prompt
     steps: int = 20
     held_out_answers: int = 2
+    max_new_tokens: int = 48  # of every answer; the trainer takes the length from the rated ones
+
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are sampled, to be rated and to be measured alike."""
+        return Sampling(temperature=1.0, max_new_tokens=self.max_new_tokens)
 
 
 def walk(
@@ -72,7 +77,7 @@ async def _walk(
             seconds = await _swap(engine, summary["version"])
             say(f"swapped {before.version} -> {summary['version']} in the running engine in {seconds:.2f} s")
             held_out = prompts.by_split(database, Split.HELD_OUT)
-            after = await _measure(engine, database, held_out, scale.held_out_answers)
+            after = await _measure(engine, database, held_out, scale)
     result = summary.get("result") or {}
     return {
         "seed": seed,
@@ -106,7 +111,7 @@ def measure(workspace: Workspace, version: str, scale: Scale, say: Say, model: s
             async with EngineClient(workspace) as engine:
                 await _loaded(engine, Load(model, version), say)
                 held_out = prompts.by_split(database, Split.HELD_OUT)
-                return await _measure(engine, database, held_out, scale.held_out_answers)
+                return await _measure(engine, database, held_out, scale)
 
     return asyncio.run(work())
 
@@ -122,10 +127,10 @@ async def _begin(engine: EngineClient, database: Database, seed: int, scale: Sca
     train = _load_prompts(database)
     say(f"sampling {scale.answers} answers to each of {scale.rated_prompts} prompts a language")
     chosen = _some_of_each_language(train, scale.rated_prompts)
-    answers = await _ask(engine, database, chosen, scale.answers, seed * 1_000_000)
+    answers = await _ask(engine, database, chosen, scale.answers, seed * 1_000_000, scale.sampling)
     say(f"rating {len(answers)} answers with the simulated rater (source = simulated)")
     _rate(database, {prompt.id: prompt for prompt in chosen}, answers, seed)
-    return await _measure(engine, database, prompts.by_split(database, Split.HELD_OUT), scale.held_out_answers)
+    return await _measure(engine, database, prompts.by_split(database, Split.HELD_OUT), scale)
 
 
 def _load_prompts(database: Database) -> list[Prompt]:
@@ -161,7 +166,12 @@ async def _loaded(engine: EngineClient, wanted: Load, say: Say) -> None:
 
 
 async def _ask(
-    engine: EngineClient, database: Database, questions: Sequence[Prompt], count: int, first_seed: int
+    engine: EngineClient,
+    database: Database,
+    questions: Sequence[Prompt],
+    count: int,
+    first_seed: int,
+    sampling: Sampling,
 ) -> list[Sample]:
     """Sample `count` answers to each prompt, a few prompts a batch, and store them."""
     stored: list[Sample] = []
@@ -173,7 +183,7 @@ async def _ask(
         ]
         first = asked[0]
         request = Generate(
-            clock.new_id(), first.prompt, first.system, count, first.seed, SAMPLING, stream=False, also=tuple(asked[1:])
+            clock.new_id(), first.prompt, first.system, count, first.seed, sampling, stream=False, also=tuple(asked[1:])
         )
         answers: list[Answer] = []
         async for event in engine.generate(request):
@@ -186,7 +196,7 @@ async def _ask(
                     break
         for place, prompt in enumerate(batch):
             own = [answer for answer in answers if answer.candidate // count == place]
-            stored += store_answers(database, prompt.id, own, SAMPLING)
+            stored += store_answers(database, prompt.id, own, sampling)
     return stored
 
 
@@ -208,9 +218,9 @@ def _rate(database: Database, by_id: dict[str, Prompt], answers: Sequence[Sample
     )
 
 
-async def _measure(engine: EngineClient, database: Database, held_out: Sequence[Prompt], answers: int) -> Measured:
+async def _measure(engine: EngineClient, database: Database, held_out: Sequence[Prompt], scale: Scale) -> Measured:
     """Gold rewards of fresh answers to the held-out prompts; before and after use the same seeds."""
-    found = await _ask(engine, database, held_out, answers, HELD_OUT_SEED)
+    found = await _ask(engine, database, held_out, scale.held_out_answers, HELD_OUT_SEED, scale.sampling)
     language = {prompt.id: prompt.language for prompt in held_out}
     judged = [
         Judged(
