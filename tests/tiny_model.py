@@ -21,10 +21,12 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-CONTEXT, ENDLESS_CONTEXT = 4096, 32_768
+CONTEXT = 4096
 
 
-def make_tiny_model(folder: Path, seed: int = 0, *, hidden: int = 64, ends: bool = True) -> Path:
+def make_tiny_model(
+    folder: Path, seed: int = 0, *, hidden: int = 64, ends: bool = True, context: int = CONTEXT
+) -> Path:
     """Save a random llama (2 layers) and its byte-level tokenizer as a model folder; the same seed, the same weights.
 
     With `ends=False` it practically never says its end-of-text token, so that its answers are as long as is asked.
@@ -52,7 +54,7 @@ def make_tiny_model(folder: Path, seed: int = 0, *, hidden: int = 64, ends: bool
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT if ends else ENDLESS_CONTEXT,
+        max_position_embeddings=context,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from driving import opened, type_text, until, visible
-from tiny_model import make_adapter
+from tiny_model import make_adapter, make_tiny_model
 
 from storage import jobs, prompts, ratings, samples, versions
 from storage.database import Database
@@ -18,6 +18,11 @@ from workbench.app import WorkbenchApp
 
 SLOW = 60.0
 ENDLESS = 30_000  # tokens: on a busy machine an answer must not end before a key is heard
+
+
+@pytest.fixture(scope="module")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "endless", ends=False, context=ENDLESS + 1000)
 
 
 @pytest.fixture
