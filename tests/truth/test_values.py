@@ -123,6 +123,18 @@ def test_an_adapter_of_its_own_begins_as_the_reward_model(backbone, prompts):
     torch.testing.assert_close(before_last, judged, atol=1e-4, rtol=1e-4)
 
 
+def test_the_language_of_an_answer_is_no_part_of_what_its_beginning_is_judged_by(backbone, prompts):
+    run = Ppo(backbone, ConstantReward(), prompts, CONFIG, seed=1)
+    model = linear_reward(backbone, answered(run, prompts[:8], 0))
+    found = []
+    for weight in (0.0, 100.0):
+        with torch.no_grad():
+            model.head.weight[-1] = weight
+        asked = Ppo(backbone, model, prompts, CONFIG, seed=1)
+        found.append(asked._prepare([*range(8)], answered(asked, prompts[:8], 0)).states)
+    assert torch.equal(*found)
+
+
 def test_rated_answers_come_in_runs_that_keep_prompts_together(backbone, prompts):
     run = Ppo(backbone, ConstantReward(), prompts, CONFIG, seed=1)
     rated = answered(run, [prompt for prompt in prompts[:7] for _ in range(3)], 0)

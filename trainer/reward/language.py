@@ -46,7 +46,7 @@ def _primary(tag: str) -> str:
 
 @cache
 def detector() -> LanguageIdentifier:
-    """The detector, read once; that takes 0.3 s. Its probabilities are tempered by the length of the text."""
+    """The detector, read once. Its probabilities are tempered by the length of the text."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
