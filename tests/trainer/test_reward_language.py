@@ -6,7 +6,6 @@ import random
 
 import pytest
 import torch
-from tiny_model import CORPUS
 
 from storage.records import Prompt
 from trainer.algorithms.rollouts import Rollout
