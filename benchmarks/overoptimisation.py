@@ -133,7 +133,8 @@ def two_models(backbone: Backbone, data: Data, labels: int, seed: int) -> tuple[
     for learned, unseen in ((optimised, judged), (judged, optimised)):
         fit = LinearFit(backbone, learned, config, seed, kept=unseen)
         fit.advance()
-        fit.model.normalise(prompts, [list(one.completion.token_ids) for one in data.reference])
+        said = [list(one.completion.token_ids) for one in data.reference]
+        fit.model.normalise(prompts, said, [one.prompt.language for one in data.reference])
         models.append(fit.model)
     proxy, judge = models
     return proxy, Judge(judge, agreement(judge, optimised))

@@ -79,7 +79,11 @@ def fitted_reward(backbone: Backbone, tokens: int, count: int, seed: int) -> tup
     fit.advance()
     first = round_seed(seed, REFERENCE_SEED)
     reference = answered(backbone, None, prompts[:REFERENCE_PROMPTS], REFERENCE_ANSWERS, tokens, first)
-    fit.model.normalise([one.prompt_ids for one in reference], [one.completion.token_ids for one in reference])
+    fit.model.normalise(
+        [one.prompt_ids for one in reference],
+        [one.completion.token_ids for one in reference],
+        [one.prompt.language for one in reference],
+    )
     return fit.model, optimised
 
 

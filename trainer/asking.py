@@ -63,7 +63,9 @@ def _expected(reward: Reward | None, said: Sequence[Rollout]) -> list[tuple[floa
     if model is None or model.precision_factor is None:
         return None
     rewards, deviations = model.score_with_uncertainty(
-        [one.prompt_ids for one in said], [list(one.completion.token_ids) for one in said]
+        [one.prompt_ids for one in said],
+        [list(one.completion.token_ids) for one in said],
+        [one.prompt.language for one in said],
     )
     return list(zip(rewards.tolist(), deviations.tolist(), strict=True))
 

@@ -234,7 +234,11 @@ def _fit(
     model, report = fit.model, fit.report()
     heap.release()
     answers = reference_answers(setting, seed, REFERENCE_ANSWERS)
-    model.normalise([answer.prompt_ids for answer in answers], [answer.completion.token_ids for answer in answers])
+    model.normalise(
+        [answer.prompt_ids for answer in answers],
+        [answer.completion.token_ids for answer in answers],
+        [answer.prompt.language for answer in answers],
+    )
     model.support = _support(model, learned, unseen)
     model.caution = config.reward.caution
     agreed = agreement(model, unseen)
@@ -265,10 +269,12 @@ def _support(model: RewardModel, learned: Examples, unseen: Examples) -> Support
     own, others = known(learned), known(unseen)
     everything = [*own, *others]
     encoded = [encode(model.backbone, response) for response in everything]
-    rewards, deviations = model.score_with_uncertainty([asked for asked, _ in encoded], [said for _, said in encoded])
+    asked, said = [asked for asked, _ in encoded], [said for _, said in encoded]
+    languages = [response.prompt.language for response in everything]
+    rewards, deviations = model.score_with_uncertainty(asked, said, languages)
     return Support.of(
-        [len(said) for _, said in encoded],
-        [response.prompt.language for response in everything],
+        [len(ids) for ids in said],
+        languages,
         rewards.tolist(),
         deviations[len(own) :].tolist() if others else deviations.tolist(),
     )

@@ -253,8 +253,8 @@ def test_answers_far_shorter_than_the_rated_ones_gain_nothing_and_are_refused(ba
     examples = Examples(scores=[Scored(answer, value, "a") for answer, value in learned])
     model, _ = fitting.fit(backbone, examples, RewardConfig(rank=4, epochs=6, learning_rate=1e-2), 0)
     encoded = [(backbone.tokenizer.encode_prompt(answer.prompt.text), list(answer.token_ids)) for answer, _ in rows]
-    model.normalise([asked for asked, _ in encoded], [said for _, said in encoded])
-    rewards, deviations = model.score_with_uncertainty([asked for asked, _ in encoded], [said for _, said in encoded])
+    model.normalise(*zip(*encoded, strict=True), ["en"] * len(encoded))
+    rewards, deviations = model.score_with_uncertainty(*zip(*encoded, strict=True), ["en"] * len(encoded))
     from trainer.reward.support import Support
 
     model.support = Support.of([16] * 60, ["en"] * 60, rewards.tolist(), deviations[40:].tolist())

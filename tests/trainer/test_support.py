@@ -97,7 +97,7 @@ def test_a_reward_is_lowered_by_what_is_not_known_of_it(model):
     found = model.rate(answers())
     features = model.features_of(answers())
     _, known = model.score_with_uncertainty(
-        [one.prompt_ids for one in answers()], [one.completion.token_ids for one in answers()]
+        [one.prompt_ids for one in answers()], [one.completion.token_ids for one in answers()], ["en"] * 4
     )
     assert len(features) == 4
     lowered = (found.plain - found.rewards).tolist()

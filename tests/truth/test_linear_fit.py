@@ -23,6 +23,7 @@ from trainer.policy.models import ModelFolder
 from trainer.reward import regression
 from trainer.reward.batches import encode
 from trainer.reward.folds import folds, shuffled
+from trainer.reward.language import leaning
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
 from trainer.reward.regression import Answers, Coordinates, Design, Prior, regress, solve
@@ -217,11 +218,15 @@ def answers(backbone: Backbone) -> list[tuple[Response, float]]:
     fit = LinearFit(backbone, Examples(), CONFIG, 0)
     encoded = [encode(backbone, response) for response in responses]
     layout = backbone.layout([prompt for prompt, _ in encoded], [said for _, said in encoded])
-    features = fit.model.features(backbone.trunk(layout), layout)
+    features = fit.model.features(backbone.trunk(layout), layout, [one.prompt.language for one in responses])
     centred = features - features.mean(0)
     planted = torch.linalg.svd(centred, full_matrices=False)[0][:, :5].sum(1)
     planted = (planted - planted.mean()) / planted.std()
     return list(zip(responses, planted.tolist(), strict=True))
+
+
+def languages_of(rated: list[tuple[Response, float]]) -> list[str]:
+    return [response.prompt.language for response, _ in rated]
 
 
 def fitted(backbone: Backbone, examples: Examples) -> tuple[LinearFit, float]:
@@ -238,15 +243,16 @@ def test_the_features_are_means_over_an_answers_tokens_whatever_stands_beside_it
     fit = LinearFit(backbone, Examples(), CONFIG, 0)
     encoded = [encode(backbone, response) for response, _ in answers[:6]]
     layout = backbone.layout([prompt for prompt, _ in encoded], [said for _, said in encoded])
-    together = fit.model.features(backbone.trunk(layout), layout)
-    for (prompt, said), found in zip(encoded, together, strict=True):
+    together = fit.model.features(backbone.trunk(layout), layout, languages_of(answers[:6]))
+    for (prompt, said), found, (response, _) in zip(encoded, together, answers, strict=False):
         alone = backbone.layout([prompt], [said])
         states = backbone.plain_states(backbone.trunk(alone), alone)
         size = backbone.hidden_size
         words = backbone.embeddings(alone)
         torch.testing.assert_close(found[:size], words[len(prompt) :].mean(0), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(found[size:-1], states[len(prompt) :].mean(0), atol=1e-5, rtol=1e-5)
-        assert float(found[-1]) == pytest.approx(math.log(len(said)))
+        torch.testing.assert_close(found[size:-2], states[len(prompt) :].mean(0), atol=1e-5, rtol=1e-5)
+        assert float(found[-2]) == pytest.approx(math.log(len(said)))
+        assert float(found[-1]) == pytest.approx(leaning(response.text, response.prompt.language))
 
 
 def test_a_planted_reward_is_found_from_scores_pairs_and_labels(backbone, answers):
@@ -263,7 +269,7 @@ def test_a_planted_reward_is_found_from_scores_pairs_and_labels(backbone, answer
     for told in (scores, pairs, labels):
         fit, agreed = fitted(backbone, told)
         assert agreed > 0.4, "with what was said of prompts that it never saw"
-        rewards = fit.model.score_responses([asked for asked, _ in encoded], [said for _, said in encoded])
+        rewards = fit.model.score_responses(*zip(*encoded, strict=True), languages_of(answers))
         assert rank_correlation(rewards.tolist(), [reward for _, reward in answers]) > 0.75
 
 
@@ -273,7 +279,7 @@ def test_shuffled_ratings_teach_a_reward_that_is_nearly_flat_and_agrees_with_not
     for seed in range(5):
         fit, agreed = fitted(backbone, shuffled(real, seed))
         encoded = [encode(backbone, response) for response, _ in answers]
-        rewards = fit.model.score_responses([asked for asked, _ in encoded], [said for _, said in encoded])
+        rewards = fit.model.score_responses(*zip(*encoded, strict=True), languages_of(answers))
         spreads.append(float(rewards.std()))
         agreements.append(agreed)
     assert sum(spreads) / 5 < 0.25, "of a deviation of 1"
@@ -290,7 +296,9 @@ def test_raters_offsets_sides_and_length_are_found_and_kept_out(backbone, answer
     fit, _ = fitted(backbone, Examples(scores=scores))
     habits = {str(habit): float(fit.effects.offset[place - 1].detach()) for habit, place in fit.effects.index.items()}
     assert habits["mild"] - habits["strict"] == pytest.approx(1.6, abs=0.2)
-    found = fit.model.score_responses(*zip(*[encode(backbone, response) for response, _ in answers], strict=True))
+    found = fit.model.score_responses(
+        *zip(*[encode(backbone, response) for response, _ in answers], strict=True), languages_of(answers)
+    )
     assert rank_correlation(found.tolist(), [reward for _, reward in answers]) > 0.9
     left = [
         Pair(one, other, 1.0, "amina", True) for (one, _), (other, _) in zip(answers[::2], answers[1::2], strict=True)
@@ -305,7 +313,7 @@ def test_the_posterior_is_that_of_all_weights_and_not_only_of_those_that_ratings
     fit.advance()
     encoded = [encode(backbone, response) for response, _ in answers]
     asked, said = ([one[place] for one in encoded] for place in (0, 1))
-    rewards, deviations = fit.model.score_with_uncertainty(asked, said)
+    rewards, deviations = fit.model.score_with_uncertainty(asked, said, languages_of(answers))
     known = Answers.read(fit.model, [response for response, _ in answers])
     prior = regress(known, told).choice
     # By hand, in all dimensions at once: centre and sizes are those of the rated answers; levels are parameters too.
@@ -331,7 +339,9 @@ def test_a_file_of_an_earlier_release_is_refused_with_what_to_do(backbone, answe
     fit.model.save(tmp_path / "new.safetensors", {})
     again, _ = RewardModel.read(backbone, tmp_path / "new.safetensors")
     asked, said = encode(backbone, answers[40][0])
-    assert torch.equal(again.score_responses([asked], [said]), fit.model.score_responses([asked], [said]))
+    assert torch.equal(
+        again.score_responses([asked], [said], ["en"]), fit.model.score_responses([asked], [said], ["en"])
+    )
     tensors = load_file(tmp_path / "new.safetensors")
     tensors["head.weight"] = tensors["head.weight"][: backbone.hidden_size].clone()
     save_file(tensors, tmp_path / "old.safetensors", metadata={"kind": "linear", "split": str(backbone.split)})

@@ -112,7 +112,9 @@ def test_habits_of_raters_are_found_and_taken_out(backbone, answers):
     assert mild.agreement.spearman_n + strict.agreement.spearman_n == report.held_out
     assert min(mild.agreement.spearman, strict.agreement.spearman) > 0.8
     encoded = [encode(backbone, response) for response, _ in answers]
-    rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
+    rewards = model.score_responses(
+        [prompt for prompt, _ in encoded], [said for _, said in encoded], ["en"] * len(encoded)
+    )
     assert rank_correlation(rewards.tolist(), [reward for _, reward in answers]) > 0.9
 
 
@@ -134,14 +136,18 @@ def test_labels_alone_separate_good_from_bad(backbone, answers):
     labels = [Labelled(response, reward > 0) for response, reward in answers]
     model, _ = fitted(backbone, Examples(labels=labels), CONFIG, 0)
     encoded = [encode(backbone, label.response) for label in labels]
-    rewards = model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded])
+    rewards = model.score_responses(
+        [prompt for prompt, _ in encoded], [said for _, said in encoded], ["en"] * len(encoded)
+    )
     good = torch.tensor([label.good for label in labels])
     assert float(((rewards > 0) == good).float().mean()) > 0.85
 
 
 def rewards_of(model: RewardModel, responses: list[Response]) -> list[float]:
     encoded = [encode(model.backbone, response) for response in responses]
-    return model.score_responses([prompt for prompt, _ in encoded], [said for _, said in encoded]).tolist()
+    return model.score_responses(
+        [prompt for prompt, _ in encoded], [said for _, said in encoded], ["en"] * len(encoded)
+    ).tolist()
 
 
 def judged_pairs(backbone, answers, rater: str, gain: float, side: float, gamma: float, rounds: int = 4) -> list[Pair]:
@@ -366,12 +372,14 @@ def test_normalised_rewards_have_mean_0_and_deviation_1_and_come_back_from_the_f
     model, _ = fitted(backbone, examples, CONFIG, 0)
     encoded = [encode(backbone, response) for response, _ in answers[64:128]]
     prompts, said = [prompt for prompt, _ in encoded], [said for _, said in encoded]
-    model.normalise(prompts, said)
-    rewards = model.score_responses(prompts, said)
+    model.normalise(prompts, said, ["en"] * 64)
+    rewards = model.score_responses(prompts, said, ["en"] * 64)
     assert float(rewards.mean()) == pytest.approx(0, abs=1e-4)
     assert float(rewards.std()) == pytest.approx(1, abs=1e-3)
-    torch.testing.assert_close(model.score_responses(prompts, said, batch=5), rewards, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model.score_responses(prompts, said, ["en"] * 64, batch=5), rewards, rtol=1e-4, atol=1e-4
+    )
     model.save(tmp_path / "reward.safetensors", {"examples": 64})
     again = RewardModel(backbone, CONFIG, seed=99)
     assert again.load(tmp_path / "reward.safetensors") == {"examples": 64}
-    assert torch.equal(again.score_responses(prompts, said), rewards)
+    assert torch.equal(again.score_responses(prompts, said, ["en"] * 64), rewards)

@@ -121,7 +121,7 @@ def fitted(backbone: Backbone, examples: Examples, config: RewardConfig, seed: i
 
 def deviations(model: RewardModel, responses: list[Response]) -> torch.Tensor:
     encoded = [encode(model.backbone, response) for response in responses]
-    return model.score_with_uncertainty([asked for asked, _ in encoded], [said for _, said in encoded])[1]
+    return model.score_with_uncertainty(*zip(*encoded, strict=True), ["en"] * len(encoded))[1]
 
 
 def kinds(rated: list[tuple[Response, float]]) -> dict[str, Examples]:
@@ -152,16 +152,18 @@ def test_deviations_are_in_units_of_the_normalised_reward_and_come_back_from_the
     asked = [response for response, _ in answers[200:]]
     encoded = [encode(backbone, response) for response in asked]
     prompts, said = [prompt for prompt, _ in encoded], [said for _, said in encoded]
-    before = deviations(model, asked)
-    model.normalise(prompts, said)
-    rewards, after = model.score_with_uncertainty(prompts, said)
+    before, english = deviations(model, asked), ["en"] * len(asked)
+    model.normalise(prompts, said, english)
+    rewards, after = model.score_with_uncertainty(prompts, said, english)
     torch.testing.assert_close(after, before / model.deviation)
-    torch.testing.assert_close(rewards, model.score_responses(prompts, said))
-    torch.testing.assert_close(model.score_with_uncertainty(prompts, said, batch=3)[1], after, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(rewards, model.score_responses(prompts, said, english))
+    torch.testing.assert_close(
+        model.score_with_uncertainty(prompts, said, english, batch=3)[1], after, rtol=1e-3, atol=1e-5
+    )
     model.save(tmp_path / "reward.safetensors", {})
     again = RewardModel(backbone, CONFIG, seed=99)
     again.load(tmp_path / "reward.safetensors")
-    assert torch.equal(again.score_with_uncertainty(prompts, said)[1], after)
+    assert torch.equal(again.score_with_uncertainty(prompts, said, english)[1], after)
 
 
 def test_a_file_without_uncertainty_still_scores_and_says_what_it_lacks(backbone, answers, tmp_path):
@@ -175,8 +177,8 @@ def test_a_file_without_uncertainty_still_scores_and_says_what_it_lacks(backbone
     assert again.knows_uncertainty
     assert again.load(tmp_path / "old.safetensors") == {"examples": 40}
     asked, said = encode(backbone, answers[0][0])
-    assert torch.equal(again.score_responses([asked], [said]), model.score_responses([asked], [said]))
+    assert torch.equal(again.score_responses([asked], [said], ["en"]), model.score_responses([asked], [said], ["en"]))
     assert not again.knows_uncertainty
     with pytest.raises(WorkbenchError, match="unavailable") as caught:
-        again.score_with_uncertainty([asked], [said])
+        again.score_with_uncertainty([asked], [said], ["en"])
     assert "trainer reward" in caught.value.hint

@@ -48,7 +48,8 @@ def linear_reward(backbone: Backbone, answers: list[Rollout]) -> RewardModel:
     model = RewardModel(backbone, RewardConfig(), seed=5)
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(6))
-    model.normalise([one.prompt_ids for one in answers], [one.completion.token_ids for one in answers])
+    asked, said = [one.prompt_ids for one in answers], [one.completion.token_ids for one in answers]
+    model.normalise(asked, said, [one.prompt.language for one in answers])
     return model
 
 
@@ -118,8 +119,20 @@ def test_an_adapter_of_its_own_begins_as_the_reward_model(backbone, prompts):
     whole = [one.prompt_ids + one.completion.token_ids for one in piece.rollouts]
     before_last = run.value.foretell(piece)[range(8), lengths - 1]
     beginnings = [ids[:-1] for ids in whole]
-    judged = model.score_responses([ids[:-1] for ids in beginnings], [ids[-1:] for ids in beginnings])
+    judged = model.score_responses([ids[:-1] for ids in beginnings], [ids[-1:] for ids in beginnings], ["en"] * 8)
     torch.testing.assert_close(before_last, judged, atol=1e-4, rtol=1e-4)
+
+
+def test_the_language_of_an_answer_is_no_part_of_what_its_beginning_is_judged_by(backbone, prompts):
+    run = Ppo(backbone, ConstantReward(), prompts, CONFIG, seed=1)
+    model = linear_reward(backbone, answered(run, prompts[:8], 0))
+    found = []
+    for weight in (0.0, 100.0):
+        with torch.no_grad():
+            model.head.weight[-1] = weight
+        asked = Ppo(backbone, model, prompts, CONFIG, seed=1)
+        found.append(asked._prepare([*range(8)], answered(asked, prompts[:8], 0)).states)
+    assert torch.equal(*found)
 
 
 def test_rated_answers_come_in_runs_that_keep_prompts_together(backbone, prompts):

@@ -27,6 +27,7 @@ from trainer.policy.layout import TokenLayout
 from trainer.processes import Processes
 from trainer.reward.batches import encode, responses_of
 from trainer.reward.mixture import model_of
+from trainer.reward.model import NUMBERS
 from trainer.reward.protocol import Reward
 
 # States are projected at random to so many numbers: what a few hundred answers can tell apart.
@@ -139,9 +140,9 @@ class FittedValue(nn.Module):
             judged = here.new_zeros(here.shape[:2])
         elif adapted:
             judged = (model.head(here) - model.mean) / model.deviation
-        else:  # how long the answer will be is not known yet: of all beginnings the same is taken
+        else:  # how long the answer will be, and in which language, is not known yet: for all beginnings the same
             words = _mean_so_far(self.backbone.embeddings(layout)[layout.predictors])
-            read = torch.cat([words, so_far, torch.zeros_like(so_far[..., :1])], -1)
+            read = torch.cat([words, so_far, torch.zeros_like(so_far[..., : len(NUMBERS)])], -1)
             judged = (model.head(read) - model.mean) / model.deviation
         return torch.cat([judged[..., None], here @ self.projection, so_far @ self.projection], -1)
 

@@ -53,8 +53,8 @@ def agreement(model: RewardModel, unseen: Examples) -> Interval | None:
     if len(found) < FEWEST_ROWS or len(set(prompts)) < FEWEST_PROMPTS:
         return None
     encoded = [encode(model.backbone, one.response) for one in found]
-    rewards = model.score_responses([asked for asked, _ in encoded], [said for _, said in encoded]).tolist()
     languages = [one.response.prompt.language for one in found]
+    rewards = model.score_responses([asked for asked, _ in encoded], [said for _, said in encoded], languages).tolist()
     one, other = (np.array(centred(values, languages)) for values in (rewards, [outcome.value for outcome in found]))
     return bootstrap_interval(prompts, lambda chosen: rank_correlation(one[chosen], other[chosen]))
 

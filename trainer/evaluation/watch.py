@@ -150,9 +150,9 @@ class Watch:
         """Mean standard deviation of the rewards of some answers."""
         assert self.reward_model is not None
         prompts = [rollout.prompt_ids for rollout in rollouts]
-        _, deviations = self.reward_model.score_with_uncertainty(
-            prompts, [rollout.completion.token_ids for rollout in rollouts]
-        )
+        responses = [rollout.completion.token_ids for rollout in rollouts]
+        languages = [rollout.prompt.language for rollout in rollouts]
+        _, deviations = self.reward_model.score_with_uncertainty(prompts, responses, languages)
         return float(deviations.mean())
 
 

@@ -138,7 +138,7 @@ class RewardFit:
 
         def features_of(number: int) -> tuple[Tensor, Tensor]:
             place, part = parts[number]
-            features = self.model.features(self._trunk(place, part), self.batches[place][part].layout)
+            features = self.model.last_states(self._trunk(place, part), self.batches[place][part].layout)
             return scaled(features), self.model.head(features)
 
         flat = [self.batches[place][number] for place, number in parts]
@@ -183,7 +183,8 @@ class RewardFit:
     def _measured(self) -> FitReport:
         answers = list(dict.fromkeys(answer for example in self.kept for answer in responses_of(example)))
         encoded = [encode(self.backbone, answer) for answer in answers]
-        scores = self.model.score_responses([asked for asked, _ in encoded], [said for _, said in encoded]).tolist()
+        asked, said = [asked for asked, _ in encoded], [said for _, said in encoded]
+        scores = self.model.score_responses(asked, said, [answer.prompt.language for answer in answers]).tolist()
         tokens = {answer: len(said) for answer, (_, said) in zip(answers, encoded, strict=True)}
         rewards = dict(zip(answers, scores, strict=True))
         return measure(self.learned, self.kept, rewards, tokens, copy.deepcopy(self.effects).cpu(), self.loss)

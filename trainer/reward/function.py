@@ -22,12 +22,12 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import UsageError
+from trainer.reward.language import detector, is_in
 
 if TYPE_CHECKING:
     from trainer.algorithms.rollouts import Rollout
@@ -149,7 +149,7 @@ def read(text: str) -> RewardFunction:
     if what.startswith("regex:"):
         return RewardFunction(what, "regex", weight, "", _regex(what.removeprefix("regex:")), False, ())
     if what == "language":
-        _detector()
+        detector()
         return RewardFunction(what, "language", weight, "", answers_in_its_language, False, ("language",))
     if what.startswith("length:"):
         return RewardFunction(what, "length", weight, "", _length(what), False, ())
@@ -310,23 +310,7 @@ def answers_in_its_language(prompt: str, response: str, language: str) -> float:
 
     Of prompts in a language that it does not know nothing is known: 0 for all their answers.
     """
-    if not any(character.isalpha() for character in response):
-        return 0.0
-    found, _ = _detector()(response)
-    return float(_primary(found) == _primary(language))
-
-
-def _primary(tag: str) -> str:
-    """The language of a tag, without script and region; both written forms of Norwegian are one."""
-    language = tag.split("-")[0].lower()
-    return "no" if language in ("nb", "nn") else language
-
-
-@cache
-def _detector() -> Callable[[str], tuple[str, float]]:
-    import py3langid  # 1.4 s at the first text
-
-    return py3langid.classify
+    return float(is_in(response, language))
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The reward model: a scalar head on what the backbone makes of a response.
 
 What the head reads of a response is the mean of its token embeddings, the mean of its states at the top of the lower
-layers, and the logarithm of its length; or, with an adapter on the upper layers, the state of the last token.
+layers, the logarithm of its length, and how much it is in its prompt's language; or, with an adapter on the upper
+layers, the state of the last token.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ from trainer.algorithms.rollouts import Rollout
 from trainer.config import RewardConfig, RewardKind
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.layout import TokenLayout
+from trainer.reward.language import leaning
 from trainer.reward.protocol import Scores
 from trainer.reward.support import Support
 from trainer.reward.uncertainty import Posterior
 
 Ids = Sequence[list[int]]
+NUMBERS = (1, 1)
+"""The last parts of the features are single numbers: a logarithm of a length, and a leaning towards a language. Both
+are 0 where nothing is known of them."""
 
 
 class RewardModel(nn.Module):
     """Scores responses; after :meth:`normalise`, with mean 0 and deviation 1 on the reference policy's answers.
 
-    It is a :class:`trainer.reward.protocol.Reward` that reads token ids alone.
+    It is a :class:`trainer.reward.protocol.Reward` that reads token ids, and the language that a prompt is said to be
+    in (a BCP 47 tag).
 
     Attributes:
         parts: how many features of each kind the head reads: K in all.
@@ -51,7 +57,7 @@ class RewardModel(nn.Module):
         adapted = config.kind == RewardKind.ADAPTER
         self.adapter = backbone.new_adapter(config, seed, upper=True) if adapted else None
         size = backbone.hidden_size
-        self.parts = (size,) if adapted else (backbone.network.embedding_size, size, 1)
+        self.parts = (size,) if adapted else (backbone.network.embedding_size, size, *NUMBERS)
         self.head = ScalarHead(sum(self.parts)).to(backbone.device)
         self.register_buffer("mean", torch.zeros((), device=backbone.device))
         self.register_buffer("deviation", torch.ones((), device=backbone.device))
@@ -63,18 +69,33 @@ class RewardModel(nn.Module):
 
     backbone: Backbone
 
-    def features(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B, K) what the head reads of each response; differentiable with an adapter."""
-        if self.adapter is None:
-            backbone = self.backbone
-            words = layout.response_means(backbone.embeddings(layout))
-            states = layout.response_means(backbone.plain_states(trunk, layout))
-            return torch.cat([words, states, layout.mask.sum(1, keepdim=True).log()], 1)
+    def features(self, trunk: Tensor, layout: TokenLayout, languages: Sequence[str]) -> Tensor:
+        """(B, K) what the head reads of each response.
+
+        Args:
+            languages: of the B prompts.
+        """
+        if self.adapter is not None:
+            return self.last_states(trunk, layout)
+        words = layout.response_means(self.backbone.embeddings(layout))
+        states = layout.response_means(self.backbone.plain_states(trunk, layout))
+        length = layout.mask.sum(1, keepdim=True).log()
+        return torch.cat([words, states, length, self._leanings(layout, languages)], 1)
+
+    def _leanings(self, layout: TokenLayout, languages: Sequence[str]) -> Tensor:
+        """(B, 1) how much each response is in its prompt's language, from -1 to 1."""
+        rows = zip(layout.targets.cpu(), layout.mask.cpu(), languages, strict=True)
+        decode = self.backbone.tokenizer.decode
+        found = [leaning(decode(ids[real].tolist()), language) for ids, real, language in rows]
+        return torch.tensor(found, device=layout.mask.device)[:, None]
+
+    def last_states(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
+        """(B, hidden) what the head reads of each response with an adapter; differentiable."""
         return self.backbone.upper(trunk, layout, self.adapter)[layout.last]
 
     def raw(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
-        """(B,) before normalisation; differentiable."""
-        return self.head(self.features(trunk, layout))
+        """(B,) before normalisation, with an adapter; differentiable."""
+        return self.head(self.last_states(trunk, layout))
 
     @torch.no_grad()
     def score(
@@ -83,7 +104,7 @@ class RewardModel(nn.Module):
         """Rewards in deviations of the reference policy's answers; a value is read from the adapter's states, or from
         the base model's."""
         if self.adapter is None:
-            return self._scores(rollouts, self.features(trunk, layout)), reference
+            return self._scores(rollouts, self.features(trunk, layout, _languages(rollouts))), reference
         hidden = self.backbone.upper(trunk, layout, self.adapter)
         return self._scores(rollouts, hidden[layout.last]), hidden
 
@@ -94,11 +115,12 @@ class RewardModel(nn.Module):
     def features_of(self, rollouts: Sequence[Rollout]) -> Tensor:
         """(n, K) what the head reads of each rollout."""
         prompts = [rollout.prompt_ids for rollout in rollouts]
-        return self.features_of_ids(prompts, [rollout.completion.token_ids for rollout in rollouts])
+        responses = [rollout.completion.token_ids for rollout in rollouts]
+        return self.features_of_ids(prompts, responses, _languages(rollouts))
 
-    def features_of_ids(self, prompts: Ids, responses: Ids, batch: int = 16) -> Tensor:
-        """(n, K) what the head reads of any number of responses."""
-        found = list(self._features(prompts, responses, batch))
+    def features_of_ids(self, prompts: Ids, responses: Ids, languages: Sequence[str], batch: int = 16) -> Tensor:
+        """(n, K) what the head reads of any number of responses, to prompts in these languages."""
+        found = list(self._features(prompts, responses, languages, batch))
         return torch.cat(found) if found else self.mean.new_zeros(0, sum(self.parts))
 
     @torch.no_grad()
@@ -127,9 +149,10 @@ class RewardModel(nn.Module):
         lowered = self.caution * (unsure - self.support.usual).clamp_min(0)
         return Scores(plain.clamp_max(self.support.best) - lowered, plain, outside)
 
-    def score_responses(self, prompts: Ids, responses: Ids, batch: int = 16) -> Tensor:
-        """Normalised rewards (n,) of any number of responses."""
-        parts = [self._normalised(self.head(features)) for features in self._features(prompts, responses, batch)]
+    def score_responses(self, prompts: Ids, responses: Ids, languages: Sequence[str], batch: int = 16) -> Tensor:
+        """Normalised rewards (n,) of any number of responses, to prompts in these languages."""
+        found = self._features(prompts, responses, languages, batch)
+        parts = [self._normalised(self.head(features)) for features in found]
         return torch.cat([part.detach() for part in parts]) if parts else self.mean.new_zeros(0)
 
     @property
@@ -138,7 +161,9 @@ class RewardModel(nn.Module):
         return self.precision_factor is not None
 
     @torch.no_grad()
-    def score_with_uncertainty(self, prompts: Ids, responses: Ids, batch: int = 16) -> tuple[Tensor, Tensor]:
+    def score_with_uncertainty(
+        self, prompts: Ids, responses: Ids, languages: Sequence[str], batch: int = 16
+    ) -> tuple[Tensor, Tensor]:
         """Normalised rewards and their standard deviations, (n,) each, in the same units.
 
         Raises:
@@ -151,7 +176,7 @@ class RewardModel(nn.Module):
             )
         known = Posterior(self.feature_centre, self.precision_factor)
         rewards, deviations = [self.mean.new_zeros(0)], [self.mean.new_zeros(0)]
-        for features in self._features(prompts, responses, batch):
+        for features in self._features(prompts, responses, languages, batch):
             rewards.append(self._normalised(self.head(features)))
             deviations.append(known.deviations(scaled(features)) / self.deviation)
         return torch.cat(rewards), torch.cat(deviations)
@@ -162,11 +187,11 @@ class RewardModel(nn.Module):
         self.feature_centre, self.precision_factor = posterior.centre.to(device), posterior.factor.to(device)
 
     @torch.no_grad()
-    def normalise(self, prompts: Ids, responses: Ids) -> None:
+    def normalise(self, prompts: Ids, responses: Ids, languages: Sequence[str]) -> None:
         """Set gain and bias so that these responses (the reference policy's) have mean 0 and deviation 1."""
         self.mean.zero_()
         self.deviation.fill_(1)
-        scores = self.score_responses(prompts, responses)
+        scores = self.score_responses(prompts, responses, languages)
         self.mean.copy_(scores.mean())
         self.deviation.copy_(scores.std().clamp_min(1e-3))
 
@@ -242,11 +267,16 @@ class RewardModel(nn.Module):
         return (raw - self.mean) / self.deviation
 
     @torch.no_grad()
-    def _features(self, prompts: Ids, responses: Ids, batch: int) -> Iterator[Tensor]:
+    def _features(self, prompts: Ids, responses: Ids, languages: Sequence[str], batch: int) -> Iterator[Tensor]:
         """Features of any number of responses, a batch at a time."""
         for start in range(0, len(prompts), batch):
-            layout = self.backbone.layout(list(prompts[start : start + batch]), list(responses[start : start + batch]))
-            yield self.features(self.backbone.trunk(layout), layout)
+            rows = slice(start, start + batch)
+            layout = self.backbone.layout(list(prompts[rows]), list(responses[rows]))
+            yield self.features(self.backbone.trunk(layout), layout, languages[rows])
+
+
+def _languages(rollouts: Sequence[Rollout]) -> list[str]:
+    return [rollout.prompt.language for rollout in rollouts]
 
 
 def scaled(features: Tensor) -> Tensor:

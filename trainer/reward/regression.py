@@ -1,10 +1,11 @@
 """A reward in closed form: Bayesian regression on what the base model already knows of an answer.
 
 The features are what :mod:`trainer.reward.model` reads: the mean of the answer's token embeddings (which words), the
-mean of its states two thirds up the base model (what they say), each normalised, and the logarithm of its length. With
-a hundred ratings nothing deeper can be learned of a taste than a direction among them, and that can be learned exactly:
-the weights of all ratings at once, scores by least squares, labels and pairs by their logistic loss, and beside them
-what else moves a rating (:mod:`trainer.reward.effects`: offset, leniency, side, length).
+mean of its states two thirds up the base model (what they say), each normalised, the logarithm of its length, and how
+much it is in its prompt's language, which the others, being of the answer alone, cannot say. With a hundred ratings
+nothing deeper can be learned of a taste than a direction among them, and that can be learned exactly: the weights of
+all ratings at once, scores by least squares, labels and pairs by their logistic loss, and beside them what else moves a
+rating (:mod:`trainer.reward.effects`: offset, leniency, side, length).
 
 Answers to some prompts are rated lower than those to others. A policy cannot choose its prompts, so that this says
 nothing of what it should answer: each prompt has a level of its own, a random effect that is no part of the reward
@@ -47,6 +48,7 @@ ROUNDING = 1e-9  # of variances of rewards, so that answers that are alike have 
 # A part of the features that hardly varies among the rated answers is not blown up further than this, relative to its
 # size: of lengths that are all alike nobody can tell what another length would be worth.
 LEAST_VARIATION = 0.02
+LEAST_OF_NUMBER = 0.1  # the same of a part that is a single number, in its own units: its size says nothing
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ class Answers:
     def read(cls, model: RewardModel, responses: Sequence[Response]) -> Answers:
         """What a model reads of some answers."""
         encoded = [encode(model.backbone, response) for response in responses]
-        features = model.features_of_ids([asked for asked, _ in encoded], [said for _, said in encoded])
+        languages = [response.prompt.language for response in responses]
+        features = model.features_of_ids([asked for asked, _ in encoded], [said for _, said in encoded], languages)
         rows = {response: row for row, response in enumerate(responses)}
         return cls(rows, [len(said) for _, said in encoded], scaled(features).double().cpu(), model.parts)
 
@@ -238,7 +241,8 @@ def regress(answers: Answers, examples: Sequence[Example], choice: Choice | None
     asked = [prompts.setdefault(response.prompt.id, len(prompts)) for response in responses]
     x = answers.features[places]
     centre = x.mean(0)
-    sizes = torch.stack([_size(own, less) for own, less in _parts(x, centre, answers.parts)])
+    unit = x.shape[1] ** -0.5  # what `scaled` makes of 1
+    sizes = torch.stack([_size(own, less, unit) for own, less in _parts(x, centre, answers.parts)])
     size = sizes.repeat_interleave(torch.tensor(answers.parts, device=x.device))
     space = Coordinates((x - centre) / size, answers.parts)
     evidence = Evidence(space, ratings, torch.tensor(asked, device=x.device), effects)
@@ -337,9 +341,11 @@ def _parts(x: Tensor, centre: Tensor, parts: tuple[int, ...]) -> zip[tuple[Tenso
     return zip(x.split(parts, 1), (x - centre).split(parts, 1), strict=True)
 
 
-def _size(own: Tensor, centred: Tensor) -> Tensor:
-    """() how large a part of the features (n, k) is, about its mean."""
+def _size(own: Tensor, centred: Tensor, unit: float) -> Tensor:
+    """() how large a part of the features (n, k) is, about its mean; `unit` is what a number of 1 is in them."""
     size, least = (rows.square().sum(1).mean().sqrt() for rows in (centred, LEAST_VARIATION * own))
+    if own.shape[1] == 1:
+        least = torch.full_like(size, LEAST_OF_NUMBER * unit)
     return torch.maximum(size, least).clamp_min(1e-9)
 
 
