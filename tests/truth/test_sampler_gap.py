@@ -18,7 +18,7 @@ from tiny_model import CORPUS
 from storage.errors import WorkbenchError
 from storage.records import Prompt
 from trainer.algorithms.ppo import Ppo
-from trainer.algorithms.rollouts import collect_rows
+from trainer.algorithms.rollouts import Rollout, collect_rows
 from trainer.algorithms.sampler_gap import BOUNDS, LEAST_BOUND, SamplerGap, importance
 from trainer.config import PpoConfig
 from trainer.policy.backbone import Backbone
@@ -165,6 +165,32 @@ def test_decoding_and_learning_in_16_bits_are_the_same_to_the_bit(seed, coarse):
         pytest.skip("this CPU has no products of its own for bf16")
     run = moved(Ppo(coarse, ConstantReward(), PROMPTS, CONFIG, seed), 0.05)
     assert gap_of(run, coarse.decoder(run.policy.snapshot())).largest < 1e-5, "fp32 sums of the softmax alone"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_last_rows_of_a_batch_are_sampled_as_they_are_learned_from(rows, coarse):
+    """One row alone is computed by another kernel, which rounds otherwise."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no products of its own for bf16")
+    run = moved(Ppo(coarse, ConstantReward(), PROMPTS, CONFIG, seed=1), 0.05)
+    decoder, tokenizer = coarse.decoder(run.policy.snapshot()), coarse.tokenizer
+    asked = PROMPTS[:4]
+    found = [
+        one
+        for start in range(0, 4, rows)
+        for one in collect_rows(
+            decoder, tokenizer, asked[start : start + rows], run.sampling, [*range(start, 4)][:rows]
+        )
+    ]
+    assert [one.prompt for one in found] == asked
+    # Any third token ends an answer: rows leave one by one until a single one is left.
+    ids = [tokenizer.encode_prompt(one.text) for one in asked]
+    ended = decoder.generate(ids, run.sampling, range(4), frozenset(range(0, 400, 3)))
+    assert len({len(one.token_ids) for one in ended}) > 1
+    found += [Rollout(*one, "") for one in zip(asked, ids, ended, strict=True)]
+    piece = run._prepare([*range(8)], found)
+    gap = SamplerGap.between(*(value[piece.mask] for value in (piece.sampler, piece.old, piece.reference)))
+    assert gap.largest < 1e-5, "fp32 sums of the softmax alone"
 
 
 class Damaged:

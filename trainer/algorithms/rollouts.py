@@ -86,7 +86,9 @@ def collect_rows(
             "leave out top-p, top-k and the repetition penalty",
         )
     prompt_ids = [tokenizer.encode_prompt(prompt.text, prompt.system) for prompt in prompts]
-    completions = decoder.generate(prompt_ids, sampling, seeds, tokenizer.eos_ids)
+    alone = len(prompts) == 1 and not decoder.conversing  # then it is answered twice, as two rows are
+    each = 2 if alone else 1
+    completions = decoder.generate(prompt_ids * each, sampling, list(seeds) * each, tokenizer.eos_ids)[: len(prompts)]
     return [
         Rollout(prompt, ids, completion, tokenizer.decode(completion.token_ids))
         for prompt, ids, completion in zip(prompts, prompt_ids, completions, strict=True)

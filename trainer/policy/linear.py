@@ -137,14 +137,17 @@ class AdaptedLinear:
     Args:
         down: (rank, in), fp32. up: (out, rank), fp32, scaled.
         dtype: what the base computes in.
+        alone: one row, as in a conversation, takes a faster way on a CPU that rounds otherwise: not for rollouts, whose
+            last row must be sampled as it is learned from.
     """
 
-    def __init__(self, base: Linear, down: Tensor, up: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, base: Linear, down: Tensor, up: Tensor, dtype: torch.dtype, *, alone: bool = False) -> None:
         self.base = base
         self.down = FrozenLinear(down.to(dtype))
         self.up = FrozenLinear(up.to(dtype))
         # On a CPU, 16-bit products begin slowly: for one row, plain fp32 ones of this size take a quarter of the time.
-        self.single = (down.T.contiguous(), up.T.contiguous()) if down.device.type == "cpu" else None
+        fast = alone and down.device.type == "cpu"
+        self.single = (down.T.contiguous(), up.T.contiguous()) if fast else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""

@@ -149,6 +149,7 @@ class LlamaNetwork:
         four_bit: bool = False,
     ) -> None:
         self._linear = few_rows_linear if four_bit else FrozenLinear
+        self.four_bit = four_bit
         self.heads = config.num_attention_heads
         self.key_heads = config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads

@@ -75,7 +75,7 @@ def _layer(network: LlamaNetwork, prefix: str, layer: Layer, adapter: Adapter) -
         if not downs:
             return base
         down, up = torch.cat(downs).to(network.device), torch.cat(ups, 1).to(network.device)
-        return AdaptedLinear(base, down, up, network.dtype)
+        return AdaptedLinear(base, down, up, network.dtype, alone=network.four_bit)
 
     return replace(
         layer,
