@@ -12,7 +12,7 @@ from typing import Any
 from textual.content import Content
 
 from trainer.methods import METHODS
-from trainer.methods.method import Method
+from trainer.methods.method import Chart, Method
 from workbench.curves import Curve, sparkline
 
 Key = tuple[str, str | None]
@@ -22,27 +22,6 @@ OUTSIDE = "support/outside"
 PART = "reward/part_"  # of a mixed reward
 # The share of answers like none that was rated above which the gate fails; a test compares it with the trainer's.
 MOST_OUTSIDE = 0.3
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One curve to watch.
-
-    Attributes:
-        title: with the unit; it is the frame of the plot.
-        label: one or two words, for the line of figures and the table of languages.
-        aim: 1 where more is better, -1 where less is, 0 where neither.
-        count: the metric that says of how many answers it is.
-        languages: whether it is told by language as well.
-    """
-
-    title: str
-    label: str
-    metric: str
-    form: str
-    aim: int = 0
-    count: str = ""
-    languages: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +127,7 @@ NAMED = {"ppo": POLICY, "sft": IMITATION, "ilql": Q_LEARNING, "reward": REWARD}
 def _board(method: Method) -> Board:
     if isinstance(method.board, str):
         return NAMED[method.board]
-    return Board(tuple(Chart(**vars(curve)) for curve in method.board), (_GRADIENT, _SKIPPED, _UPDATE))
+    return Board(method.board, (_GRADIENT, _SKIPPED, _UPDATE))
 
 
 BY_KIND = {method.name: _board(method) for method in METHODS.values()}

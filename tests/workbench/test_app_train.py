@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from driving import SIZES, opened, served_base, until, visible
+from textual.widgets import OptionList
 
 from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
 from storage.database import Database
@@ -241,6 +242,21 @@ async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
         await pilot.press("p")
         await until(pilot, lambda: "fit one first: m" in visible(app))
         assert "esc cancel" in visible(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_a_recipe_is_for_is_told_to_the_end(workspace: Workspace, size: tuple[int, int]):
+    """Also where something is missing, which is said first."""
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        for recipe in RECIPES:
+            ending = " ".join(recipe.purpose.split()[-3:])
+            await until(pilot, lambda ending=ending: ending in " ".join(visible(app).replace("│", " ").split()))
+            await pilot.press("down")
+        assert app.screen.query_one("OptionList", OptionList).highlighted == 0, "all of them were looked at"
 
 
 async def test_a_recipe_that_lacks_something_says_what_to_do(

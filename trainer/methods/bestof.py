@@ -18,7 +18,7 @@ from msgspec import Meta
 from storage.errors import UsageError
 from trainer.config import PolicyConfig, PolicyStage, SupervisedConfig
 from trainer.lazily import lazily
-from trainer.methods.method import GATED, Ask, Curve, Learned, Method, Need, Recipe, Supply
+from trainer.methods.method import GATED, Ask, Chart, Learned, Method, Need, Recipe, Supply
 
 if TYPE_CHECKING:
     import torch
@@ -299,10 +299,10 @@ METHOD = Method(
     learn=learn,
     memory=memory,
     board=(
-        Curve("reward of what it says, by round", "reward", "objective/scores", "{:+.2f}", 1, "", True),
-        Curve("loss on the best answers, nats/token", "loss", "loss/train", "{:.2f}", -1, "data/examples", True),
-        Curve("reward of the best of n, by round", "best of n", "bestof/best", "{:+.2f}", 1, "data/examples", True),
-        Curve("KL to reference, nats/sequence", "KL", "objective/kl", "{:.1f}", 0, "data/examples", True),
+        Chart("reward of what it says, by round", "reward", "objective/scores", "{:+.2f}", 1, "", True),
+        Chart("loss on the best answers, nats/token", "loss", "loss/train", "{:.2f}", -1, "data/examples", True),
+        Chart("reward of the best of n, by round", "best of n", "bestof/best", "{:+.2f}", 1, "data/examples", True),
+        Chart("KL to reference, nats/sequence", "KL", "objective/kl", "{:.1f}", 0, "data/examples", True),
     ),
     recipes=(
         Recipe(

@@ -27,7 +27,7 @@ from msgspec import Meta
 from storage.errors import UsageError
 from trainer.config import PolicyStage, SupervisedConfig
 from trainer.lazily import lazily
-from trainer.methods.method import SHUFFLED, Ask, Curve, Learned, Method, Recipe, Supply
+from trainer.methods.method import SHUFFLED, Ask, Chart, Learned, Method, Recipe, Supply
 from trainer.methods.sft import asks, memory_of
 
 if TYPE_CHECKING:
@@ -425,10 +425,10 @@ METHOD = Method(
         memory_of(config.dpo, whole), minibatch=config.dpo.batch * (1 if config.dpo.loss == Loss.KTO else 2)
     ),
     board=(
-        Curve("loss, mean over comparisons", "loss", "loss/train", "{:.3f}", -1, "data/examples", True),
-        Curve("better answer likelier, share", "accuracy", "preference/accuracy", "{:.0%}", 1, "data/examples", True),
-        Curve("held-out loss", "held out", "loss/held_out", "{:.3f}", -1, "data/held_out", True),
-        Curve("lead of the better answer, nats", "lead", "preference/gap", "{:+.2f}", 1, "data/examples", True),
+        Chart("loss, mean over comparisons", "loss", "loss/train", "{:.3f}", -1, "data/examples", True),
+        Chart("better answer likelier, share", "accuracy", "preference/accuracy", "{:.0%}", 1, "data/examples", True),
+        Chart("held-out loss", "held out", "loss/held_out", "{:.3f}", -1, "data/held_out", True),
+        Chart("lead of the better answer, nats", "lead", "preference/gap", "{:+.2f}", 1, "data/examples", True),
     ),
     recipes=(
         Recipe(

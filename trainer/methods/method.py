@@ -78,11 +78,12 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A chart of a running job.
+class Chart:
+    """One curve of a running job to watch.
 
     Attributes:
-        title: with the unit. label: a word or two.
+        title: with the unit; it is the frame of the plot.
+        label: one or two words, for the line of figures and the table of languages.
         metric: as it is recorded. form: how a value is printed.
         aim: 1 where more is better, -1 where less is, 0 where neither.
         count: the metric that says of how many answers it is.
@@ -174,7 +175,7 @@ class Method:
     learn: Callable[[Task[Any]], Learned] | None
     memory: Callable[[Any, Need, int], Need] = as_it_is
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    board: str | tuple[Curve, ...] = "ppo"
+    board: str | tuple[Chart, ...] = "ppo"
     watched: bool = True
 
     def section(self, config: RewardStage) -> Any:
