@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from tiny_model import make_tiny_model
 
@@ -20,6 +21,20 @@ settings.load_profile("any machine")
 # A shell that starts the tests in the background has them ignore interrupts, and every program that they start as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def threads_restored() -> Iterator[None]:
+    """`--threads` holds for the whole process: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(threads_restored: None) -> None:
+    """Small models are quickest, and the same to the bit, in one thread."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

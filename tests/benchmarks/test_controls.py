@@ -6,19 +6,12 @@ import json
 import sys
 
 import pytest
-import torch
 
 from benchmarks import controls, rows, small_model
 from storage.database import open_database
 from storage.errors import WorkbenchError
 
-
-@pytest.fixture(autouse=True)
-def threads():
-    """`--threads` holds for the whole process: put it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads_restored")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from rated_workspace import fill
 
 from storage.errors import UsageError
@@ -17,12 +16,7 @@ SMALL = ("--batch", "4", "--answers", "2", "--minibatch", "4", "--rank", "4", "-
 GATE = ("--gate-prompts", "4", "--gate-answers", "2", "--no-publish")
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

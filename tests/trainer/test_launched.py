@@ -168,6 +168,18 @@ def test_ways_to_split_a_model_that_there_are_not_are_refused(monkeypatch, asked
     assert words in refused.value.hint
 
 
+def shared_and_alone(launch, workspace, command: tuple[str, ...]) -> tuple[str, str]:
+    """The jobs of a command on two processes, and then on one."""
+    launcher = launch(*command)
+    out, err = launcher.communicate(timeout=250)
+    assert launcher.returncode == 0, err
+    alone = subprocess.run(
+        [sys.executable, "-m", "trainer", *command, "--workspace", str(workspace.root)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(out)["job"], json.loads(alone.stdout)["job"]
+
+
 def cut(count: int, shares: list[list[int]], rank: int, *, sharded: bool = True) -> list[list[int]]:
     """Shares of numbers in parts of at most `count`, as one of the processes takes them."""
     processes = Processes(rank, len(shares), sharded=sharded)
@@ -209,14 +221,7 @@ def test_what_is_sampled_and_compared_is_the_same_however_many_share_it(
     fill(database)
     common = ("--dtype", "fp32", "--device", "cpu", "--threads", "1", "--rank", "4", "--gate-prompts", "4", "--json")
     whole = (*command, "--model", str(tiny_model), *common, "--no-publish", "--reward-model", "new")
-    launcher = launch(*whole)
-    out, err = launcher.communicate(timeout=250)
-    assert launcher.returncode == 0, err
-    alone = subprocess.run(
-        [sys.executable, "-m", "trainer", *whole, "--workspace", str(workspace.root)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    shared, single = (json.loads(text)["job"] for text in (out, alone.stdout))
+    shared, single = shared_and_alone(launch, workspace, whole)
     for name in names:
         both = [[value for _, value in metrics.series(database, job, name)] for job in (shared, single)]
         assert both[0] == pytest.approx(both[1], abs=1e-3), name
@@ -241,14 +246,7 @@ def test_reward_functions_are_asked_by_every_process_of_its_own_answers(database
         "length:2-4=0.5",
     )
     command = ("rloo", *options, *functions, "--json")
-    launcher = launch(*command)
-    out, err = launcher.communicate(timeout=250)
-    assert launcher.returncode == 0, err
-    alone = subprocess.run(
-        [sys.executable, "-m", "trainer", *command, "--workspace", str(workspace.root)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    shared, single = (json.loads(text)["job"] for text in (out, alone.stdout))
+    shared, single = shared_and_alone(launch, workspace, command)
     for name in ("reward/part_letters", "reward/part_length", "objective/scores"):
         both = [[value for _, value in metrics.series(database, job, name)] for job in (shared, single)]
         assert both[0] == pytest.approx(both[1], abs=0.05)

@@ -28,12 +28,7 @@ from trainer.policy.decoding import Decoder
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """`--threads` holds for the whole process: put it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads_restored")
 
 
 @pytest.fixture

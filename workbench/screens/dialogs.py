@@ -60,7 +60,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
             yield KeyBar()
 
     def fields(self) -> ComposeResult:
-        """What the dialog asks; every dialog has its own."""
+        """What the dialog asks; every dialog has its own (an abstract class would clash with Textual's)."""
         raise NotImplementedError
 
     def complain(self, what: str) -> None:
@@ -70,7 +70,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         line.update(content(what))
 
     def action_accept(self) -> None:
-        """What a yes does; every dialog has its own."""
+        """What a yes does; every dialog that can be accepted has its own."""
         raise NotImplementedError
 
     def action_cancel(self) -> None:
@@ -111,7 +111,7 @@ class SheetDialog(Dialog[None]):
             yield from self.page()
 
     def page(self) -> ComposeResult:
-        """What there is to read; every sheet has its own."""
+        """What there is to read; every sheet has its own, as every dialog its fields."""
         raise NotImplementedError
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
