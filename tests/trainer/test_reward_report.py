@@ -14,7 +14,7 @@ from trainer.evaluation.intervals import bootstrap_interval, mean_interval
 from trainer.evaluation.measures import area_under_curve, calibration, rank_correlation, slope
 from trainer.examples import Habit, Labelled, Pair, Response, Scored
 from trainer.reward.effects import RatingEffects
-from trainer.reward.report import measure
+from trainer.reward.measure import measure
 
 LANGUAGES = ("es", "ar", "zh")
 

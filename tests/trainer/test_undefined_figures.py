@@ -26,8 +26,8 @@ from trainer.evaluation.watch import WatchReport
 from trainer.examples import Habit, Labelled, Pair, Response, Scored
 from trainer.processes import Processes
 from trainer.reward.effects import RatingEffects
+from trainer.reward.measure import measure as compare
 from trainer.reward.protocol import ConstantReward
-from trainer.reward.report import measure as compare
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 many = st.lists(numbers, max_size=12)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.examples import Example, Response, fingerprint
 from trainer.reward.folds import share_of_prompts
+from trainer.reward.measure import comparisons, measure
 from trainer.reward.regression import Answers, Choice, Regression, regress
 from trainer.reward.report import (
     HELP,
@@ -24,8 +25,6 @@ from trainer.reward.report import (
     Curve,
     FitReport,
     LearningCurve,
-    comparisons,
-    measure,
 )
 
 FOLDS = 5

@@ -27,8 +27,9 @@ from trainer.policy.backbone import Backbone
 from trainer.processes import Processes
 from trainer.reward.batches import Batch, batch_loss, encode, make_batch, responses_of, within
 from trainer.reward.effects import RatingEffects
+from trainer.reward.measure import measure
 from trainer.reward.model import RewardModel, scaled
-from trainer.reward.report import FitReport, measure
+from trainer.reward.report import FitReport
 from trainer.reward.uncertainty import posterior
 
 # States after the lower layers that are kept between epochs, in bytes; the rest is computed again. About as much as the

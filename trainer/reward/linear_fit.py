@@ -15,9 +15,10 @@ from trainer.processes import Processes
 from trainer.reward.batches import distinct_responses
 from trainer.reward.crossfit import cross_fit
 from trainer.reward.effects import RatingEffects
+from trainer.reward.measure import measure
 from trainer.reward.model import RewardModel
 from trainer.reward.regression import Answers, regress
-from trainer.reward.report import FitReport, measure
+from trainer.reward.report import FitReport
 from trainer.reward.uncertainty import Posterior
 
 
