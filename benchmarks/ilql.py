@@ -145,7 +145,7 @@ def run(model: Model, learned: Sequence[Record], other: Sequence[Record], taste:
     """A row: the three kinds of outcomes, and what became of Q; and the learners."""
     import torch
 
-    from trainer.algorithms.ilql import States
+    from trainer.algorithms.q_values import States
     from trainer.algorithms.supervised import make_row
 
     asked = [make_row(model.backbone, response_of(one)) for one in other]

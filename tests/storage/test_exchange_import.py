@@ -323,7 +323,7 @@ def test_twenty_problems_are_told_and_the_rest_counted(database: Database, write
 def test_one_bad_record_keeps_all_others_out(database: Database, write: Write) -> None:
     told = refusal(database, write([*EVERY_KIND, {"prompt": "a", "score": 3}]))
     assert "1 record of " in told
-    assert f"{len(EVERY_KIND) + 1}, response: is missing" in told, "which one it is, and what is wrong with it"
+    assert f":{len(EVERY_KIND) + 1}: response: is missing" in told, "which one it is, and what is wrong with it"
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

@@ -26,16 +26,8 @@ from torch import Tensor
 from storage.errors import UsageError
 from storage.records import Prompt, Sampling
 from trainer.algorithms import maths
-from trainer.algorithms.ilql import (
-    DRAWS,
-    Ilql,
-    States,
-    follow,
-    lambda_returns,
-    relative_outcomes,
-    token_losses,
-    within_prompts,
-)
+from trainer.algorithms.ilql import Ilql, relative_outcomes, within_prompts
+from trainer.algorithms.q_values import DRAWS, States, follow, lambda_returns, token_losses
 from trainer.algorithms.supervised import Course, Row
 from trainer.checkpoints import load, save
 from trainer.config import IlqlConfig, Tuning
