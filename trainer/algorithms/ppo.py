@@ -212,8 +212,7 @@ class Ppo:
         reference = base if self.reference is None else backbone.over(beneath, layout, self.reference)
         policy = backbone.over(beneath, layout, self.policy)
         seen = backbone.compared(policy, reference, layout, self.config.temperature)
-        recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
-        sampler = backbone.spread(recorded.to(seen.chosen), layout)
+        sampler = _recorded(backbone, rollouts, layout)
         before = policy[layout.predictors[layout.mask]]
         piece = self._piece(rows, rollouts, layout, trunk, beneath, base, before, seen, sampler)
         if self.reference is not None:
@@ -273,15 +272,21 @@ class Ppo:
         gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
         return gap
 
+    @torch.no_grad()
     def _base_gap(self, asked: list[Prompt], seeds: list[int]) -> float:
         """The mean k3 of a sampler of the base model and of what the learner says of it: rounding, and nothing else.
 
         The first round of a run that goes on from a version cannot tell: part of an update may be lost there already.
         """
-        decoder = self.backbone.decoder()
-        rollouts = collect_rows(decoder, self.backbone.tokenizer, asked, self.sampling, seeds)
-        pieces = [piece for minibatch in self._minibatches(rollouts) for piece in minibatch]
-        sampler, plain = (self._everywhere(pieces, name) for name in ("sampler", "plain"))
+        backbone = self.backbone
+        rollouts = collect_rows(backbone.decoder(), backbone.tokenizer, asked, self.sampling, seeds)
+        sides: list[Tensor] = []
+        for start in range(0, len(rollouts), self.config.minibatch):
+            part = rollouts[start : start + self.config.minibatch]
+            layout = _laid_out(backbone, part)
+            plain = backbone.log_likelihood(backbone.hidden(layout, None), layout, self.config.temperature)
+            sides.append(torch.stack([_recorded(backbone, part, layout)[layout.mask], plain[layout.mask]]))
+        sampler, plain = (concatenate(self.processes, side) for side in torch.cat(sides, 1))
         return SamplerGap.between(sampler, plain, plain).k3
 
     def _everywhere(self, pieces: list[Piece], name: str) -> Tensor:
@@ -494,6 +499,12 @@ def _laid_out(backbone: Backbone, rollouts: Sequence[Rollout]) -> TokenLayout:
     return backbone.layout(
         [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
     )
+
+
+def _recorded(backbone: Backbone, rollouts: Sequence[Rollout], layout: TokenLayout) -> Tensor:
+    """(B, R) what the sampler recorded of its tokens, in nats."""
+    recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
+    return backbone.spread(recorded.to(backbone.device), layout)
 
 
 def _rows_of(config: PpoConfig, processes: Processes) -> list[int]:
