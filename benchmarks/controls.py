@@ -129,22 +129,25 @@ class Small:
 
 def rate(workspace: Workspace, small: Small, seed: int) -> None:
     """Fill a workspace: prompts, answers of the base model, and what the simulated rater says of them."""
-    from storage import prompts, ratings, samples
+    from storage import conversations, samples
     from storage.database import open_database
+    from storage.feedback import log
 
     rng, uses = random.Random(seed), questions(seed)
     with open_database(workspace) as database, database.transaction():
         for language, text in uses["held-out"]:
-            prompts.add(database, text, language=language, split=Split.HELD_OUT)
-        asked = [prompts.add(database, text, language=language, split=Split.TRAIN) for language, text in uses["rated"]]
+            conversations.add(database, text, language=language, split=Split.HELD_OUT)
+        asked = [
+            conversations.add(database, text, language=language, split=Split.TRAIN) for language, text in uses["rated"]
+        ]
         for one in small.answers(asked, ANSWERS, seed * 1_000_000):
             sample = samples.new(
                 one.prompt.id, one.text, token_ids=one.completion.token_ids,
                 finish_reason=one.completion.finish_reason, sampling=SAMPLING,
             )  # fmt: skip
             samples.add(database, [sample])
-            said = ratings.score(sample.id, simulated(taste(one.text), rng), "simulated", SCALE, source=SOURCE)
-            ratings.append(database, said)
+            said = log.score(sample.id, simulated(taste(one.text), rng), "simulated", SCALE, source=SOURCE)
+            log.append(database, said)
 
 
 def trainer(*arguments: object) -> Record:

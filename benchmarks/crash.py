@@ -26,9 +26,11 @@ import psutil
 from benchmarks import measuring
 from benchmarks.crash_app import App, Rated
 from benchmarks.crash_trainer import Figures, Trainer
-from storage import ratings, versions
-from storage.database import Database, backup, open_database
+from storage import versions
+from storage.backups import backup
+from storage.database import Database, open_database
 from storage.exchange.importing import import_file
+from storage.feedback import log
 from storage.records import Job, JobState
 from storage.workspace import Workspace
 from tests.feedback import write_feedback
@@ -238,7 +240,7 @@ def _effects_equal_a_rebuild(database: Database) -> bool:
         backup(database, copy.database)
         with open_database(copy) as copied:
             before = copied.rows(query)
-            ratings.rebuild_effects(copied)
+            log.rebuild_effects(copied)
             return before == copied.rows(query)
 
 

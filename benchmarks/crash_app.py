@@ -19,7 +19,7 @@ from storage.database import open_database
 from storage.records import Sampling
 from storage.workspace import Workspace
 from tests.terminal import CTRL_Q, CTRL_U, ENTER, ESCAPE, RIGHT, Ended, Terminal
-from workbench import session
+from workbench.shell import session
 
 PROMPTS = (
     "Why is the sea salty?", "¿Por qué es salado el mar?", "Pourquoi la mer est-elle salée ?",

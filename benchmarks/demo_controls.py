@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring, rows
-from storage import prompts
+from storage import conversations
 from storage.database import open_database
 from storage.records import Split
 from storage.workspace import Workspace
@@ -52,7 +52,7 @@ def run(folder: Path, models: Path, seed: int, kind: str, scale: Scale, model: s
     result, workspace = trained["result"], Workspace(own)
     after = measured(steps.once("after", lambda: asdict(measure(workspace, result["version"], scale, say, model))))
     with open_database(workspace) as database:
-        held_out = prompts.by_split(database, Split.HELD_OUT)
+        held_out = conversations.by_split(database, Split.HELD_OUT)
     return {
         "seed": seed, "ratings": kind, "state": result["state"], "kl": result["kl"],
         "failed_gates": rows.failed_gates(result), **figures(before, after, held_out, seed),

@@ -36,9 +36,9 @@ from trainer.policy.adapters import FILE_NAME, write_adapter
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.models import resolve, weight_files
-from workbench.app import POLL_SECONDS
 from workbench.engine.client import SERVER, EngineClient
 from workbench.engine.protocol import Done, Failed, Generate, Load, Ready, Swapped, Text
+from workbench.shell.app import POLL_SECONDS
 
 PROMPT = "Write a very long story about a lighthouse, its keeper and the sea, with every detail you can think of."
 RANK = 16

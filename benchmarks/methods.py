@@ -34,7 +34,7 @@ from typing import Any
 
 from benchmarks import measuring, rows
 from benchmarks.crossed import crossed_interval
-from storage import prompts
+from storage import conversations
 from storage.database import open_database
 from storage.records import Prompt, Split
 from storage.workspace import Workspace
@@ -118,7 +118,7 @@ def run(
         steps.once("after", lambda: asdict(measure(workspace, result["version"], scale, say, chosen.model)))
     )
     with open_database(workspace) as database:
-        held_out = prompts.by_split(database, Split.HELD_OUT)
+        held_out = conversations.by_split(database, Split.HELD_OUT)
     return {
         "method": method, "seed": seed, "ratings": kind, "state": result["state"], "kl": result["kl"],
         "failed_gates": rows.failed_gates(result), **figures(before, after, held_out, seed),

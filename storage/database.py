@@ -20,15 +20,14 @@ from sqlite_utils import Database as Tables
 from sqlite_utils.utils import sqlite3
 
 from storage import clock
+from storage.backups import backup
+from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, WorkbenchError
-from storage.migrations import CURRENT, MIGRATIONS
+from storage.schema.migrations import CURRENT, MIGRATIONS
 from storage.splits import fraction
 from storage.workspace import Workspace
 
 BUSY_TIMEOUT_MS = 30_000
-NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "glusterfs", "lustre"}
-)
 Record = TypeVar("Record", bound=msgspec.Struct)
 DatabaseError = sqlite3.DatabaseError
 IntegrityError = sqlite3.IntegrityError
@@ -187,64 +186,6 @@ def write_ahead_log_is_safe(version: tuple[int, ...], path: Path) -> bool:
 def sqlite_version() -> tuple[int, ...]:
     """The version of the SQLite that this process is linked with."""
     return sqlite3.sqlite_version_info
-
-
-def file_system(path: Path) -> str:
-    """The type of the file system that holds `path`, or an empty text where the platform does not say."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return ""
-    resolved = str(path.resolve())
-    best, kind = "", ""
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, folder, name, *_ = line.split(" ")
-        folder = folder.replace("\\040", " ")
-        inside = resolved == folder or resolved.startswith(folder.rstrip("/") + "/")
-        if inside and len(folder) >= len(best):
-            best, kind = folder, name
-    return kind
-
-
-def backup(database: Database, destination: Path) -> Path:
-    """Copy the whole database to a new file and check the copy.
-
-    Raises:
-        WorkbenchError: the destination exists, or the copy did not pass `integrity_check`.
-    """
-    if destination.exists():
-        raise WorkbenchError(f"{destination} exists already", "name a new file: a backup never overwrites one")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = destination.with_name(destination.name + ".partial")
-    partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
-    copy = sqlite3.connect(str(partial), isolation_level=None)
-    try:
-        database.connection.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")
-        verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
-    finally:
-        copy.close()
-    if verdict != "ok":
-        raise WorkbenchError(f"the copy in {partial} is not sound: {verdict}", "run `workbench doctor`")
-    sync_file(partial)
-    os.replace(partial, destination)
-    sync_folder(destination.parent)
-    return destination
-
-
-def sync_file(path: Path) -> None:
-    """Flush a file to disk. A failure is raised and never retried: after one, the kernel may have dropped the pages."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _migrate(database: Database, workspace: Workspace) -> None:

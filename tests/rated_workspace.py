@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tiny_model import CORPUS
 
-from storage import prompts, ratings, samples
+from storage import conversations, samples
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Split
 
 LANGUAGES = ("en", "es", "fr", "de", "pt", "zh", "ar", "hi", "ja", "sw")
@@ -29,12 +30,14 @@ def fill(database: Database, count: int = 72) -> None:
     for number in range(count):
         place = number % len(LANGUAGES)
         split = Split.HELD_OUT if number % 6 == 5 else Split.TRAIN
-        prompt = prompts.add(database, f"{CORPUS[place].split()[0]} {number}", language=LANGUAGES[place], split=split)
+        prompt = conversations.add(
+            database, f"{CORPUS[place].split()[0]} {number}", language=LANGUAGES[place], split=split
+        )
         score = chosen.randint(1, 5)
         answer = samples.new(prompt.id, " ".join(CORPUS[score - 1].split()[: 2 + score]))
         samples.add(database, [answer])
         if split is Split.TRAIN or number < 6 * UNWATCHED:
-            ratings.append(database, ratings.score(answer.id, score, "amina"))
+            log.append(database, log.score(answer.id, score, "amina"))
 
 
 def run_options(model: Path, *more: str) -> list[str]:

@@ -13,11 +13,12 @@ import pytest
 from feedback import write_feedback
 from terminal import CTRL_Q, CTRL_U, ENTER, ESCAPE, F1, F3, ROOT, Ended, Terminal
 
-from storage import jobs, ratings, versions
+from storage import jobs, versions
 from storage.database import Database
+from storage.feedback import log
 from storage.records import JobState, Sample, Sampling
 from storage.workspace import Workspace
-from workbench import session
+from workbench.shell import session
 
 
 class Commands:
@@ -54,7 +55,7 @@ def test_the_loop_through_the_commands(commands: Commands, database: Database, t
     ]
     scores.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert commands("workbench", "import", scores)["ratings"] == 2
-    rated = ratings.effective(database, rater="inés")
+    rated = log.effective(database, rater="inés")
     assert [(rating.sample_id, rating.value) for rating in rated] == [(first[0]["sample"], 5), (first[1]["sample"], 1)]
 
     trained = commands(
@@ -95,7 +96,7 @@ def test_the_loop_through_the_app(commands: Commands, workspace: Workspace, data
         terminal.read(0.4)
         terminal.press("4")
         terminal.until("saved ✓  4 of 5")
-        (rating,) = ratings.effective(database, rater="ana")
+        (rating,) = log.effective(database, rater="ana")
         assert rating.value == 4
         assert rating.sample_id in {sample.id for sample in answers(database, "Warum leuchtet ein Leuchtturm?")}
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from storage.database import sync_file, sync_folder
+from storage.durable import sync_file, sync_folder
 from storage.errors import EarlierReleaseError, WorkbenchError
 from trainer.learner import Learner
 from trainer.policy.sharding import is_split, part_like, whole

@@ -7,9 +7,9 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from storage import ratings as rating_store
 from storage.database import Database
 from storage.errors import UsageError
+from storage.feedback import log as rating_store
 from storage.records import RatingKind, Split
 from trainer.examples import Response, stored_responses
 

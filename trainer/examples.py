@@ -13,11 +13,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from storage import prompts as prompt_store
-from storage import ratings as rating_store
+from storage import conversations as prompt_store
 from storage import versions
 from storage.database import Database
 from storage.errors import UsageError
+from storage.feedback import log as rating_store
 from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, Split
 from trainer.config import FEWEST_SCORED
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from storage import clock
-from storage.database import sync_file
+from storage.durable import sync_file
 from storage.errors import UsageError
 from storage.records import Metric
 

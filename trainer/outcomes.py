@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage import ratings as rating_store
 from storage.database import Database
 from storage.errors import UsageError
+from storage.feedback import log as rating_store
 from storage.records import RatingKind, Split
 from trainer.examples import OVERALL, Examples, Response, stored_responses
 

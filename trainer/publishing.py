@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from storage import jobs, versions
-from storage.database import Database, sync_file, sync_folder
+from storage.database import Database
+from storage.durable import sync_file, sync_folder
 from storage.records import Job, Version
 from storage.workspace import Workspace
 from trainer.evaluation.gate import GateReport

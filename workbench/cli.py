@@ -32,7 +32,6 @@ COMMANDS = {
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
     "demo": ("workbench.commands.demo:demo", "Walk the whole loop with no hands, on the real model."),
     "keys": ("workbench.commands.keys:keys", "List every key of the app."),
-    "screenshots": ("workbench.commands.screenshots:screenshots", "Draw every screen into SVG files."),
 }
 
 
@@ -83,7 +82,7 @@ def open_app(workspace: Workspace) -> None:
     """Open the app. Raises UsageError where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
-    from workbench.app import run
+    from workbench.shell.app import run
 
     run(workspace)
 

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from storage import clock
-from storage.database import Database, sync_file
+from storage.database import Database
+from storage.durable import sync_file
 from storage.errors import UsageError
-from storage.exchange import csv_file
+from storage.exchange.formats import csv_file
 from storage.records import Rating
 
 Records = list[dict[str, Any]]

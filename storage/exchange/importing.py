@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from storage import clock, prompts, ratings, samples
+from storage import clock, conversations, samples
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.exchange import csv_file, json_file, jsonl_file, parquet_file
-from storage.exchange.entries import Defaults, Entry, ignored, is_key, parse
+from storage.exchange.formats import csv_file, json_file, jsonl_file, parquet_file
+from storage.exchange.layouts.entries import Defaults, Entry, ignored, is_key, parse
 from storage.exchange.rows import BadFieldError, Problem, Row
+from storage.feedback import log
 from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source
 
 MOST_PROBLEMS_SHOWN = 20
@@ -124,7 +125,7 @@ def _store(database: Database, entry: Entry) -> bool:
     """Store one entry; False when the workspace holds it already."""
     if entry.event is not None:
         return _store_event(database, entry, entry.event)
-    known = prompts.find(database, entry.prompt, language=entry.language, system=entry.system)
+    known = conversations.find(database, entry.prompt, language=entry.language, system=entry.system)
     prompt = _prompt(database, entry)
     if entry.kind == "prompt":
         return known is None
@@ -133,12 +134,12 @@ def _store(database: Database, entry: Entry) -> bool:
     rating = _rating(database, prompt, entry)
     if _is_there(database, entry, rating):
         return False
-    ratings.append(database, rating)
+    log.append(database, rating)
     return True
 
 
 def _prompt(database: Database, entry: Entry) -> Prompt:
-    return prompts.add(
+    return conversations.add(
         database, entry.prompt, language=entry.language, system=entry.system, task=entry.task, split=entry.split,
         origin="imported",
     )  # fmt: skip
@@ -165,18 +166,18 @@ def _rating(database: Database, prompt: Prompt, entry: Entry) -> Rating:
     more = {"id": key, "source": Source.IMPORTED, "attribute": entry.attribute}
     if entry.kind == "pair":
         other, _ = _sample(database, prompt, entry.other)
-        return ratings.pair(sample.id, other.id, Choice.A, entry.rater, **more)
+        return log.pair(sample.id, other.id, Choice.A, entry.rater, **more)
     if entry.kind == "score":
-        return ratings.score(sample.id, entry.value, entry.rater, entry.scale, **more)
+        return log.score(sample.id, entry.value, entry.rater, entry.scale, **more)
     if entry.kind == "label":
-        return ratings.label(sample.id, bool(entry.value), entry.rater, **more)
-    return ratings.tags(sample.id, entry.tags, entry.rater, **more)
+        return log.label(sample.id, bool(entry.value), entry.rater, **more)
+    return log.tags(sample.id, entry.tags, entry.rater, **more)
 
 
 def _is_there(database: Database, entry: Entry, rating: Rating) -> bool:
     """Whether the workspace has this rating: under the record's own key, undone or not, or in the same words today."""
-    known = [ratings.get(database, entry.key)] if entry.key and _exists(database, "ratings", entry.key) else []
-    return any(_says_the_same(rating, one) for one in known + ratings.effective(database, sample_id=rating.sample_id))
+    known = [log.get(database, entry.key)] if entry.key and _exists(database, "ratings", entry.key) else []
+    return any(_says_the_same(rating, one) for one in known + log.effective(database, sample_id=rating.sample_id))
 
 
 def _says_the_same(one: Rating, other: Rating) -> bool:
@@ -203,7 +204,7 @@ def _store_event(database: Database, entry: Entry, event: Rating) -> bool:
         for key, text in ((event.sample_id, entry.response), (event.other_sample_id, entry.other)):
             if key is not None:
                 _keep_sample(database, prompt, key, text)
-    ratings.append(database, event)
+    log.append(database, event)
     return True
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import demo_controls, rows
-from storage import prompts
+from storage import conversations
 from storage.database import open_database
 from storage.records import Split
 from storage.workspace import Workspace
@@ -35,7 +35,7 @@ def loop(monkeypatch):
         done.append(f"begin {seed}")
         with open_database(workspace) as database:
             texts = [f"Question {number}?" for number in range(6)]
-            keys[:] = [prompts.add(database, text, language="en", split=Split.HELD_OUT).id for text in texts]
+            keys[:] = [conversations.add(database, text, language="en", split=Split.HELD_OUT).id for text in texts]
         return worth(keys, "v0")
 
     def train(workspace, arguments):

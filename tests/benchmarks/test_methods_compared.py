@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import methods, rows
-from storage import prompts
+from storage import conversations
 from storage.database import open_database
 from storage.records import Split
 from storage.workspace import Workspace
@@ -36,7 +36,7 @@ def loop(monkeypatch):
             texts = [f"Question {number}?" for number in range(PROMPTS)]
             # In another order in each workspace, as keys are.
             order = texts if seed % 2 else texts[::-1]
-            keys = {text: prompts.add(database, text, language="en", split=Split.HELD_OUT).id for text in order}
+            keys = {text: conversations.add(database, text, language="en", split=Split.HELD_OUT).id for text in order}
         return worth([keys[text] for text in order], 0.0)
 
     def train(workspace, arguments, control="real", earlier=0):
@@ -57,7 +57,7 @@ def loop(monkeypatch):
         assert version == "v1"
         done.append("measure")
         with open_database(workspace) as database:
-            keys = [prompt.id for prompt in prompts.by_split(database, Split.HELD_OUT)]
+            keys = [prompt.id for prompt in conversations.by_split(database, Split.HELD_OUT)]
         seed = int(workspace.root.parents[2].name.removeprefix("seed-"))
         return worth(keys, GAIN[workspace.root.parent.name] * (1 + seed))
 

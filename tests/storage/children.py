@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage import database as storage_database
-from storage import jobs, ratings, settings
+from storage import jobs, settings
 from storage.database import open_database
 from storage.errors import LeaseLostError
-from storage.migrations import CURRENT, MIGRATIONS, Migration
+from storage.feedback import log
+from storage.schema.migrations import CURRENT, MIGRATIONS, Migration
 from storage.workspace import Workspace
 
 NEXT_MIGRATION = Migration(
@@ -30,7 +31,7 @@ def rate_for_ever(workspace: Workspace, sample_id: str) -> None:
     """Print the key of each rating once it is committed."""
     with open_database(workspace) as database:
         while True:
-            say(ratings.append(database, ratings.score(sample_id, 3, f"rater of {os.getpid()}")).id)
+            say(log.append(database, log.score(sample_id, 3, f"rater of {os.getpid()}")).id)
 
 
 def hammer(workspace: Workspace, sample_id: str, count: str) -> None:
@@ -41,7 +42,7 @@ def hammer(workspace: Workspace, sample_id: str, count: str) -> None:
         for turn in range(int(count)):
             with database.transaction():
                 counter = settings.get(database, "counter", 0)
-                ratings.append(database, ratings.note(sample_id, f"turn {turn}", f"rater of {os.getpid()}"))
+                log.append(database, log.note(sample_id, f"turn {turn}", f"rater of {os.getpid()}"))
                 settings.put(database, "counter", counter + 1)
     say("done")
 

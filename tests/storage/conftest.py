@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from processes import Child
 
-from storage import prompts, samples
+from storage import conversations, samples
 from storage.database import Database
 from storage.records import Sample, Split
 from storage.workspace import Workspace
@@ -41,7 +41,7 @@ def start(workspace: Workspace) -> Iterator[Callable[..., Child]]:
 @pytest.fixture
 def answer(database: Database) -> Sample:
     """One answer to one training prompt."""
-    prompt = prompts.add(database, "Mto ni nini?", language="sw", split=Split.TRAIN)
+    prompt = conversations.add(database, "Mto ni nini?", language="sw", split=Split.TRAIN)
     made = samples.new(prompt.id, "Maji yanayotiririka.")
     samples.add(database, [made])
     return made

@@ -13,12 +13,14 @@ import pytest
 from children import NEXT_MIGRATION
 from processes import Child, go, next_line
 
+from storage import conversations, settings
 from storage import database as storage_database
-from storage import prompts, ratings, settings
-from storage.database import Database, backup, open_database, write_ahead_log_is_safe
+from storage.backups import backup
+from storage.database import Database, open_database, write_ahead_log_is_safe
 from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
-from storage.migrations import CURRENT, MIGRATIONS
+from storage.feedback import log
 from storage.records import Sample
+from storage.schema.migrations import CURRENT, MIGRATIONS
 from storage.workspace import Workspace
 
 # The engine
@@ -51,7 +53,7 @@ def test_an_sqlite_with_the_race_falls_back_to_a_rollback_journal(
     monkeypatch.setattr(storage_database, "sqlite_version", lambda: (3, 40, 1))
     with open_database(workspace) as database:
         assert database.scalar("PRAGMA journal_mode") == "delete"
-        prompts.add(database, "¿Qué es un glaciar?", language="es")
+        conversations.add(database, "¿Qué es un glaciar?", language="es")
     assert not list(workspace.root.glob("*-wal"))
 
 
@@ -69,7 +71,7 @@ def test_every_connection_syncs_each_commit_and_waits_for_locks(database: Databa
 
 
 def test_database_and_workspace_are_private(workspace: Workspace, database: Database) -> None:
-    prompts.add(database, "Was ist ein Gletscher?", language="de")  # makes the -wal and -shm files
+    conversations.add(database, "Was ist ein Gletscher?", language="de")  # makes the -wal and -shm files
     assert stat.S_IMODE(workspace.root.stat().st_mode) == 0o700
     files = list(workspace.root.glob("workbench.db*"))
     assert len(files) == 3
@@ -125,7 +127,7 @@ def test_two_processes_hammering_never_meet_a_locked_database(
     for child in children:
         go(child)
     while any(child.poll() is None for child in children):
-        ratings.append(database, ratings.note(answer.id, "meanwhile", "the third"))
+        log.append(database, log.note(answer.id, "meanwhile", "the third"))
     assert [next_line(child) for child in children] == ["done", "done"]
     assert [child.returncode for child in children] == [0, 0]
     # Read and written in one transaction: a lost update would leave the counter short.
@@ -143,6 +145,8 @@ def test_many_processes_can_open_a_new_workspace_at_once(workspace: Workspace, s
         for child in children:
             go(child)
         assert [next_line(child) for child in children] == ["wal"] * 4, turn
+        for child in children:
+            child.wait()  # the last one to leave takes the write-ahead log away
 
 
 def test_opening_waits_for_a_writer_that_keeps_the_journal_mode_from_changing(
@@ -183,7 +187,7 @@ def test_no_acknowledged_rating_is_lost_to_sigkill(
     assert len(acknowledged) >= 200
     assert set(acknowledged) <= stored
     assert database.scalar("PRAGMA integrity_check") == "ok"
-    assert ratings.effects_differ(database) == 0
+    assert log.effects_differ(database) == 0
 
 
 # Migrations
@@ -244,14 +248,14 @@ def test_a_migration_killed_in_the_middle_leaves_the_old_schema(
 
 
 def test_a_backup_holds_everything_and_is_private(workspace: Workspace, database: Database, answer: Sample) -> None:
-    ratings.append(database, ratings.score(answer.id, 5, "ana"))
+    log.append(database, log.score(answer.id, 5, "ana"))
     copy = backup(database, workspace.backups / "copy.db")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert not list(workspace.backups.glob("*.partial"))
     restored = Workspace(workspace.root / "restored").prepare()
     restored.database.write_bytes(copy.read_bytes())
     with open_database(restored) as other:
-        assert ratings.effective(other) == ratings.effective(database)
+        assert log.effective(other) == log.effective(database)
 
 
 def test_a_backup_never_overwrites_a_file(workspace: Workspace, database: Database) -> None:

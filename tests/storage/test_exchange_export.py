@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from storage import prompts, ratings, samples
+from storage import conversations, samples
 from storage.database import Database, open_database
 from storage.errors import UsageError
 from storage.exchange import exporting
 from storage.exchange.exporting import export_file
 from storage.exchange.importing import import_file
+from storage.feedback import log
 from storage.records import Choice, Sample, Source, Split
 from storage.workspace import Workspace
 
@@ -31,8 +32,8 @@ def filled(database: Database) -> Database:
     with database.transaction():
         for turn, (language, text) in enumerate(QUESTIONS.items()):
             split = Split.HELD_OUT if turn % 4 == 3 else Split.TRAIN
-            prompt = prompts.add(database, text, language=language, split=split, task="dialogue" if turn % 2 else "",
-                                 system="Be brief." if turn == 2 else "")  # fmt: skip
+            task, system = "dialogue" if turn % 2 else "", "Be brief." if turn == 2 else ""
+            prompt = conversations.add(database, text, language=language, split=split, task=task, system=system)
             a, b = (samples.new(prompt.id, f"{text} {letter} {HOSTILE}", finish_reason="eos") for letter in "ab")
             empty = samples.new(prompt.id, "")
             shown = samples.new(prompt.id, f"{text}!", origin="demonstration")
@@ -44,22 +45,22 @@ def filled(database: Database) -> Database:
 def rate(database: Database, a: Sample, b: Sample, empty: Sample, turn: int) -> None:
     choice = list(Choice)[turn % 4]
     for rating in (
-        ratings.score(a.id, 1, "ana"),
-        ratings.score(a.id, 1 + turn % 5, "ana"),
-        ratings.score(a.id, 0.1 * turn, "amina", (0, 1), attribute="fluency"),
-        ratings.score(empty.id, 1, "ana"),
-        ratings.label(b.id, turn % 2 == 0, "ana", source=Source.SIMULATED),
-        ratings.label(empty.id, False, "amina"),
-        ratings.pair(a.id, b.id, choice, "ana", shown_order="ba", blind=True, duration_ms=1200),
-        ratings.tags(b.id, {"harm": "none", "severity": 0}, "ana"),
-        ratings.edit(b.id, f"better {turn}", "ana"),
-        ratings.skip(b.id, "amina", cannot_judge=True),
-        ratings.note(a.id, HOSTILE, "ana"),
-        ratings.label(a.id, True, "ana"),
+        log.score(a.id, 1, "ana"),
+        log.score(a.id, 1 + turn % 5, "ana"),
+        log.score(a.id, 0.1 * turn, "amina", (0, 1), attribute="fluency"),
+        log.score(empty.id, 1, "ana"),
+        log.label(b.id, turn % 2 == 0, "ana", source=Source.SIMULATED),
+        log.label(empty.id, False, "amina"),
+        log.pair(a.id, b.id, choice, "ana", shown_order="ba", blind=True, duration_ms=1200),
+        log.tags(b.id, {"harm": "none", "severity": 0}, "ana"),
+        log.edit(b.id, f"better {turn}", "ana"),
+        log.skip(b.id, "amina", cannot_judge=True),
+        log.note(a.id, HOSTILE, "ana"),
+        log.label(a.id, True, "ana"),
     ):
-        ratings.append(database, rating)
+        log.append(database, rating)
     if turn % 2:
-        ratings.undo(database, "ana")
+        log.undo(database, "ana")
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_what_is_exported_imports_again_without_loss(
     exported, again = (without(exporting.KINDS[kind](place), "source") for place in (filled, other))
     assert again == exported
     if kind not in ("sft", "prompts"):
-        assert {rating.source for rating in ratings.effective(other)} == {Source.IMPORTED}
+        assert {rating.source for rating in log.effective(other)} == {Source.IMPORTED}
 
 
 def test_the_log_of_events_imports_again_whole(filled: Database, other: Database, tmp_path: Path) -> None:
@@ -95,8 +96,8 @@ def test_the_log_of_events_imports_again_whole(filled: Database, other: Database
     import_file(other, file)
     everything = "SELECT * FROM ratings ORDER BY id"
     assert other.rows(everything) == filled.rows(everything)
-    assert ratings.effective(other) == ratings.effective(filled)
-    assert ratings.effects_differ(other) == 0
+    assert log.effective(other) == log.effective(filled)
+    assert log.effects_differ(other) == 0
     again = import_file(other, file)
     assert (again.ratings, again.samples, again.prompts) == (0, 0, 0)
 
@@ -124,10 +125,10 @@ def test_an_event_that_supersedes_an_unknown_one_is_refused(filled: Database, ot
 
 
 def test_undone_and_replaced_ratings_are_in_the_events_only(database: Database, answer: Sample) -> None:
-    ratings.append(database, ratings.score(answer.id, 2, "ana"))
-    ratings.append(database, ratings.score(answer.id, 5, "ana"))
-    ratings.append(database, ratings.label(answer.id, True, "ana"))
-    ratings.undo(database, "ana")
+    log.append(database, log.score(answer.id, 2, "ana"))
+    log.append(database, log.score(answer.id, 5, "ana"))
+    log.append(database, log.label(answer.id, True, "ana"))
+    log.undo(database, "ana")
     assert [record["score"] for record in exporting.scores(database)] == [5]
     assert exporting.unpaired(database) == []
     assert [record["event"] for record in exporting.events(database)] == ["score", "score", "label", "undo"]
@@ -139,13 +140,13 @@ def test_a_preference_names_the_better_answer_chosen(filled: Database) -> None:
             "a",
             "b",
         }
-    choices = [rating.choice for rating in ratings.effective(filled) if rating.choice in (Choice.A, Choice.B)]
+    choices = [rating.choice for rating in log.effective(filled) if rating.choice in (Choice.A, Choice.B)]
     letters = [record["chosen"][len(record["prompt"]) + 1] for record in exporting.preference(filled)]
     assert letters == [str(choice) for choice in choices]
 
 
 def test_the_fields_are_those_that_training_tools_read(database: Database, answer: Sample) -> None:
-    ratings.append(database, ratings.score(answer.id, 4, "ana"))
+    log.append(database, log.score(answer.id, 4, "ana"))
     (record,) = exporting.scores(database)
     assert {name: record[name] for name in ("prompt", "response", "score", "scale", "language", "rater", "split")} == {
         "prompt": "Mto ni nini?", "response": "Maji yanayotiririka.", "score": 4, "scale": [1, 5], "language": "sw",

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from storage import prompts, ratings, statistics
+from storage import conversations
 from storage.database import Database
 from storage.errors import UsageError
-from storage.exchange.entries import Defaults
 from storage.exchange.importing import Imported, import_file
+from storage.exchange.layouts.entries import Defaults
+from storage.feedback import census, log
 from storage.records import Choice, Rating, Source, Split
 
 EVERY_KIND: list[dict[str, Any]] = [
@@ -47,12 +48,12 @@ def refusal(database: Database, file: str, **more: Any) -> str:
     """The message of the refused import, after a check that nothing was stored."""
     with pytest.raises(UsageError) as caught:
         import_file(database, file, **more)
-    assert statistics.summary(database).prompts == 0
+    assert census.summary(database).prompts == 0
     return str(caught.value)
 
 
 def one(database: Database) -> Rating:
-    (rating,) = ratings.effective(database)
+    (rating,) = log.effective(database)
     return rating
 
 
@@ -72,13 +73,13 @@ def test_every_kind_of_record_is_seen_from_its_fields(database: Database, write:
         records=7, prompts=7, samples=7, ratings=5, already_there=0, ignored_fields=[], dry_run=False,
         kinds={"demonstration": 1, "label": 1, "pair": 1, "prompt": 1, "score": 2, "tags": 1},
     )  # fmt: skip
-    assert {rating.source for rating in ratings.effective(database)} == {Source.IMPORTED}
-    assert statistics.summary(database).languages.keys() == {"en", "fr", "es", "de", "zh", "hi", "ar"}
+    assert {rating.source for rating in log.effective(database)} == {Source.IMPORTED}
+    assert census.summary(database).languages.keys() == {"en", "fr", "es", "de", "zh", "hi", "ar"}
 
 
 def test_a_prompt(database: Database, write: Write) -> None:
     import_file(database, write(EVERY_KIND[:1]))
-    (prompt,) = prompts.by_split(database, Split.HELD_OUT)
+    (prompt,) = conversations.by_split(database, Split.HELD_OUT)
     assert (prompt.text, prompt.language, prompt.task, prompt.origin) == (
         "What is a river?", "en", "dialogue", "imported",
     )  # fmt: skip
@@ -116,7 +117,7 @@ def test_a_demonstration_is_a_sample_that_says_so(database: Database, write: Wri
     assert database.rows("SELECT text, origin, version FROM samples") == [
         {"text": "बर्फ़ की नदी।", "origin": "demonstration", "version": None}
     ]
-    assert ratings.effective(database) == []
+    assert log.effective(database) == []
 
 
 @pytest.mark.parametrize(
@@ -133,13 +134,12 @@ def test_the_table_of_the_articles(database: Database, write: Write, name: str) 
     table = {"Mto ni nini?": {"Maji.": 2, "Maji yanayotiririka.": 5}, "prompt": {"an answer": 3}}
     import_file(database, write(json.dumps(table), name), Defaults(language="sw"))
     stored = {
-        texts(database, rating)[0]: (rating.value, rating.scale_high, rating.kind)
-        for rating in ratings.effective(database)
+        texts(database, rating)[0]: (rating.value, rating.scale_high, rating.kind) for rating in log.effective(database)
     }
     assert stored == {
         "Maji.": (2, 5, "score"), "Maji yanayotiririka.": (5, 5, "score"), "an answer": (3, 5, "score"),
     }  # fmt: skip
-    assert statistics.summary(database).languages.keys() == {"sw"}
+    assert census.summary(database).languages.keys() == {"sw"}
 
 
 def test_the_scale_of_a_table_can_be_given(database: Database, write: Write) -> None:
@@ -165,7 +165,7 @@ def test_conversations_in_the_form_of_trl(database: Database, write: Write) -> N
     )
     asked = database.rows("SELECT text, system FROM prompts ORDER BY id")
     assert asked == [{"text": "2 + 2?", "system": "Be brief."}, {"text": "2 + 2?", "system": ""}]
-    assert [texts(database, rating) for rating in ratings.effective(database)] == [("4", "5"), ("4", "5")]
+    assert [texts(database, rating) for rating in log.effective(database)] == [("4", "5"), ("4", "5")]
     assert database.scalar("SELECT text FROM samples WHERE origin = 'demonstration'") == "4"
 
 
@@ -193,7 +193,7 @@ def test_csv(database: Database, write: Write) -> None:
         "Habari?,sw,,,,,,,Nzuri,,5\r\n"
     )
     import_file(database, write("\ufeff" + content, "feedback.csv"))
-    found = [(rating.kind, rating.value, texts(database, rating)[0]) for rating in ratings.effective(database)]
+    found = [(rating.kind, rating.value, texts(database, rating)[0]) for rating in log.effective(database)]
     assert found == [
         ("score", 4, "gut"), ("score", 0.5, "ja"), ("label", 1, "oui"), ("tags", None, "ay"), ("pair", None, "Nzuri"),
     ]  # fmt: skip
@@ -341,7 +341,7 @@ def test_a_missing_file_is_refused(database: Database) -> None:
 def test_a_dry_run_counts_and_stores_nothing(database: Database, write: Write) -> None:
     done = import_file(database, write(EVERY_KIND), dry_run=True)
     assert (done.prompts, done.samples, done.ratings, done.dry_run) == (7, 7, 5, True)
-    assert statistics.summary(database).prompts == 0
+    assert census.summary(database).prompts == 0
     assert import_file(database, write(EVERY_KIND)).ratings == 5
 
 
@@ -365,7 +365,7 @@ def test_a_corrected_score_replaces_the_earlier_one(database: Database, write: W
 def test_the_same_ids_in_another_file_are_other_records(database: Database, write: Write) -> None:
     for n in (1, 2):
         import_file(database, write([{"prompt": f"question {n}", "response": "b", "score": 2, "id": 1}]))
-    assert len(ratings.effective(database)) == 2
+    assert len(log.effective(database)) == 2
 
 
 def test_fields_that_are_not_read_are_named(database: Database, write: Write) -> None:
@@ -376,9 +376,9 @@ def test_fields_that_are_not_read_are_named(database: Database, write: Write) ->
 
 
 def test_a_held_out_prompt_stays_held_out_when_it_comes_back_with_a_rating(database: Database, write: Write) -> None:
-    prompts.add(database, "What is a river?", language="en", split=Split.HELD_OUT)
+    conversations.add(database, "What is a river?", language="en", split=Split.HELD_OUT)
     import_file(database, write([{"prompt": "What is a river?", "response": "Water.", "score": 5}]))
-    assert prompts.by_split(database, Split.TRAIN) == []
+    assert conversations.by_split(database, Split.TRAIN) == []
 
 
 def test_the_cost_of_a_record_does_not_grow_with_what_one_rater_has_rated(database: Database, write: Write) -> None:

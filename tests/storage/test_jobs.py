@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 from processes import Child, go, next_line
 
-from storage import jobs, prompts, ratings, samples
+from storage import conversations, jobs, samples
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
+from storage.feedback import log
 from storage.records import Choice, JobState, Sample, Split
 
 
@@ -113,7 +114,7 @@ def test_a_cancelled_job_whose_worker_died_does_not_start_by_itself(database: Da
 
 
 def test_a_job_remembers_the_ratings_it_learned_from(database: Database, answer: Sample) -> None:
-    rating = ratings.append(database, ratings.score(answer.id, 4, "ana"))
+    rating = log.append(database, log.score(answer.id, 4, "ana"))
     jobs.enqueue(database, "reward", {})
     job = jobs.claim(database, "worker")
     assert job is not None
@@ -126,14 +127,14 @@ def test_a_job_remembers_the_ratings_it_learned_from(database: Database, answer:
 def test_no_job_learns_from_a_rating_of_a_prompt_that_is_not_for_training(
     database: Database, answer: Sample, split: Split
 ) -> None:
-    apart = samples.new(prompts.add(database, "Ziwa ni nini?", language="sw", split=split).id, "Maji mengi.")
+    apart = samples.new(conversations.add(database, "Ziwa ni nini?", language="sw", split=split).id, "Maji mengi.")
     samples.add(database, [apart])
-    allowed, forbidden, mixed = ratings.append_all(
+    allowed, forbidden, mixed = log.append_all(
         database,
         [
-            ratings.score(answer.id, 4, "ana"),
-            ratings.score(apart.id, 4, "ana"),
-            ratings.pair(answer.id, apart.id, Choice.A, "ana"),
+            log.score(answer.id, 4, "ana"),
+            log.score(apart.id, 4, "ana"),
+            log.pair(answer.id, apart.id, Choice.A, "ana"),
         ],
     )
     jobs.enqueue(database, "reward", {})

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
-from storage import clock, prompts, queue, ratings, samples, versions
+from storage import clock, conversations, samples, versions
 from storage.database import Database
-from storage.queue import next_items
+from storage.feedback import log, queue
+from storage.feedback.queue import next_items
 from storage.records import Choice, Sample, Split
 
 
@@ -29,7 +30,7 @@ def answers(
     database: Database, language: str, *said: tuple[str, str | None], split: Split = Split.TRAIN, prompt: str = "?"
 ) -> list[Sample]:
     """Answers to one prompt: `(text, version)` each."""
-    asked = prompts.add(database, f"{prompt} {language}", language=language, split=split)
+    asked = conversations.add(database, f"{prompt} {language}", language=language, split=split)
     made = [samples.new(asked.id, text, version=version, finish_reason="eos") for text, version in said]
     samples.add(database, made)
     return made
@@ -50,20 +51,20 @@ def test_an_answer_that_the_rater_has_not_judged_is_offered_with_its_reason(data
 def test_what_was_judged_is_not_offered_again_to_that_rater_only(database: Database, base: str, kind: str) -> None:
     (sample,) = answers(database, "fr", ("De la glace.", base))
     rating = {
-        "score": ratings.score(sample.id, 3, "ana"),
-        "label": ratings.label(sample.id, True, "ana"),
-        "tags": ratings.tags(sample.id, {"bias": "none"}, "ana"),
-        "cannot-judge": ratings.skip(sample.id, "ana", cannot_judge=True),
+        "score": log.score(sample.id, 3, "ana"),
+        "label": log.label(sample.id, True, "ana"),
+        "tags": log.tags(sample.id, {"bias": "none"}, "ana"),
+        "cannot-judge": log.skip(sample.id, "ana", cannot_judge=True),
     }[kind]
-    ratings.append(database, rating)
+    log.append(database, rating)
     assert next_items(database, "ana") == []
     assert len(next_items(database, "amina")) == 1
-    ratings.undo(database, "ana")
+    log.undo(database, "ana")
     assert len(next_items(database, "ana")) == 1
 
 
 def test_only_finished_answers_of_models_are_offered(database: Database, base: str) -> None:
-    prompt = prompts.add(database, "?", language="en")
+    prompt = conversations.add(database, "?", language="en")
     samples.add(
         database,
         [
@@ -90,7 +91,7 @@ def test_every_pair_gets_its_turn_in_the_end(database: Database, base: str) -> N
     while pairs := [item for item in next_items(database, "ana", 20) if item.kind == "pair"]:
         a, b = pairs[0].samples
         compared.append({a.id, b.id})
-        ratings.append(database, ratings.pair(a.id, b.id, Choice.TIE, "ana"))
+        log.append(database, log.pair(a.id, b.id, Choice.TIE, "ana"))
     assert len(compared) == 3
     assert {frozenset(pair) for pair in compared} == {
         frozenset((one.id, other.id)) for one in said for other in said if one.id < other.id
@@ -100,9 +101,9 @@ def test_every_pair_gets_its_turn_in_the_end(database: Database, base: str) -> N
 def test_a_comparison_made_the_other_way_round_counts(database: Database, base: str) -> None:
     a, b = answers(database, "en", ("a", base), ("b", base))
     for order in ((a.id, b.id), (b.id, a.id)):
-        ratings.append(database, ratings.pair(*order, Choice.A, "ana"))
+        log.append(database, log.pair(*order, Choice.A, "ana"))
         assert [item.kind for item in next_items(database, "ana")] == ["single", "single"]
-        ratings.undo(database, "ana")
+        log.undo(database, "ana")
 
 
 def test_the_same_words_twice_are_no_pair(database: Database, base: str) -> None:
@@ -177,7 +178,7 @@ def test_the_language_with_the_fewest_ratings_comes_first(database: Database, ba
         for n in range(6):
             (sample,) = answers(database, language, (f"{n}", base), prompt=f"{n}")
             if n < rated:
-                ratings.append(database, ratings.score(sample.id, 3, "ana"))
+                log.append(database, log.score(sample.id, 3, "ana"))
     languages = [item.prompt.language for item in next_items(database, "ana", 7)]
     assert languages[0] == "ja"
     assert Counter(languages) == {"ja": 4, "sw": 3}  # with those rated before: four of each
@@ -186,7 +187,7 @@ def test_the_language_with_the_fewest_ratings_comes_first(database: Database, ba
 
 def test_skipped_items_come_last(database: Database, base: str) -> None:
     first, second = (answers(database, "en", (text, base), prompt=text)[0] for text in ("one", "two"))
-    ratings.append(database, ratings.skip(second.id, "ana"))
+    log.append(database, log.skip(second.id, "ana"))
     items = next_items(database, "ana")
     assert [item.samples[0] for item in items] == [first, second]
     assert items[1].why.startswith("skipped before; ")
@@ -194,9 +195,9 @@ def test_skipped_items_come_last(database: Database, base: str) -> None:
 
 def test_what_was_skipped_in_this_session_does_not_come_again(database: Database, base: str) -> None:
     before, now = (answers(database, "en", (text, base), prompt=text)[0] for text in ("one", "two"))
-    ratings.append(database, ratings.skip(before.id, "ana"))
+    log.append(database, log.skip(before.id, "ana"))
     session_start = clock.now()
-    ratings.append(database, ratings.skip(now.id, "ana"))
+    log.append(database, log.skip(now.id, "ana"))
     items = next_items(database, "ana", session_start=session_start)
     assert [item.samples[0] for item in items] == [before]
 
@@ -204,7 +205,7 @@ def test_what_was_skipped_in_this_session_does_not_come_again(database: Database
 def test_skipping_a_pair_leaves_its_answers_and_other_pairs_alone(database: Database, base: str) -> None:
     a, b, c = answers(database, "en", ("a", base), ("b", base), ("c", base))
     session_start = clock.now()
-    ratings.append(database, ratings.skip(a.id, "ana", other_sample_id=b.id))
+    log.append(database, log.skip(a.id, "ana", other_sample_id=b.id))
     items = next_items(database, "ana", 20, session_start=session_start)
     assert Counter(item.kind for item in items) == {"single": 3, "pair": 1}
     assert all({sample.id for sample in item.samples} != {a.id, b.id} for item in items)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage import prompts, ratings, samples
+from storage import conversations, samples
 from storage.database import Database, DatabaseError, open_database
 from storage.errors import WorkbenchError
+from storage.feedback import log
 from storage.records import Choice, Rating, RatingKind, Sample, Source
 from storage.workspace import Workspace
 
@@ -19,32 +20,32 @@ from storage.workspace import Workspace
 @pytest.fixture
 def answers(database: Database) -> list[Sample]:
     """Three answers to one prompt."""
-    prompt = prompts.add(database, "Qu'est-ce qu'un glacier ?", language="fr")
+    prompt = conversations.add(database, "Qu'est-ce qu'un glacier ?", language="fr")
     made = [samples.new(prompt.id, text) for text in ("De la glace.", "Un fleuve de glace.", "Je ne sais pas.")]
     samples.add(database, made)
     return made
 
 
 def values(database: Database) -> list[float | None]:
-    return [rating.value for rating in ratings.effective(database)]
+    return [rating.value for rating in log.effective(database)]
 
 
 def test_a_rating_cannot_be_changed(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.score(answers[0].id, 4, "ana"))
+    log.append(database, log.score(answers[0].id, 4, "ana"))
     with pytest.raises(DatabaseError, match="append-only"):
         database.execute("UPDATE ratings SET value = 1")
     assert values(database) == [4]
 
 
 def test_a_rating_cannot_be_deleted(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.score(answers[0].id, 4, "ana"))
+    log.append(database, log.score(answers[0].id, 4, "ana"))
     with pytest.raises(DatabaseError, match="append-only"):
         database.execute("DELETE FROM ratings")
     assert values(database) == [4]
 
 
 def test_a_rating_cannot_be_replaced_through_its_key(database: Database, answers: list[Sample]) -> None:
-    kept = ratings.append(database, ratings.score(answers[0].id, 4, "ana"))
+    kept = log.append(database, log.score(answers[0].id, 4, "ana"))
     columns = "id, created_at, rater, kind, sample_id, value, source, scale_low, scale_high"
     with pytest.raises(DatabaseError, match="append-only"):
         database.execute(
@@ -74,114 +75,114 @@ def test_a_rating_cannot_be_replaced_through_its_key(database: Database, answers
 def test_events_that_break_a_rule_are_refused_and_nothing_is_stored(
     database: Database, answers: list[Sample], kind: str, fields: dict[str, object]
 ) -> None:
-    rating = ratings.score(answers[0].id, 3, "ana")
+    rating = log.score(answers[0].id, 3, "ana")
     blank = {"value": None, "scale_low": None, "scale_high": None}
     broken = msgspec.convert({**msgspec.to_builtins(rating), **blank, "kind": kind, **fields}, Rating)
     with pytest.raises(WorkbenchError, match="refused"):
-        ratings.append(database, broken)
+        log.append(database, broken)
     assert database.scalar("SELECT count(*) FROM ratings") == 0
 
 
 def test_a_second_score_replaces_the_first(database: Database, answers: list[Sample]) -> None:
-    first = ratings.append(database, ratings.score(answers[0].id, 2, "ana"))
-    second = ratings.append(database, ratings.score(answers[0].id, 5, "ana"))
+    first = log.append(database, log.score(answers[0].id, 2, "ana"))
+    second = log.append(database, log.score(answers[0].id, 5, "ana"))
     assert second.supersedes == first.id
     assert values(database) == [5]
 
 
 def test_a_third_score_does_not_bring_back_the_first(database: Database, answers: list[Sample]) -> None:
     for value in (1, 2, 3, 4):
-        ratings.append(database, ratings.score(answers[0].id, value, "ana"))
+        log.append(database, log.score(answers[0].id, value, "ana"))
         assert values(database) == [value]
     for value in (3, 2, 1):
-        ratings.undo(database, "ana")
+        log.undo(database, "ana")
         assert values(database) == [value]
     for value in (2, 3, 4):
-        ratings.redo(database, "ana")
+        log.redo(database, "ana")
         assert values(database) == [value]
 
 
 def test_other_raters_kinds_attributes_and_samples_are_left_alone(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.score(answers[0].id, 2, "ana"))
-    ratings.append(database, ratings.score(answers[0].id, 3, "amina"))
-    ratings.append(database, ratings.score(answers[0].id, 4, "ana", attribute="fluency"))
-    ratings.append(database, ratings.label(answers[0].id, True, "ana"))
-    ratings.append(database, ratings.score(answers[1].id, 5, "ana"))
+    log.append(database, log.score(answers[0].id, 2, "ana"))
+    log.append(database, log.score(answers[0].id, 3, "amina"))
+    log.append(database, log.score(answers[0].id, 4, "ana", attribute="fluency"))
+    log.append(database, log.label(answers[0].id, True, "ana"))
+    log.append(database, log.score(answers[1].id, 5, "ana"))
     assert values(database) == [2, 3, 4, 1, 5]
 
 
 def test_a_pair_rated_again_the_other_way_round_replaces(database: Database, answers: list[Sample]) -> None:
     a, b, _ = (answer.id for answer in answers)
-    ratings.append(database, ratings.pair(a, b, Choice.A, "ana"))
-    ratings.append(database, ratings.pair(b, a, Choice.TIE, "ana"))
-    assert [rating.choice for rating in ratings.effective(database)] == [Choice.TIE]
+    log.append(database, log.pair(a, b, Choice.A, "ana"))
+    log.append(database, log.pair(b, a, Choice.TIE, "ana"))
+    assert [rating.choice for rating in log.effective(database)] == [Choice.TIE]
 
 
 def test_a_sample_is_not_paired_with_itself(database: Database, answers: list[Sample]) -> None:
     with pytest.raises(WorkbenchError):
-        ratings.append(database, ratings.pair(answers[0].id, answers[0].id, Choice.A, "ana"))
+        log.append(database, log.pair(answers[0].id, answers[0].id, Choice.A, "ana"))
 
 
 def test_undo_and_redo_survive_a_restart(workspace: Workspace, database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.label(answers[0].id, True, "ana"))
+    log.append(database, log.label(answers[0].id, True, "ana"))
     database.close()
     with open_database(workspace) as again:
-        assert ratings.undo(again, "ana") is not None
+        assert log.undo(again, "ana") is not None
         assert values(again) == []
     with open_database(workspace) as again:
-        assert ratings.redo(again, "ana") is not None
+        assert log.redo(again, "ana") is not None
         assert values(again) == [1]
 
 
 def test_undo_takes_only_the_raters_own(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.label(answers[0].id, True, "ana"))
-    assert ratings.undo(database, "amina") is None
+    log.append(database, log.label(answers[0].id, True, "ana"))
+    assert log.undo(database, "amina") is None
     assert values(database) == [1]
 
 
 def test_undo_leaves_ratings_from_files_alone(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.label(answers[0].id, True, "ana"))
-    ratings.append(database, ratings.score(answers[1].id, 3, "ana", source=Source.IMPORTED))
-    assert ratings.undo(database, "ana") is not None
+    log.append(database, log.label(answers[0].id, True, "ana"))
+    log.append(database, log.score(answers[1].id, 3, "ana", source=Source.IMPORTED))
+    assert log.undo(database, "ana") is not None
     assert values(database) == [3]
-    assert ratings.undo(database, "ana") is None
+    assert log.undo(database, "ana") is None
 
 
 def test_redo_ends_at_a_new_rating(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.label(answers[0].id, True, "ana"))
-    ratings.undo(database, "ana")
-    ratings.append(database, ratings.label(answers[1].id, False, "ana"))
-    assert ratings.redo(database, "ana") is None
+    log.append(database, log.label(answers[0].id, True, "ana"))
+    log.undo(database, "ana")
+    log.append(database, log.label(answers[1].id, False, "ana"))
+    assert log.redo(database, "ana") is None
     assert values(database) == [0]
 
 
 def test_history_tells_every_event_about_a_sample(database: Database, answers: list[Sample]) -> None:
-    ratings.append(database, ratings.score(answers[0].id, 2, "ana"))
-    ratings.append(database, ratings.score(answers[1].id, 2, "ana"))
-    ratings.undo(database, "ana")
-    ratings.redo(database, "ana")
-    told = [rating.kind for rating in ratings.history(database, answers[1].id)]
+    log.append(database, log.score(answers[0].id, 2, "ana"))
+    log.append(database, log.score(answers[1].id, 2, "ana"))
+    log.undo(database, "ana")
+    log.redo(database, "ana")
+    told = [rating.kind for rating in log.history(database, answers[1].id)]
     assert told == [RatingKind.SCORE, RatingKind.UNDO, RatingKind.REDO]
 
 
 def test_a_damaged_effects_table_is_noticed_and_rebuilt(database: Database, answers: list[Sample]) -> None:
     for value in (1, 2, 3):
-        ratings.append(database, ratings.score(answers[0].id, value, "ana"))
-    assert ratings.effects_differ(database) == 0
+        log.append(database, log.score(answers[0].id, value, "ana"))
+    assert log.effects_differ(database) == 0
     database.execute("UPDATE rating_effects SET effective = 1")
-    assert ratings.effects_differ(database) == 2
-    ratings.rebuild_effects(database)
-    assert ratings.effects_differ(database) == 0
+    assert log.effects_differ(database) == 2
+    log.rebuild_effects(database)
+    assert log.effects_differ(database) == 0
     assert values(database) == [3]
 
 
 def test_what_replaces_a_rating_down_the_line_holds_though_the_one_between_was_undone() -> None:
     """Two logs merged can tell this story, the app alone cannot."""
-    log = [("1", "score", None), ("2", "score", "1"), ("3", "score", "2"), ("4", "undo", "2")]
-    for turned in (log, log[::-1]):
-        assert ratings.counting(turned) == {"3", "4"}
-    assert ratings.counting([*log, ("5", "undo", "3")]) == {"1", "4", "5"}
-    assert ratings.counting([*log, ("5", "redo", "4")]) == {"3", "5"}
+    events = [("1", "score", None), ("2", "score", "1"), ("3", "score", "2"), ("4", "undo", "2")]
+    for turned in (events, events[::-1]):
+        assert log.counting(turned) == {"3", "4"}
+    assert log.counting([*events, ("5", "undo", "3")]) == {"1", "4", "5"}
+    assert log.counting([*events, ("5", "redo", "4")]) == {"3", "5"}
 
 
 # A model of the whole behaviour that shares no idea with the code: each rater has a stack of screens to go back to.
@@ -230,25 +231,25 @@ def test_any_order_of_rating_undo_and_redo_counts_what_a_notebook_counts(
         for action, rater, *rest in actions:
             if action == "undo":
                 model.step(rater, "back", "forth")
-                ratings.undo(database, rater)
+                log.undo(database, rater)
             elif action == "redo":
                 model.step(rater, "forth", "back")
-                ratings.redo(database, rater)
+                log.redo(database, rater)
             else:
                 which, value = rest
-                make = ratings.score if action == "score" else ratings.label
+                make = log.score if action == "score" else log.label
                 model.rate(rater, (action, which), value)
-                ratings.append(database, make(answers[which].id, value, rater))
+                log.append(database, make(answers[which].id, value, rater))
             places = {answer.id: place for place, answer in enumerate(answers)}
             counted = {
                 (rating.rater, str(rating.kind), places[rating.sample_id or ""], rating.value)
-                for rating in ratings.effective(database)
+                for rating in log.effective(database)
             }
             assert counted == model.counted()
-            assert len(ratings.effective(database)) == len(counted)
-        assert ratings.effects_differ(database) == 0
-        before = ratings.effective(database)
-        ratings.rebuild_effects(database)
-        assert ratings.effective(database) == before
+            assert len(log.effective(database)) == len(counted)
+        assert log.effects_differ(database) == 0
+        before = log.effective(database)
+        log.rebuild_effects(database)
+        assert log.effective(database) == before
     finally:
         database.execute("ROLLBACK")

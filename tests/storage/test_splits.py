@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as rules
 from hypothesis import strategies as st
 
-from storage import clock, jobs, prompts, ratings, samples, splits
+from storage import clock, conversations, jobs, samples, splits
 from storage import database as storage_database
 from storage.database import Database, open_database
 from storage.errors import UsageError
 from storage.exchange.importing import import_file
-from storage.migrations import CURRENT, MIGRATIONS
+from storage.feedback import log
 from storage.records import Choice, Job, Split
+from storage.schema.migrations import CURRENT, MIGRATIONS
 from storage.workspace import Workspace
 
 SECRET, OPEN = "Mto ni nini?", "¿Qué es un faro?"
@@ -51,10 +52,10 @@ def test_no_prompt_that_is_added_moves_an_earlier_one(database: Database, steps:
     with suppress(_RolledBack), database.transaction():
         for text, form, language, system, share in steps:
             if share is not None:
-                prompts.set_held_out_share(database, share)
-            key = prompts.text_key(text)
-            decided.setdefault(key, splits.by_hash(key, prompts.held_out_share(database)))
-            prompts.add(database, f" {unicodedata.normalize(form, text)}\n", language=language, system=system)
+                conversations.set_held_out_share(database, share)
+            key = conversations.text_key(text)
+            decided.setdefault(key, splits.by_hash(key, conversations.held_out_share(database)))
+            conversations.add(database, f" {unicodedata.normalize(form, text)}\n", language=language, system=system)
             stored = {row["text_key"]: row["split"] for row in database.rows("SELECT text_key, split FROM prompts")}
             assert stored == decided
         raise _RolledBack
@@ -66,12 +67,12 @@ def test_about_fifteen_of_a_hundred_texts_are_held_out_in_every_language(databas
     with database.transaction():
         for language, text in words.items():
             for number in range(500):
-                prompts.add(database, text.format(number), language=language)
+                conversations.add(database, text.format(number), language=language)
     for language in words:
         # The share of 500 has a standard deviation of 1.6%.
-        assert 0.10 < len(prompts.by_split(database, Split.HELD_OUT, language)) / 500 < 0.20
-    assert 0.13 < len(prompts.by_split(database, Split.HELD_OUT)) / 2000 < 0.17
-    assert prompts.by_split(database, Split.ETHICS) == []
+        assert 0.10 < len(conversations.by_split(database, Split.HELD_OUT, language)) / 500 < 0.20
+    assert 0.13 < len(conversations.by_split(database, Split.HELD_OUT)) / 2000 < 0.17
+    assert conversations.by_split(database, Split.ETHICS) == []
 
 
 def test_the_order_of_arrival_makes_no_difference(workspace: Workspace) -> None:
@@ -81,35 +82,35 @@ def test_the_order_of_arrival_makes_no_difference(workspace: Workspace) -> None:
         place = Workspace(workspace.root / f"turn {turn}")
         with open_database(place) as database, database.transaction():
             for text in random.Random(turn).sample(texts, len(texts)):
-                prompts.add(database, text)
-            found.append({prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)})
+                conversations.add(database, text)
+            found.append({prompt.text for prompt in conversations.by_split(database, Split.HELD_OUT)})
     assert found[0] == found[1] != set()
 
 
 def test_a_split_that_is_named_decides_about_a_new_text(database: Database) -> None:
-    assert prompts.add(database, SECRET, split=Split.TRAIN).split is Split.TRAIN
-    assert prompts.add(database, OPEN, split=Split.HELD_OUT).split is Split.HELD_OUT
-    assert prompts.add(database, SECRET, language="sw").split is Split.TRAIN, "its text is known"
-    assert prompts.add(database, OPEN, language="es").split is Split.HELD_OUT
+    assert conversations.add(database, SECRET, split=Split.TRAIN).split is Split.TRAIN
+    assert conversations.add(database, OPEN, split=Split.HELD_OUT).split is Split.HELD_OUT
+    assert conversations.add(database, SECRET, language="sw").split is Split.TRAIN, "its text is known"
+    assert conversations.add(database, OPEN, language="es").split is Split.HELD_OUT
 
 
 def test_a_new_share_holds_for_new_prompts_alone(database: Database) -> None:
-    assert prompts.held_out_share(database) == splits.DEFAULT_SHARE
-    before = prompts.add(database, SECRET, language="sw")
-    prompts.set_held_out_share(database, 0)
-    assert prompts.get(database, before.id).split is Split.HELD_OUT
-    assert prompts.add(database, SECRET).split is Split.HELD_OUT, "the same text in another language"
-    assert prompts.add(database, f"{SECRET} 2").split is Split.TRAIN
-    prompts.set_held_out_share(database, 0.85)
-    assert prompts.add(database, f"{SECRET} 2", language="es").split is Split.TRAIN
-    assert prompts.add(database, OPEN).split is Split.HELD_OUT
+    assert conversations.held_out_share(database) == splits.DEFAULT_SHARE
+    before = conversations.add(database, SECRET, language="sw")
+    conversations.set_held_out_share(database, 0)
+    assert conversations.get(database, before.id).split is Split.HELD_OUT
+    assert conversations.add(database, SECRET).split is Split.HELD_OUT, "the same text in another language"
+    assert conversations.add(database, f"{SECRET} 2").split is Split.TRAIN
+    conversations.set_held_out_share(database, 0.85)
+    assert conversations.add(database, f"{SECRET} 2", language="es").split is Split.TRAIN
+    assert conversations.add(database, OPEN).split is Split.HELD_OUT
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, float("nan"), float("inf")])
 def test_a_share_out_of_bounds_is_refused(database: Database, share: float) -> None:
     with pytest.raises(UsageError, match="at least 0 and below 1"):
-        prompts.set_held_out_share(database, share)
-    assert prompts.held_out_share(database) == splits.DEFAULT_SHARE
+        conversations.set_held_out_share(database, share)
+    assert conversations.held_out_share(database) == splits.DEFAULT_SHARE
 
 
 def test_an_import_without_a_split_leaves_it_to_the_hash_and_one_with_a_split_does_not(
@@ -122,7 +123,7 @@ def test_an_import_without_a_split_leaves_it_to_the_hash_and_one_with_a_split_do
     file.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     for _ in range(2):
         import_file(database, str(file))
-        held_out = {prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)}
+        held_out = {prompt.text for prompt in conversations.by_split(database, Split.HELD_OUT)}
         assert held_out == {text for text in texts[:40] if splits.fraction(text) < 0.15} != set()
 
 
@@ -141,7 +142,7 @@ def before(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Database:
 def add_train(database: Database, name: str, count: int = 40, **more: str) -> list[str]:
     """Prompts as they were all stored then; about six of forty are to be held out."""
     with database.transaction():
-        found = [prompts.add(database, f"{name} {n}", split=Split.TRAIN, **more).id for n in range(count)]
+        found = [conversations.add(database, f"{name} {n}", split=Split.TRAIN, **more).id for n in range(count)]
     assert any(splits.by_hash(f"{name} {n}", 0.15) is Split.HELD_OUT for n in range(count))
     return found
 
@@ -154,7 +155,7 @@ def migrated(database: Database, workspace: Workspace) -> Database:
 
 
 def held_out(database: Database) -> set[str]:
-    return {prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)}
+    return {prompt.text for prompt in conversations.by_split(database, Split.HELD_OUT)}
 
 
 def by_threshold(name: str, count: int = 40) -> set[str]:
@@ -176,12 +177,12 @@ def test_prompts_of_before_that_nothing_learned_from_fall_by_the_same_threshold(
     add_train(before, "of the demo", origin="demo")
     jobs.enqueue(before, "ppo", {})  # never started
     start_job(before, "reward")  # learned from what it is linked to alone
-    prompts.add(before, "typed 0", language="en", split=Split.ETHICS)
+    conversations.add(before, "typed 0", language="en", split=Split.ETHICS)
     with migrated(before, workspace) as database:
         typed = by_threshold("typed") - {"typed 0"}
         assert held_out(database) == typed | by_threshold("imported")
-        assert {prompt.text for prompt in prompts.by_split(database, Split.ETHICS)} == {"typed 0"}
-        again = {prompts.add(database, f"typed {n}", language="de").split for n in range(1, 40)}
+        assert {prompt.text for prompt in conversations.by_split(database, Split.ETHICS)} == {"typed 0"}
+        again = {conversations.add(database, f"typed {n}", language="de").split for n in range(1, 40)}
         assert again == {Split.TRAIN, Split.HELD_OUT}
         assert held_out(database) == typed | by_threshold("imported"), "and stay where they fell"
 
@@ -193,7 +194,7 @@ def test_what_was_there_when_a_policy_began_to_learn_stays_for_training(
     add_train(before, "early")
     start_job(before, kind)
     add_train(before, "late")
-    prompts.add(before, "early 1", language="fr", split=Split.TRAIN)  # a text that was there, in another language
+    conversations.add(before, "early 1", language="fr", split=Split.TRAIN)  # a text that was there, in another language
     with migrated(before, workspace) as database:
         assert held_out(database) == by_threshold("late")
 
@@ -205,9 +206,9 @@ def test_what_a_reward_model_learned_from_stays_for_training(before: Database, w
     chosen = [key for key, n in zip(keys, range(40), strict=True) if f"rated {n}" in secret[:3]]
     made = [samples.new(key, text) for key in chosen for text in ("a", "b")]
     samples.add(before, made)
-    scored = ratings.append(before, ratings.score(made[0].id, 4, "ana"))
+    scored = log.append(before, log.score(made[0].id, 4, "ana"))
     # A pair whose second answer alone is of another prompt: both were learned from.
-    pair = ratings.append(before, ratings.pair(made[2].id, made[4].id, Choice.A, "ana"))
+    pair = log.append(before, log.pair(made[2].id, made[4].id, Choice.A, "ana"))
     before.execute("INSERT INTO job_ratings SELECT ?, id FROM ratings WHERE id IN (?, ?)", (job.id, scored.id, pair.id))
     with migrated(before, workspace) as database:
         assert held_out(database) == set(secret[3:])
@@ -215,10 +216,10 @@ def test_what_a_reward_model_learned_from_stays_for_training(before: Database, w
 
 
 def test_held_out_prompts_of_before_stay_held_out(before: Database, workspace: Workspace) -> None:
-    prompts.add(before, OPEN, split=Split.HELD_OUT)
+    conversations.add(before, OPEN, split=Split.HELD_OUT)
     start_job(before, "ppo")
     moment = clock.now()
     with migrated(before, workspace) as database:
-        (prompt,) = prompts.by_split(database, Split.HELD_OUT)
+        (prompt,) = conversations.by_split(database, Split.HELD_OUT)
         assert prompt.text == OPEN
         assert prompt.created_at < moment

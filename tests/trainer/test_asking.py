@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from rated_workspace import fill
 
-from storage import queue, versions
+from storage import versions
 from storage.database import Database
+from storage.feedback import queue
 from storage.records import Split
 
 RUN = (

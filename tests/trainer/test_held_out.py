@@ -7,8 +7,9 @@ import pytest
 from rated_workspace import LANGUAGES
 from tiny_model import CORPUS
 
-from storage import jobs, metrics, prompts, ratings, samples
+from storage import conversations, jobs, metrics, samples
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Choice, RatingKind, Split
 from trainer import rewards
 from trainer.algorithms import hindsight, ilql, ppo, sft
@@ -72,19 +73,19 @@ def type_and_rate(database: Database, first: int, count: int) -> None:
     for number in range(first, first + count):
         place = number % len(LANGUAGES)
         words = CORPUS[place].split()
-        prompt = prompts.add(database, f"{words[0]} {number}", language=LANGUAGES[place])
+        prompt = conversations.add(database, f"{words[0]} {number}", language=LANGUAGES[place])
         good, bad = (samples.new(prompt.id, " ".join(words[1 : 2 + length])) for length in (2, 1))
         shown = samples.new(prompt.id, " ".join(words[:4]), origin="demonstration")
         samples.add(database, [good, bad, shown])
-        told = msgspec.structs.replace(ratings.note(bad.id, "asked again", "amina"), kind=RatingKind.OUTCOME)
-        ratings.append_all(
+        told = msgspec.structs.replace(log.note(bad.id, "asked again", "amina"), kind=RatingKind.OUTCOME)
+        log.append_all(
             database,
             [
-                ratings.score(good.id, 4 + number % 2, "amina"),
-                ratings.score(bad.id, 1 + number % 2, "amina"),
-                ratings.label(good.id, True, "juma"),
-                ratings.pair(good.id, bad.id, Choice.A, "juma"),
-                ratings.edit(bad.id, " ".join(words[:3]), "juma"),
+                log.score(good.id, 4 + number % 2, "amina"),
+                log.score(bad.id, 1 + number % 2, "amina"),
+                log.label(good.id, True, "juma"),
+                log.pair(good.id, bad.id, Choice.A, "juma"),
+                log.edit(bad.id, " ".join(words[:3]), "juma"),
                 told,
             ],
         )
@@ -92,11 +93,11 @@ def type_and_rate(database: Database, first: int, count: int) -> None:
 
 def test_no_method_learns_from_a_held_out_prompt_before_or_after_more_are_typed(trainer, database, given):
     type_and_rate(database, 0, 40)
-    decided = {prompt.text: prompt.split for prompt in prompts.recent(database)}
+    decided = {prompt.text: prompt.split for prompt in conversations.recent(database)}
     assert list(decided.values()).count(Split.HELD_OUT) >= 4
     for turn in range(2):
-        held_out = {prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)}
-        practice = {prompt.text for prompt in prompts.by_split(database, Split.TRAIN)}
+        held_out = {prompt.text for prompt in conversations.by_split(database, Split.HELD_OUT)}
+        practice = {prompt.text for prompt in conversations.by_split(database, Split.TRAIN)}
         for method, options in METHODS.items():
             given.clear()
             code, found = trainer(method.split()[0], *options)
@@ -111,7 +112,7 @@ def test_no_method_learns_from_a_held_out_prompt_before_or_after_more_are_typed(
         assert learned_from(database) <= practice
         if turn == 0:
             type_and_rate(database, 40, 25)
-            now = {prompt.text: prompt.split for prompt in prompts.recent(database)}
+            now = {prompt.text: prompt.split for prompt in conversations.recent(database)}
             assert len(now) == 65
             assert {text: now[text] for text in decided} == decided
 
@@ -129,9 +130,9 @@ def learned_from(database: Database) -> set[str]:
 
 def test_with_one_held_out_prompt_a_job_trains_and_says_that_it_can_tell_no_gain(trainer, database, capsys):
     type_and_rate(database, 0, 12)
-    for prompt in prompts.by_split(database, Split.HELD_OUT):
+    for prompt in conversations.by_split(database, Split.HELD_OUT):
         database.execute("UPDATE prompts SET split = 'train' WHERE id = ?", (prompt.id,))
-    prompts.add(database, "Kwa nini?", language="sw", split=Split.HELD_OUT)
+    conversations.add(database, "Kwa nini?", language="sw", split=Split.HELD_OUT)
     trainer("reward", *METHODS["reward"])
     code, found = trainer("rloo", *METHODS["rloo"])
     assert (code, found["state"]) == (0, "done")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from storage import prompts, ratings, samples, versions
+from storage import conversations, samples, versions
 from storage.errors import UsageError
+from storage.feedback import log
 from storage.records import Choice, Prompt, Rating, RatingKind, Split
 from trainer.examples import Examples, Labelled, Pair, Response, Scored, collect
 from trainer.outcomes import Outcome, check_enough, languages, outcomes, text_outcomes
@@ -27,7 +28,7 @@ def answered(database):
     """A function that stores a prompt with some answers and returns their keys."""
 
     def store(text: str, *answers: str, split: Split = Split.TRAIN, **more: object) -> list[str]:
-        prompt = prompts.add(database, text, language="sw", split=split)
+        prompt = conversations.add(database, text, language="sw", split=split)
         made = [samples.new(prompt.id, answer, **more) for answer in answers]
         samples.add(database, made)
         return [sample.id for sample in made]
@@ -36,7 +37,7 @@ def answered(database):
 
 
 def told(sample_id: str, text: str, rater: str = "amina") -> Rating:
-    made = ratings.note(sample_id, text, rater)
+    made = log.note(sample_id, text, rater)
     return Rating(**{**{name: getattr(made, name) for name in made.__struct_fields__}, "kind": RatingKind.OUTCOME})
 
 
@@ -93,11 +94,11 @@ def test_the_same_words_to_another_prompt_are_another_answer():
 def test_ratings_in_the_workspace_become_outcomes(database, answered):
     base = versions.ensure_base(database, "tiny", DIGEST)
     one, other, edited = answered("Basi linakuja lini?", "a", "b", "c", version=base.name, token_ids=[5, 6])
-    ratings.append_all(database, [
-        ratings.label(one, True, "amina"),
-        ratings.pair(one, other, Choice.A, "juma"),
-        ratings.pair(one, other, Choice.BOTH_BAD, "wei"),
-        ratings.edit(edited, "c, bora", "amina"),
+    log.append_all(database, [
+        log.label(one, True, "amina"),
+        log.pair(one, other, Choice.A, "juma"),
+        log.pair(one, other, Choice.BOTH_BAD, "wei"),
+        log.edit(edited, "c, bora", "amina"),
     ])  # fmt: skip
     found = {outcome.response.text: outcome for outcome in outcomes(collect(database, DIGEST))}
     assert {text: (outcome.value, outcome.count) for text, outcome in found.items()} == {
@@ -111,9 +112,9 @@ def test_ratings_in_the_workspace_become_outcomes(database, answered):
 @pytest.mark.parametrize("split", [Split.HELD_OUT, Split.ETHICS])
 def test_outcomes_of_held_out_and_ethics_prompts_never_come_in(database, answered, split):
     a, b = answered("siri", "x", "y", split=split)
-    ratings.append_all(database, [
-        ratings.score(a, 5, "amina"), ratings.label(b, False, "amina"), ratings.pair(a, b, Choice.A, "amina"),
-        ratings.edit(a, "z", "amina"), ratings.tags(a, {"harm": "medical"}, "amina"), told(a, "the rater left"),
+    log.append_all(database, [
+        log.score(a, 5, "amina"), log.label(b, False, "amina"), log.pair(a, b, Choice.A, "amina"),
+        log.edit(a, "z", "amina"), log.tags(a, {"harm": "medical"}, "amina"), told(a, "the rater left"),
     ])  # fmt: skip
     assert outcomes(collect(database, DIGEST)) == []
     assert text_outcomes(database, DIGEST) == []
@@ -121,19 +122,17 @@ def test_outcomes_of_held_out_and_ethics_prompts_never_come_in(database, answere
 
 def test_outcomes_in_words_are_read_with_their_answers(database, answered):
     one, other = answered("Basi linakuja lini?", "saa tano", "sijui")
-    first = ratings.append(database, told(one, " abiria alifika kwa wakati "))
+    first = log.append(database, told(one, " abiria alifika kwa wakati "))
     moment = first.created_at
-    ratings.append_all(
-        database, [told(other, "   "), told(other, "abiria alikasirika"), ratings.note(one, "hm", "amina")]
-    )
+    log.append_all(database, [told(other, "   "), told(other, "abiria alikasirika"), log.note(one, "hm", "amina")])
     found = text_outcomes(database, DIGEST)
     assert [(one.response.text, one.text) for one in found] == [
         ("saa tano", "abiria alifika kwa wakati"), ("sijui", "abiria alikasirika"),
     ]  # fmt: skip
     assert found[0].rating_id == first.id
     assert text_outcomes(database, DIGEST, moment) == found[:1]
-    ratings.undo(database, "amina")
-    ratings.undo(database, "amina")
+    log.undo(database, "amina")
+    log.undo(database, "amina")
     assert text_outcomes(database, DIGEST) == found[:1]
 
 

@@ -315,12 +315,12 @@ def prompted(database):
 
 
 def test_a_function_alone_needs_no_ratings_is_drawn_and_judges_itself(trainer, database, written, monkeypatch):
-    from storage import prompts
+    from storage import conversations
     from storage.records import Split
 
     for number in range(18):
         split = Split.HELD_OUT if number % 3 == 2 else Split.TRAIN
-        prompts.add(database, f"Frage {number}", language=("de", "fr")[number % 2], split=split)
+        conversations.add(database, f"Frage {number}", language=("de", "fr")[number % 2], split=split)
     file = written(
         "print('loaded')\ndef letters(prompt, response, **facts):\n    print('asked')\n    return len(response) / 20\n"
     )

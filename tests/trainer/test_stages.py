@@ -14,9 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_model import CORPUS
 
-from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
+from storage import conversations, jobs, metrics, reward_models, samples, versions
 from storage.database import Database, open_database
 from storage.errors import UsageError
+from storage.feedback import log
 from storage.records import Split
 from storage.workspace import Workspace
 from trainer import job as job_module
@@ -57,12 +58,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def rated(database: Database) -> Database:
     """Scores, a second and better answer to each prompt, and demonstrations, in ten languages."""
     fill(database, 24)
-    for number, prompt in enumerate(sorted(prompts.by_split(database, Split.TRAIN), key=lambda prompt: prompt.id)):
+    for number, prompt in enumerate(
+        sorted(conversations.by_split(database, Split.TRAIN), key=lambda prompt: prompt.id)
+    ):
         words = CORPUS[number % len(LANGUAGES)].split()
         better = samples.new(prompt.id, " ".join(words[:6]))
         shown = samples.new(prompt.id, " ".join(words[:4]), origin="demonstration")
         samples.add(database, [better, shown])
-        ratings.append(database, ratings.score(better.id, 5, "amina"))
+        log.append(database, log.score(better.id, 5, "amina"))
     return database
 
 
@@ -186,10 +189,10 @@ def test_a_resumed_run_keeps_the_reward_model_that_was_the_latest_when_it_began(
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "judge", cut_off)
         _, paused = trainer("rloo", *ROUNDS, *GATE, "--no-publish")
-    prompt = prompts.by_split(rated, Split.TRAIN)[0]
+    prompt = conversations.by_split(rated, Split.TRAIN)[0]
     liked = samples.new(prompt.id, "quite another answer")
     samples.add(rated, [liked])
-    ratings.append(rated, ratings.score(liked.id, 1, "amina"))
+    log.append(rated, log.score(liked.id, 1, "amina"))
     trainer("reward", "--rank", "4")
     assert reward_models.find(rated, versions.get(rated, "v0").base_digest).name == "rm2"
     code, resumed = trainer("resume", paused["job"], model=False)
@@ -332,7 +335,7 @@ def test_a_value_that_explains_little_is_said_in_the_log_and_the_result(trainer,
 
 
 def test_a_table_is_learned_from_and_measured_on_prompts_that_it_knows(trainer, rated):
-    unknown = [prompts.add(rated, f"never asked {number}", language="en") for number in range(60)]
+    unknown = [conversations.add(rated, f"never asked {number}", language="en") for number in range(60)]
     assert {prompt.split for prompt in unknown} == {Split.TRAIN, Split.HELD_OUT}
     code, found = trainer("ppo", *ROUNDS, *GATE, "--reward-model", "table")
     assert (code, found["state"]) == (0, "done")
@@ -347,7 +350,7 @@ def test_imitation_alone_is_judged_by_its_held_out_loss(trainer, database):
         words = CORPUS[number % len(LANGUAGES)].split()
         language = LANGUAGES[number % len(LANGUAGES)]
         split = Split.HELD_OUT if number % 5 == 4 else Split.TRAIN
-        prompt = prompts.add(database, f"{words[0]} {number}", language=language, split=split)
+        prompt = conversations.add(database, f"{words[0]} {number}", language=language, split=split)
         samples.add(database, [samples.new(prompt.id, " ".join(words[1:4]), origin="demonstration")])
     code, found = trainer("sft", *FIXED, *GATE)
     assert (code, found["state"]) == (0, "done")
@@ -362,11 +365,13 @@ def test_eight_demonstrations_are_published_when_they_teach_something(trainer, d
     letters = list(string.ascii_letters[:48])
     random.Random(3).shuffle(letters)
     for number in range(8):
-        prompt = prompts.add(database, f"{CORPUS[number]} {number}", language=LANGUAGES[number])
+        prompt = conversations.add(database, f"{CORPUS[number]} {number}", language=LANGUAGES[number])
         noise = "".join(random.Random(number).choices(letters[6 * number :][:6], k=40))  # has no letter with another
         text = "Claro que sí, con mucho gusto." if learnable else noise
         samples.add(database, [samples.new(prompt.id, text, origin="demonstration")])
-    prompts.add(database, "¿Qué es un faro?", language="es", split=Split.HELD_OUT)  # to be answered, for the divergence
+    conversations.add(
+        database, "¿Qué es un faro?", language="es", split=Split.HELD_OUT
+    )  # to be answered, for the divergence
     code, found = trainer("sft", "--gate-prompts", "4", "--gate-max-new-tokens", "6", "--gate-max-kl", "1000")
     assert (code, found["state"], found["version"]) == (0, "done", "v1")
     gates = {gate["gate"]: gate["passed"] for gate in found["result"]["gates"]}
@@ -397,7 +402,7 @@ def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
 )
 def test_too_little_to_learn_from_ends_with_wrong_usage(stage, says, trainer, database):
     for number in range(9):
-        prompts.add(database, f"{CORPUS[number].split()[0]} {number}", language=LANGUAGES[number])
+        conversations.add(database, f"{CORPUS[number].split()[0]} {number}", language=LANGUAGES[number])
     code, found = trainer(stage, *STAGES[stage][0], *GATE)
     assert (code, found["state"]) == (2, "failed")
     assert says in found["error"]

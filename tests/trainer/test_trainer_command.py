@@ -15,7 +15,7 @@ import torch
 from rated_workspace import LENIENT, fill, run_options
 from tiny_model import CORPUS
 
-from storage import jobs, metrics, prompts, versions
+from storage import conversations, jobs, metrics, versions
 from storage.database import open_database
 from storage.exchange.importing import import_file
 from storage.records import Split
@@ -84,7 +84,7 @@ def test_imported_ratings_become_a_published_version(trainer, database, workspac
     assert version.metrics["reward_gain"] == pytest.approx(found["result"]["reward_gain"])
     assert [step for step, _ in metrics.series(database, found["job"], "objective/scores")] == [1, 2, 3]
     assert len(jobs.ratings_of(database, found["job"])) == 54
-    held_out = {prompt.text for prompt in prompts.by_split(database, Split.HELD_OUT)}
+    held_out = {prompt.text for prompt in conversations.by_split(database, Split.HELD_OUT)}
     practised = {rollout.prompt for rollout in metrics.recent_rollouts(database, found["job"], 1000)}
     assert practised
     assert not practised & held_out

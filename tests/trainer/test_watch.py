@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny_model import CORPUS
 
-from storage import prompts, ratings, samples
+from storage import conversations, samples
+from storage.feedback import log
 from storage.records import Choice, Prompt, Source, Split
 from trainer.algorithms.rollouts import Rollout
 from trainer.config import AdapterConfig, RewardConfig
@@ -138,7 +139,7 @@ def test_rollouts_far_from_what_was_rated_are_more_uncertain_than_the_references
 
 
 def ask(database, text: str, *answers: str, split: Split = Split.TRAIN) -> list[str]:
-    prompt = prompts.add(database, text, language="pt", split=split)
+    prompt = conversations.add(database, text, language="pt", split=split)
     made = [samples.new(prompt.id, answer) for answer in answers]
     samples.add(database, made)
     return [sample.id for sample in made]
@@ -148,27 +149,27 @@ def test_rows_are_answers_to_held_out_prompts_that_people_rated(database):
     for number in range(20):
         split = Split.HELD_OUT if number % 4 == 0 else Split.TRAIN
         good, bad, judged = ask(database, f"Por quê {number}?", "bom", "ruim", "da máquina", split=split)
-        ratings.append_all(
+        log.append_all(
             database,
             [
-                ratings.label(good, True, "amina"),
-                ratings.pair(bad, good, Choice.B, "juma"),
-                ratings.label(judged, True, "judge", source=Source.AI),
+                log.label(good, True, "amina"),
+                log.pair(bad, good, Choice.B, "juma"),
+                log.label(judged, True, "judge", source=Source.AI),
             ],
         )
     one, other, machine = ask(database, "guardado", "x", "y", "z", split=Split.HELD_OUT)
-    ratings.append_all(
+    log.append_all(
         database,
         [
-            ratings.score(one, 5, "amina"),
-            ratings.label(one, False, "juma", source=Source.IMPORTED),
-            ratings.score(other, 1, "amina"),
-            ratings.score(other, 5, "amina", attribute="polite"),
-            ratings.score(machine, 1, "judge", source=Source.AI),
+            log.score(one, 5, "amina"),
+            log.label(one, False, "juma", source=Source.IMPORTED),
+            log.score(other, 1, "amina"),
+            log.score(other, 5, "amina", attribute="polite"),
+            log.score(machine, 1, "judge", source=Source.AI),
         ],
     )
     (other_use,) = ask(database, "ética", "x", split=Split.ETHICS)
-    ratings.append(database, ratings.label(other_use, True, "amina"))
+    log.append(database, log.label(other_use, True, "amina"))
     found = held_out_rows(database, DIGEST)
     asked = {row.response.prompt.text for row in found}
     assert asked == {f"Por quê {number}?" for number in range(0, 20, 4)} | {"guardado"}
@@ -184,7 +185,7 @@ def test_rows_are_answers_to_held_out_prompts_that_people_rated(database):
 def test_rows_are_cut_at_the_same_prompts_each_time(database):
     for number in range(30):
         keys = ask(database, f"pergunta {number}", "a", "b", split=Split.HELD_OUT)
-        ratings.append_all(database, [ratings.label(key, True, "amina") for key in keys])
+        log.append_all(database, [log.label(key, True, "amina") for key in keys])
     few = held_out_rows(database, DIGEST, most=10)
     assert (len(few), len({row.response.prompt.id for row in few})) == (10, 5)
     assert few == held_out_rows(database, DIGEST, most=60)[:10]

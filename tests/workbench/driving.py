@@ -10,8 +10,8 @@ from textual.pilot import Pilot
 
 from storage import versions
 from storage.database import Database
-from workbench.app import WorkbenchApp
 from workbench.engine import protocol
+from workbench.shell.app import WorkbenchApp
 
 SIZES = [(80, 24), (120, 40), (40, 12)]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from storage import jobs, metrics, prompts, samples, versions
+from storage import conversations, jobs, metrics, samples, versions
 from storage.database import open_database
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
 from workbench.engine import protocol
+from workbench.shell.app import WorkbenchApp
 
 HOSTILE = (
     "CANARY \x1b[666;1mred\x1b[0m \x1b]52;c;Q0FOQVJZ\x07 \x1b]8;;https://example.org\x1b\\x\x1b]8;;\x1b\\ "
@@ -27,7 +27,7 @@ def furnish(workspace: Workspace) -> None:
     with open_database(workspace) as database:
         base = versions.ensure_base(database, f"model {HOSTILE}", "0" * 64)
         for n in range(3):
-            prompt = prompts.add(database, f"{n} {HOSTILE}", language=f"x-{HOSTILE}")
+            prompt = conversations.add(database, f"{n} {HOSTILE}", language=f"x-{HOSTILE}")
             samples.add(
                 database,
                 [samples.new(prompt.id, f"{k} {HOSTILE}", version="v0", finish_reason=HOSTILE) for k in range(2)],

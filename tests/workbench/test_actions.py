@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench import keymap
-from workbench.actions import ACTIONS, BY_ID, NUMBERS, SCREENS, keys_page, of_screen, spoken
+from workbench.shell import keymap
+from workbench.shell.actions import ACTIONS, BY_ID, NUMBERS, SCREENS, keys_page, of_screen, spoken
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def test_no_key_means_two_things_at_one_moment():
 
 @pytest.mark.parametrize("screen", list(NUMBERS))
 def test_every_action_of_a_screen_has_its_method(screen: str):
-    module = importlib.import_module(f"workbench.screens.{screen}")
+    module = importlib.import_module(f"workbench.screens.{screen}.screen")
     kind = getattr(module, f"{screen.title()}Screen")
     for action in of_screen(screen):
         name = action.method.split("(")[0]
@@ -45,7 +45,7 @@ def test_every_action_of_a_screen_has_its_method(screen: str):
 
 
 def test_every_action_of_everywhere_has_its_method():
-    from workbench.app import WorkbenchApp
+    from workbench.shell.app import WorkbenchApp
 
     for action in of_screen("app"):
         assert callable(getattr(WorkbenchApp, f"action_{action.method.split('(')[0]}", None)), action.id

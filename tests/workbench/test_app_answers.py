@@ -21,9 +21,9 @@ from trainer.evaluation.seen import Side
 from trainer.evaluation.watch import WatchReport
 from trainer.policy.decoding import Completion
 from trainer.reward.protocol import ConstantReward, Scores
-from workbench import verdict
-from workbench.app import WorkbenchApp
-from workbench.screens.answers import AnswersSheet
+from workbench.screens.versions.answers import AnswersSheet
+from workbench.shell.app import WorkbenchApp
+from workbench.training import verdict
 
 FOUND: dict[str, Any] = {
     "reward_gain": 1.15, "reward_gain_interval": [0.43, 1.88], "held_out_prompts": 40,

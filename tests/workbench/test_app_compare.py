@@ -11,8 +11,8 @@ from storage import jobs, metrics
 from storage.database import Database
 from storage.records import Job
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
-from workbench.screens.comparing import ComparisonSheet, JobsDialog
+from workbench.screens.train.comparing import ComparisonSheet, JobsDialog
+from workbench.shell.app import WorkbenchApp
 from workbench.widgets.plots import CurvePlot
 
 

@@ -10,11 +10,12 @@ import pytest
 from driving import opened, type_text, until, visible
 from tiny_model import make_adapter, make_tiny_model
 
-from storage import jobs, prompts, ratings, samples, versions
+from storage import conversations, jobs, samples, versions
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Sampling, Split
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
+from workbench.shell.app import WorkbenchApp
 
 SLOW = 60.0
 ENDLESS = 30_000  # tokens: on a busy machine an answer must not end before a key is heard
@@ -101,13 +102,13 @@ async def test_rate_train_and_read_the_verdict(database: Database, app: Workbenc
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await loaded(pilot, app, 8)
         for n in range(24):
-            prompt = prompts.add(
+            prompt = conversations.add(
                 database, f"¿Cuánto es {n}?", language="es", split=Split.HELD_OUT if n % 3 == 0 else Split.TRAIN
             )
             good, bad = (samples.new(prompt.id, text, version="v0", finish_reason="eos") for text in ("azul", "no no"))
             samples.add(database, [good, bad])
-            ratings.append(database, ratings.score(good.id, 5, "rater"))
-            ratings.append(database, ratings.score(bad.id, 1, "rater"))
+            log.append(database, log.score(good.id, 5, "rater"))
+            log.append(database, log.score(bad.id, 1, "rater"))
         await pilot.press("f3")
         await until(pilot, lambda: "48 ratings" in visible(app))
         await pilot.press("enter")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from driving import SIZES, answer, opened, ready, served_base, type_text, until, visible
 
-from storage import prompts, ratings, samples
+from storage import conversations, samples
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Choice, RatingKind
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
 from workbench.engine import protocol
 from workbench.engine.client import EngineDied
+from workbench.shell.app import WorkbenchApp
 from workbench.widgets.answers import AnswerCard
 from workbench.widgets.editor import PromptInput
 
@@ -49,7 +50,7 @@ async def test_ask_answer_rate(app: WorkbenchApp, database: Database, size: tupl
         assert {sample.text for sample in stored} == {"The left answer", "The right answer"}
         assert {sample.version for sample in stored} == {"v0"}
         assert len({sample.group_id for sample in stored}) == 1
-        score, pair = ratings.effective(database)
+        score, pair = log.effective(database)
         assert (score.kind, score.value) == (RatingKind.SCORE, 4)
         assert (pair.kind, pair.choice) == (RatingKind.PAIR, Choice.A)
         assert samples.get(database, pair.sample_id or "").text == "The left answer"
@@ -82,14 +83,14 @@ async def test_labels_ties_notes_edits_undo_and_redo(app: WorkbenchApp, database
         await pilot.pause()
         await type_text(pilot, " better")
         await pilot.press("ctrl+j")
-        await until(pilot, lambda: len(ratings.effective(database)) == 5)
-        good, bad, tie, note, edit = ratings.effective(database)
+        await until(pilot, lambda: len(log.effective(database)) == 5)
+        good, bad, tie, note, edit = log.effective(database)
         assert (good.value, bad.value, tie.choice) == (1, 0, Choice.TIE)
         assert (note.text, edit.text) == ("odd", "two better")
         await pilot.press("u")
-        await until(pilot, lambda: len(ratings.effective(database)) == 4)
+        await until(pilot, lambda: len(log.effective(database)) == 4)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: len(ratings.effective(database)) == 5)
+        await until(pilot, lambda: len(log.effective(database)) == 5)
         assert "brought back" in visible(app)
 
 
@@ -99,8 +100,8 @@ async def test_with_one_answer_b_means_bad(app: WorkbenchApp, database: Database
         app.update_session(candidates=1)
         await asked(pilot, app, "only")
         await pilot.press("b")
-        await until(pilot, lambda: ratings.effective(database))
-        (label,) = ratings.effective(database)
+        await until(pilot, lambda: log.effective(database))
+        (label,) = log.effective(database)
         assert (label.kind, label.value) == (RatingKind.LABEL, 0)
 
 
@@ -111,7 +112,7 @@ async def test_prompts_typed_while_the_engine_starts_are_kept_and_sent(app: Work
             await type_text(pilot, text)
             await pilot.press("enter")
         await until(pilot, lambda: "2 prompts kept" in visible(app))
-        assert [prompt.text for prompt in prompts.recent(database)] == ["second", "first"]
+        assert [prompt.text for prompt in conversations.recent(database)] == ["second", "first"]
         ready(app)
         await until(pilot, lambda: app.conversation.is_writing)
         assert app.conversation.current is not None
@@ -210,7 +211,7 @@ async def test_a_wrong_parameter_is_explained_and_kept(app: WorkbenchApp):
 
 async def test_history_is_recalled_and_searched(app: WorkbenchApp, database: Database):
     for text in ("Was ist Eis?", "Qu'est-ce que le sel ?", "Habari gani?"):
-        prompts.add(database, text)
+        conversations.add(database, text)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot)
         editor = app.screen.query_one(PromptInput)
@@ -234,8 +235,8 @@ async def test_several_lines_are_sent_with_ctrl_j(app: WorkbenchApp, database: D
         await pilot.press("enter")
         await type_text(pilot, "three")
         await pilot.press("ctrl+j")
-        await until(pilot, lambda: prompts.recent(database))
-        assert prompts.recent(database)[0].text == "one\ntwo\nthree"
+        await until(pilot, lambda: conversations.recent(database))
+        assert conversations.recent(database)[0].text == "one\ntwo\nthree"
 
 
 async def test_the_footer_names_only_what_works_now(app: WorkbenchApp):
@@ -270,4 +271,4 @@ async def test_a_workspace_held_by_another_process_is_told_and_nothing_is_lost(a
             assert "saved ✓" not in visible(app)
         await pilot.press("4")
         await until(pilot, lambda: "saved ✓" in visible(app))
-        assert [rating.value for rating in ratings.effective(database)] == [4]
+        assert [rating.value for rating in log.effective(database)] == [4]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from driving import SIZES, opened, served_base, until, visible
 
-from storage import prompts, ratings, samples
+from storage import conversations, samples
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Choice, RatingKind, Sample
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
-from workbench.screens.review import ReviewScreen
+from workbench.screens.review.screen import ReviewScreen
+from workbench.shell.app import WorkbenchApp
 
 ASKED = (("fr", "Qu'est-ce qu'un glacier ?"), ("sw", "Barafu ni nini?"), ("ja", "氷とは何ですか。"))
 
@@ -19,7 +20,7 @@ def single_answers(database: Database) -> list[Sample]:
     served_base(database)
     made = []
     for language, text in ASKED:
-        prompt = prompts.add(database, text, language=language)
+        prompt = conversations.add(database, text, language=language)
         made.append(
             samples.new(prompt.id, f"answer in {language}", version="v0", token_ids=[1, 2], finish_reason="eos")
         )
@@ -29,12 +30,12 @@ def single_answers(database: Database) -> list[Sample]:
 
 def pair_of_answers(database: Database) -> list[Sample]:
     served_base(database)
-    prompt = prompts.add(database, "Was ist ein Gletscher?", language="de")
+    prompt = conversations.add(database, "Was ist ein Gletscher?", language="de")
     made = [samples.new(prompt.id, f"{name} answer", version="v0", finish_reason="eos") for name in ("early", "late")]
     samples.add(database, made)
     # Single answers are judged already, so that the pair is what is left.
     for sample in made:
-        ratings.append(database, ratings.score(sample.id, 3, "rater"))
+        log.append(database, log.score(sample.id, 3, "rater"))
     return made
 
 
@@ -57,7 +58,7 @@ async def test_scores_move_on_to_the_next_item(workspace: Workspace, database: D
         first = screen.sample
         await pilot.press("5")
         await until(pilot, lambda: "2 of 3" in visible(app) and "saved ✓" in visible(app))
-        (score,) = ratings.effective(database)
+        (score,) = log.effective(database)
         assert first is not None
         assert (score.sample_id, score.value, score.rater) == (first.id, 5, "rater")
         assert score.duration_ms is not None
@@ -65,7 +66,7 @@ async def test_scores_move_on_to_the_next_item(workspace: Workspace, database: D
         await until(pilot, lambda: "3 of 3" in visible(app))
         await pilot.press("x")
         await until(pilot, lambda: "Nothing waits" in visible(app))
-        assert [rating.kind for rating in ratings.effective(database)] == ["score", "label", "label"]
+        assert [rating.kind for rating in log.effective(database)] == ["score", "label", "label"]
 
 
 @pytest.mark.parametrize("key", ["a", "b", "equals_sign", "x"])
@@ -81,7 +82,7 @@ async def test_a_pair_is_stored_by_what_stood_where(workspace: Workspace, databa
         left, right = item.shown
         await pilot.press(key)
         await until(pilot, lambda: "Nothing waits" in visible(app))
-        stored = ratings.effective(database)[-1]
+        stored = log.effective(database)[-1]
         assert (stored.kind, stored.shown_order, stored.blind) == (RatingKind.PAIR, item.shown_order, True)
         if key in "ab":
             preferred = stored.sample_id if stored.choice is Choice.A else stored.other_sample_id
@@ -96,11 +97,11 @@ async def test_a_digit_on_a_pair_does_nothing(workspace: Workspace, database: Da
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reviewing(pilot)
         await until(pilot, lambda: screen.item is not None)
-        before = len(ratings.effective(database))
+        before = len(log.effective(database))
         await pilot.press("3")
         await pilot.pause(0.1)
         assert app.current_mode == "review"
-        assert len(ratings.effective(database)) == before
+        assert len(log.effective(database)) == before
 
 
 async def test_undo_brings_the_item_back(workspace: Workspace, database: Database):
@@ -114,10 +115,10 @@ async def test_undo_brings_the_item_back(workspace: Workspace, database: Databas
         await until(pilot, lambda: screen.item is not first)
         await pilot.press("u")
         await until(pilot, lambda: screen.item is first)
-        assert ratings.effective(database) == []
+        assert log.effective(database) == []
         await pilot.press("ctrl+r")
         await until(pilot, lambda: screen.item is not first)
-        assert len(ratings.effective(database)) == 1
+        assert len(log.effective(database)) == 1
 
 
 async def test_skip_and_cannot_judge_are_kept_apart(workspace: Workspace, database: Database):
@@ -127,8 +128,8 @@ async def test_skip_and_cannot_judge_are_kept_apart(workspace: Workspace, databa
         screen = await reviewing(pilot)
         await until(pilot, lambda: screen.item is not None)
         await pilot.press("s", "c")
-        await until(pilot, lambda: len(ratings.effective(database)) == 2)
-        assert [rating.kind for rating in ratings.effective(database)] == ["skip", "cannot-judge"]
+        await until(pilot, lambda: len(log.effective(database)) == 2)
+        assert [rating.kind for rating in log.effective(database)] == ["skip", "cannot-judge"]
         assert app.rated == 0
 
 

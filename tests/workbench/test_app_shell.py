@@ -9,10 +9,10 @@ from driving import SIZES, opened, ready, until, visible
 
 from storage.errors import UsageError
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
 from workbench.engine import protocol
-from workbench.screens.first_run import FirstRunScreen
-from workbench.screens.help import HelpScreen
+from workbench.screens.first_run.screen import FirstRunScreen
+from workbench.screens.help.screen import HelpScreen
+from workbench.shell.app import WorkbenchApp
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -127,8 +127,8 @@ async def test_a_damaged_database_is_told_and_nothing_is_lost(workspace: Workspa
 
 
 def test_pictures_of_every_screen(tmp_path: Path):
-    from workbench.screenshots import SIZES as PICTURED
-    from workbench.screenshots import take
+    from docs.pictures import SIZES as PICTURED
+    from docs.pictures import take
 
     written = take(tmp_path)
     assert len(written) == 7 * len(PICTURED)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
+from storage.languages import canonical, is_tag, matching
 from storage.records import Job, JobState, Prompt, Sampling
-from workbench.conversation import Ask, Conversation
-from workbench.curves import bar, points_of, seconds_left, sparkline
 from workbench.engine import protocol
 from workbench.engine.client import EngineDied
-from workbench.languages import canonical, is_tag, matching
-from workbench.screens.train import log_tail, packed, ratings_words
-from workbench.status import EngineStatus, after, engine_words, fitting, outcome, trainer_status, trainer_words
+from workbench.engine.status import EngineStatus, after, engine_words
+from workbench.screens.prompt.conversation import Ask, Conversation
+from workbench.screens.train.screen import log_tail, packed, ratings_words
+from workbench.shell.bars import fitting
+from workbench.training.curves import bar, points_of, seconds_left, sparkline
+from workbench.training.outcome import outcome
+from workbench.training.status import trainer_status, trainer_words
 
 READY = protocol.Ready("smollm2", "v4", "cpu", "bfloat16", 1, 2048, 1.0)
 

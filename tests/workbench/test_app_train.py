@@ -11,16 +11,17 @@ import pytest
 from driving import SIZES, opened, served_base, until, visible
 from textual.widgets import OptionList
 
-from storage import jobs, metrics, prompts, ratings, reward_models, samples, versions
+from storage import conversations, jobs, metrics, reward_models, samples, versions
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Job, JobState, Split
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
-from workbench.recipes import RECIPES
-from workbench.screens.dialogs import FormDialog
-from workbench.screens.start import RecipeDialog
-from workbench.screens.train import TrainScreen
-from workbench.training import Trainers, environment
+from workbench.screens.train.screen import TrainScreen
+from workbench.screens.train.start import RecipeDialog
+from workbench.shell.app import WorkbenchApp
+from workbench.training.launcher import Trainers, environment
+from workbench.training.recipes import RECIPES
+from workbench.widgets.dialogs import FormDialog
 from workbench.widgets.plots import CurvePlot
 
 
@@ -145,11 +146,11 @@ async def test_a_failed_job_says_why_and_where_its_log_is(workspace: Workspace, 
 async def test_the_recipe_counts_ratings_by_language_and_kind(workspace: Workspace, database: Database):
     served_base(database)
     for language, count in (("fr", 3), ("ar", 2)):
-        prompt = prompts.add(database, f"prompt in {language}", language=language)
+        prompt = conversations.add(database, f"prompt in {language}", language=language)
         made = [samples.new(prompt.id, f"{n}", version="v0") for n in range(count)]
         samples.add(database, made)
         for sample in made:
-            ratings.append(database, ratings.score(sample.id, 4, "rater"))
+            log.append(database, log.score(sample.id, 4, "rater"))
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24)) as pilot:
         await training(pilot)
@@ -160,11 +161,11 @@ def feedback(database: Database, count: int = 10) -> None:
     """Prompts with two scored answers each, and an edit of the first."""
     served_base(database)
     for n in range(count):
-        prompt = prompts.add(database, f"¿Qué es {n}?", language="es", split=Split.TRAIN)
+        prompt = conversations.add(database, f"¿Qué es {n}?", language="es", split=Split.TRAIN)
         made = [samples.new(prompt.id, f"{n} es {word}", version="v0") for word in ("par", "一个数")]
         samples.add(database, made)
         for value, sample in zip((2, 5), made, strict=True):
-            ratings.append(database, ratings.score(sample.id, value, "rater"))
+            log.append(database, log.score(sample.id, value, "rater"))
 
 
 def reward_model(database: Database) -> str:

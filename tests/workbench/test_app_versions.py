@@ -9,8 +9,8 @@ from storage import versions
 from storage.database import Database
 from storage.records import Version
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
 from workbench.engine import protocol
+from workbench.shell.app import WorkbenchApp
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from trainer.outcomes import Outcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import resolve
 from trainer.reward.fitting import RewardFit
-from workbench.app import WorkbenchApp
-from workbench.charts import (
+from workbench.shell.app import WorkbenchApp
+from workbench.training.boards import (
     BOARDS,
     IMITATION,
     JUDGE,
@@ -41,9 +41,9 @@ from workbench.charts import (
     figures,
     with_parts,
 )
-from workbench.charts import warning as warned
-from workbench.curves import Curve
-from workbench.status import outcome
+from workbench.training.boards import warning as warned
+from workbench.training.curves import Curve
+from workbench.training.outcome import outcome
 from workbench.widgets.plots import CurvePlot
 
 RISING = {("objective/scores", None): Curve((1, 2), (0.1, 0.4))}

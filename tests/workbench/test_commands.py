@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from storage import jobs, prompts, ratings, samples, versions
+from storage import conversations, jobs, samples, versions
 from storage.database import Database, open_database
+from storage.feedback import log
 from storage.workspace import Workspace
 from workbench.cli import COMMANDS, cli, run_command
 
@@ -85,8 +86,6 @@ def test_every_command_has_a_manual_with_an_example_and_takes_a_workspace(name: 
     told = run(name, "--help")
     assert told.code == 0
     assert f"workbench {name}" in told.out
-    if name == "screenshots":  # it draws an example workspace of its own
-        return
     assert "--workspace" in told.out
     if name != "export":
         assert "--json" in told.out
@@ -218,7 +217,7 @@ def test_wrong_defaults_are_refused(run: Run, feedback: Path, options: tuple[str
 
 
 def test_the_queue_hides_which_version_spoke(run: Run, database: Database, two_versions: list[str]) -> None:
-    prompt = prompts.add(database, "Was ist ein Fjord?", language="de")
+    prompt = conversations.add(database, "Was ist ein Fjord?", language="de")
     samples.add(database, [samples.new(prompt.id, f"said by {n}", version=name) for n, name in enumerate(two_versions)])
     items = run("queue", "--json").document
     assert (items[0]["kind"], items[0]["old_against_new"], len(items[0]["texts"])) == ("pair", True, 2)
@@ -286,7 +285,7 @@ def test_backup(run: Run, feedback: Path, tmp_path: Path) -> None:
     copy = Workspace(tmp_path / "restored").prepare()
     copy.database.write_bytes(Path(made.document["file"]).read_bytes())
     with open_database(copy) as database:
-        assert len(ratings.effective(database)) == 2
+        assert len(log.effective(database)) == 2
     assert run("backup", str(tmp_path / "copies" / "one.db")).code == 1
 
 
@@ -314,7 +313,7 @@ def test_the_doctor_makes_no_workspace(run: Run, workspace: Workspace) -> None:
 
 def test_the_doctor_sees_damage_to_the_database(run: Run, workspace: Workspace, database: Database) -> None:
     for n in range(200):
-        prompts.add(database, f"question {n} " + "x" * 500, language="en")
+        conversations.add(database, f"question {n} " + "x" * 500, language="en")
     database.close()
     with workspace.database.open("r+b") as file:
         file.seek(20 * 4096)
@@ -361,7 +360,7 @@ def test_the_doctor_sees_what_others_may_read(run: Run, workspace: Workspace, da
 
 
 def test_keys_come_from_the_registry(run: Run) -> None:
-    from workbench.actions import ACTIONS
+    from workbench.shell.actions import ACTIONS
 
     listed = run("keys", "--json").document
     assert [one["id"] for one in listed] == [action.id for action in ACTIONS]

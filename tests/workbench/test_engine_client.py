@@ -15,7 +15,7 @@ import psutil
 import pytest
 from tiny_model import CORPUS
 
-from storage import prompts, samples
+from storage import conversations, samples
 from storage.database import open_database
 from storage.errors import WorkbenchError
 from storage.records import Sampling
@@ -60,7 +60,7 @@ async def test_answers_come_through_the_process_and_are_kept_with_their_origin(w
     answers = answers_in(events)
     assert any(isinstance(event, Text) for event in events)
     with open_database(workspace) as database:
-        prompt = prompts.add(database, request.prompt, language="es")
+        prompt = conversations.add(database, request.prompt, language="es")
         store_answers(database, prompt.id, reversed(answers), request.sampling, "g1")
         stored = samples.of_group(database, "g1")
     assert [sample.text for sample in stored] == [answer.text for answer in answers]

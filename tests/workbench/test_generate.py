@@ -14,7 +14,7 @@ import psutil
 import pytest
 from tiny_model import CORPUS, make_adapter
 
-from storage import prompts, samples, versions
+from storage import conversations, samples, versions
 from storage.database import open_database
 from storage.errors import UsageError
 from storage.records import Split
@@ -58,13 +58,13 @@ def test_a_file_of_prompts_becomes_json_and_stored_samples(workspace, endless_mo
     with open_database(workspace) as database:
         for answer in printed:
             sample = samples.get(database, answer["sample"])
-            prompt = prompts.get(database, sample.prompt_id)
+            prompt = conversations.get(database, sample.prompt_id)
             assert (sample.text, sample.seed, prompt.text) == (answer["text"], answer["seed"], answer["prompt"])
             assert (sample.sampling.temperature, sample.sampling.top_p, sample.sampling.top_k) == (0.5, 0.9, 50)
             assert len(samples.of_group(database, sample.group_id)) == 2
-        (spanish,) = prompts.by_split(database, Split.HELD_OUT)
+        (spanish,) = conversations.by_split(database, Split.HELD_OUT)
         assert (spanish.language, spanish.task, spanish.system) == ("es", "explain", "Jibu kwa ufupi.")
-        assert {prompt.system for prompt in prompts.by_split(database, Split.TRAIN)} == {
+        assert {prompt.system for prompt in conversations.by_split(database, Split.TRAIN)} == {
             "短く答えて。",
             "Jibu kwa ufupi.",
         }

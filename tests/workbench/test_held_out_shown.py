@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 from driving import opened, ready, served_base, until, visible
 
-from storage import jobs, metrics, prompts, ratings, samples
+from storage import conversations, jobs, metrics, samples
 from storage.database import Database
+from storage.feedback import log
 from storage.records import Job, Rollout, Split
 from storage.workspace import Workspace
-from workbench.app import WorkbenchApp
 from workbench.cli import cli, run_command
 from workbench.commands.doctor import held_out
-from workbench.screens.review import ReviewScreen
+from workbench.screens.review.screen import ReviewScreen
+from workbench.shell.app import WorkbenchApp
 from workbench.widgets.editor import PromptInput
 
 Run = Callable[..., tuple[int, str, str]]
@@ -35,7 +36,7 @@ def run(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Run:
 def test_the_share_of_prompts_to_hold_out_is_shown_and_set(run: Run, database: Database) -> None:
     assert run("settings", "held-out-share") == (0, "0.15\n", "")
     assert run("settings", "held-out-share", "0.2")[:2] == (0, "0.2\n")
-    assert prompts.held_out_share(database) == 0.2
+    assert conversations.held_out_share(database) == 0.2
     assert run("settings")[1].splitlines()[1].split() == ["held-out-share", "0.2"]
     assert run("settings", "--json")[1] == '{\n  "held-out-share": 0.2\n}\n'
 
@@ -56,13 +57,13 @@ def test_a_wrong_setting_is_refused_with_what_to_do(
     assert (code, out) == (2, "")
     assert says in err
     assert "hint: " in err
-    assert prompts.held_out_share(database) == 0.15
+    assert conversations.held_out_share(database) == 0.15
 
 
 def rated_prompt(database: Database, text: str, split: Split = Split.TRAIN) -> str:
-    made = samples.new(prompts.add(database, text, split=split).id, "x")
+    made = samples.new(conversations.add(database, text, split=split).id, "x")
     samples.add(database, [made])
-    return ratings.append(database, ratings.score(made.id, 4, "ana")).id
+    return log.append(database, log.score(made.id, 4, "ana")).id
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_the_doctor_sees_held_out_prompts_that_were_learned_from(
     jobs.link_ratings(database, job, keys)
     assert held_out(database).status == "ok"
     for number in range(2):
-        prompts.add(database, f"q {number}", split=split)
+        conversations.add(database, f"q {number}", split=split)
     found = held_out(database)
     assert found.status == "fail"
     assert found.detail == f"2 held-out or ethics prompts were learned from before, by job {job.id}"
@@ -99,9 +100,9 @@ def test_the_doctor_sees_held_out_prompts_that_were_learned_from(
 
 
 def test_the_doctor_sees_held_out_prompts_that_a_policy_practised_on(database: Database, job: Job) -> None:
-    prompts.add(database, "secret", language="sw")
+    conversations.add(database, "secret", language="sw")
     metrics.add_rollouts(database, [Rollout("r", job.id, 1, "secret", "sw", "said", 0.5, 1.0, 3)])
-    prompts.add(database, "secret", split=Split.HELD_OUT)
+    conversations.add(database, "secret", split=Split.HELD_OUT)
     assert held_out(database).detail.startswith("2 held-out or ethics prompts were learned from")
 
 
@@ -112,7 +113,7 @@ async def test_a_rater_sees_that_a_prompt_is_held_out(
     workspace: Workspace, database: Database, split: Split, word: str
 ) -> None:
     served_base(database)
-    prompt = prompts.add(database, "Barafu ni nini?", language="sw", split=split)
+    prompt = conversations.add(database, "Barafu ni nini?", language="sw", split=split)
     samples.add(database, [samples.new(prompt.id, "Maji magumu.", version="v0", finish_reason="eos")])
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -8,7 +8,7 @@ import pytest
 
 from storage.errors import UsageError
 from storage.workspace import Workspace
-from workbench import keymap
+from workbench.shell import keymap
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from storage import jobs, prompts, ratings, reward_models, samples, versions
+from storage import conversations, jobs, reward_models, samples, versions
 from storage.database import Database
+from storage.feedback import log
+from storage.feedback.stock import Stock, take_stock
 from storage.records import Choice, RatingKind, Split
 from trainer.algorithms.hindsight import comparisons
 from trainer.config import GateConfig, build
@@ -17,10 +19,9 @@ from trainer.examples import collect
 from trainer.methods import METHODS, method_of
 from trainer.options import configuration
 from trainer.outcomes import outcomes, text_outcomes
-from workbench import recipes
-from workbench.charts import MOST_OUTSIDE
-from workbench.recipes import RECIPES, Recipe, recipe_of
-from workbench.stock import Stock, take_stock
+from workbench.training import recipes
+from workbench.training.boards import MOST_OUTSIDE
+from workbench.training.recipes import RECIPES, Recipe, recipe_of
 
 DIGEST = "0" * 64
 PLENTY = Stock(100, 10, 200, 50, 150, 40, 100, 5, "rm2")
@@ -143,28 +144,28 @@ def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
     words = {"fr": "Qu'est-ce qu'un fjord ?", "ar": "ما هو النهر؟", "hi": "झील क्या है?", "sw": "Bahari ni nini?"}
     made = {}
     for language, text in words.items():
-        prompt = prompts.add(database, text, language=language, split=Split.TRAIN)
+        prompt = conversations.add(database, text, language=language, split=Split.TRAIN)
         made[language] = [samples.new(prompt.id, f"{language} {n}", version="v0", token_ids=[n, 2]) for n in range(3)]
         samples.add(database, made[language])
     shown = samples.new(made["sw"][0].prompt_id, "Maji mengi ya chumvi.", origin="demonstration")
     blank = samples.new(made["sw"][0].prompt_id, " \n", origin="demonstration")
-    apart = prompts.add(database, "¿Qué es el mar?", language="es", split=Split.HELD_OUT)
+    apart = conversations.add(database, "¿Qué es el mar?", language="es", split=Split.HELD_OUT)
     secret = samples.new(apart.id, "agua", version="v0")
     samples.add(database, [shown, blank, secret])
     fr, ar, hi, sw = made.values()
-    told = msgspec.structs.replace(ratings.note(ar[1].id, "the reader asked again", "li"), kind=RatingKind.OUTCOME)
+    told = msgspec.structs.replace(log.note(ar[1].id, "the reader asked again", "li"), kind=RatingKind.OUTCOME)
     for event in (
-        ratings.score(fr[0].id, 5, "amina"), ratings.score(fr[1].id, 2, "amina"), ratings.score(fr[0].id, 4, "li"),
-        ratings.score(ar[0].id, 4, "amina", attribute="politeness"), ratings.score(secret.id, 1, "amina"),
-        ratings.label(ar[0].id, True, "li"), ratings.pair(hi[0].id, hi[1].id, Choice.A, "li"),
-        ratings.pair(hi[1].id, hi[2].id, Choice.BOTH_BAD, "li"), ratings.edit(sw[0].id, "Ziwa kubwa.", "li"),
-        ratings.edit(sw[1].id, "Maji mengi ya chumvi.", "li"), told,
-        ratings.tags(fr[2].id, {"harm": "insult", "severity": 2}, "li"),
-        ratings.tags(sw[2].id, {"harm": "none", "severity": 0}, "li"),
-        ratings.tags(ar[2].id, {"topic": "water"}, "li"), ratings.note(ar[2].id, "odd", "li"),
-        ratings.skip(ar[2].id, "li"),
+        log.score(fr[0].id, 5, "amina"), log.score(fr[1].id, 2, "amina"), log.score(fr[0].id, 4, "li"),
+        log.score(ar[0].id, 4, "amina", attribute="politeness"), log.score(secret.id, 1, "amina"),
+        log.label(ar[0].id, True, "li"), log.pair(hi[0].id, hi[1].id, Choice.A, "li"),
+        log.pair(hi[1].id, hi[2].id, Choice.BOTH_BAD, "li"), log.edit(sw[0].id, "Ziwa kubwa.", "li"),
+        log.edit(sw[1].id, "Maji mengi ya chumvi.", "li"), told,
+        log.tags(fr[2].id, {"harm": "insult", "severity": 2}, "li"),
+        log.tags(sw[2].id, {"harm": "none", "severity": 0}, "li"),
+        log.tags(ar[2].id, {"topic": "water"}, "li"), log.note(ar[2].id, "odd", "li"),
+        log.skip(ar[2].id, "li"),
     ):  # fmt: skip
-        ratings.append(database, event)
+        log.append(database, event)
     reward_models.add(
         database, base=base, file="r", sha256=DIGEST, data_digest="1", job_id=jobs.enqueue(database, "reward", {}).id,
         metrics={},

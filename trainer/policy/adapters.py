@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from storage.database import sync_file
+from storage.durable import sync_file
 from storage.errors import WorkbenchError
 
 PREFIX = "base_model.model."

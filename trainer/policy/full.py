@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from storage.database import sync_file
+from storage.durable import sync_file
 from storage.errors import UsageError, WorkbenchError
 from trainer.policy import adapters
 from trainer.policy.adapters import Adapter

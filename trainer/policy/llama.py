@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.policy.adapters import HEAD, Adapter
-from trainer.policy.linear import AdaptedOutput, FrozenLinear, Linear, OutputLinear, few_rows_linear
+from trainer.policy.layers import Layer
+from trainer.policy.linear import AdaptedOutput, FrozenLinear, OutputLinear, few_rows_linear
+from trainer.policy.unmerged import adapted
 
 EMBEDDING = "model.embed_tokens.weight"
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -56,34 +58,6 @@ def supports(config: Any) -> bool:
         and getattr(config, "sliding_window", None) is None
         and rope.get("rope_type", "default") in _STATIC_ROPE
     )
-
-
-def linear_shapes(heads: int, key_heads: int, head_size: int, hidden: int, inner: int) -> dict[str, tuple[int, int]]:
-    """(out, in) of the linear layers of a block, by their names within it."""
-    query, key = heads * head_size, key_heads * head_size
-    return {
-        "self_attn.q_proj": (query, hidden),
-        "self_attn.k_proj": (key, hidden),
-        "self_attn.v_proj": (key, hidden),
-        "self_attn.o_proj": (hidden, query),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The weights of one block, fused."""
-
-    attention_norm: Tensor
-    qkv: Linear
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-    output: Linear
-    mlp_norm: Tensor
-    gate_up: Linear
-    down: Linear
 
 
 class Cache:
@@ -281,8 +255,6 @@ class LlamaNetwork:
 
     def adapted(self, adapter: Adapter) -> LlamaNetwork:
         """This network, of the untouched base, with an adapter beside its weights."""
-        from trainer.policy.unmerged import adapted
-
         return adapted(self, adapter)
 
     def _project(self, layer: Layer, x: Tensor, angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from storage.database import sync_file, sync_folder
+from storage.durable import sync_file, sync_folder
 from storage.errors import UsageError, WorkbenchError
 from storage.workspace import Workspace
 

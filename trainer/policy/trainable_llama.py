@@ -20,8 +20,9 @@ from trainer.policy.decoding import Weights
 from trainer.policy.elementwise import gated_silu, rms_norm, rotated
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
+from trainer.policy.layers import linear_shapes
 from trainer.policy.layout import TokenLayout
-from trainer.policy.llama import EMBEDDING, WeightSource, attention_dtype, linear_shapes, rotations
+from trainer.policy.llama import EMBEDDING, WeightSource, attention_dtype, rotations
 from trainer.policy.lora import LowRank, linear
 from trainer.policy.sharding import Split, whole
 

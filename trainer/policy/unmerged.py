@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
+from trainer.policy.layers import Layer, linear_shapes
 from trainer.policy.linear import AdaptedLinear, AdaptedOutput, Linear
-from trainer.policy.llama import Layer, LlamaNetwork, linear_shapes
+
+if TYPE_CHECKING:
+    from trainer.policy.llama import LlamaNetwork
 
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _GATE_UP = ("mlp.gate_proj", "mlp.up_proj")

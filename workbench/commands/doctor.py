@@ -12,9 +12,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from storage import jobs, ratings, statistics, versions
-from storage.database import Database, file_system, open_database, sqlite_version, write_ahead_log_is_safe
+from storage import jobs, versions
+from storage.database import Database, open_database, sqlite_version, write_ahead_log_is_safe
+from storage.durable import file_system
 from storage.errors import WorkbenchError
+from storage.feedback import census, log
 from storage.records import JobState
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, say, workspace_option
@@ -153,7 +155,7 @@ def integrity(database: Database, workspace: Workspace) -> Finding:
 
 def effects(database: Database) -> Finding:
     """Does the table of which ratings count agree with the events themselves?"""
-    different = ratings.effects_differ(database)
+    different = log.effects_differ(database)
     if different:
         return Finding(
             "ratings", "fail", f"{different} events are counted otherwise than the log says",
@@ -183,7 +185,7 @@ def held_out(database: Database) -> Finding:
             "figures measured with them flatter what those jobs made: go back with `workbench rollback`, or hold other "
             "prompts out and train again",
         )  # fmt: skip
-    counts = statistics.summary(database).splits
+    counts = census.summary(database).splits
     return Finding(
         "held-out", "ok",
         f"{counts.get('held-out', 0)} held-out prompts of {sum(counts.values())}; none was ever learned from",

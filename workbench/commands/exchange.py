@@ -6,8 +6,8 @@ import click
 
 from storage.errors import UsageError
 from storage.exchange import exporting, importing
-from storage.exchange.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
-from storage.exchange.entries import language as language_tag
+from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
+from storage.exchange.layouts.entries import language as language_tag
 from storage.exchange.rows import BadFieldError
 from workbench.commands.options import json_option, opened, print_json, say, workspace_option
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from storage import clock, prompts, versions
+from storage import clock, conversations, versions
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling, Split
@@ -249,7 +249,7 @@ class Session:
 
     def _store(self, ask: Ask, request: Generate, language: str, answers: list[Answer]) -> list[dict[str, Any]]:
         with self.database.transaction():
-            prompt = prompts.add(
+            prompt = conversations.add(
                 self.database, ask.prompt, language=language, system=request.system, task=ask.task, split=ask.split
             )
             stored = store_answers(self.database, prompt.id, answers, request.sampling, request.request)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from storage.workspace import Workspace
-from workbench import keymap
-from workbench.actions import ACTIONS, SCREENS
 from workbench.commands.options import json_option, print_json, print_table, workspace_option
+from workbench.shell import keymap
+from workbench.shell.actions import ACTIONS, SCREENS
 
 
 @click.command()

@@ -6,7 +6,7 @@ import getpass
 
 import click
 
-from storage import queue as review
+from storage.feedback import queue as review
 from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
 
 

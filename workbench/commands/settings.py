@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from storage import prompts
+from storage import conversations
 from storage.database import Database
 from storage.errors import UsageError
 from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
@@ -23,7 +23,7 @@ class Setting:
 
 SETTINGS = {
     # The share of new prompts that are held out.
-    "held-out-share": Setting(prompts.held_out_share, prompts.set_held_out_share),
+    "held-out-share": Setting(conversations.held_out_share, conversations.set_held_out_share),
 }
 
 

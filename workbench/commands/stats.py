@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from storage import statistics
+from storage.feedback import census
 from workbench.commands.options import json_option, opened, print_json, print_table, workspace_option
 
 
@@ -22,7 +22,7 @@ def stats(as_json: bool, workspace: str | None) -> None:
       workbench stats --json | jq .languages.fr.ratings
     """
     with opened(workspace) as (_, database):
-        found = statistics.summary(database)
+        found = census.summary(database)
     if as_json:
         print_json(found)
         return

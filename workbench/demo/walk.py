@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from storage import clock, metrics, prompts, ratings
+from storage import clock, conversations, metrics
 from storage.database import Database, open_database
 from storage.errors import WorkbenchError
+from storage.feedback import log
 from storage.records import Prompt, Sample, Sampling, Source, Split
 from storage.workspace import Workspace
 from workbench.demo.figures import Judged, Measured, figures
@@ -76,7 +77,7 @@ async def _walk(
             # The candidate answers even where it was not published: a rejected one is measured, and never served.
             seconds = await _swap(engine, summary["version"])
             say(f"swapped {before.version} -> {summary['version']} in the running engine in {seconds:.2f} s")
-            held_out = prompts.by_split(database, Split.HELD_OUT)
+            held_out = conversations.by_split(database, Split.HELD_OUT)
             after = await _measure(engine, database, held_out, scale)
     result = summary.get("result") or {}
     return {
@@ -110,7 +111,7 @@ def measure(workspace: Workspace, version: str, scale: Scale, say: Say, model: s
         with open_database(workspace) as database:
             async with EngineClient(workspace) as engine:
                 await _loaded(engine, Load(model, version), say)
-                held_out = prompts.by_split(database, Split.HELD_OUT)
+                held_out = conversations.by_split(database, Split.HELD_OUT)
                 return await _measure(engine, database, held_out, scale)
 
     return asyncio.run(work())
@@ -130,7 +131,7 @@ async def _begin(engine: EngineClient, database: Database, seed: int, scale: Sca
     answers = await _ask(engine, database, chosen, scale.answers, seed * 1_000_000, scale.sampling)
     say(f"rating {len(answers)} answers with the simulated rater (source = simulated)")
     _rate(database, {prompt.id: prompt for prompt in chosen}, answers, seed)
-    return await _measure(engine, database, prompts.by_split(database, Split.HELD_OUT), scale)
+    return await _measure(engine, database, conversations.by_split(database, Split.HELD_OUT), scale)
 
 
 def _load_prompts(database: Database) -> list[Prompt]:
@@ -142,7 +143,7 @@ def _load_prompts(database: Database) -> list[Prompt]:
             row = json.loads(line)
             split = Split(row["split"])
             found.append(
-                prompts.add(
+                conversations.add(
                     database, row["prompt"], language=row["language"], task=row["task"], split=split, origin="demo"
                 )
             )
@@ -202,10 +203,10 @@ async def _ask(
 
 def _rate(database: Database, by_id: dict[str, Prompt], answers: Sequence[Sample], seed: int) -> None:
     rng = random.Random(seed)
-    ratings.append_all(
+    log.append_all(
         database,
         [
-            ratings.score(
+            log.score(
                 answer.id,
                 simulated_score(answer.text, by_id[answer.prompt_id].language, answer.finish_reason, rng),
                 RATER,

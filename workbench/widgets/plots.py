@@ -8,7 +8,7 @@ from textual.color import Color
 from textual.content import Content
 from textual_plotext import PlotextPlot
 
-from workbench.curves import Curve
+from workbench.training.curves import Curve
 
 
 @dataclass(frozen=True)

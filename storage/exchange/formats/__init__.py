@@ -1,0 +1,1 @@
+"""Formats of files: each reads rows of fields with their lines."""

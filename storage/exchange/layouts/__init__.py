@@ -1,0 +1,1 @@
+"""Layouts of records: what the fields of a row mean."""

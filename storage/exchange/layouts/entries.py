@@ -1,0 +1,233 @@
+"""What an import record means: its fields checked and read as one entry.
+
+| fields | entry |
+|---|---|
+| `prompt`, `chosen`, `rejected` | pair |
+| `prompt`, `response`, `tags` | tags |
+| `prompt`, `response`, `score` (`scale`) | score |
+| `prompt`, `completion`, `label` | label |
+| `prompt`, `completion` | demonstration |
+| `prompt` | prompt |
+| `{prompt: {response: score}}` | a score for each response |
+| `event` | one event of another workspace's log |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from storage.exchange.layouts.messages import flatten
+from storage.exchange.rows import BadFieldError, Problem, Row, number, shown, text
+from storage.records import Rating, RatingKind, Split
+
+DEFAULT_RATER = "import"
+DEFAULT_SCALE = (1.0, 5.0)
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_MEANING = {"prompt", "response", "completion", "chosen", "rejected", "score", "scale", "label", "tags", "messages"}
+_KNOWN = _MEANING | {"id", "rater", "language", "system", "task", "split", "attribute", "source", "version"}
+
+
+class Defaults(msgspec.Struct, frozen=True):
+    """What a record means that does not say."""
+
+    language: str = "und"
+    rater: str = DEFAULT_RATER
+    scale: tuple[float, float] = DEFAULT_SCALE
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One record, checked. `kind` is prompt, demonstration, or the kind of its rating; `event` is set for log events.
+
+    `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`). `split` is
+    None where the record leaves it to the workspace.
+    """
+
+    line: int
+    kind: str
+    prompt: str = ""
+    language: str = "und"
+    system: str = ""
+    task: str = ""
+    split: Split | None = None
+    key: str | None = None
+    rater: str = DEFAULT_RATER
+    attribute: str = "overall"
+    response: str = ""
+    other: str = ""
+    value: float = 0.0
+    scale: tuple[float, float] = DEFAULT_SCALE
+    tags: dict[str, Any] = {}
+    event: Rating | None = None
+
+
+def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
+    """The entries of a row: one, or many for the table of prompts; or what is wrong with it."""
+    try:
+        if "event" in row.fields:
+            return [_event(row)]
+        if _is_table(row.fields):
+            return _table(row, defaults)
+        return [_entry(row.line, flatten(row.fields), defaults)]
+    except BadFieldError as error:
+        return [Problem(row.line, error.field, error.reason)]
+
+
+def ignored(row: Row) -> set[str]:
+    """The names of fields that an import does not read."""
+    if "event" in row.fields or _is_table(row.fields):
+        return set()
+    return row.fields.keys() - _KNOWN
+
+
+def _is_table(fields: dict[str, Any]) -> bool:
+    return bool(fields) and all(isinstance(value, dict) for value in fields.values())
+
+
+def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
+    found: list[Entry | Problem] = []
+    for prompt, scores in row.fields.items():
+        for response, score in scores.items():
+            try:
+                found.append(_entry(row.line, {"prompt": prompt, "response": response, "score": score}, defaults))
+            except BadFieldError as error:
+                place = f"{shown(prompt)} -> {shown(response)}"
+                found.append(Problem(row.line, place, error.reason))
+    return found
+
+
+def _entry(line: int, fields: dict[str, Any], defaults: Defaults) -> Entry:
+    if "prompt" not in fields:
+        raise BadFieldError("prompt", "is missing")
+    common = _common(line, fields, defaults)
+    if "chosen" in fields or "rejected" in fields:
+        return _pair(fields, common)
+    if "tags" in fields:
+        return Entry(kind="tags", response=_rated(fields, "response"), tags=_tags(fields["tags"]), **common)
+    if "score" in fields:
+        return _score(fields, common, defaults)
+    if "label" in fields:
+        return Entry(kind="label", response=_rated(fields, "completion"), value=_label(fields["label"]), **common)
+    if "completion" in fields:
+        return Entry(kind="demonstration", response=text("completion", fields["completion"]), **common)
+    if "response" in fields:
+        raise BadFieldError("score", "is missing: a response needs a score or tags (a demonstration is a completion)")
+    return Entry(kind="prompt", **common)
+
+
+def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """The fields that every record may carry."""
+    key = fields.get("id")
+    if key is not None and (isinstance(key, bool) or not isinstance(key, str | int)):
+        raise BadFieldError("id", f"must be text or a whole number, not {shown(key)}")
+    return {
+        "line": line,
+        "prompt": text("prompt", fields["prompt"]),
+        "language": language(fields.get("language", defaults.language)),
+        "system": text("system", fields.get("system", ""), empty=True),
+        "task": text("task", fields.get("task", ""), empty=True),
+        "split": _split(fields["split"]) if "split" in fields else None,
+        "rater": text("rater", fields.get("rater", defaults.rater)),
+        "attribute": text("attribute", fields.get("attribute", "overall")),
+        "key": None if key is None else str(key),
+    }
+
+
+def _pair(fields: dict[str, Any], common: dict[str, Any]) -> Entry:
+    for name in ("chosen", "rejected"):
+        if name not in fields:
+            raise BadFieldError(name, "is missing: a preference needs chosen and rejected")
+    chosen, rejected = (text(name, fields[name], empty=True) for name in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise BadFieldError("rejected", "is the same text as chosen")
+    return Entry(kind="pair", response=chosen, other=rejected, **common)
+
+
+def _score(fields: dict[str, Any], common: dict[str, Any], defaults: Defaults) -> Entry:
+    low, high = _scale(fields["scale"]) if "scale" in fields else defaults.scale
+    value = number("score", fields["score"])
+    if not low <= value <= high:
+        raise BadFieldError("score", f"{value:g} lies outside the scale [{low:g}, {high:g}]")
+    return Entry(kind="score", response=_rated(fields, "response"), value=value, scale=(low, high), **common)
+
+
+def _rated(fields: dict[str, Any], usual: str) -> str:
+    """The rated text, under its usual name or the other one."""
+    for name in (usual, "response", "completion"):
+        if name in fields:
+            return text(name, fields[name], empty=True)
+    raise BadFieldError(usual, "is missing: a rating needs the text that was rated")
+
+
+def _scale(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise BadFieldError("scale", f"must be [low, high], not {shown(value)}")
+    low, high = (number("scale", bound) for bound in value)
+    if low >= high:
+        raise BadFieldError("scale", f"its low end {low:g} must lie below its high end {high:g}")
+    return low, high
+
+
+def _label(value: Any) -> float:
+    if not isinstance(value, bool | int) or value not in (0, 1):
+        raise BadFieldError("label", f"must be true or false, not {shown(value)}")
+    return float(value)
+
+
+def _tags(value: Any) -> dict[str, Any]:
+    if isinstance(value, list) and value and all(isinstance(tag, str) and tag for tag in value):
+        return dict.fromkeys(value, True)
+    if not isinstance(value, dict) or not value:
+        raise BadFieldError("tags", 'must be an object such as {"harm": "medical", "severity": 2}, or a list of names')
+    return value
+
+
+def language(value: Any) -> str:
+    """A language tag with its first part in lower case. Raises BadFieldError when it is none."""
+    tag = text("language", value).strip()
+    if not _LANGUAGE.fullmatch(tag):
+        raise BadFieldError("language", f"must be a language tag such as en or pt-BR, not {shown(value)}")
+    first, *rest = tag.split("-")
+    return "-".join([first.lower(), *rest])
+
+
+def _split(value: Any) -> Split:
+    if value not in tuple(Split):
+        raise BadFieldError("split", f"must be train, held-out or ethics, not {shown(value)}")
+    return Split(value)
+
+
+def _event(row: Row) -> Entry:
+    """One event as `workbench export events` writes it; it keeps its key, moment, rater and source."""
+    fields = row.fields
+    try:
+        rating = msgspec.convert({**fields, "kind": fields["event"]}, Rating)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        raise BadFieldError(place.rstrip("`").replace("kind", "event") or "event", reason) from None
+    for name in ("id", "supersedes", "sample_id", "other_sample_id"):
+        if name in fields and not is_key(fields[name]):
+            raise BadFieldError(name, "must be a key as `workbench export events` writes it (a UUID of version 7)")
+    if rating.kind in (RatingKind.UNDO, RatingKind.REDO):
+        return Entry(row.line, "event", event=rating)
+    if rating.sample_id is None:
+        raise BadFieldError("sample_id", "is missing")
+    for name, needed in (("prompt", True), ("response", True), ("other_response", rating.other_sample_id is not None)):
+        if needed and name not in fields:
+            raise BadFieldError(name, "is missing")
+    return Entry(
+        kind="event", response=text("response", fields["response"], empty=True),
+        other=text("other_response", fields.get("other_response", ""), empty=True), event=rating,
+        **_common(row.line, fields, Defaults()),
+    )  # fmt: skip
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value is a key as this program makes them (a UUID of version 7), so that it can be kept as one."""
+    try:
+        return isinstance(value, str) and UUID(value).version == 7 and value == str(UUID(value))
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The schema: its numbered steps, and how a database is brought up to date."""

@@ -1,0 +1,32 @@
+"""The shape of the house: no two files need each other, and every file stands in its room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grimp
+import networkx
+
+HOUSE = Path(__file__).parents[1]
+# What `workbench/` holds beside its rooms; everything else belongs into one.
+AT_THE_DOOR = {"__init__.py", "__main__.py", "cli.py", "desk.py", "text.py"}
+
+
+def test_no_files_import_each_other_directly_or_in_a_circle() -> None:
+    graph = grimp.build_graph("storage", "trainer", "workbench", exclude_type_checking_imports=True, cache_dir=None)
+    imports = networkx.DiGraph()
+    for module in graph.modules:
+        imports.add_edges_from((module, other) for other in graph.find_modules_directly_imported_by(module))
+    assert imports.number_of_nodes() > 150, "the graph is of the whole house"
+    circles = [sorted(circle) for circle in networkx.strongly_connected_components(imports) if len(circle) > 1]
+    assert not circles
+
+
+def test_every_file_of_the_app_stands_in_a_room() -> None:
+    assert {file.name for file in (HOUSE / "workbench").glob("*.py")} == AT_THE_DOOR
+
+
+def test_every_room_says_what_it_is() -> None:
+    for room in ("storage", "trainer", "workbench"):
+        for start in (HOUSE / room).rglob("__init__.py"):
+            assert start.read_text(encoding="utf-8").startswith('"""'), f"{start} does not say its room"

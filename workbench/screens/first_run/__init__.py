@@ -1,0 +1,1 @@
+"""First run: what to do in an empty workspace."""

@@ -1,0 +1,1 @@
+"""Help: every key of the screen in front."""

@@ -1,0 +1,1 @@
+"""Prompt: ask, and rate what comes."""

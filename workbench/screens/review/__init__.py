@@ -1,0 +1,1 @@
+"""Review: one answer or one pair at a time."""

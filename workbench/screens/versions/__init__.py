@@ -1,0 +1,1 @@
+"""Versions: what was trained, and which one answers."""

@@ -1,0 +1,209 @@
+"""Versions: what was trained, whether it passed its gate, and which one answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import DataTable, Static
+
+from storage.errors import WorkbenchError
+from storage.records import Version, VersionState
+from workbench.screens.versions.detail import detail
+from workbench.shell.screen import WorkbenchScreen, present
+from workbench.text import cell, one_line
+from workbench.training import verdict
+from workbench.training.outcome import swap_figures
+
+if TYPE_CHECKING:
+    from workbench.desk import Store
+
+_STATES = {
+    VersionState.CANDIDATE: "◌ candidate",
+    VersionState.PUBLISHED: "✓ published",
+    VersionState.REJECTED: "✕ rejected",
+    VersionState.ROLLED_BACK: "↶ rolled back",
+}
+CONTROL = "⊘ control"
+
+
+class VersionTable(DataTable[Text], inherit_bindings=False):
+    """A table of rows; Enter is left to the screen."""
+
+    BINDINGS = [  # noqa: RUF012
+        ("up,k", "cursor_up", "up"), ("down,j", "cursor_down", "down"), ("pageup", "page_up", "page up"),
+        ("pagedown", "page_down", "page down"), ("home", "scroll_top", "first"), ("end", "scroll_bottom", "last"),
+    ]  # fmt: skip
+
+
+class VersionsScreen(WorkbenchScreen):
+    """A table, newest first, and everything about the row in focus."""
+
+    CSS_PATH = "style.tcss"
+    KEY = "versions"
+    AUTO_FOCUS = "VersionTable"
+
+    def body(self) -> ComposeResult:
+        yield Static(id="follow", markup=False)
+        yield Static(id="empty", markup=False)
+        yield VersionTable(cursor_type="row", zebra_stripes=False)
+        yield Static(id="detail", classes="pane", markup=False)
+
+    def on_mount(self) -> None:
+        self.versions: list[Version] = []
+        self.shown: object = None
+        self.query_one("#detail").border_title = Content("")
+        for name, width in (("", 2), ("version", 9), ("state", 13), ("from", 9), ("step", 5), ("reward", 7), ("KL", 5),
+                            ("gate", 9), ("job", 8), ("made", 16)):  # fmt: skip
+            self.table.add_column(Text(name), key=name or "mark", width=width)
+
+    @property
+    def table(self) -> VersionTable:
+        return self.query_one(VersionTable)
+
+    async def reload(self) -> None:
+        if self.store is None:
+            return
+        self.versions = self.store.versions()
+        served = self.store.served()
+        loaded = self.workbench.engine.version
+        wanted = (tuple(self.versions), served and served.name, loaded)
+        if wanted != self.shown:
+            self.shown = wanted
+            row = self.table.cursor_row
+            self.table.clear()
+            for version in self.versions:
+                self.table.add_row(*_row(version, served, loaded), key=version.name)
+            self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
+        for name in ("VersionTable", "#detail"):
+            present(self.query_one(name), bool(self.versions))
+        present(self.query_one("#empty"), not self.versions)
+        self.query_one("#empty", Static).update(_nothing())
+        self._draw_follow(served, loaded)
+        self._draw_detail()
+
+    def _draw_follow(self, served: Version | None, loaded: str) -> None:
+        follow = self.workbench.session.follow
+        proof = one_line(self.workbench.engine.proof)
+        word = "following what is published" if follow else "pinned: stays on the loaded version"
+        self.query_one("#follow", Static).update(
+            Content.assemble(
+                ("● ", "$text-success"), f"loaded {one_line(loaded or 'nothing yet')}",
+                (f" ({proof})   " if proof else "   ", "$text-muted"),
+                ("◆ ", "$accent"), f"served {served.name if served else 'nothing yet'}   ", (word, "$text-muted"),
+            )
+        )  # fmt: skip
+
+    def _draw_detail(self) -> None:
+        version = self.selected
+        if version is not None:
+            self.query_one("#detail").border_title = Content(version.name)
+            self.query_one("#detail", Static).update(detail(version, self.size.width - 6))
+        self.refresh_bindings()
+
+    def on_data_table_row_highlighted(self) -> None:
+        self._draw_detail()
+
+    @property
+    def selected(self) -> Version | None:
+        row = self.table.cursor_row
+        return self.versions[row] if 0 <= row < len(self.versions) else None
+
+    # Acting
+
+    def action_load(self) -> None:
+        """Answer with the selected version from now on, whatever is published."""
+        version = self.selected
+        if version is None:
+            return
+        served = self.store.served() if self.store is not None else None
+        self.workbench.follow(served is not None and served.name == version.name)
+        if version.name != self.workbench.engine.version:
+            self.workbench.load_version(version.name)
+        self.call_later(self.read)
+
+    def action_answers(self) -> None:
+        """Read the held-out answers before and after."""
+        from workbench.screens.versions.answers import AnswersSheet
+
+        if self.selected is not None:
+            self.app.push_screen(AnswersSheet(self.selected))
+
+    def action_follow(self) -> None:
+        self.workbench.follow(not self.workbench.session.follow)
+        self.call_later(self.read)
+
+    def action_publish(self) -> None:
+        version = self.selected
+        if version is None:
+            return
+        if control := verdict.control_of(version.metrics):
+            what = f"{version.name} is a control: it learned from {control} ratings"
+            self.workbench.report(WorkbenchError(what, "a control is never published"))
+            return
+        failed = [one_line(str(gate.get("gate", "?"))) for gate in version.gates if not gate.get("passed")]
+        warning = f"\nIt did not pass: {', '.join(failed)}." if failed else ""
+        self._confirm(
+            f"Publish {version.name}", f"New answers will come from {version.name}.{warning}",
+            lambda store: store.publish(version.name), f"{version.name} is published",
+        )  # fmt: skip
+
+    def action_rollback(self) -> None:
+        served = self.store.served() if self.store is not None else None
+        if served is None or served.parent is None:
+            self.workbench.report(WorkbenchError("there is nothing to roll back", "the untouched base model is served"))
+            return
+        self._confirm(
+            f"Roll back {served.name}", f"New answers will come from {served.parent} again. {served.name} stays here.",
+            lambda store: store.rollback(), f"back on {served.parent}",
+        )  # fmt: skip
+
+    def _confirm(self, title: str, text: str, change: Callable[[Store], object], done: str) -> None:
+        from workbench.widgets.dialogs import ConfirmDialog
+
+        def decided(yes: bool | None) -> None:
+            if not yes or self.store is None:
+                return
+            try:
+                change(self.store)
+            except WorkbenchError as error:
+                self.workbench.report(error)
+            else:
+                self.workbench.say(done)
+                self.workbench.follow(self.workbench.session.follow)
+            self.call_later(self.read)
+
+        self.app.push_screen(ConfirmDialog(title, text), decided)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("load", "publish", "answers"):
+            return bool(getattr(self, "versions", None)) and (action != "load" or self.workbench.engine.is_ready)
+        return True
+
+
+def _row(version: Version, served: Version | None, loaded: str) -> list[Text]:
+    figures = dict(swap_figures(version.metrics))
+    mark = ("●" if version.name == loaded else " ") + ("◆" if served and version.name == served.name else " ")
+    passed = sum(bool(gate.get("passed")) for gate in version.gates)
+    sign = "✓" if passed == len(version.gates) else "✕"
+    gate = f"{sign} {passed} of {len(version.gates)}" if version.gates else ""
+    return [
+        Text(mark), cell(version.name, "bold"), _state(version), cell(version.parent or ""),
+        Text("" if version.step is None else str(version.step), justify="right"),
+        Text(figures.get("reward", ""), justify="right"), Text(figures.get("KL", ""), justify="right"),
+        Text(gate), cell((version.job_id or "")[-8:]), Text(version.created_at[:16].replace("T", " ")),
+    ]  # fmt: skip
+
+
+def _state(version: Version) -> Text:
+    """The state; of a control only that it is one, whatever its gate said."""
+    return Text(CONTROL, style="bold reverse") if verdict.control_of(version.metrics) else Text(_STATES[version.state])
+
+
+def _nothing() -> Content:
+    first = "No version yet."
+    second = "v0, the untouched base model, appears as soon as the engine has loaded it."
+    return Content("\n").join([Content.styled(first, "bold"), Content.styled(second, "$text-muted")])

@@ -1,0 +1,1 @@
+"""The shell: the app around the screens, its bars, keys, themes and what it remembers."""
