@@ -1,0 +1,350 @@
+"""How long a person waits at the desk, and who waits for whom, with a million ratings.
+
+    python -m benchmarks.desk [--ratings 1000000] [--answers 100000] [--only NAMES] [--json] [--save]
+
+The workspace (`benchmarks/desk_data.py`) is made once and kept in the work folder at schema 3; each run migrates a copy
+of it. Times are p50 and p95 of the repetitions; what takes very long is repeated less, and cut off after a minute,
+which is told as "at least". Exit code 1 when a goal is missed. Goals of times are for p50, with a second one for p95
+where there are two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import re
+import select
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import desk_data, measuring, startup
+from benchmarks.desk_terminal import KeyTimer
+from benchmarks.rows import interruptible, write_lines
+from storage import clock, conversations
+from storage.database import Database, open_database
+from storage.exchange.exporting import KINDS
+from storage.feedback import census, queue
+from storage.feedback.stock import take_stock
+from storage.workspace import Workspace
+from workbench import desk
+from workbench.shell import session
+from workbench.shell.app import WorkbenchApp
+
+REPETITIONS = 30
+PATIENCE = 60.0  # seconds that one measure may take
+PAUSE = 0.2  # seconds between two keys: what the app does after a key is done before the next one
+SEARCHED = {"Latin": "en", "Chinese": "zh", "Arabic": "ar"}
+FLAT = 64.0  # MB that an export of everything may use beyond one of nothing
+TRAIN_SIZE = (120, 40)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table; `p95` is None where there is one figure only."""
+
+    name: str
+    unit: str
+    goal: tuple[float, ...]
+    p50: float
+    p95: float | None
+    n: int
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        found = (self.p50, self.p50 if self.p95 is None else self.p95)
+        return not self.at_least and all(value <= goal for value, goal in zip(found, self.goal, strict=False))
+
+
+class Bench:
+    """The measures, each a method that yields figures; the order is that of the table."""
+
+    def __init__(self, work: Path, ratings: int, answers: int, records: int) -> None:
+        self.work = work
+        self.records = records
+        kept = work / f"{ratings}-{answers}" / "workbench.db"
+        if not kept.exists():
+            print("making the workspace", file=sys.stderr)
+            desk_data.make(kept, ratings, answers)
+        self.workspace = Workspace(work / "workspace")
+        shutil.rmtree(self.workspace.root, ignore_errors=True)
+        self.workspace.prepare()
+        shutil.copyfile(kept, self.workspace.database)
+        began = time.perf_counter()
+        with open_database(self.workspace) as database:
+            self.migration = time.perf_counter() - began
+            chosen = session.Session(model=str(work / "no-model"), screen="review", rater=desk_data.RATER)
+            session.save(database, chosen)
+
+    def migrate(self) -> Iterator[Figure]:
+        """Opening the copy for the first time."""
+        yield Figure("migration from schema 3", "s", (), self.migration, None, 1)
+
+    def paint(self) -> Iterator[Figure]:
+        """The command to the first painted frame."""
+        yield times("first paint", (600,), lambda: startup.first_frame(self.workspace.root), 5)
+
+    def key(self) -> Iterator[Figure]:
+        """A key on Review to the next item painted, after the commit."""
+        yield self._key("key to next item, idle", (30, 50))
+        with every_core_busy():
+            yield self._key("key to next item, every core busy", (60, 100))
+
+    def _key(self, name: str, goal: tuple[float, ...]) -> Figure:
+        timer = KeyTimer([sys.executable, "-m", "benchmarks.engineless", str(self.workspace.root)])
+        try:
+            timer.until_painted(5 * PATIENCE)
+            return times(name, goal, lambda: timer.next_item(PATIENCE, PAUSE))
+        finally:
+            timer.close()
+
+    def queue(self) -> Iterator[Figure]:
+        """What to review next."""
+        with open_database(self.workspace) as database:
+            began = clock.now()
+            yield times(
+                "queue, 40 items", (10,),
+                clocked(lambda: queue.next_items(database, desk_data.RATER, 40, session_start=began)),
+            )  # fmt: skip
+
+    def search(self) -> Iterator[Figure]:
+        """The history of prompts, by a word of three scripts."""
+        with open_database(self.workspace) as database:
+            for script, language in SEARCHED.items():
+                word = desk_data.words()[language][8]
+                yield times(
+                    f"search, {script}", (100,), clocked(lambda word=word: conversations.recent(database, 200, word))
+                )
+
+    def census(self) -> Iterator[Figure]:
+        """Every count that a screen or `stats` shows."""
+        with open_database(self.workspace) as database:
+            for name, count in counts(database, self.workspace).items():
+                yield times(f"count: {name}", (10,), clocked(count))
+
+    def undo(self) -> Iterator[Figure]:
+        """Taking ratings back, one after another."""
+        with open_database(self.workspace) as database:
+            store = desk.Store(self.workspace, database, desk_data.RATER)
+            yield times("undo", (5,), clocked(store.undo))
+
+    def train(self) -> Iterator[Figure]:
+        """A redraw of Train: what is read, and what is drawn."""
+        reads, draws = asyncio.run(self._redraws())
+        yield figure("Train redraw: read", (), reads)
+        yield figure("Train redraw: draw", (), draws)
+        yield figure("Train redraw", (20,), [sum(both) for both in zip(reads, draws, strict=True)])
+
+    async def _redraws(self) -> tuple[list[float], list[float]]:
+        app = WorkbenchApp(self.workspace, start_engine=False)
+        reads: list[float] = []
+        draws: list[float] = []
+        with open_database(self.workspace) as database:
+            store = desk.Store(self.workspace, database, desk_data.RATER)
+            async with app.run_test(size=TRAIN_SIZE) as pilot:
+                await pilot.press("f3")
+                deadline = time.monotonic() + PATIENCE
+                while len(reads) < REPETITIONS and (time.monotonic() < deadline or not reads):
+                    began = time.perf_counter()
+                    view = store.train_view(TRAIN_SIZE[0] // 2)
+                    read = time.perf_counter()
+                    app.screen.draw(view)  # type: ignore[attr-defined]
+                    drawn = time.perf_counter()
+                    reads.append(read - began)
+                    draws.append(drawn - read)
+                    await pilot.pause()
+        return reads, draws
+
+    def export(self) -> Iterator[Figure]:
+        """Every kind of record to files, in a process each: the most memory that one used beyond an export of nothing,
+        and the seconds of all."""
+        empty = Workspace(self.work / "empty").prepare()
+        open_database(empty).close()
+        most, seconds = 0.0, 0.0
+        for kind in KINDS:
+            least = run_measured(["export", kind, str(self.work / "export.jsonl")], empty)[1]
+            took, peak = run_measured(["export", kind, str(self.work / "export.jsonl")], self.workspace)
+            most, seconds = max(most, peak - least), seconds + took
+        yield Figure("export of everything, memory beyond none", "MB", (FLAT,), most, None, len(KINDS))
+        yield Figure("export of everything", "s", (), seconds, None, 1)
+
+    def imported(self) -> Iterator[Figure]:
+        """What another writer waits while records are imported."""
+        records = write_lines(self.work / "import.jsonl", import_records(self.records))
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.desk_writer", str(self.workspace.root)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        seconds, _ = run_measured(["import", str(records)], self.workspace)
+        writer.stdin.close()
+        found = json.loads(writer.stdout.read())
+        waits = found["longest"]
+        yield Figure(
+            f"longest wait of a writer while {self.records} are imported", "ms", (300,), 1000 * max(waits), None,
+            found["stored"],
+        )  # fmt: skip
+        yield Figure(f"import of {self.records} records", "s", (), seconds, None, 1)
+
+
+def counts(database: Database, workspace: Workspace) -> dict[str, Callable[[], object]]:
+    """Every count that a screen or `stats` shows, by where it stands."""
+    store = desk.Store(workspace, database, desk_data.RATER)
+    return {
+        "ratings in all (header)": store.rated,
+        "ratings by language (Review)": store.rated_by_language,
+        "ratings by language and kind (Train)": store.counts,
+        "what there is to train on (Train)": lambda: take_stock(database, "0" * 64),
+        "stats": lambda: census.summary(database),
+    }
+
+
+def clocked(work: Callable[[], object]) -> Callable[[], float]:
+    """A call that gives the seconds it took."""
+
+    def timed() -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+    return timed
+
+
+def times(name: str, goal: tuple[float, ...], measure: Callable[[], float], most: int = REPETITIONS) -> Figure:
+    """Measure again and again within a minute; `measure` gives seconds, or infinity where it gave up after a minute."""
+    found: list[float] = []
+    deadline = time.monotonic() + PATIENCE
+    while len(found) < most and (not found or time.monotonic() < deadline):
+        found.append(measure())
+        if math.isinf(found[-1]):
+            break
+    if len(found) > 3:
+        found = found[1:]  # the first one warms caches
+    print(f"{name}: {1000 * statistics.median(found):.1f} ms", file=sys.stderr, flush=True)
+    return figure(name, goal, found)
+
+
+def figure(name: str, goal: tuple[float, ...], seconds: Sequence[float]) -> Figure:
+    """Seconds as a line of the table, in ms."""
+    at_least = any(map(math.isinf, seconds))
+    ordered = sorted(PATIENCE if math.isinf(one) else one for one in seconds)
+    p95 = ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)]
+    return Figure(name, "ms", goal, 1000 * statistics.median(ordered), 1000 * p95, len(ordered), at_least)
+
+
+@contextmanager
+def every_core_busy() -> Iterator[None]:
+    """A busy loop for each core."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def run_measured(arguments: list[str], workspace: Workspace) -> tuple[float, float]:
+    """Run a command of `workbench`; its seconds, and the most memory it used in MB (10^6 bytes)."""
+    line = [sys.executable, "-m", "workbench", *arguments, "--workspace", str(workspace.root)]
+    began = time.perf_counter()
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    peak = 0.0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+            found = re.search(r"VmHWM:\s+(\d+) kB", status)
+            peak = max(peak, int(found[1]) * 1024 / 1e6 if found else 0.0)
+        except OSError:
+            pass
+        time.sleep(0.02)
+    seconds = time.perf_counter() - began
+    assert process.stderr is not None
+    said = process.stderr.read().decode(errors="replace")
+    if process.returncode:
+        raise SystemExit(f"workbench {' '.join(arguments)} failed:\n{said}")
+    return seconds, peak
+
+
+def import_records(count: int) -> Iterator[dict[str, Any]]:
+    """Scores of four answers a prompt, in ten languages, none of them in the workspace."""
+    words = desk_data.words()
+    languages = list(words)
+    for number in range(count):
+        prompt = number // 4
+        language = languages[prompt % len(languages)]
+        said = words[language]
+        start = number % len(said)
+        yield {
+            "prompt": f"{' '.join(said[start % 7 : start % 7 + 6])} (imported {prompt})", "language": language,
+            "response": f"{number}: {' '.join(said[start : start + 12])}", "score": 1 + number % 5, "rater": "dana",
+        }  # fmt: skip
+
+
+MEASURES = ("migrate", "paint", "key", "queue", "search", "census", "train", "export", "undo", "imported")
+
+
+def rows(figures: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[list[str]]:
+    """The table: each figure with its goal, and what an earlier result says of the same."""
+    earlier = {one["name"]: one for one in before}
+    return [
+        [
+            one["name"], one["unit"], "/".join(f"{goal:g}" for goal in one["goal"]) or "-",
+            _shown(earlier.get(one["name"])), _shown(one), str(one["n"]), {True: "", False: "missed"}[one["met"]],
+        ]
+        for one in figures
+    ]  # fmt: skip
+
+
+def _shown(one: dict[str, Any] | None) -> str:
+    if one is None:
+        return "-"
+    parts = [one["p50"]] if one["p95"] is None else [one["p50"], one["p95"]]
+    return ("at least " if one["at_least"] else "") + "/".join(_plain(part) for part in parts)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ratings", type=int, default=1_000_000)
+    parser.add_argument("--answers", type=int, default=100_000)
+    parser.add_argument("--import-records", type=int, default=100_000)
+    parser.add_argument("--only", default=",".join(MEASURES), help=f"after commas: {', '.join(MEASURES)}")
+    parser.add_argument("--before", type=Path, help="an earlier result to show beside this one")
+    parser.add_argument("--work", type=Path, default=measuring.cache_folder() / "desk", help="keeps the workspace")
+    parser.add_argument("--name", default="desk", help="of the saved result (default desk)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--save", action="store_true", help="write the result to benchmarks/results/")
+    options = parser.parse_args()
+    bench = Bench(options.work.absolute(), options.ratings, options.answers, options.import_records)
+    figures: list[dict[str, Any]] = []
+    for measure in options.only.split(","):
+        for one in getattr(bench, measure)():
+            figures.append({**asdict(one), "met": one.met})
+    before = json.loads(options.before.read_text(encoding="utf-8"))["figures"] if options.before else []
+    result = {"environment": measuring.environment(), "ratings": options.ratings, "answers": options.answers,
+              "figures": figures}  # fmt: skip
+    head = ("measured", "unit", "goal", "before", "now", "n", "")
+    measuring.finish(options.name, result, head, rows(figures, before), options)
+    if not all(one["met"] for one in figures):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    interruptible(main)
