@@ -28,6 +28,7 @@ QUESTIONS = ("Why is the sea salty?", "¿Por qué es salado el mar?", "Pourquoi 
 ITEM = re.compile(r"Q(\d{6})")  # prompts to review have numbers, those of the trainer have none
 AGAIN = 5.0  # seconds without an answer after which another rating is tried: the one before may have been refused
 PLACE = re.compile(r"(\d+) of \d+\+? · ")
+ANY = "any"
 TRIES = 5
 SINGLE = {**{str(n): ("score", str(n), f"{n} of 5") for n in range(1, 6)},
           "g": ("label", "1", "good"), "x": ("label", "0", "bad")}  # fmt: skip
@@ -37,8 +38,9 @@ Tell = Callable[[str, str], None]  # what kind of finding, and its details
 
 
 class Rated(NamedTuple):
-    """One rating as the screen acknowledged it, or as the database holds it: the number of the prompt, the kind, and
-    the score, 1 or 0 for good or bad, or the side preferred. An undo names what it took back."""
+    """One rating as the screen acknowledged it, or as the database holds it: the number of the prompt (`ANY` where the
+    screen did not tell), the kind, and the score, 1 or 0 for good or bad, or the side preferred. An undo names what it
+    took back."""
 
     item: str
     kind: str
@@ -165,6 +167,8 @@ class Person(threading.Thread):
         """Whether the screen now calls something saved that was pending; it is written down."""
         for words, rated in self._pending.items():
             if self._shows_saved(words):
+                if len(self._pending) > 1:  # keys that waited may have judged the items after the one on screen
+                    rated = rated._replace(item=ANY)
                 with self._ledger.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rated) + "\n")
                 self.saved += 1
@@ -220,7 +224,7 @@ class Person(threading.Thread):
         """The end of what the app wrote, without colours."""
         plain = re.sub(rb"\x1b(\[[0-9;?<>=]*[a-zA-Z]|\][^\x07]*\x07|.)", b"", self.terminal.written[-40_000:])
         text = plain.decode(errors="replace")
-        return text[text.rfind("Traceback") :][:8000] if "Traceback" in text else text[-3000:]
+        return text[max(0, text.find("Traceback")) :][-5000:]
 
 
 def _place(text: str) -> str:
