@@ -28,8 +28,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks import measuring
 from benchmarks.chaos_app import ANY, ITEM, Person, Rated
 from benchmarks.chaos_commands import Command
@@ -89,8 +87,8 @@ class Chaos:
                 person.start()
             for person in self.people.values():
                 self._until(lambda person=person: person.starts, f"{person.name} paints")
-            while (number := self.state.kills.total()) < kills:
-                say(self._round(number))
+            while self.state.kills.total() < kills:
+                say(self._round())
             self._end()
         finally:
             self.trainer.close()
@@ -100,9 +98,9 @@ class Chaos:
 
     # A round
 
-    def _round(self, number: int) -> str:
+    def _round(self) -> str:
         """One kill, what goes wrong beside it, and what must hold afterwards; returns a line about it."""
-        chance = random.Random(f"{self.seed}/{number}/{self.state.rounds}")
+        chance = random.Random(f"{self.seed}/{self.state.rounds}")
         target = chance.choices(self.targets, [TARGETS[name] for name in self.targets])[0]
         fault = chance.choices(list(FAULTS), FAULTS.values())[0]
         began = time.monotonic()
@@ -112,16 +110,17 @@ class Chaos:
         self.state.faulted = fault != "none"
         told, end = self._begin_fault(fault, target, chance)
         time.sleep(chance.uniform(0, 1.5))
+        doing = " lives on"
         try:
             doing = self._kill(target, chance)
+            self.state.kills[target] += 1
             end()
             self._recovers(target)
         except AssertionError as error:
             self.tell("broken promise", f"{target}: {error}")
-            doing = "?"
             end()
         self.state.rounds += 1
-        self.state.killed(target, fault)
+        self.state.faults[fault] += 1
         if self.state.rounds % EVERY_CHECK == 0:
             self._furnish_more()
         self.check(deep=self.state.rounds % EVERY_CHECK == 0)
@@ -184,7 +183,9 @@ class Chaos:
         if target == "trainer":
             for _ in range(3):
                 self.trainer.tend(faulted=self.state.faulted)
-                self._until(lambda: self.trainer.holds_a_job() or not self.trainer.is_running, "the trainer takes a job")
+                self._until(
+                    lambda: self.trainer.holds_a_job() or not self.trainer.is_running, "the trainer takes a job"
+                )
                 time.sleep(chance.uniform(0, 4))
                 if doing := self.trainer.kill():
                     return f", {doing}"
@@ -246,8 +247,10 @@ class Chaos:
         with open_database(self.workspace) as database:
             kept = stored(database)
             missing = Counter(one for one in acknowledged if one.item != ANY) - Counter(kept)
-            missing |= Counter(map(_anywhere, acknowledged)) - Counter(map(_anywhere, kept)) - Counter(
-                map(_anywhere, missing.elements())
+            missing |= (
+                Counter(map(_anywhere, acknowledged))
+                - Counter(map(_anywhere, kept))
+                - Counter(map(_anywhere, missing.elements()))
             )
             for rated in (missing - self.lost).elements():
                 self.tell("lost rating", str(rated))
@@ -331,10 +334,6 @@ class _State:
         self.failed_calls: int = held.get("failed_calls", 0)
         self.seconds: float = held.get("seconds", 0.0)
         self.faulted = False
-
-    def killed(self, target: str, fault: str) -> None:
-        self.kills[target] += 1
-        self.faults[fault] += 1
 
     def save(self) -> None:
         write_json(self.path, {name: value for name, value in vars(self).items() if name != "path"})

@@ -123,7 +123,9 @@ class Trainer:
             yield f"metrics have a gap: {steps}"
         if rows != len(now):
             yield f"metrics have doubles: {rows} rows, {len(now)} figures"
-        if other := {key: (value, now.get(key)) for key, value in before.items() if not _same(key, value, now.get(key))}:
+        if other := {
+            key: (value, now.get(key)) for key, value in before.items() if not _same(key, value, now.get(key))
+        }:
             yield f"steps done again give other figures: {dict(list(other.items())[:4])}"
         if len(made) != 1:
             yield f"one job made the versions {made}"

@@ -16,7 +16,6 @@ import json
 import math
 import os
 import re
-import select
 import shutil
 import statistics
 import subprocess
@@ -28,16 +27,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import desk_data, measuring, startup
+from benchmarks import desk_data, desk_reads, measuring, startup
 from benchmarks.desk_terminal import KeyTimer
 from benchmarks.rows import interruptible, write_lines
-from storage import clock, conversations
-from storage.database import Database, open_database
+from storage import conversations
+from storage.database import open_database
 from storage.exchange.exporting import KINDS
-from storage.feedback import census, queue
-from storage.feedback.stock import take_stock
+from storage.feedback import log
 from storage.workspace import Workspace
-from workbench import desk
 from workbench.shell import session
 from workbench.shell.app import WorkbenchApp
 
@@ -112,11 +109,7 @@ class Bench:
     def queue(self) -> Iterator[Figure]:
         """What to review next."""
         with open_database(self.workspace) as database:
-            began = clock.now()
-            yield times(
-                "queue, 40 items", (10,),
-                clocked(lambda: queue.next_items(database, desk_data.RATER, 40, session_start=began)),
-            )  # fmt: skip
+            yield times("queue, 40 items", (10,), clocked(desk_reads.next_items(database)))
 
     def search(self) -> Iterator[Figure]:
         """The history of prompts, by a rare phrase of three scripts: all of it has to be searched."""
@@ -132,14 +125,13 @@ class Bench:
     def census(self) -> Iterator[Figure]:
         """Every count that a screen or `stats` shows."""
         with open_database(self.workspace) as database:
-            for name, count in counts(database, self.workspace).items():
+            for name, count in desk_reads.counts(database).items():
                 yield times(f"count: {name}", (10,), clocked(count))
 
     def undo(self) -> Iterator[Figure]:
         """Taking ratings back, one after another."""
         with open_database(self.workspace) as database:
-            store = desk.Store(self.workspace, database, desk_data.RATER)
-            yield times("undo", (5,), clocked(store.undo))
+            yield times("undo", (5,), clocked(lambda: log.undo(database, desk_data.RATER)))
 
     def train(self) -> Iterator[Figure]:
         """A redraw of Train: what is read, and what is drawn."""
@@ -153,14 +145,13 @@ class Bench:
         reads: list[float] = []
         draws: list[float] = []
         with open_database(self.workspace) as database:
-            store = desk.Store(self.workspace, database, desk_data.RATER)
             async with app.run_test(size=TRAIN_SIZE) as pilot:
-                while app.store is None or getattr(app.screen, "KEY", "") != "train":
+                while not desk_reads.is_open(app) or getattr(app.screen, "KEY", "") != "train":
                     await pilot.press("f3")
                 deadline = time.monotonic() + PATIENCE
                 while len(reads) < REPETITIONS and (time.monotonic() < deadline or not reads):
                     began = time.perf_counter()
-                    view = store.train_view(TRAIN_SIZE[0] // 2)
+                    view = desk_reads.train_view(database, self.workspace, TRAIN_SIZE[0] // 2)
                     read = time.perf_counter()
                     app.screen.draw(view)  # type: ignore[attr-defined]
                     drawn = time.perf_counter()
@@ -201,18 +192,6 @@ class Bench:
             found["stored"],
         )  # fmt: skip
         yield Figure(f"import of {self.records} records", "s", (), seconds, None, 1)
-
-
-def counts(database: Database, workspace: Workspace) -> dict[str, Callable[[], object]]:
-    """Every count that a screen or `stats` shows, by where it stands."""
-    store = desk.Store(workspace, database, desk_data.RATER)
-    return {
-        "ratings in all (header)": store.rated,
-        "ratings by language (Review)": store.rated_by_language,
-        "ratings by language and kind (Train)": store.counts,
-        "what there is to train on (Train)": lambda: take_stock(database, "0" * 64),
-        "stats": lambda: census.summary(database),
-    }
 
 
 def clocked(work: Callable[[], object]) -> Callable[[], float]:
