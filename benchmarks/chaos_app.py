@@ -30,6 +30,7 @@ AGAIN = 5.0  # seconds without an answer after which another rating is tried: th
 PLACE = re.compile(r"(\d+) of \d+\+? · ")
 ANY = "any"
 TRIES = 5
+FRAME = 0.1  # seconds in which the rest of a frame comes
 SINGLE = {**{str(n): ("score", str(n), f"{n} of 5") for n in range(1, 6)},
           "g": ("label", "1", "good"), "x": ("label", "0", "bad")}  # fmt: skip
 PAIR = {"a": ("pair", "left", "left is better"), "b": ("pair", "right", "right is better"),
@@ -160,6 +161,7 @@ class Person(threading.Thread):
             self.terminal.read()
         if acknowledged:  # a key that comes before the next item is painted would judge what nobody has seen
             self._until(lambda now: key == "u" or _place(now) != _place(text))
+            self.terminal.read(FRAME)
         if self.with_engine and self.random.random() < 0.05:
             self.ask(f"{self.random.choice(QUESTIONS)} {self.random.randrange(10**6)}")
 

@@ -47,6 +47,15 @@ def train_view(database: Database, workspace: Workspace, width: int) -> Any:
     return _store(database, workspace).train_view(width)
 
 
+def redraw(screen: Any) -> None:
+    """Let the Train screen read and draw, however lately it did."""
+    screen.drawn_at = 0.0
+    if hasattr(screen, "look_again"):
+        screen.look_again()
+    else:
+        screen.call_later(screen.read)
+
+
 def is_open(app: Any) -> bool:
     """Whether the app has opened its workspace."""
     return (app.desk if hasattr(app, "desk") else app.store) is not None
