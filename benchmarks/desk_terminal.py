@@ -13,7 +13,7 @@ import struct
 import termios
 import time
 
-PLACE = re.compile(rb"(\d+) of \d+")
+PLACE = re.compile(rb"(\d+) of \d+\+?\x1b")  # in a style of its own, other than "4 of 5"
 ANSWER = re.compile(rb"\[(\d+)\]")  # answers of `desk_data` begin with their number
 SAVED = "saved ✓".encode()
 SIZE = (40, 120)
@@ -27,7 +27,7 @@ class KeyTimer:
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
             os.execve(command[0], command, {**os.environ, "TERM": "xterm-256color"})
-        self.place, self.answers, self.is_pair = 0, frozenset[bytes](), False
+        self.place, self.is_pair = 0, False
 
     def until_painted(self, seconds: float) -> None:
         """Wait for the first item."""
@@ -52,18 +52,17 @@ class KeyTimer:
         os.close(self.terminal)
 
     def _read_item(self, place: int, seconds: float, *, saved: bool = False) -> bool:
-        """Read until an item with this number, other answers than before, and where asked the word that the rating
-        before is saved, are painted. False where they do not come in time."""
+        """Read until an item with this number and its answer, and where asked the word that the rating before is
+        saved, are painted. False where they do not come in time."""
         deadline = time.monotonic() + seconds
         seen = b""
         while (left := deadline - time.monotonic()) > 0:
             if not select.select([self.terminal], [], [], left)[0]:
                 break
             seen += os.read(self.terminal, 65536)
-            answers = frozenset(ANSWER.findall(seen)) - self.answers
-            places = [int(one) for one in PLACE.findall(seen)]
-            if place in places and answers and (SAVED in seen or not saved):
-                self.place, self.answers, self.is_pair = place, answers, b"blind" in seen
+            found = next((one for one in PLACE.finditer(seen) if int(one[1]) == place), None)
+            if found and ANSWER.search(seen, found.start()) and (SAVED in seen or not saved):
+                self.place, self.is_pair = place, b"blind" in seen
                 return True
         return False
 
