@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
 
 import msgspec
 
 from storage import clock, conversations, samples
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.exchange.formats import csv_file, json_file, jsonl_file, parquet_file
+from storage.exchange.input_file import InputFile
 from storage.exchange.layouts.entries import Defaults, Entry, ignored, is_key, parse
 from storage.exchange.rows import BadFieldError, Problem, Row
 from storage.feedback import log
 from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source
 
 MOST_PROBLEMS_SHOWN = 20
-TEXT_READERS: dict[str, Callable[[str], list[Row | Problem]]] = {
-    ".jsonl": jsonl_file.read,
-    ".ndjson": jsonl_file.read,
-    ".json": json_file.read,
-    ".csv": csv_file.read,
-}
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -52,7 +44,7 @@ def import_file(
     Raises:
         UsageError: the file cannot be read, or holds bad records; the message names line, field and reason of each.
     """
-    rows = read(source)
+    rows = list(read(source))
     problems = [row for row in rows if isinstance(row, Problem)]
     entries: list[Entry] = []
     unread: set[str] = set()
@@ -89,36 +81,14 @@ def import_file(
     return Imported(len(entries), new_prompts, new_samples, new_ratings, known, kinds, sorted(unread), dry_run)
 
 
-def read(source: str) -> list[Row | Problem]:
-    """The rows of a file, in the format that its ending names, else the one its content shows.
+def read(source: str) -> Iterator[Row | Problem]:
+    """The records of a file, in the format that its ending names, else the one its content shows.
 
     Raises:
-        UsageError: the file cannot be read, or its format is not known.
+        UsageError: the file cannot be read.
     """
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror or error}", "check the name of the file") from error
-    suffix = Path(source).suffix.lower()
-    if suffix == ".parquet" or data[:4] == b"PAR1":
-        return parquet_file.read(data)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return [Problem(line, "", f"not UTF-8: the byte 0x{data[error.start]:02x} begins no character")]
-    return (TEXT_READERS.get(suffix) or _reader_for(text))(text)
-
-
-def _reader_for(text: str) -> Callable[[str], list[Row | Problem]]:
-    """The reader that fits a text without a telling name: JSON when it begins so, else CSV."""
-    start = text.lstrip()[:1]
-    if start == "[":
-        return json_file.read
-    if start != "{":
-        return csv_file.read
-    lines = jsonl_file.read(text)
-    return jsonl_file.read if isinstance(lines[0], Row) else json_file.read
+    with InputFile(source) as opened:
+        yield from opened.rows()
 
 
 def _store(database: Database, entry: Entry) -> bool:

@@ -14,19 +14,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from storage import languages
 from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row, number, shown, text
 from storage.records import Rating, RatingKind, Split
 
 DEFAULT_RATER = "import"
 DEFAULT_SCALE = (1.0, 5.0)
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _MEANING = {"prompt", "response", "completion", "chosen", "rejected", "score", "scale", "label", "tags", "messages"}
 _KNOWN = _MEANING | {"id", "rater", "language", "system", "task", "split", "attribute", "source", "version"}
 
@@ -186,12 +185,11 @@ def _tags(value: Any) -> dict[str, Any]:
 
 
 def language(value: Any) -> str:
-    """A language tag with its first part in lower case. Raises BadFieldError when it is none."""
-    tag = text("language", value).strip()
-    if not _LANGUAGE.fullmatch(tag):
-        raise BadFieldError("language", f"must be a language tag such as en or pt-BR, not {shown(value)}")
-    first, *rest = tag.split("-")
-    return "-".join([first.lower(), *rest])
+    """A language tag in its normal form. Raises BadFieldError when it is none."""
+    try:
+        return languages.normal(text("language", value))
+    except languages.BadTagError as error:
+        raise BadFieldError("language", f"{error}, not {shown(value)}") from None
 
 
 def _split(value: Any) -> Split:
