@@ -66,12 +66,12 @@ class _Candidate(msgspec.Struct, frozen=True):
 
 
 def next_items(
-    database: Database, rater: str, limit: int = 10, *, session_start: str | None = None
+    database: Database, rater: str, limit: int = 10, *, session_start: int | None = None
 ) -> list[ReviewItem]:
     """The next items for a rater, best first.
 
-    What the rater skipped comes last; what was skipped at or after `session_start` (a `clock.now()`) does not come
-    again, nor does anything the rater said they cannot judge.
+    What the rater skipped comes last; what was skipped after `session_start` (a :func:`storage.feedback.log.position`)
+    does not come again, nor does anything the rater said they cannot judge.
     """
     judged, skipped = _judged(database, rater, session_start)
     answers = _answers(database)
@@ -93,11 +93,13 @@ def shown_order(rater: str, a: str, b: str) -> str:
 
 def _answers(database: Database) -> list[_Answer]:
     """The newest answers of models, those of the newest version first."""
-    age = {row["name"]: age for age, row in enumerate(database.rows("SELECT name FROM versions ORDER BY id DESC"))}
+    age = {
+        row["name"]: age for age, row in enumerate(database.rows("SELECT name FROM versions ORDER BY sequence DESC"))
+    }
     rows = database.rows(
         """SELECT samples.id, prompt_id, language, version, samples.text, reward + deviation AS hope FROM samples
            JOIN prompts ON prompts.id = prompt_id LEFT JOIN expectations ON sample_id = samples.id
-           WHERE samples.origin = 'model' AND finish_reason != 'cancelled' ORDER BY samples.id DESC LIMIT ?""",
+           WHERE samples.origin = 'model' AND finish_reason != 'cancelled' ORDER BY samples.sequence DESC LIMIT ?""",
         (NEWEST_ANSWERS,),
     )
     found = [
@@ -112,18 +114,18 @@ def _answers(database: Database) -> list[_Answer]:
 
 
 def _judged(
-    database: Database, rater: str, session_start: str | None
+    database: Database, rater: str, session_start: int | None
 ) -> tuple[set[frozenset[str]], set[frozenset[str]]]:
     """What not to ask again, and what to ask last: each a set of samples or pairs of them."""
     done: set[frozenset[str]] = set()
     skipped: set[frozenset[str]] = set()
     for row in database.rows(
-        """SELECT kind, sample_id, other_sample_id, created_at FROM effective_ratings
+        """SELECT kind, sample_id, other_sample_id, sequence FROM effective_ratings
            WHERE rater = ? AND kind NOT IN ('note', 'outcome')""",
         (rater,),
     ):
         key = _key((row["sample_id"], row["other_sample_id"]))
-        again = row["kind"] == "skip" and (session_start is None or row["created_at"] < session_start)
+        again = row["kind"] == "skip" and (session_start is None or row["sequence"] <= session_start)
         (skipped if again else done).add(key)
     return done, skipped - done
 
