@@ -22,6 +22,7 @@ from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, WorkbenchError
 from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
+from storage.schema.visible import hide_unfinished
 from storage.sqlite import sqlite3
 from storage.workspace import Workspace
 
@@ -75,7 +76,7 @@ class Database:
         columns = {name: _to_column(value) for name, value in values.items()}
         names = ", ".join(columns)
         marks = ", ".join("?" * len(columns))
-        self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
+        self.connection.execute(f"INSERT INTO main.{table} ({names}) VALUES ({marks})", list(columns.values()))
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""
@@ -158,6 +159,7 @@ def open_database(workspace: Workspace) -> Database:
         database = Database(connection, path, journal_mode)
         if version < CURRENT:
             _migrate(database, workspace)
+        hide_unfinished(connection)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise WorkbenchError(

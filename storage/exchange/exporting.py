@@ -64,29 +64,29 @@ KINDS: dict[str, Kind] = {
     "preference": Kind(
         f"""SELECT rating.id, {_PROMPT}, iif(choice = 'a', a.text, b.text) AS chosen,
                    iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source
-            {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.id""",
+            {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.sequence""",
         {"id": str, **_columns(chosen=str, rejected=str, attribute=str, rater=str, source=str)},
     ),
     "unpaired": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version
-            {_RATED} WHERE kind = 'label' ORDER BY rating.id""",
+            {_RATED} WHERE kind = 'label' ORDER BY rating.sequence""",
         {"id": str, **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str)},
         shape=lambda row: {**row, "label": bool(row["label"])},
     ),
     # Demonstrations and edited answers; the same answer once.
     "sft": Kind(
-        f"""WITH written(id, prompt_id, text) AS (
-                SELECT id, prompt_id, text FROM samples WHERE origin = 'demonstration'
-                UNION ALL SELECT rating.id, a.prompt_id, rating.text FROM effective_ratings AS rating
+        f"""WITH written(place, sequence, prompt_id, text) AS (
+                SELECT 1, sequence, prompt_id, text FROM samples WHERE origin = 'demonstration'
+                UNION ALL SELECT 2, rating.sequence, a.prompt_id, rating.text FROM effective_ratings AS rating
                           JOIN samples AS a ON a.id = rating.sample_id WHERE rating.kind = 'edit')
             SELECT {_PROMPT}, written.text AS completion FROM written JOIN prompts ON prompts.id = written.prompt_id
-            GROUP BY prompt_id, written.text ORDER BY min(written.id)""",
+            GROUP BY prompt_id, written.text ORDER BY min(place), min(sequence)""",
         _columns(completion=str),
     ),
     "scores": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS response, value AS score,
                    json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version
-            {_RATED} WHERE kind = 'score' ORDER BY rating.id""",
+            {_RATED} WHERE kind = 'score' ORDER BY rating.sequence""",
         {
             "id": str,
             **_columns(response=str, score=float, scale=list, attribute=str, rater=str, source=str, version=str),
@@ -98,12 +98,12 @@ KINDS: dict[str, Kind] = {
         f"""SELECT ratings.*, {_PROMPT}, a.text AS response, b.text AS other_response
             FROM ratings LEFT JOIN samples AS a ON a.id = ratings.sample_id
             LEFT JOIN samples AS b ON b.id = ratings.other_sample_id LEFT JOIN prompts ON prompts.id = a.prompt_id
-            ORDER BY ratings.id""",
+            ORDER BY ratings.sequence""",
         {},
         nested=True,
         shape=_event,
     ),
-    "prompts": Kind(f"SELECT {_PROMPT} FROM prompts ORDER BY id", _columns()),
+    "prompts": Kind(f"SELECT {_PROMPT} FROM prompts ORDER BY sequence", _columns()),
 }
 
 

@@ -8,7 +8,7 @@ back and replaced together. The same transaction keeps `counted`, the table of w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 import msgspec
@@ -20,7 +20,7 @@ from storage.exchange.rows import BadFieldError
 from storage.feedback import counting, kinds
 from storage.feedback.counting import Link
 from storage.feedback.kinds import TURNS
-from storage.records import Choice, Rating, RatingKind, Source
+from storage.records import Choice, Rating, RatingKind
 
 # The rows of `counted`, from those of `ratings`; a condition on ratings follows.
 _COUNTED = """
@@ -139,10 +139,15 @@ def gesture(database: Database, ratings: Iterable[Rating]) -> list[Rating]:
     return append_many(database, together)
 
 
-def append_many(database: Database, ratings: Iterable[Rating]) -> list[Rating]:
+def append_many(
+    database: Database, ratings: Iterable[Rating], unsettled: Callable[[Rating], bool] = lambda rating: False
+) -> list[Rating]:
     """Store events in their order, in one transaction (that of the caller, where there is one).
 
     As many calls of :func:`append` would, and much quicker: about 50 µs a rating. Returns the events as stored.
+
+    Args:
+        unsettled: tells of an event as stored whether what it does to others is left to :func:`settle`.
 
     Raises:
         WorkbenchError: as :func:`append`; nothing of all this was stored.
@@ -150,7 +155,8 @@ def append_many(database: Database, ratings: Iterable[Rating]) -> list[Rating]:
     stored: list[Rating] = []
     with database.transaction():
         for turns, run in groupby(ratings, lambda rating: rating.kind in TURNS):
-            stored += _append_run(database, list(run) if turns else _with_replaced(database, list(run)))
+            events = list(run) if turns else _with_replaced(database, list(run))
+            stored += _append_run(database, events, unsettled)
     return stored
 
 
@@ -267,7 +273,7 @@ def rebuild_effects(database: Database) -> None:
     """Make `counted` and its sums anew from the events alone."""
     with database.transaction():
         database.execute("DELETE FROM counted")
-        database.execute("DELETE FROM tally_of_ratings")
+        database.execute("DELETE FROM main.tally_of_ratings WHERE NOT hidden")
         _count(database, "ratings.id IN (SELECT value FROM json_each(?))", _encoded(sorted(_counted_of_all(database))))
 
 
@@ -328,7 +334,9 @@ def _replaced(
     )
 
 
-def _append_run(database: Database, ratings: list[Rating]) -> list[Rating]:
+def _append_run(
+    database: Database, ratings: list[Rating], unsettled: Callable[[Rating], bool] = lambda rating: False
+) -> list[Rating]:
     """Insert events, all of them turns or none, and settle what counts."""
     before = position(database)
     current = None
@@ -340,12 +348,13 @@ def _append_run(database: Database, ratings: list[Rating]) -> list[Rating]:
         assert current is not None
         raise WorkbenchError(f"this {current.kind} rating was refused: {error}", "nothing was stored") from error
     _count(database, "ratings.sequence > ?", before)
-    _settle(database, [rating.id for rating in ratings if rating.supersedes is not None or rating.gesture is not None])
+    tied = [rating for rating in ratings if rating.supersedes is not None or rating.gesture is not None]
+    settle(database, [rating.id for rating in tied if not unsettled(rating)])
     return ratings
 
 
-def _settle(database: Database, keys: list[str]) -> None:
-    """Say in `counted` which events count, of the families of these."""
+def settle(database: Database, keys: list[str]) -> None:
+    """Say in `counted` which events count, of the families of these; for a transaction of the caller's."""
     if not keys:
         return
     family = database.rows(
@@ -358,14 +367,16 @@ def _settle(database: Database, keys: list[str]) -> None:
     gone = [row["sequence"] for row in family if row["counts"] is not None and row["id"] not in told]
     come = [row["sequence"] for row in family if row["counts"] is None and row["id"] in told]
     if gone:
-        database.execute("DELETE FROM counted WHERE sequence IN (SELECT value FROM json_each(?))", (_encoded(gone),))
+        database.execute(
+            "DELETE FROM main.counted WHERE sequence IN (SELECT value FROM json_each(?))", (_encoded(gone),)
+        )
     if come:
         _count(database, "ratings.sequence IN (SELECT value FROM json_each(?))", _encoded(come))
 
 
 def _count(database: Database, condition: str, parameter: object) -> None:
     """Let the ratings that fulfil a condition count."""
-    database.execute(f"INSERT INTO counted {_COUNTED} {condition}", (parameter,))
+    database.execute(f"INSERT INTO main.counted {_COUNTED} {condition}", (parameter,))
 
 
 def _counted_of_all(database: Database) -> set[str]:
