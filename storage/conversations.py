@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from storage import clock, settings, splits, unfinished
 from storage.database import Database
 from storage.errors import UsageError
@@ -42,7 +44,9 @@ def add(
         if found is None and unfinished.show_prompt(database, key, system, language):
             found = find(database, text, language=language, system=system)
         if found is None:
-            return insert(database, new(text, strictest, language=language, system=system, task=task, origin=origin))
+            created = new(text, strictest, language=language, system=system, task=task, origin=origin)
+            insert_many(database, [created])
+            return created
         if task and not found.task:
             name_task(database, found.id, task)
     return get(database, found.id)
@@ -53,10 +57,15 @@ def new(text: str, split: Split, *, language: str, system: str, task: str, origi
     return Prompt(clock.new_id(), text, language, clock.now(), system, task, split, origin)
 
 
-def insert(database: Database, prompt: Prompt) -> Prompt:
-    """Store a prompt that is known to be new."""
-    database.insert("prompts", prompt, text_key=text_key(prompt.text), search_form=search_form(prompt.text))
-    return prompt
+def insert_many(database: Database, prompts: Iterable[Prompt]) -> None:
+    """Store prompts that are known to be new."""
+    database.insert_many(
+        "prompts",
+        (
+            {**msgspec.to_builtins(one), "text_key": text_key(one.text), "search_form": search_form(one.text)}
+            for one in prompts
+        ),
+    )
 
 
 def decided_split(database: Database, key: str, named: Split | None) -> Split:

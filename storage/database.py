@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,11 +73,19 @@ class Database:
     def insert(self, table: str, record: msgspec.Struct | dict[str, Any], **overrides: Any) -> None:
         """Insert a record whose field names are the table's columns; lists and objects are stored as JSON."""
         values = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else dict(record)
-        values.update(overrides)
-        columns = {name: _to_column(value) for name, value in values.items()}
-        names = ", ".join(columns)
-        marks = ", ".join("?" * len(columns))
-        self.connection.execute(f"INSERT INTO main.{table} ({names}) VALUES ({marks})", list(columns.values()))
+        self.insert_many(table, [values | overrides])
+
+    def insert_many(self, table: str, records: Iterable[msgspec.Struct | dict[str, Any]]) -> None:
+        """Insert records of one kind, in their order, as :meth:`insert` does; in a transaction of the caller's."""
+        plain = (msgspec.to_builtins(one) if isinstance(one, msgspec.Struct) else one for one in records)
+        first = next(plain, None)
+        if first is None:
+            return
+        marks = ", ".join("?" * len(first))
+        self.connection.executemany(
+            f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})",
+            ([_to_column(value) for value in values.values()] for values in chain([first], plain)),
+        )
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""

@@ -68,7 +68,7 @@ def turn(database: Database, wait: Callable[[], None] = lambda: None) -> Iterato
         if not _taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
             wait()
             _taken(lock, fcntl.LOCK_EX)
-        with everything(database):
+        with everything(database), _unsynced(database):
             if find(database) is not None:
                 sweep(database)
             yield
@@ -82,6 +82,17 @@ def everything(database: Database) -> Iterator[None]:
         yield
     finally:
         hide_unfinished(database.connection)
+
+
+@contextmanager
+def _unsynced(database: Database) -> Iterator[None]:
+    """Inside, a commit does not wait for the disk: what is hidden may be lost, and the switch syncs all before it."""
+    if database.journal_mode.lower() == "wal":  # whose file stays sound without
+        database.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        database.execute("PRAGMA synchronous = FULL")
 
 
 def begin(database: Database, file: str, records: int) -> None:
@@ -106,8 +117,17 @@ def storing(database: Database) -> Iterator[None]:
         database.execute("UPDATE unfinished_import SET storing = 0")
 
 
-def switch(database: Database) -> None:
-    """Show everything that the import stored, in the caller's transaction: from here on it is finished."""
+@contextmanager
+def switching(database: Database) -> Iterator[None]:
+    """The transaction after which the import is finished: all that it stored is seen, and on disk."""
+    database.execute("PRAGMA synchronous = FULL")
+    with database.transaction():
+        yield
+        _switch(database)
+
+
+def _switch(database: Database) -> None:
+    """Count what was hidden with the rest, and hide nothing any more."""
     for table, summed in (
         ("tally_of_prompts", ("prompts",)), ("tally_of_samples", ("samples",)),
         ("tally_of_ratings", ("ratings", "teaches")),

@@ -80,7 +80,7 @@ KINDS: dict[str, Kind] = {
                 UNION ALL SELECT 2, rating.sequence, a.prompt_id, rating.text FROM effective_ratings AS rating
                           JOIN samples AS a ON a.id = rating.sample_id WHERE rating.kind = 'edit')
             SELECT {_PROMPT}, written.text AS completion FROM written JOIN prompts ON prompts.id = written.prompt_id
-            GROUP BY prompt_id, written.text ORDER BY min(place), min(sequence)""",
+            GROUP BY prompt_id, written.text ORDER BY min(place), min(written.sequence)""",
         _columns(completion=str),
     ),
     "scores": Kind(

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import msgspec
 
-from storage import clock, conversations, samples, unfinished
+from storage import clock, conversations, samples, splits, unfinished
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.exchange.input_file import InputFile
@@ -27,6 +28,10 @@ from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, 
 
 MOST_PROBLEMS_SHOWN = 20
 Progress = Callable[[str, int, int], None]
+SplitOf = Callable[[str], Split]
+Name = tuple[str, str, str]  # of a prompt: the key of its text, its system prompt and its language
+Answer = tuple[str, str, bool]  # the key of its prompt, its text, and whether it is a demonstration
+Place = tuple[object, ...]
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -161,32 +166,185 @@ def _entries(file: InputFile, defaults: Defaults) -> Iterator[Entry]:
             yield entry
 
 
-class _Plan:
-    """What a chunk of entries adds, made outside any transaction: new rows under their keys, in order."""
+class _Chunk:
+    """Some entries beside what the workspace has of them, and what they add: looked up in sets, before the database is
+    held for storing them.
 
-    def __init__(self) -> None:
-        self.prompts: dict[tuple[str, str, str], Prompt] = {}
+    Attributes:
+        prompts, samples, ratings: new rows under their keys, in order.
+        already: how many entries add nothing.
+        problems: what is wrong with the others.
+        tasks: prompts that were there and get a task.
+    """
+
+    def __init__(self, database: Database, entries: list[Entry], outdated: set[str], split_of: SplitOf) -> None:
+        self.prompts: dict[Name, Prompt] = {}
         self.samples: dict[str, Sample] = {}
         self.ratings: list[Rating] = []
-        self.by_text: dict[tuple[str, str, bool], str] = {}
-        self.rated: dict[str, list[Rating]] = {}
-        self.rating_keys: set[str] = set()
+        self.already = 0
+        self.problems: list[Problem] = []
+        self.tasks: dict[str, str] = {}
+        self._database = database
+        self._split_of = split_of
+        self._known_prompts = self._find_prompts(entries)
+        self._known_samples, self._texts = self._find_samples(entries)
+        self._known_ratings = self._find_ratings(entries)
+        self._counting = self._find_counting(outdated)
+        for entry in entries:
+            try:
+                self.already += not self._add(entry)
+            except BadFieldError as error:
+                self.problems.append(Problem(entry.line, error.field, error.reason))
 
-    def add_rating(self, rating: Rating) -> None:
+    # What is there
+
+    def _rows(self, sql: str, wanted: Iterable[object]) -> list[dict[str, Any]]:
+        """Rows of a query about a set of things, which `?` stands for as JSON."""
+        return self._database.rows(sql, (_encoded(wanted),))
+
+    def _find_prompts(self, entries: list[Entry]) -> dict[Name, dict[str, Any]]:
+        found = self._rows(
+            """SELECT id, text_key, system, language, task FROM prompts
+               WHERE text_key IN (SELECT value FROM json_each(?))""",
+            {text_key(entry.prompt) for entry in entries},
+        )
+        return {(row["text_key"], row["system"], row["language"]): row for row in found}
+
+    def _find_samples(self, entries: list[Entry]) -> tuple[dict[Answer, str], dict[str, str]]:
+        """The answers of the entries' prompts that have their words, and the words of those that events name."""
+        wanted: set[tuple[str, str]] = set()
+        named: set[str] = set()
+        for entry in entries:
+            prompt = self._known_prompts.get(_name(entry))
+            if prompt is not None:
+                wanted |= {(prompt["id"], entry.response), (prompt["id"], entry.other)}
+            if entry.event is not None:
+                named |= {key for key in (entry.event.sample_id, entry.event.other_sample_id) if key is not None}
+        found = self._rows(
+            """SELECT samples.id AS id, prompt_id, text, origin = 'demonstration' AS shown FROM json_each(?) AS wanted
+               JOIN samples ON prompt_id = wanted.value ->> 0 AND text = wanted.value ->> 1 ORDER BY sequence DESC""",
+            wanted,
+        )  # of several the earliest, which comes last
+        words = self._rows("SELECT id, text FROM samples WHERE id IN (SELECT value FROM json_each(?))", named)
+        return (
+            {(row["prompt_id"], row["text"], bool(row["shown"])): row["id"] for row in found},
+            {row["id"]: row["text"] for row in words},
+        )
+
+    def _find_ratings(self, entries: list[Entry]) -> dict[str, Rating]:
+        """The ratings whose keys the entries name."""
+        wanted = {entry.key for entry in entries if entry.key}
+        wanted |= {key for entry in entries if entry.event for key in (entry.event.id, entry.event.supersedes) if key}
+        found = self._database.records(
+            Rating, "SELECT * FROM ratings WHERE id IN (SELECT value FROM json_each(?))", (_encoded(wanted),)
+        )
+        return {rating.id: rating for rating in found}
+
+    def _find_counting(self, outdated: set[str]) -> dict[Place, Rating]:
+        """The ratings that count of the answers found, by what they stand for."""
+        found = self._database.records(
+            Rating,
+            """WITH here AS (SELECT sequence FROM samples WHERE id IN (SELECT value FROM json_each(?)))
+               SELECT ratings.* FROM counted JOIN ratings ON ratings.sequence = counted.sequence
+               WHERE counted.sample IN (SELECT sequence FROM here) ORDER BY counted.sequence""",
+            (_encoded(self._known_samples.values()),),
+        )
+        return {_place(rating): rating for rating in found if rating.id not in outdated}
+
+    # What each entry adds: whether anything at all
+
+    def _add(self, entry: Entry) -> bool:
+        if entry.event is not None:
+            return self._add_event(entry, entry.event)
+        prompt, is_new = self._prompt(entry)
+        if entry.kind == "prompt":
+            return is_new
+        if entry.kind == "demonstration":
+            return self._sample(prompt, entry.response, origin="demonstration")[1]
+        rating = self._rating(prompt, entry)
+        # It is known under the record's own key, undone or not, or in the same words today.
+        known = [self._counting.get(_place(rating)), self._known_ratings.get(entry.key or "")]
+        if any(one is not None and _said(one) == _said(rating) for one in known):
+            return False
+        self._append(rating)
+        return True
+
+    def _append(self, rating: Rating) -> None:
         self.ratings.append(rating)
-        self.rating_keys.add(rating.id)
-        for key in (rating.sample_id, rating.other_sample_id):
-            if key is not None:
-                self.rated.setdefault(key, []).append(rating)
+        self._known_ratings[rating.id] = rating
+        self._counting[_place(rating)] = rating
+
+    def _prompt(self, entry: Entry) -> tuple[str, bool]:
+        """The key of the entry's prompt, and whether it is new."""
+        name = _name(entry)
+        if name in self.prompts:
+            return self.prompts[name].id, False
+        found = self._known_prompts.get(name)
+        if found is not None:
+            if entry.task and not found["task"]:
+                self.tasks.setdefault(found["id"], entry.task)
+            return found["id"], False
+        made = conversations.new(
+            entry.prompt, self._split_of(name[0]), language=entry.language, system=entry.system, task=entry.task,
+            origin="imported",
+        )  # fmt: skip
+        self.prompts[name] = made
+        return made.id, True
+
+    def _sample(self, prompt_id: str, text: str, origin: str = "imported") -> tuple[str, bool]:
+        """The key of a prompt's answer with this very text, and whether it is new; a demonstration stands apart."""
+        name = (prompt_id, text, origin == "demonstration")
+        if name in self._known_samples:
+            return self._known_samples[name], False
+        made = samples.new(prompt_id, text, origin=origin)
+        self.samples[made.id] = made
+        self._known_samples[name] = made.id
+        return made.id, True
+
+    def _rating(self, prompt_id: str, entry: Entry) -> Rating:
+        sample, _ = self._sample(prompt_id, entry.response)
+        says = dict(entry.says)
+        if entry.kind == RatingKind.PAIR:
+            says["other_sample_id"], _ = self._sample(prompt_id, entry.other)
+            says["choice"] = Choice(says["choice"])
+        keeps = is_key(entry.key) and entry.key not in self._known_ratings
+        return Rating(
+            id=entry.key if keeps and entry.key else clock.new_id(), created_at=clock.now(), rater=entry.rater,
+            kind=RatingKind(entry.kind), sample_id=sample, attribute=entry.attribute, source=Source.IMPORTED, **says,
+        )  # fmt: skip
+
+    def _add_event(self, entry: Entry, event: Rating) -> bool:
+        """Replay an event of another workspace's log under its own key."""
+        if event.id in self._known_ratings:
+            return False
+        if event.supersedes and event.supersedes not in self._known_ratings:
+            reason = "names an event that stands neither earlier in the file nor in the workspace"
+            raise BadFieldError("supersedes", reason)
+        if event.kind not in TURNS:
+            prompt, _ = self._prompt(entry)
+            for key, text in ((event.sample_id, entry.response), (event.other_sample_id, entry.other)):
+                if key is not None:
+                    self._keep_sample(prompt, key, text)
+        self._append(event)
+        return True
+
+    def _keep_sample(self, prompt_id: str, key: str, text: str) -> None:
+        """Store a sample under its own key. The version that said it lives elsewhere, so it is imported text here."""
+        if key not in self._texts:
+            self.samples[key] = msgspec.structs.replace(samples.new(prompt_id, text, origin="imported"), id=key)
+            self._texts[key] = text
+            self._known_samples.setdefault((prompt_id, text, False), key)
+        elif self._texts[key] != text:
+            raise BadFieldError("sample_id", "names a sample that holds another text in this workspace")
 
 
 class _Storing:
-    """The second reading: entries looked up and stored, a chunk at a time, and what waits for the switch."""
+    """The second reading: entries stored a chunk at a time, and what waits for the switch."""
 
     def __init__(self, database: Database, checked: _Checked) -> None:
         self.database = database
         self.checked = checked
-        self.first_rating = 0
+        self.share = conversations.held_out_share(database)
         self.records = self.already = self.replaced = self.prompts = self.samples = self.ratings = 0
         self.problems: list[Problem] = []
         self.pace = unfinished.Pace()
@@ -198,199 +356,109 @@ class _Storing:
         self._gestures: set[str] = set()
 
     def store(self, entries: list[Entry]) -> None:
-        """Store a chunk, in one transaction."""
-        plan = _Plan()
-        for entry in entries:
-            try:
-                self.already += not self._plan(plan, entry)
-            except BadFieldError as error:
-                self.problems.append(Problem(entry.line, error.field, error.reason))
+        """Look a chunk up, and store what it adds in one transaction."""
+        chunk = _Chunk(self.database, entries, self._outdated, self._split)
         self.records += len(entries)
-        if self.problems or not (plan.prompts or plan.samples or plan.ratings):
+        self.already += chunk.already
+        self.problems += chunk.problems
+        self.tasks |= chunk.tasks
+        texts = _encoded({text_key(entry.prompt) for entry in entries})
+        if self.problems:
+            return
+        if not (chunk.prompts or chunk.samples or chunk.ratings):
+            self._meet(texts, {})
             return
         with self.pace, unfinished.storing(self.database):
-            moved = {}
-            for (key, system, language), prompt in plan.prompts.items():
-                there = self._insert_prompt(key, system, language, prompt)
-                if there is not None:
-                    moved[prompt.id] = there
-            samples.add(
-                self.database,
-                (msgspec.structs.replace(one, prompt_id=moved.get(one.prompt_id, one.prompt_id))
-                 for one in plan.samples.values()),
-            )  # fmt: skip
+            moved = self._meet(texts, chunk.prompts)
+            conversations.insert_many(self.database, chunk.prompts.values())
+            samples.add(self.database, (_moved(sample, moved) for sample in chunk.samples.values()))
             try:
-                stored = log.append_many(self.database, plan.ratings, self._waits)
+                stored = log.append_many(self.database, chunk.ratings, self._waits)
             except WorkbenchError as error:
                 raise UsageError(error.message, "nothing was imported: correct the file and import it again") from error
-        self.prompts += len(plan.prompts) - len(moved)
-        self.samples += len(plan.samples)
+        self.prompts += len(chunk.prompts)
+        self.samples += len(chunk.samples)
         self.ratings += len(stored)
         self.replaced += sum(rating.supersedes is not None and rating.kind not in TURNS for rating in stored)
 
     def show(self) -> None:
         """The switch: one transaction, and everything is seen."""
-        with self.database.transaction():
+        with unfinished.switching(self.database):
             for key in self.stricter:
                 named = self.checked.strictest.get(key)
                 conversations.make_stricter(self.database, key, conversations.decided_split(self.database, key, named))
             for prompt, task in self.tasks.items():
                 conversations.name_task(self.database, prompt, task)
             log.settle(self.database, list(self.unsettled))
-            unfinished.switch(self.database)
 
-    def _insert_prompt(self, key: str, system: str, language: str, prompt: Prompt) -> str | None:
-        """Store a prompt, under the write lock; the key of the one that someone else has asked meanwhile, if so."""
-        there = self.database.scalar(
-            "SELECT id FROM prompts WHERE text_key = ? AND system = ? AND language = ?", (key, system, language)
+    def _split(self, key: str) -> Split:
+        """The split of a text that the workspace does not hold yet."""
+        return self.checked.strictest.get(key) or splits.by_hash(key, self.share)
+
+    def _meet(self, texts: str, new: dict[Name, Prompt]) -> dict[str, str]:
+        """Let new prompts meet those of the same texts that are there by now: what is there gives the split where it is
+        stricter, and takes the place of a new prompt that someone else has asked meanwhile.
+
+        Returns:
+            the key of the prompt that took its place, by the new one's key; the new one is dropped.
+        """
+        moved = {}
+        there = self.database.rows(
+            """SELECT id, text_key, system, language, split FROM prompts
+               WHERE text_key IN (SELECT value FROM json_each(?))""",
+            (texts,),
         )
-        if there is not None:
-            return there
-        split = conversations.decided_split(self.database, key, self.checked.strictest.get(key))
-        self._note_looser(key, split)
-        conversations.insert(self.database, msgspec.structs.replace(prompt, split=split))
-        return None
-
-    def _note_looser(self, key: str, split: Split) -> None:
-        """Note a text of which there are prompts with a looser split: the switch makes them stricter."""
-        if self.database.scalar("SELECT 1 FROM prompts WHERE text_key = ? AND split != ?", (key, split)) is not None:
-            self.stricter.add(key)
+        strictest: dict[str, Split] = {}
+        for row in there:
+            uses = [Split(row["split"]), strictest.get(row["text_key"]), self.checked.strictest.get(row["text_key"])]
+            strictest[row["text_key"]] = conversations.strictest_of(use for use in uses if use is not None)
+            same = new.pop((row["text_key"], row["system"], row["language"]), None)
+            if same is not None:
+                moved[same.id] = row["id"]
+        self.stricter |= {row["text_key"] for row in there if row["split"] != strictest[row["text_key"]]}
+        for name, prompt in new.items():
+            if name[0] in strictest:
+                new[name] = msgspec.structs.replace(prompt, split=strictest[name[0]])
+        return moved
 
     def _waits(self, rating: Rating) -> bool:
         """Whether the effect of an event reaches what was there before, and so is due at the switch."""
-        touches = rating.supersedes is not None and (
-            rating.supersedes in self.unsettled or not self._is_hidden(rating.supersedes)
-        )
-        if touches or rating.id in self.unsettled or rating.gesture in self._gestures:
-            self.unsettled[rating.id] = None
-            if rating.supersedes is not None:
-                self._outdated.add(rating.supersedes)
-            if rating.gesture is not None:
-                self._gestures.add(rating.gesture)
-        return rating.id in self.unsettled
+        earlier = rating.supersedes
+        touches = earlier is not None and (earlier in self.unsettled or not self._is_hidden(earlier))
+        if not touches and rating.gesture not in self._gestures:
+            return False
+        self.unsettled[rating.id] = None
+        if earlier is not None:
+            self._outdated.add(earlier)
+        if rating.gesture is not None:
+            self._gestures.add(rating.gesture)
+        return True
 
     def _is_hidden(self, rating_id: str) -> bool:
-        return (
-            self.database.scalar(
-                "SELECT 1 FROM ratings WHERE id = ? AND sequence IN (SELECT sequence FROM hidden_ratings)", (rating_id,)
-            )
-            is not None
-        )
-
-    # What an entry adds to the plan; each returns whether anything was new.
-
-    def _plan(self, plan: _Plan, entry: Entry) -> bool:
-        if entry.event is not None:
-            return self._plan_event(plan, entry, entry.event)
-        prompt, is_new = self._prompt(plan, entry)
-        if entry.kind == "prompt":
-            return is_new
-        if entry.kind == "demonstration":
-            return self._sample(plan, prompt, entry.response, origin="demonstration")[1]
-        rating = self._rating(plan, prompt, entry)
-        if self._is_there(plan, entry, rating):
-            return False
-        plan.add_rating(rating)
-        return True
-
-    def _prompt(self, plan: _Plan, entry: Entry) -> tuple[str, bool]:
-        """The key of the entry's prompt, and whether it is new."""
-        key = text_key(entry.prompt)
-        name = (key, entry.system, entry.language)
-        if name in plan.prompts:
-            return plan.prompts[name].id, False
-        found = conversations.find(self.database, entry.prompt, language=entry.language, system=entry.system)
-        if entry.split is not None:
-            self._note_looser(key, conversations.decided_split(self.database, key, self.checked.strictest[key]))
-        if found is not None:
-            if entry.task and not found.task:
-                self.tasks.setdefault(found.id, entry.task)
-            return found.id, False
-        made = conversations.new(
-            entry.prompt, Split.TRAIN, language=entry.language, system=entry.system, task=entry.task, origin="imported"
-        )  # its split is decided when it is stored
-        plan.prompts[name] = made
-        return made.id, True
-
-    def _sample(self, plan: _Plan, prompt_id: str, text: str, origin: str = "imported") -> tuple[str, bool]:
-        """The key of a prompt's answer with this very text, and whether it is new. A demonstration is its own answer."""
-        name = (prompt_id, text, origin == "demonstration")
-        if name in plan.by_text:
-            return plan.by_text[name], False
         found = self.database.scalar(
-            """SELECT id FROM samples WHERE prompt_id = ? AND text = ? AND (origin = 'demonstration') = ?
-               ORDER BY sequence LIMIT 1""",
-            name,
+            "SELECT 1 FROM hidden_ratings WHERE sequence = (SELECT sequence FROM ratings WHERE id = ?)", (rating_id,)
         )
-        if found is None:
-            made = samples.new(prompt_id, text, origin=origin)
-            plan.samples[made.id] = made
-            plan.by_text[name] = made.id
-        return found or made.id, found is None
-
-    def _rating(self, plan: _Plan, prompt_id: str, entry: Entry) -> Rating:
-        sample, _ = self._sample(plan, prompt_id, entry.response)
-        says = dict(entry.says)
-        if entry.kind == RatingKind.PAIR:
-            says["other_sample_id"], _ = self._sample(plan, prompt_id, entry.other)
-            says["choice"] = Choice(says["choice"])
-        keeps = is_key(entry.key) and entry.key not in plan.rating_keys and not self._exists("ratings", entry.key)
-        return Rating(
-            id=entry.key if keeps and entry.key else clock.new_id(), created_at=clock.now(), rater=entry.rater,
-            kind=RatingKind(entry.kind), sample_id=sample, attribute=entry.attribute, source=Source.IMPORTED, **says,
-        )  # fmt: skip
-
-    def _is_there(self, plan: _Plan, entry: Entry, rating: Rating) -> bool:
-        """Whether this rating is known: under the record's own key, undone or not, or in the same words today."""
-        assert rating.sample_id is not None
-        if entry.key and entry.key in plan.rating_keys:
-            known = [one for one in plan.ratings if one.id == entry.key]
-        else:
-            known = [log.get(self.database, entry.key)] if entry.key and self._exists("ratings", entry.key) else []
-        said = _said(rating)
-        # Of what this chunk says of the answer, the last word of each rater counts.
-        here = [one for one in plan.rated.get(rating.sample_id, []) if _about(one) == _about(rating)]
-        if here:
-            return any(_said(one) == said for one in [*known, here[-1]])
-        if rating.sample_id not in plan.samples:
-            effective = log.effective(self.database, sample_id=rating.sample_id)
-            known += [one for one in effective if one.id not in self._outdated]
-        return any(_said(one) == said for one in known)
-
-    def _plan_event(self, plan: _Plan, entry: Entry, event: Rating) -> bool:
-        """Replay an event of another workspace's log under its own key."""
-        if event.id in plan.rating_keys or self._exists("ratings", event.id):
-            return False
-        if event.supersedes and not (event.supersedes in plan.rating_keys or self._exists("ratings", event.supersedes)):
-            reason = "names an event that stands neither earlier in the file nor in the workspace"
-            raise BadFieldError("supersedes", reason)
-        if event.kind not in TURNS:
-            prompt, _ = self._prompt(plan, entry)
-            for key, text in ((event.sample_id, entry.response), (event.other_sample_id, entry.other)):
-                if key is not None:
-                    self._keep_sample(plan, prompt, key, text)
-        plan.add_rating(event)
-        return True
-
-    def _keep_sample(self, plan: _Plan, prompt_id: str, key: str, text: str) -> None:
-        """Store a sample under its own key. The version that said it lives elsewhere, so it is imported text here."""
-        there = plan.samples[key].text if key in plan.samples else None
-        if there is None:
-            there = self.database.scalar("SELECT text FROM samples WHERE id = ?", (key,))
-        if there is None:
-            made = msgspec.structs.replace(samples.new(prompt_id, text, origin="imported"), id=key)
-            plan.samples[key] = made
-            plan.by_text.setdefault((prompt_id, text, False), key)
-        elif there != text:
-            raise BadFieldError("sample_id", "names a sample that holds another text in this workspace")
-
-    def _exists(self, table: str, key: str | None) -> bool:
-        return self.database.scalar(f"SELECT 1 FROM {table} WHERE id = ?", (key,)) is not None
+        return found is not None
 
 
-def _about(rating: Rating) -> tuple[object, ...]:
-    """What a rating is about and by whom: another one with the same stands in its place."""
-    return rating.kind, rating.rater, rating.attribute, frozenset((rating.sample_id, rating.other_sample_id))
+def _name(entry: Entry) -> Name:
+    """What makes a prompt the same as another."""
+    return text_key(entry.prompt), entry.system, entry.language
+
+
+def _moved(sample: Sample, moved: dict[str, str]) -> Sample:
+    there = moved.get(sample.prompt_id)
+    return sample if there is None else msgspec.structs.replace(sample, prompt_id=there)
+
+
+def _encoded(values: Iterable[object]) -> str:
+    return msgspec.json.encode(list(values)).decode()
+
+
+def _place(rating: Rating) -> Place:
+    """What a rating is about and by whom: a later one with the same stands in its place."""
+    about = frozenset((rating.sample_id, rating.other_sample_id))
+    return rating.kind, rating.rater, rating.attribute, rating.source, about
 
 
 def _said(rating: Rating) -> tuple[object, ...]:
