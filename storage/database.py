@@ -44,7 +44,7 @@ class Database:
 
     @property
     def tables(self) -> Tables:
-        """The same connection through sqlite-utils, which takes a third of a second to import: not for the app's way."""
+        """The same connection through sqlite-utils, which is slow to import: not for the app's way."""
         from sqlite_utils import Database as Tables
 
         return Tables(self.connection)

@@ -1,7 +1,7 @@
 """The log of feedback: events, appended and never changed or deleted. Undo and redo are events too.
 
-The order is that of the table's `sequence`, given in the write transaction; keys are identities, and times are only
-shown. What one key press said is an *act*: a single rating, or the ratings of one gesture, which are taken back, brought
+The order is that of the table's `sequence`, given in the write transaction; keys are identities, times are only shown.
+What one key press said is an *act*: a single rating, or the ratings of one gesture, which are taken back, brought
 back and replaced together. The same transaction keeps `counted`, the table of what counts today
 (storage/feedback/counting.py says what that is), and its sums.
 """
@@ -20,16 +20,16 @@ from storage.exchange.rows import BadFieldError
 from storage.feedback import counting, kinds
 from storage.feedback.counting import Link
 from storage.feedback.kinds import TURNS
-from storage.records import Choice, Rating, RatingKind, Source
+from storage.records import Choice, Rating, RatingKind
 
-# The rows of `counted`, from those of `ratings`; a condition on ratings follows.
+# The rows of `counted`, from those of `ratings`; a condition on ratings follows. (CROSS JOIN keeps the order of tables.)
 _COUNTED = """
     SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split, prompts.sequence,
            min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
            iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
            examples_taught(ratings.kind, choice, tags) AS teaches
-    FROM ratings JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
-    JOIN prompts ON prompts.id = a.prompt_id WHERE ratings.kind NOT IN ('undo', 'redo') AND"""
+    FROM ratings CROSS JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
+    CROSS JOIN prompts ON prompts.id = a.prompt_id WHERE ratings.kind NOT IN ('undo', 'redo') AND"""
 # The events that are tied to some others: through what they supersede, up and down, and through gestures.
 _FAMILY = """
     WITH RECURSIVE family(id) AS (
@@ -150,7 +150,8 @@ def append_many(database: Database, ratings: Iterable[Rating]) -> list[Rating]:
     stored: list[Rating] = []
     with database.transaction():
         for turns, run in groupby(ratings, lambda rating: rating.kind in TURNS):
-            stored += _append_run(database, list(run) if turns else _with_replaced(database, list(run)))
+            together = list(run)
+            stored += _append_run(database, together if turns else _with_replaced(database, together))
     return stored
 
 
@@ -213,12 +214,16 @@ def position(database: Database) -> int:
 
 def effective(database: Database, *, rater: str | None = None, sample_id: str | None = None) -> list[Rating]:
     """The ratings that count today (not undone, not replaced), oldest first."""
-    conditions, parameters = ["1"], {"rater": rater, "sample": None}
+    conditions: list[str] = ["1"]
+    parameters: dict[str, object] = {"rater": rater, "sample": None}
     if rater is not None:
         conditions.append("counted.rater = :rater")
     if sample_id is not None:
         parameters["sample"] = database.scalar("SELECT sequence FROM samples WHERE id = ?", (sample_id,))
-        conditions.append("(counted.sample = :sample OR counted.other = :sample)")
+        conditions.append(
+            """counted.sequence IN (SELECT sequence FROM counted WHERE sample = :sample
+                                    UNION ALL SELECT sequence FROM counted WHERE other = :sample AND other > 0)"""
+        )
     return database.records(
         Rating,
         f"""SELECT ratings.* FROM counted JOIN ratings ON ratings.sequence = counted.sequence
@@ -257,7 +262,10 @@ def history(database: Database, sample_id: str) -> list[Rating]:
         Rating,
         """WITH RECURSIVE about(id) AS (
                SELECT id FROM ratings WHERE sample_id = ?1 OR other_sample_id = ?1
-               UNION SELECT ratings.id FROM ratings JOIN about ON ratings.supersedes = about.id)
+               UNION SELECT ratings.id FROM ratings JOIN about ON ratings.supersedes = about.id
+               UNION SELECT turn.id FROM ratings JOIN about ON ratings.id = about.id
+                     JOIN ratings AS mates ON mates.gesture = ratings.gesture
+                     JOIN ratings AS turn ON turn.supersedes = mates.id AND turn.kind = 'undo')
            SELECT * FROM ratings WHERE id IN (SELECT id FROM about) ORDER BY sequence""",
         (sample_id,),
     )
