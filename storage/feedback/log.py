@@ -22,14 +22,24 @@ from storage.feedback.counting import Link
 from storage.feedback.kinds import TURNS
 from storage.records import Choice, Rating, RatingKind
 
-# The rows of `counted`, from those of `ratings`; a condition on ratings follows. (CROSS JOIN keeps the order of tables.)
+# The rows of `counted`, from those of `ratings`; for a condition on these. CROSS JOIN keeps the order of tables.
 _COUNTED = """
-    SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split, prompts.sequence,
-           min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
-           iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
-           examples_taught(ratings.kind, choice, tags) AS teaches
-    FROM ratings CROSS JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
-    CROSS JOIN prompts ON prompts.id = a.prompt_id WHERE ratings.kind NOT IN ('undo', 'redo') AND"""
+    SELECT sequence, rater, kind, attribute, source, language, split, prompt, sample, other, teaches,
+           iif(teaches AND attribute = 'overall', answer_number(text, version, token_ids), 0) AS answer,
+           CASE WHEN NOT teaches OR attribute != 'overall' THEN 0
+                WHEN kind = 'edit' THEN answer_number(edited, NULL, NULL)
+                WHEN other = 0 THEN 0
+                ELSE answer_number(other_text, other_version, other_token_ids) END AS beside
+    FROM (
+        SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split,
+               prompts.sequence AS prompt, min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
+               iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
+               examples_taught(ratings.kind, choice, tags) AS teaches, ratings.text AS edited,
+               a.text, a.version, a.token_ids,
+               b.text AS other_text, b.version AS other_version, b.token_ids AS other_token_ids
+        FROM ratings CROSS JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
+        CROSS JOIN prompts ON prompts.id = a.prompt_id
+        WHERE ratings.kind NOT IN ('undo', 'redo') AND {})"""
 # The events that are tied to some others: through what they supersede, up and down, and through gestures.
 _FAMILY = """
     WITH RECURSIVE family(id) AS (
@@ -281,7 +291,7 @@ def rebuild_effects(database: Database) -> None:
 
 def effects_differ(database: Database) -> int:
     """How many rows of `counted` and of its sums are not what the events say; 0 when they are sound."""
-    told = f"{_COUNTED} ratings.id IN (SELECT value FROM json_each(?1))"
+    told = _COUNTED.format("ratings.id IN (SELECT value FROM json_each(?1))")
     keys = _encoded(sorted(_counted_of_all(database)))
     sums = """SELECT rater, language, kind, attribute, source, split, count(*), sum(teaches) FROM counted
               GROUP BY 1, 2, 3, 4, 5, 6"""
@@ -373,7 +383,7 @@ def _settle(database: Database, keys: list[str]) -> None:
 
 def _count(database: Database, condition: str, parameter: object) -> None:
     """Let the ratings that fulfil a condition count."""
-    database.execute(f"INSERT INTO counted {_COUNTED} {condition}", (parameter,))
+    database.execute(f"INSERT INTO counted {_COUNTED.format(condition)}", (parameter,))
 
 
 def _counted_of_all(database: Database) -> set[str]:

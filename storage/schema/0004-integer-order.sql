@@ -208,7 +208,8 @@ CREATE INDEX jobs_by_state ON jobs (state);
 
 -- What counts today: one narrow row for each rating that is neither undone nor replaced. `prompt`, `sample` and `other`
 -- are sequences; of a pair `sample` is the lower one, and `other` is 0 where there is none. `teaches` is how many
--- examples the rating teaches.
+-- examples the rating teaches; `answer` and `beside` number the answers that it teaches of (storage.forms.answer_number;
+-- `beside` is the other one of a pair, or the edited text), and are 0 where it teaches nothing of the overall quality.
 CREATE TABLE counted (
     sequence INTEGER PRIMARY KEY REFERENCES ratings (sequence),
     rater TEXT NOT NULL,
@@ -220,17 +221,28 @@ CREATE TABLE counted (
     prompt INTEGER NOT NULL,
     sample INTEGER NOT NULL,
     other INTEGER NOT NULL,
-    teaches INTEGER NOT NULL
+    teaches INTEGER NOT NULL,
+    answer INTEGER NOT NULL,
+    beside INTEGER NOT NULL
 ) STRICT;
 INSERT INTO counted
-    SELECT ratings.sequence, rater, ratings.kind, attribute, source, prompts.language, prompts.split, prompts.sequence,
-           min(a.sequence, ifnull(b.sequence, a.sequence)),
-           iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)),
-           examples_taught(ratings.kind, ratings.choice, ratings.tags)
-    FROM ratings JOIN rating_effects ON rating_effects.rating_id = ratings.id AND rating_effects.effective = 1
-    JOIN samples AS a ON a.id = ratings.sample_id LEFT JOIN samples AS b ON b.id = ratings.other_sample_id
-    JOIN prompts ON prompts.id = a.prompt_id
-    WHERE ratings.kind NOT IN ('undo', 'redo') ORDER BY ratings.sequence;
+    SELECT sequence, rater, kind, attribute, source, language, split, prompt, sample, other, teaches,
+           iif(teaches AND attribute = 'overall', answer_number(text, version, token_ids), 0),
+           CASE WHEN NOT teaches OR attribute != 'overall' THEN 0
+                WHEN kind = 'edit' THEN answer_number(edited, NULL, NULL)
+                WHEN other = 0 THEN 0
+                ELSE answer_number(other_text, other_version, other_token_ids) END
+    FROM (
+        SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split,
+               prompts.sequence AS prompt, min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
+               iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
+               examples_taught(ratings.kind, choice, tags) AS teaches, ratings.text AS edited,
+               a.text, a.version, a.token_ids,
+               b.text AS other_text, b.version AS other_version, b.token_ids AS other_token_ids
+        FROM ratings CROSS JOIN rating_effects ON rating_effects.rating_id = ratings.id AND effective
+        CROSS JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
+        CROSS JOIN prompts ON prompts.id = a.prompt_id
+        WHERE ratings.kind NOT IN ('undo', 'redo'));
 DROP TABLE rating_effects;
 CREATE INDEX counted_by_sample ON counted (sample, rater, other, kind, attribute, source);
 CREATE INDEX counted_by_other ON counted (other, rater, sample) WHERE other > 0;
