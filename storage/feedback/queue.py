@@ -77,7 +77,7 @@ def next_items(
     counts = census.ratings_by_language(database, rater)
     languages = [row["language"] for row in database.rows("SELECT DISTINCT language FROM tally_of_samples")]
     found: list[_Candidate] = []
-    skips = database.scalar("SELECT 1 FROM tally_of_ratings WHERE rater = ? AND kind = 'skip' AND ratings > 0", (rater,))
+    skips = database.scalar("SELECT 1 FROM tally_of_raters WHERE rater = ? AND kind = 'skip' AND ratings > 0", (rater,))
     for skipped in (False, True) if skips else (False,):
         for most in (FIRST_TOPICS // max(1, len(languages)), EVERYTHING):
             if len(found) < limit:
@@ -160,8 +160,8 @@ class _Asker:
         met: set[int] = set()
         for (prompt,) in self._rows(
             f"""SELECT prompt FROM {_TOPICS} WHERE EXISTS (
-                    SELECT 1 FROM answers AS a CROSS JOIN answers AS b ON b.prompt = a.prompt AND b.words != a.words
-                    WHERE a.prompt = topics.prompt AND a.version = topics.version AND b.version {compared}
+                    SELECT 1 FROM answers AS b CROSS JOIN answers AS a ON b.prompt = a.prompt AND b.words != a.words
+                    WHERE b.prompt = topics.prompt AND b.version {compared} AND a.version = topics.version
                     AND {self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")})""",
             language=language,
         ):
