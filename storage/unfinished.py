@@ -16,7 +16,7 @@ import msgspec
 
 from storage import clock
 from storage.database import Database
-from storage.schema.visible import hide_unfinished, show_unfinished
+from storage.schema.visible import TALLIES, hide_unfinished, show_unfinished, tally_columns
 
 # One transaction keeps others waiting for about as long as this; between two of them they have as long to come in.
 SHORT = 0.04
@@ -110,11 +110,36 @@ def begin(database: Database, file: str, records: int) -> None:
 
 @contextmanager
 def storing(database: Database) -> Iterator[None]:
-    """A transaction of the import: what is stored in it is hidden."""
+    """A transaction of the import: what is stored in it is hidden, and so is what it adds to the tallies."""
     with database.transaction():
         database.execute("UPDATE unfinished_import SET storing = 1")
+        before = _tallies(database)
         yield
+        for table, counted in _tallies(database).items():
+            was = before[table]
+            more = [
+                (*key, *(new - old for new, old in zip(sums, was.get(key, (0,) * len(sums)), strict=True)))
+                for key, sums in counted.items()
+                if sums != was.get(key)
+            ]
+            if more:
+                _, names = tally_columns(database.connection, table)
+                added = ", ".join(f"{name} = {name} + excluded.{name}" for name in names)
+                marks = ", ".join("?" * len(more[0]))
+                database.connection.executemany(
+                    f"INSERT INTO unseen_in_{table} VALUES ({marks}) ON CONFLICT DO UPDATE SET {added}", more
+                )
         database.execute("UPDATE unfinished_import SET storing = 0")
+
+
+def _tallies(database: Database) -> dict[str, dict[tuple[object, ...], tuple[int, ...]]]:
+    """All sums, those of hidden rows included, by table and key."""
+    found = {}
+    for table in TALLIES:
+        keys, names = tally_columns(database.connection, table)
+        rows = database.connection.execute(f"SELECT {', '.join([*keys, *names])} FROM main.{table}")
+        found[table] = {row[: len(keys)]: row[len(keys) :] for row in rows}
+    return found
 
 
 @contextmanager
@@ -123,43 +148,23 @@ def switching(database: Database) -> Iterator[None]:
     database.execute("PRAGMA synchronous = FULL")
     with database.transaction():
         yield
-        _switch(database)
-
-
-def _switch(database: Database) -> None:
-    """Count what was hidden with the rest, and hide nothing any more."""
-    for table, summed in (
-        ("tally_of_prompts", ("prompts",)), ("tally_of_samples", ("samples",)),
-        ("tally_of_ratings", ("ratings", "teaches")),
-    ):  # fmt: skip
-        columns = [row["name"] for row in database.rows(f"PRAGMA main.table_info({table})")]
-        shown = ", ".join("0" if name == "hidden" else name for name in columns)
-        sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in summed)
-        database.execute(
-            f"INSERT INTO main.{table} SELECT {shown} FROM main.{table} WHERE hidden ON CONFLICT DO UPDATE SET {sums}"
-        )
-        database.execute(f"DELETE FROM main.{table} WHERE hidden")
-    _end(database)
+        _end(database)
 
 
 def sweep(database: Database) -> None:
     """Take away everything that the unfinished import stored, in short transactions. What others stored stays."""
-    for table, condition in (
-        ("counted", "sequence IN (SELECT sequence FROM main.hidden_ratings)"),
-        *((table, f"sequence IN (SELECT sequence FROM main.hidden_{table})") for table in _TABLES),
-    ):  # fmt: skip
+    for table, hidden in (("counted", "hidden_ratings"), *((table, f"hidden_{table}") for table in _TABLES)):
         pace, gone = Pace(), 1
         while gone:
-            with pace:
+            with pace, storing(database):
                 # The newest first: a rating may supersede an earlier one.
                 gone = database.execute(
                     f"""DELETE FROM main.{table} WHERE sequence IN (
-                            SELECT sequence FROM main.{table} WHERE {condition} ORDER BY sequence DESC LIMIT ?)""",
+                            SELECT sequence FROM main.{table} WHERE sequence IN (SELECT sequence FROM main.{hidden})
+                            ORDER BY sequence DESC LIMIT ?)""",
                     (pace.rows,),
                 )
     with database.transaction():
-        for tally in ("tally_of_prompts", "tally_of_samples", "tally_of_ratings"):
-            database.execute(f"DELETE FROM main.{tally} WHERE hidden")
         _end(database)
 
 
@@ -192,11 +197,7 @@ def show_prompt(database: Database, text_key: str, system: str, language: str) -
         return False
     database.execute("INSERT INTO shown_prompts VALUES (?)", (found["sequence"],))
     database.execute(
-        "UPDATE main.tally_of_prompts SET prompts = prompts - 1 WHERE language = ? AND split = ? AND hidden",
-        (found["language"], found["split"]),
-    )
-    database.execute(
-        "INSERT INTO main.tally_of_prompts VALUES (?, ?, 0, 1) ON CONFLICT DO UPDATE SET prompts = prompts + 1",
+        "UPDATE unseen_in_tally_of_prompts SET prompts = prompts - 1 WHERE language = ? AND split = ?",
         (found["language"], found["split"]),
     )
     return True
@@ -204,8 +205,8 @@ def show_prompt(database: Database, text_key: str, system: str, language: str) -
 
 def _end(database: Database) -> None:
     database.execute("DELETE FROM unfinished_import")
-    for table in _TABLES:
-        database.execute(f"DELETE FROM shown_{table}")
+    for table in (*(f"shown_{table}" for table in _TABLES), *(f"unseen_in_{table}" for table in TALLIES)):
+        database.execute(f"DELETE FROM {table}")
 
 
 def _lock(database: Database) -> IO[bytes]:

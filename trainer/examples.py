@@ -11,7 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from storage import conversations as prompt_store
 from storage import versions
@@ -240,7 +240,8 @@ def split_prompts(database: Database, begun: Begun | None = None) -> PromptSplit
     """The training prompts and the held-out ones, as was decided when they were stored.
 
     No prompt is ever moved from one to the other here, so there may be few held-out prompts, or none: a policy can
-    learn all the same, and only what it gained cannot be told. Of a job that has begun, only prompts that were there by then.
+    learn all the same, and only what it gained cannot be told. Of a job that has
+    begun, only prompts that were there by then.
 
     Raises:
         UsageError: there is no training prompt.

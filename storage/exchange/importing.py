@@ -20,7 +20,7 @@ from storage.errors import UsageError, WorkbenchError
 from storage.exchange.input_file import InputFile
 from storage.exchange.layouts.entries import Defaults, Entry, ignored, is_key, parse
 from storage.exchange.rows import BadFieldError, Problem, Row
-from storage.feedback import log
+from storage.feedback import log, projection
 from storage.feedback.kinds import KINDS, TURNS
 from storage.forms import text_key
 from storage.languages import renamed
@@ -389,7 +389,7 @@ class _Storing:
                 conversations.make_stricter(self.database, key, conversations.decided_split(self.database, key, named))
             for prompt, task in self.tasks.items():
                 conversations.name_task(self.database, prompt, task)
-            log.settle(self.database, list(self.unsettled))
+            projection.settle(self.database, list(self.unsettled))
 
     def _split(self, key: str) -> Split:
         """The split of a text that the workspace does not hold yet."""

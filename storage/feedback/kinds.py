@@ -162,6 +162,11 @@ def _check_text(rating: Rating) -> None:
         raise BadFieldError("text", "is missing")
 
 
+def _check_outcome(rating: Rating) -> None:
+    if not (rating.text or "").strip():
+        raise BadFieldError("outcome", "must say in words what came of the answer")
+
+
 def _read_outcome(fields: Mapping[str, Any]) -> dict[str, Any]:
     value = fields["outcome"]
     if not isinstance(value, str) or not value.strip():
@@ -202,7 +207,7 @@ KINDS: dict[RatingKind, Kind] = {
         record=("response", "tags"), read=_read_tags, write=lambda rating: {"tags": rating.tags},
     ),
     RatingKind.OUTCOME: Kind(
-        says=("text",), judges=True, settles=False, check=_check_text, words=lambda rating, _: "outcome told",
+        says=("text",), judges=True, settles=False, check=_check_outcome, words=lambda rating, _: "outcome told",
         record=("response", "outcome"), read=_read_outcome, write=lambda rating: {"outcome": rating.text},
     ),
     RatingKind.NOTE: Kind(

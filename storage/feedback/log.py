@@ -1,7 +1,7 @@
 """The log of feedback: events, appended and never changed or deleted. Undo and redo are events too.
 
-The order is that of the table's `sequence`, given in the write transaction; keys are identities, and times are only
-shown. What one key press said is an *act*: a single rating, or the ratings of one gesture, which are taken back, brought
+The order is that of the table's `sequence`, given in the write transaction; keys are identities, times are only shown.
+What one key press said is an *act*: a single rating, or the ratings of one gesture, which are taken back, brought
 back and replaced together. The same transaction keeps `counted`, the table of what counts today
 (storage/feedback/counting.py says what that is), and its sums.
 """
@@ -17,28 +17,13 @@ from storage import clock
 from storage.database import Database, IntegrityError
 from storage.errors import WorkbenchError
 from storage.exchange.rows import BadFieldError
-from storage.feedback import counting, kinds
+from storage.feedback import counting, kinds, projection
 from storage.feedback.counting import Link
 from storage.feedback.kinds import TURNS
+from storage.feedback.projection import FAMILY, encoded
+from storage.feedback.projection import effects_differ as effects_differ
+from storage.feedback.projection import rebuild_effects as rebuild_effects
 from storage.records import Choice, Rating, RatingKind
-
-# The rows of `counted`, from those of `ratings`; a condition on ratings follows.
-_COUNTED = """
-    SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split, prompts.sequence,
-           min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
-           iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
-           examples_taught(ratings.kind, choice, tags) AS teaches
-    FROM ratings JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
-    JOIN prompts ON prompts.id = a.prompt_id WHERE ratings.kind NOT IN ('undo', 'redo') AND"""
-# The events that are tied to some others: through what they supersede, up and down, and through gestures.
-_FAMILY = """
-    WITH RECURSIVE family(id) AS (
-        SELECT value FROM json_each(?)
-        UNION SELECT ratings.supersedes FROM ratings JOIN family ON ratings.id = family.id
-              WHERE ratings.supersedes NOT NULL
-        UNION SELECT ratings.id FROM ratings JOIN family ON ratings.supersedes = family.id
-        UNION SELECT mates.id FROM ratings JOIN family ON ratings.id = family.id
-              JOIN ratings AS mates ON mates.gesture = ratings.gesture)"""
 
 
 def score(sample_id: str, value: float, rater: str, scale: tuple[float, float] = (1, 5), **more: object) -> Rating:
@@ -147,7 +132,8 @@ def append_many(
     As many calls of :func:`append` would, and much quicker: about 50 µs a rating. Returns the events as stored.
 
     Args:
-        unsettled: tells of an event as stored whether what it does to others is left to :func:`settle`.
+        unsettled: tells of an event as stored whether what it does to others is left to the caller
+            (:func:`storage.feedback.projection.settle`).
 
     Raises:
         WorkbenchError: as :func:`append`; nothing of all this was stored.
@@ -155,8 +141,8 @@ def append_many(
     stored: list[Rating] = []
     with database.transaction():
         for turns, run in groupby(ratings, lambda rating: rating.kind in TURNS):
-            events = list(run) if turns else _with_replaced(database, list(run))
-            stored += _append_run(database, events, unsettled)
+            together = list(run)
+            stored += _append_run(database, together if turns else _with_replaced(database, together), unsettled)
     return stored
 
 
@@ -219,12 +205,16 @@ def position(database: Database) -> int:
 
 def effective(database: Database, *, rater: str | None = None, sample_id: str | None = None) -> list[Rating]:
     """The ratings that count today (not undone, not replaced), oldest first."""
-    conditions, parameters = ["1"], {"rater": rater, "sample": None}
+    conditions: list[str] = ["1"]
+    parameters: dict[str, object] = {"rater": rater, "sample": None}
     if rater is not None:
         conditions.append("counted.rater = :rater")
     if sample_id is not None:
         parameters["sample"] = database.scalar("SELECT sequence FROM samples WHERE id = ?", (sample_id,))
-        conditions.append("(counted.sample = :sample OR counted.other = :sample)")
+        conditions.append(
+            """counted.sequence IN (SELECT sequence FROM counted WHERE sample = :sample
+                                    UNION ALL SELECT sequence FROM counted WHERE other = :sample AND other > 0)"""
+        )
     return database.records(
         Rating,
         f"""SELECT ratings.* FROM counted JOIN ratings ON ratings.sequence = counted.sequence
@@ -242,8 +232,8 @@ def effective_at(database: Database, sequence: int) -> list[Rating]:
     if not later:
         return effective(database)
     family = database.rows(
-        f"{_FAMILY} SELECT sequence, id, kind, supersedes, gesture FROM ratings WHERE id IN (SELECT id FROM family)",
-        (_encoded(later),),
+        f"{FAMILY} SELECT sequence, id, kind, supersedes, gesture FROM ratings WHERE id IN (SELECT id FROM family)",
+        (encoded(later),),
     )
     links = [Link(row["id"], row["kind"], row["supersedes"], row["gesture"]) for row in family
              if row["sequence"] <= sequence]  # fmt: skip
@@ -253,7 +243,7 @@ def effective_at(database: Database, sequence: int) -> list[Rating]:
                SELECT sequence FROM counted WHERE sequence NOT IN (SELECT value FROM json_each(?))
                UNION ALL SELECT sequence FROM ratings WHERE id IN (SELECT value FROM json_each(?)))
            ORDER BY sequence""",
-        (_encoded([row["sequence"] for row in family]), _encoded(sorted(counting.counted(links)))),
+        (encoded([row["sequence"] for row in family]), encoded(sorted(counting.counted(links)))),
     )
 
 
@@ -263,33 +253,12 @@ def history(database: Database, sample_id: str) -> list[Rating]:
         Rating,
         """WITH RECURSIVE about(id) AS (
                SELECT id FROM ratings WHERE sample_id = ?1 OR other_sample_id = ?1
-               UNION SELECT ratings.id FROM ratings JOIN about ON ratings.supersedes = about.id)
+               UNION SELECT ratings.id FROM ratings JOIN about ON ratings.supersedes = about.id
+               UNION SELECT turn.id FROM ratings JOIN about ON ratings.id = about.id
+                     JOIN ratings AS mates ON mates.gesture = ratings.gesture
+                     JOIN ratings AS turn ON turn.supersedes = mates.id AND turn.kind = 'undo')
            SELECT * FROM ratings WHERE id IN (SELECT id FROM about) ORDER BY sequence""",
         (sample_id,),
-    )
-
-
-def rebuild_effects(database: Database) -> None:
-    """Make `counted` and its sums anew from the events alone."""
-    with database.transaction():
-        database.execute("DELETE FROM counted")
-        database.execute("DELETE FROM main.tally_of_ratings WHERE NOT hidden")
-        _count(database, "ratings.id IN (SELECT value FROM json_each(?))", _encoded(sorted(_counted_of_all(database))))
-
-
-def effects_differ(database: Database) -> int:
-    """How many rows of `counted` and of its sums are not what the events say; 0 when they are sound."""
-    told = f"{_COUNTED} ratings.id IN (SELECT value FROM json_each(?1))"
-    keys = _encoded(sorted(_counted_of_all(database)))
-    sums = """SELECT rater, language, kind, attribute, source, split, count(*), sum(teaches) FROM counted
-              GROUP BY 1, 2, 3, 4, 5, 6"""
-    kept = "SELECT * FROM tally_of_ratings WHERE ratings != 0 OR teaches != 0"
-    return database.scalar(
-        f"""WITH told AS ({told})
-            SELECT (SELECT count(*) FROM (SELECT * FROM told EXCEPT SELECT * FROM counted))
-                 + (SELECT count(*) FROM counted WHERE sequence NOT IN (SELECT sequence FROM told))
-                 + (SELECT count(*) FROM ({sums} EXCEPT {kept})) + (SELECT count(*) FROM ({kept} EXCEPT {sums}))""",
-        (keys,),
     )
 
 
@@ -299,7 +268,7 @@ def _with_replaced(database: Database, ratings: list[Rating]) -> list[Rating]:
     places = {
         row["id"]: row["sequence"]
         for row in database.rows(
-            "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (_encoded(sorted(about)),)
+            "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (encoded(sorted(about)),)
         )
     }
     earlier: dict[tuple[object, ...], Rating] = {}
@@ -334,9 +303,7 @@ def _replaced(
     )
 
 
-def _append_run(
-    database: Database, ratings: list[Rating], unsettled: Callable[[Rating], bool] = lambda rating: False
-) -> list[Rating]:
+def _append_run(database: Database, ratings: list[Rating], unsettled: Callable[[Rating], bool]) -> list[Rating]:
     """Insert events, all of them turns or none, and settle what counts."""
     before = position(database)
     current = None
@@ -352,42 +319,7 @@ def _append_run(
     except (BadFieldError, IntegrityError) as error:
         assert current is not None
         raise WorkbenchError(f"this {current.kind} rating was refused: {error}", "nothing was stored") from error
-    _count(database, "ratings.sequence > ?", before)
+    projection.count(database, "ratings.sequence > ?", before)
     tied = [rating for rating in ratings if rating.supersedes is not None or rating.gesture is not None]
-    settle(database, [rating.id for rating in tied if not unsettled(rating)])
+    projection.settle(database, [rating.id for rating in tied if not unsettled(rating)])
     return ratings
-
-
-def settle(database: Database, keys: list[str]) -> None:
-    """Say in `counted` which events count, of the families of these; for a transaction of the caller's."""
-    if not keys:
-        return
-    family = database.rows(
-        f"""{_FAMILY} SELECT ratings.sequence, id, ratings.kind, supersedes, gesture, counted.sequence AS counts
-            FROM ratings LEFT JOIN counted ON counted.sequence = ratings.sequence
-            WHERE id IN (SELECT id FROM family)""",
-        (_encoded(keys),),
-    )
-    told = counting.counted(Link(row["id"], row["kind"], row["supersedes"], row["gesture"]) for row in family)
-    gone = [row["sequence"] for row in family if row["counts"] is not None and row["id"] not in told]
-    come = [row["sequence"] for row in family if row["counts"] is None and row["id"] in told]
-    if gone:
-        database.execute(
-            "DELETE FROM main.counted WHERE sequence IN (SELECT value FROM json_each(?))", (_encoded(gone),)
-        )
-    if come:
-        _count(database, "ratings.sequence IN (SELECT value FROM json_each(?))", _encoded(come))
-
-
-def _count(database: Database, condition: str, parameter: object) -> None:
-    """Let the ratings that fulfil a condition count."""
-    database.execute(f"INSERT INTO main.counted {_COUNTED} {condition}", (parameter,))
-
-
-def _counted_of_all(database: Database) -> set[str]:
-    rows = database.connection.execute("SELECT id, kind, supersedes, gesture FROM ratings")
-    return counting.counted(Link(*row) for row in rows)
-
-
-def _encoded(values: Sequence[object]) -> str:
-    return msgspec.json.encode(values).decode()

@@ -12,12 +12,13 @@ from importlib import resources
 from typing import Any
 
 from storage.feedback.kinds import examples_taught
-from storage.forms import search_form
+from storage.forms import answer_number, search_form
 from storage.splits import fraction
 
 FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "text_fraction": (1, fraction),
     "search_form": (1, search_form),
+    "answer_number": (3, answer_number),
     "examples_taught": (3, examples_taught),
 }
 

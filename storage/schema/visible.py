@@ -15,11 +15,7 @@ _HIDING = {
     "ratings": ("first_rating", "shown_ratings"),
     "counted": ("first_rating", "shown_ratings"),
 }
-_TALLIES = {
-    "tally_of_prompts": "language, split, prompts",
-    "tally_of_samples": "language, origin, samples",
-    "tally_of_ratings": "rater, language, kind, attribute, source, split, ratings, teaches",
-}
+TALLIES = ("tally_of_prompts", "tally_of_samples", "tally_of_ratings", "tally_of_raters", "tally_of_lessons")
 _NO_SEQUENCE = 2**63 - 1
 
 
@@ -53,15 +49,28 @@ def hide_unfinished(connection: Any) -> None:
                     DELETE FROM main.{table} WHERE sequence = OLD.sequence;
                 END"""
         )
-    for table, columns in _TALLIES.items():
-        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table} WHERE NOT hidden")
+    for table in TALLIES:
+        keys, sums = tally_columns(connection, table)
+        seen = [f"{name} - ifnull((SELECT {name} {_unseen(table, keys)}), 0) AS {name}" for name in sums]
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT {', '.join([*keys, *seen])} FROM main.{table} AS tally")
     connection.execute(
         """CREATE TEMP VIEW effective_ratings AS
            SELECT ratings.* FROM counted JOIN ratings ON ratings.sequence = counted.sequence"""
     )
 
 
+def tally_columns(connection: Any, table: str) -> tuple[list[str], list[str]]:
+    """The columns of a tally: by what it counts, and what."""
+    columns = connection.execute(f"PRAGMA main.table_info({table})").fetchall()
+    return [name for _, name, *_, key in columns if key], [name for _, name, *_, key in columns if not key]
+
+
+def _unseen(table: str, keys: list[str]) -> str:
+    same = " AND ".join(f"unseen.{name} = tally.{name}" for name in keys)
+    return f"FROM main.unseen_in_{table} AS unseen WHERE {same}"
+
+
 def show_unfinished(connection: Any) -> None:
     """Let this connection see everything again: for the import itself, and for sweeping up after one."""
-    for table in ("effective_ratings", *_TALLIES, *_HIDING):
+    for table in ("effective_ratings", *TALLIES, *_HIDING):
         connection.execute(f"DROP VIEW temp.{table}")
