@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from storage import clock
+from storage import clock, unfinished
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
-from storage.records import Job, JobState
+from storage.records import Begun, Job, JobState
 
 LEASE_SECONDS = 60.0
 
@@ -38,6 +38,7 @@ def claim(
     Raises:
         UsageError: the named job does not exist, has ended, or a living worker holds it.
     """
+    unfinished.sweep_after_the_dead(database)
     with database.transaction():
         _end_leases_of_the_dead(database)
         moment = clock.now()
@@ -46,7 +47,7 @@ def claim(
             """SELECT * FROM jobs WHERE (:id IS NULL OR id = :id)
                AND (state = 'queued' OR (:id IS NOT NULL AND state IN ('paused', 'failed'))
                     OR (state = 'running' AND lease_until < :moment AND (:id IS NOT NULL OR NOT cancel_requested)))
-               ORDER BY id LIMIT 1""",
+               ORDER BY sequence LIMIT 1""",
             {"id": job_id and get(database, job_id).id, "moment": moment},
         )
         if found is None:
@@ -58,10 +59,21 @@ def claim(
         database.execute(
             """UPDATE jobs SET state = 'running', worker = ?, pid = ?, lease_until = ?, heartbeat_at = ?,
                fence = fence + 1, attempts = attempts + 1, cancel_requested = 0, error = NULL, hint = NULL,
-               started_at = ifnull(started_at, ?), finished_at = NULL WHERE id = ?""",
-            (worker, pid, clock.after(lease), moment, moment, found.id),
+               started_at = ifnull(started_at, ?), begun = ifnull(begun, ?), finished_at = NULL WHERE id = ?""",
+            (worker, pid, clock.after(lease), moment, moment, msgspec.json.encode(now(database)).decode(), found.id),
         )
         return get(database, found.id)
+
+
+def now(database: Database) -> Begun:
+    """Where the workspace stands: a job that begins at this moment learns from what is there by now."""
+    newest = {
+        table: database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
+        for table in ("ratings", "prompts", "samples", "version_events", "reward_models")
+    }
+    # What an import is storing now comes into view later: to a job it is as what comes after its beginning.
+    hidden = unfinished.first_hidden(database)
+    return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})
 
 
 def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:
@@ -142,7 +154,7 @@ def get(database: Database, job_id: str) -> Job:
 
 def every(database: Database, limit: int = 1000) -> list[Job]:
     """All jobs, newest first."""
-    return database.records(Job, "SELECT * FROM jobs ORDER BY id DESC LIMIT ?", (limit,))
+    return database.records(Job, "SELECT * FROM jobs ORDER BY sequence DESC LIMIT ?", (limit,))
 
 
 def is_alive(job: Job) -> bool:

@@ -103,26 +103,24 @@ class Store:
 
     def rated(self) -> int:
         """How many ratings count today, by anyone; skips and notes are none."""
-        return sum(census.ratings_by_language(self.database).values())
+        return census.rated(self.database)
 
     def rated_by_language(self) -> list[tuple[str, int]]:
         """This rater's ratings by language, most first."""
         found = census.ratings_by_language(self.database, self.rater)
         return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
-    def next_items(self, limit: int, session_start: str) -> list[ReviewItem]:
+    def position(self) -> int:
+        """The newest event of the log: what comes later has a higher number."""
+        return log.position(self.database)
+
+    def next_items(self, limit: int, session_start: int) -> list[ReviewItem]:
         """What this rater should review next, best first."""
         return queue.next_items(self.database, self.rater, limit, session_start=session_start)
 
     def counts(self) -> list[tuple[str, str, int]]:
         """Ratings that count, as (language, kind, number), over all raters."""
-        found = self.database.rows(
-            """SELECT prompts.language AS language, kind, count(*) AS n FROM effective_ratings
-               JOIN samples ON samples.id = effective_ratings.sample_id
-               JOIN prompts ON prompts.id = samples.prompt_id
-               WHERE kind IN ('score', 'label', 'pair', 'edit') GROUP BY language, kind ORDER BY n DESC"""
-        )
-        return [(row["language"], row["kind"], row["n"]) for row in found]
+        return census.ratings_by_language_and_kind(self.database)
 
     # Training
 

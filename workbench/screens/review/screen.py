@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from storage import clock
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import one_line, safe_text
 from workbench.training.curves import bar
@@ -44,7 +43,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def on_mount(self) -> None:
         self.items: deque[ReviewItem] = deque()
         self.done: list[ReviewItem] = []
-        self.began = clock.now()
+        self.began: int | None = None  # the log's position when the first items were asked for
         self.shown_at = time.monotonic()
         self.pace: deque[float] = deque(maxlen=10)
         self.said = Content("")
@@ -60,6 +59,8 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def refill(self, store: Store) -> None:
         """Read what is next; the item on screen stays in front."""
         front = self.items[0] if self.items else None
+        if self.began is None:
+            self.began = store.position()
         fresh = store.next_items(AHEAD, self.began)
         if front is not None:
             fresh = [front, *(item for item in fresh if _ids(item) != _ids(front))]
