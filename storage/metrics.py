@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from storage import clock
 from storage.database import Database
@@ -31,6 +33,56 @@ def series(database: Database, job_id: str, name: str, language: str | None = No
         (job_id, name, language),
     )
     return [(row["step"], row["value"]) for row in found]
+
+
+def thinned(
+    database: Database, job_id: str, names: Sequence[str], limit: int
+) -> dict[tuple[str, str | None], list[tuple[int, float]]]:
+    """Curves for a small plot, thinned by SQLite to about `limit` points each, keyed `(name, language or None)`.
+
+    Each run of steps becomes its lowest and its highest point, so that spikes stay visible, and the last point stays;
+    what was not finite is left out.
+    """
+    wanted = msgspec.json.encode(list(names)).decode()
+    bounds = database.row("SELECT min(step) AS low, max(step) AS high FROM metrics WHERE job_id = ?", (job_id,))
+    if bounds is None or bounds["low"] is None:
+        return {}
+    run = max(1, math.ceil(2 * (bounds["high"] - bounds["low"] + 1) / max(2, limit - 1)))
+    # With min() or max(), SQLite takes the other columns from the row that has it.
+    rows = database.rows(
+        """WITH drawn AS (
+               SELECT name, language, step, value, (step - :low) / :run AS run FROM metrics
+               WHERE job_id = :job AND name IN (SELECT value FROM json_each(:names)) AND value NOT NULL)
+           SELECT name, language, step, value FROM (
+               SELECT name, language, step, min(value) AS value FROM drawn GROUP BY name, language, run
+               UNION SELECT name, language, step, max(value) FROM drawn GROUP BY name, language, run
+               UNION SELECT name, language, max(step), value FROM drawn GROUP BY name, language)
+           ORDER BY name, language, step""",
+        {"job": job_id, "names": wanted, "low": bounds["low"], "run": run},
+    )
+    found: dict[tuple[str, str | None], list[tuple[int, float]]] = {}
+    for row in rows:
+        found.setdefault((row["name"], row["language"]), []).append((row["step"], row["value"]))
+    return found
+
+
+def newest(database: Database, job_id: str, name: str) -> float | None:
+    """The newest figure of the curve over all languages; None where there is none, or it was not finite."""
+    return database.scalar(
+        """SELECT value FROM metrics WHERE job_id = ? AND name = ? AND ifnull(language, '') = ''
+           ORDER BY step DESC LIMIT 1""",
+        (job_id, name),
+    )
+
+
+def moments(database: Database, job_id: str, name: str, limit: int) -> list[tuple[int, str]]:
+    """When the newest steps of a curve were recorded: `(step, timestamp)` in step order."""
+    found = database.rows(
+        """SELECT step, created_at FROM metrics WHERE job_id = ? AND name = ? AND ifnull(language, '') = ''
+           ORDER BY step DESC LIMIT ?""",
+        (job_id, name, limit),
+    )
+    return [(row["step"], row["created_at"]) for row in reversed(found)]
 
 
 def languages(database: Database, job_id: str, name: str) -> list[str]:

@@ -70,6 +70,17 @@ def ratings_by_language(database: Database, rater: str | None = None) -> dict[st
     )
 
 
+def ratings_by_language_and_kind(database: Database) -> list[tuple[str, str, int]]:
+    """Ratings that count and teach, as (language, kind, number), over all raters, most first."""
+    found = database.rows(
+        """SELECT prompts.language AS language, kind, count(*) AS n FROM effective_ratings
+           JOIN samples ON samples.id = effective_ratings.sample_id
+           JOIN prompts ON prompts.id = samples.prompt_id
+           WHERE kind IN ('score', 'label', 'pair', 'edit') GROUP BY language, kind ORDER BY n DESC"""
+    )
+    return [(row["language"], row["kind"], row["n"]) for row in found]
+
+
 def _ratings_by(database: Database, column: str) -> dict[str, int]:
     return _counts(
         database, f"SELECT {column}, count(*) FROM effective_ratings WHERE kind NOT IN {NO_JUDGEMENT} GROUP BY 1"

@@ -108,7 +108,7 @@ async def test_a_workspace_that_cannot_be_read_is_told_and_the_app_goes_on(
         await opened(pilot)
         await pilot.press("f3")
         await until(pilot, lambda: "last run" in visible(app))
-        assert app.store is not None
+        assert app.desk is not None
 
         def locked() -> list[Job]:
             raise DatabaseError("database is locked")

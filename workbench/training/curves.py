@@ -58,6 +58,11 @@ def points_of(series: Sequence[tuple[int, float | None]], limit: int) -> Curve:
         if kept[-1] != points[-1]:
             kept.append(points[-1])
         points = kept
+    return curve_of(points)
+
+
+def curve_of(points: Sequence[tuple[int, float]]) -> Curve:
+    """Points that are thinned and finite already, as a curve."""
     return Curve(tuple(step for step, _ in points), tuple(value for _, value in points))
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage import jobs, metrics
+from storage.database import Database
+from storage.feedback import census
 from storage.records import Job, Rollout
-from workbench.training.boards import Board, board_of, with_parts
-from workbench.training.curves import Curve
-from workbench.training.status import TrainerStatus
+from storage.workspace import Workspace
+from workbench.training.boards import BOARDS, Board, board_of, with_parts
+from workbench.training.curves import Curve, curve_of, seconds_left
+from workbench.training.status import TrainerStatus, trainer_status
+
+ROLLOUTS = 8
+LOG_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -35,3 +42,39 @@ class TrainView:
         recorded = self.latest.get(("objective/kl_target", None))
         configured = self.job.config.get("ppo", {}).get("kl_target") if self.job is not None else None
         return recorded if recorded is not None else configured
+
+
+def train_view(database: Database, workspace: Workspace, width: int) -> TrainView:
+    """The newest job as it stands; curves are thinned to about two points a column of `width`."""
+    counts = census.ratings_by_language_and_kind(database)
+    job = next(iter(jobs.every(database, 1)), None)
+    if job is None:
+        return TrainView(None, TrainerStatus(), {}, {}, [], "", counts, None)
+    latest = {key: metric.value for key, metric in metrics.latest(database, job.id).items()}
+    drawn = with_parts(board_of(job.kind, job.stage), latest).metrics
+    curves = {key: curve_of(points) for key, points in metrics.thinned(database, job.id, drawn, 2 * width).items()}
+    left = seconds_to_go(database, job)
+    kl = latest.get(("objective/kl", None))
+    status = trainer_status(job, alive=jobs.is_alive(job), kl=kl, seconds_left=left)
+    said = metrics.recent_rollouts(database, job.id, ROLLOUTS)
+    return TrainView(job, status, curves, latest, said, log_tail(workspace, job), counts, left)
+
+
+def seconds_to_go(database: Database, job: Job) -> float | None:
+    """The time to the job's last step, from the pace of its latest ones; None where that cannot be told."""
+    if not jobs.is_alive(job) or job.stage not in BOARDS:
+        return None
+    every_step = BOARDS[job.stage].charts[0].metric  # written once a step: its moments give the pace
+    return seconds_left(metrics.moments(database, job.id, every_step, 12), job.step, job.steps)
+
+
+def log_tail(workspace: Workspace, job: Job, size: int = LOG_BYTES) -> str:
+    """The end of a job's log (raw text); empty when there is none yet."""
+    if not job.log:
+        return ""
+    try:
+        with (workspace.root / job.log).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - size))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

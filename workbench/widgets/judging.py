@@ -1,19 +1,28 @@
-"""Rating what is on screen, as Prompt and Review share it: record first, say "saved" after the commit."""
+"""Rating what is on screen, as Prompt and Review share it: "saved" is said after the commit, and nothing moves before.
+
+A key that comes within a blink of the one before waits for it, and then means what it means on what is on screen by
+then. One that comes while "saving…" stands there is refused with a word.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.content import Content
 
+from storage.errors import WorkbenchError
+from storage.records import Rating, RatingKind, Sample
+from workbench.shell.saving import BLINK
 from workbench.text import one_line, safe_text
 
 if TYPE_CHECKING:
-    from storage.records import Prompt, Rating, Sample
-    from workbench.desk import Store
+    from storage.records import Prompt
+    from workbench.desk import Desk
     from workbench.shell.app import WorkbenchApp
 
+T = TypeVar("T")
 _USES = {"held-out": " · held out", "ethics": " · ethics"}
 
 
@@ -22,8 +31,34 @@ def use_of(prompt: Prompt) -> str:
     return _USES.get(prompt.split, "")
 
 
+def verdict(ratings: list[Rating], sample: Sample) -> str:
+    """What a rater says of an answer, in a few signs."""
+    return " ".join(filter(None, (in_short(rating, sample) for rating in ratings)))
+
+
+def in_short(rating: Rating, sample: Sample) -> str:
+    """One rating of an answer, in a sign or two."""
+    match rating.kind:
+        case RatingKind.SCORE:
+            return f"{rating.value:g}/{rating.scale_high:g}"
+        case RatingKind.LABEL:
+            return "good" if rating.value else "bad"
+        case RatingKind.PAIR:
+            if rating.choice in ("tie", "both-bad"):
+                return "tie" if rating.choice == "tie" else "both bad"
+            preferred = rating.sample_id if rating.choice == "a" else rating.other_sample_id
+            return "preferred" if preferred == sample.id else ""
+        case RatingKind.EDIT:
+            return "edited"
+        case RatingKind.NOTE:
+            return "noted"
+    return ""
+
+
 class Rater:
-    """What a screen with a `sample` in focus can do with it. The screen gives `sample`, `say` and `read`."""
+    """What a screen with a `sample` in focus can do with it. The screen gives `sample` and `say`."""
+
+    KEY: ClassVar[str] = ""
 
     if TYPE_CHECKING:
 
@@ -31,91 +66,114 @@ class Rater:
         def workbench(self) -> WorkbenchApp: ...
 
         @property
-        def store(self) -> Store | None: ...
+        def desk(self) -> Desk | None: ...
 
         @property
         def sample(self) -> Sample | None: ...
         def say(self, line: Content) -> None: ...
-        async def read(self) -> None: ...
-        def call_later(self, callback: Callable[..., object]) -> bool: ...
 
     def circumstances(self) -> dict[str, Any]:
         """What else to keep with a rating: how long it took, say."""
         return {}
 
-    def record(self, write: Callable[[Store], object], words: str) -> bool:
-        """Write a rating; "saved" is said only once it is committed and synced."""
-        if self.store is None:
-            return False
-        try:
-            write(self.store)
-        except Exception as error:  # whatever it was, nothing was stored, and the rater must hear it
+    async def record(
+        self,
+        write: Callable[[Desk], Awaitable[T]],
+        words: str,
+        stored: Callable[[T], None] | None = None,
+        failed: Callable[[WorkbenchError], None] | None = None,
+    ) -> None:
+        """Write a rating. `stored` is called when it is committed and synced (by default, that is said), `failed` when
+        it could not be: until then it stays on screen, and can be given again."""
+        desk, saver = self.desk, self.workbench.saver
+        if desk is None:
+            return
+
+        def done(result: T) -> None:
+            if stored is None:
+                self.saved(words)
+            else:
+                stored(result)
+
+        def refused(error: WorkbenchError) -> None:
             self.workbench.report(error)
-            return False
-        self.saved(words)
-        return True
+            self.say(Content.assemble(("✕ not saved", "bold $text-error"), f"  {one_line(words)}: try it again"))
+            if failed is not None:
+                failed(error)
+
+        task = saver.begin(self.KEY, words, lambda: write(desk), done, refused)
+        if task is None:
+            self.workbench.bell()
+            before = saver.under_way[self.KEY].words
+            self.say(Content.styled(f"saving… {one_line(before)}; what you pressed was not taken", "$text-warning"))
+            return
+        await asyncio.wait({task}, timeout=BLINK)
+        if not task.done():
+            self.say(Content.styled(f"saving… {one_line(words)}", "$text-warning"))
 
     def saved(self, words: str) -> None:
-        self.workbench.refresh_facts()
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
-        self.call_later(self.read)
 
-    def action_score(self, value: int) -> None:
+    async def action_score(self, value: int) -> None:
         if (sample := self.sample) is not None:
-            self.record(lambda store: store.score(sample, value, **self.circumstances()), f"{value} of 5")
+            more = self.circumstances()
+            await self.record(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
 
-    def action_good(self) -> None:
+    async def action_good(self) -> None:
+        await self._label(True, "good")
+
+    async def action_bad(self) -> None:
+        await self._label(False, "bad")
+
+    async def _label(self, good: bool, words: str) -> None:
         if (sample := self.sample) is not None:
-            self.record(lambda store: store.label(sample, True, **self.circumstances()), "good")
+            more = self.circumstances()
+            await self.record(lambda desk: desk.label(sample, good, **more), words)
 
-    def action_bad(self) -> None:
-        if (sample := self.sample) is not None:
-            self.record(lambda store: store.label(sample, False, **self.circumstances()), "bad")
+    async def action_undo(self) -> None:
+        await self._turn(lambda desk: desk.undo(), "taken back", "there is nothing to take back")
 
-    def action_undo(self) -> None:
-        self._turn(lambda store: store.undo(), "taken back", "there is nothing to take back")
+    async def action_redo(self) -> None:
+        await self._turn(lambda desk: desk.redo(), "brought back", "there is nothing to bring back")
 
-    def action_redo(self) -> None:
-        self._turn(lambda store: store.redo(), "brought back", "there is nothing to bring back")
+    async def _turn(self, change: Callable[[Desk], Awaitable[Rating | None]], done: str, nothing: str) -> None:
+        def turned(rating: Rating | None) -> None:
+            if rating is None:
+                self.say(Content.styled(nothing, "$text-muted"))
+            else:
+                self.turned(rating, f"{rating.kind} {done}")
 
-    def _turn(self, change: Callable[[Store], Rating | None], done: str, nothing: str) -> None:
-        if self.store is None:
-            return
-        try:
-            rating = change(self.store)
-        except Exception as error:
-            self.workbench.report(error)
-            return
-        if rating is None:
-            self.say(Content.styled(nothing, "$text-muted"))
-        else:
-            self.saved(f"{rating.kind} {done}")
+        await self.record(change, f"a rating {done}", turned)
+
+    def turned(self, rating: Rating, words: str) -> None:
+        """A rating was taken back or brought back."""
+        self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
     def action_edit(self) -> None:
-        from workbench.widgets.dialogs import TextDialog
-
-        sample = self.sample
-        if sample is None:
-            return
-
-        def written(text: str | None) -> None:
-            if text is not None and text != safe_text(sample.text):
-                self.record(lambda store: store.edit(sample, text), "edited")
-
-        self.workbench.push_screen(TextDialog("A better answer", sample.text), written)
+        if (sample := self.sample) is not None:
+            self._write_text("A better answer", sample.text, "edited", lambda desk, text: desk.edit(sample, text))
 
     def action_note(self) -> None:
+        if (sample := self.sample) is not None:
+            self._write_text("A note on this answer", "", "noted", lambda desk, text: desk.note(sample, text))
+
+    def _write_text(
+        self, title: str, before: str, words: str, write: Callable[[Desk, str], Awaitable[Rating]], kept: str = ""
+    ) -> None:
+        """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`)."""
         from workbench.widgets.dialogs import TextDialog
 
-        sample = self.sample
-        if sample is None:
-            return
+        async def written(text: str | None) -> None:
+            if text is None:
+                self.workbench.saver.give_up(self.KEY)
+            elif kept or text != safe_text(before):
+                await self.record(lambda desk: write(desk, text), words, failed=lambda _: again(text))
 
-        def written(text: str | None) -> None:
-            if text is not None:
-                self.record(lambda store: store.note(sample, text), "noted")
+        def again(text: str) -> None:
+            self._write_text(title, before, words, write, kept=text)
 
-        self.workbench.push_screen(TextDialog("A note on this answer"), written)
+        hint = "it is not stored yet; accept to try again" if kept else ""
+        self.workbench.push_screen(TextDialog(title, kept or before, hint=hint), written)
 
     def action_copy(self) -> None:
         if (sample := self.sample) is not None:
