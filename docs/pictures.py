@@ -119,7 +119,7 @@ async def _ask(app: WorkbenchApp, pilot) -> None:
     assert isinstance(screen, PromptScreen)
     app.update_session(language="es")
     _, text, good, bad = TALK[0]
-    screen.ask(text)
+    await screen.ask(text)
     await _until(pilot, lambda: app.conversation.current is not None)
     assert app.conversation.current is not None
     request = app.conversation.current.ask.generate.request

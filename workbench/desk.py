@@ -51,7 +51,8 @@ class Hand:
     It ends with the process, whatever it waits for: a transaction that was not committed leaves nothing behind.
     """
 
-    def __init__(self, name: str, opener: Callable[[], Database]) -> None:
+    def __init__(self, name: str, opener: Callable[[], Database], *, reading: bool) -> None:
+        self._reading = reading
         self._asked: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
         self._opener = opener
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -77,7 +78,7 @@ class Hand:
                 database = database or self._opener()
                 future.set_result(work(database))
             except BaseException as error:  # whatever it was: who asked must hear it, and the thread go on
-                future.set_exception(kindly(error))
+                future.set_exception(kindly(error, reading=self._reading))
         if database is not None:
             database.close()
 
@@ -115,8 +116,8 @@ class Desk:
         self.rater = rater
         self.trainers = Trainers(workspace)
         self.closing = False
-        self.reading = Hand("desk-reading", partial(_open, workspace, READING_PATIENCE, query_only=True))
-        self.writing = Hand("desk-writing", partial(_open, workspace, BETWEEN_TRIES))
+        self.reading = Hand("reading", partial(_open, workspace, READING_PATIENCE, reads_only=True), reading=True)
+        self.writing = Hand("writing", partial(_open, workspace, BETWEEN_TRIES), reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
@@ -379,28 +380,33 @@ def _of_the_database(error: BaseException | None) -> DatabaseError | None:
     return error
 
 
-def kindly(error: BaseException) -> WorkbenchError:
+def kindly(error: BaseException, *, reading: bool = False) -> WorkbenchError:
     """What went wrong in the workspace, in words: what happened, what is safe, what to do."""
+    if isinstance(error, WorkbenchError) and _of_the_database(error) is None:
+        return error
     said = str(_of_the_database(error) or "")
+    safe = "what is on screen stays as it is" if reading else "nothing was stored"
     if is_locked(error):
-        found = WorkbenchError("another program is writing to the workspace", "nothing was stored; try again")
+        found = WorkbenchError("another program holds the workspace", f"{safe}; try again when it is done")
     elif "full" in said:
-        found = WorkbenchError("the disk is full", "nothing was stored; make room on it and try again")
+        found = WorkbenchError("the disk is full", f"{safe}; make room on it and try again")
     elif "I/O" in said or isinstance(error, OSError):
-        found = WorkbenchError(f"the disk does not answer as it should: {error}", "nothing was stored; try again")
+        found = WorkbenchError(f"the disk does not answer as it should: {error}", f"{safe}; try again")
     elif isinstance(error, WorkbenchError):
         return error
     else:
-        what = str(error) or type(error).__name__
-        found = WorkbenchError(f"the workspace refused this: {what}", "nothing was stored; see `workbench doctor`")
+        what = "cannot be read" if reading else "refused this"
+        found = WorkbenchError(
+            f"the workspace {what}: {error or type(error).__name__}", f"{safe}; ask `workbench doctor`"
+        )
     found.__cause__ = error
     return found
 
 
-def _open(workspace: Workspace, patience: float, *, query_only: bool = False) -> Database:
+def _open(workspace: Workspace, patience: float, *, reads_only: bool = False) -> Database:
     database = open_database(workspace)
     database.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
-    database.execute(f"PRAGMA query_only = {int(query_only)}")
+    database.execute(f"PRAGMA query_only = {int(reads_only)}")
     return database
 
 

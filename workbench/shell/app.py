@@ -288,7 +288,7 @@ class WorkbenchApp(App[None]):
 
     def _look_soon(self) -> None:
         """Look whether the workspace has changed, beside the event loop."""
-        if self.desk is not None:
+        if self.desk is not None and self.is_running:
             self.run_worker(self._look(self.desk))
 
     async def _look(self, desk: Desk) -> None:

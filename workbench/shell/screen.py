@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
@@ -9,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Vertical
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -46,7 +48,7 @@ def packed(parts: list[Content], width: int) -> Content:
 
 
 class WorkbenchScreen(Screen[None]):
-    """One of the numbered screens. A subclass gives `KEY`, `body`, `reload`, and which news it draws.
+    """One of the numbered screens. A subclass gives `KEY`, `body`, `reload`, `paint`, and which news it draws.
 
     Reading runs beside the event loop: `look_again` starts it, and looks once more where news came meanwhile.
     """
@@ -60,6 +62,7 @@ class WorkbenchScreen(Screen[None]):
         super().__init__()
         self._bindings = BindingsMap.merge([self._bindings, keymap.bindings(self.KEY, chosen_keys)])
         self._looking = self._look_once_more = False
+        self._drawing = asyncio.Lock()
 
     @property
     def workbench(self) -> WorkbenchApp:
@@ -85,6 +88,19 @@ class WorkbenchScreen(Screen[None]):
     async def reload(self) -> None:
         """Read the workspace again and draw what changed."""
 
+    async def draw(self) -> None:
+        """Draw what is known, one drawing after the other; a screen of an app that ends draws nothing any more."""
+        async with self._drawing:
+            try:
+                if self.app.is_running:
+                    await self.paint()
+            except NoMatches:
+                if self.app.is_running:
+                    raise
+
+    async def paint(self) -> None:
+        """Put what is known into the widgets."""
+
     def hear(self, news: News) -> None:
         """Take news while this screen is in front: by default, those of `NEWS` make it read and draw anew."""
         if isinstance(news, (Opened, *self.NEWS)):
@@ -98,7 +114,7 @@ class WorkbenchScreen(Screen[None]):
     def look_again(self) -> None:
         """Reload, soon; a workspace that cannot be read at this moment is told, and read again at the next news."""
         self._look_once_more = True
-        if not self._looking and self.is_attached:
+        if not self._looking and self.is_attached and self.app.is_running:
             self._looking = True
             self.run_worker(self._look(), group="look", exit_on_error=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -52,7 +51,6 @@ class PromptScreen(Rater, WorkbenchScreen):
         yield PromptInput(id="input", placeholder="Write a prompt", compact=True)
 
     def on_mount(self) -> None:
-        self.drawing = asyncio.Lock()
         self.ratings: dict[str, list[Rating]] = {}
         self.earlier: list[str] = []
         self.recalled = -1
@@ -83,15 +81,13 @@ class PromptScreen(Rater, WorkbenchScreen):
             case _:
                 super().hear(news)
 
-    async def draw(self) -> None:
-        async with self.drawing:
-            exchange = self.workbench.conversation.current
-            facts = self._cards(exchange)
-            await self.query_one(AnswerGrid).show(facts)
-            self._draw_asked(exchange)
-            self._draw_settings()
-            self._draw_said()
-            self.refresh_bindings()
+    async def paint(self) -> None:
+        exchange = self.workbench.conversation.current
+        await self.query_one(AnswerGrid).show(self._cards(exchange))
+        self._draw_asked(exchange)
+        self._draw_settings()
+        self._draw_said()
+        self.refresh_bindings()
 
     def _cards(self, exchange: Exchange | None) -> list[CardFacts]:
         if exchange is None:

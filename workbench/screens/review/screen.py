@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -55,7 +54,6 @@ class ReviewScreen(Rater, WorkbenchScreen):
         self.shown_at = time.monotonic()
         self.pace: deque[float] = deque(maxlen=10)
         self.said = Content("")
-        self.drawing = asyncio.Lock()
 
     # Drawing
 
@@ -66,7 +64,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         await self.draw()
         if self.desk is not None:
             self.counts = await self.desk.rated_by_language()
-            self._draw_said()
+            await self.draw()
 
     def refill(self, fresh: list[ReviewItem]) -> None:
         """Take in what is next; the item on screen stays in front, and what was judged meanwhile does not come back."""
@@ -77,11 +75,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
             self.shown_at = time.monotonic()
         self.items = deque([*front, *(item for item in fresh if _ids(item) not in known)])
 
-    async def draw(self) -> None:
-        async with self.drawing:
-            await self._draw()
-
-    async def _draw(self) -> None:
+    async def paint(self) -> None:
         item = self.item
         present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):

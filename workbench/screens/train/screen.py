@@ -72,7 +72,7 @@ class TrainScreen(WorkbenchScreen):
         if self.desk is not None and self.is_current:
             self.drawn_at = time.monotonic()
             self.view = await self.desk.train_view(max(20, self.size.width // 2))
-            self.draw(self.view)
+            await self.draw()
 
     def _redraw_later(self) -> None:
         self.redraw_waits = False
@@ -85,7 +85,10 @@ class TrainScreen(WorkbenchScreen):
 
     # Drawing
 
-    def draw(self, view: TrainView) -> None:
+    async def paint(self) -> None:
+        view = self.view
+        if view is None:
+            return
         started = view.job is not None
         present(self.query_one("#empty"), not started)
         for name in ("#plots", "#figures", "#lower"):

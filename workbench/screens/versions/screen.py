@@ -68,24 +68,25 @@ class VersionsScreen(WorkbenchScreen):
         return self.query_one(VersionTable)
 
     async def reload(self) -> None:
-        if self.desk is None:
-            return
-        self.versions, served = await self.desk.versions()
-        self.served = served
+        if self.desk is not None:
+            self.versions, self.served = await self.desk.versions()
+            await self.draw()
+
+    async def paint(self) -> None:
         loaded = self.workbench.engine.version
-        wanted = (tuple(self.versions), served and served.name, loaded)
+        wanted = (tuple(self.versions), self.served and self.served.name, loaded)
         if wanted != self.shown:
             self.shown = wanted
             row = self.table.cursor_row
             self.table.clear()
             for version in self.versions:
-                self.table.add_row(*_row(version, served, loaded), key=version.name)
+                self.table.add_row(*_row(version, self.served, loaded), key=version.name)
             self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
         for name in ("VersionTable", "#detail"):
             present(self.query_one(name), bool(self.versions))
         present(self.query_one("#empty"), not self.versions)
         self.query_one("#empty", Static).update(_nothing())
-        self._draw_follow(served, loaded)
+        self._draw_follow(self.served, loaded)
         self._draw_detail()
 
     def _draw_follow(self, served: Version | None, loaded: str) -> None:
