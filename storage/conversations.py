@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from storage import clock, settings, splits
 from storage.database import Database
 from storage.errors import UsageError
+from storage.forms import search_form
+from storage.forms import text_key as text_key
 from storage.records import Prompt, Split
 
 # The strictest use of a text wins, whatever language or system prompt stands beside it: a held-out prompt that is
@@ -14,11 +14,6 @@ from storage.records import Prompt, Split
 _STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
 _SHARE = "held_out_share"
 _SPLITS_OF_TEXT = "SELECT DISTINCT split FROM prompts WHERE text_key = ?"
-
-
-def text_key(text: str) -> str:
-    """The form in which two prompts count as the same: NFC, outer white space removed."""
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def add(
@@ -47,7 +42,7 @@ def add(
         found = find(database, text, language=language, system=system)
         if found is None:
             created = Prompt(clock.new_id(), text, language, clock.now(), system, task, strictest, origin)
-            database.insert("prompts", created, text_key=key)
+            database.insert("prompts", created, text_key=key, search_form=search_form(text))
             return created
         if task and not found.task:
             database.execute("UPDATE prompts SET task = ? WHERE id = ?", (task, found.id))
@@ -90,19 +85,32 @@ def get(database: Database, prompt_id: str) -> Prompt:
     return found
 
 
-def by_split(database: Database, split: Split, language: str | None = None) -> list[Prompt]:
-    """All prompts of one use, oldest first; of one language when given."""
+def by_split(database: Database, split: Split, language: str | None = None, *, upto: int | None = None) -> list[Prompt]:
+    """All prompts of one use, oldest first; of one language, and up to one sequence, when given."""
     return database.records(
         Prompt,
-        "SELECT * FROM prompts WHERE split = ? AND (? IS NULL OR language = ?) ORDER BY id",
-        (split, language, language),
+        """SELECT * FROM prompts WHERE split = ?1 AND (?2 IS NULL OR language = ?2) AND (?3 IS NULL OR sequence <= ?3)
+           ORDER BY sequence""",
+        (split, language, upto),
     )
 
 
 def recent(database: Database, limit: int = 200, search: str = "") -> list[Prompt]:
-    """The newest prompts, optionally those whose text contains `search`."""
+    """The newest prompts, optionally those whose text contains `search`; neither case nor accents tell."""
+    wanted = search_form(search)
+    if not wanted:
+        return database.records(Prompt, "SELECT * FROM prompts ORDER BY sequence DESC LIMIT ?", (limit,))
+    # An index of every three characters; what is shorter is looked for in one text after the other, newest first.
+    if len(wanted) >= 3 and database.has_table("prompt_search"):
+        quoted = '"' + wanted.replace('"', '""') + '"'
+        return database.records(
+            Prompt,
+            """SELECT prompts.* FROM prompt_search JOIN prompts ON prompts.sequence = prompt_search.rowid
+               WHERE prompt_search MATCH ? ORDER BY prompt_search.rowid DESC LIMIT ?""",
+            (quoted, limit),
+        )
     return database.records(
         Prompt,
-        "SELECT * FROM prompts WHERE instr(lower(text_key), lower(?)) OR ? = '' ORDER BY id DESC LIMIT ?",
-        (text_key(search), search, limit),
+        "SELECT * FROM prompts WHERE instr(search_form, ?) ORDER BY sequence DESC LIMIT ?",
+        (wanted, limit),
     )

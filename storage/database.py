@@ -13,19 +13,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from sqlite_utils import Database as Tables
-from sqlite_utils.utils import sqlite3
 
 from storage import clock
 from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, WorkbenchError
-from storage.schema.migrations import CURRENT, MIGRATIONS
-from storage.splits import fraction
+from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
+from storage.sqlite import sqlite3
 from storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database as Tables
 
 BUSY_TIMEOUT_MS = 30_000
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -40,7 +41,13 @@ class Database:
         self.connection = connection
         self.path = path
         self.journal_mode = journal_mode
-        self.tables = Tables(connection)
+
+    @property
+    def tables(self) -> Tables:
+        """The same connection through sqlite-utils, which is slow to import: not for the app's way."""
+        from sqlite_utils import Database as Tables
+
+        return Tables(self.connection)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -102,6 +109,10 @@ class Database:
         found = self.connection.execute(sql, parameters).fetchone()
         return found[0] if found else None
 
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        return self.scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)) is not None
+
     def data_version(self) -> int:
         """A number that moves when another connection commits (never on our own commits)."""
         return self.scalar("PRAGMA data_version")
@@ -142,6 +153,8 @@ def open_database(workspace: Workspace) -> Database:
         journal_mode = _set_journal_mode(connection, wanted)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        for name, (arguments, function) in FUNCTIONS.items():
+            connection.create_function(name, arguments, function, deterministic=True)
         database = Database(connection, path, journal_mode)
         if version < CURRENT:
             _migrate(database, workspace)
@@ -191,18 +204,32 @@ def sqlite_version() -> tuple[int, ...]:
 def _migrate(database: Database, workspace: Workspace) -> None:
     """Bring the schema up to date, each step in a transaction of its own, after a backup of what was there."""
     connection = database.connection
-    connection.create_function("text_fraction", 1, fraction, deterministic=True)
     before = connection.execute("PRAGMA user_version").fetchone()[0]
     if before > 0:
         backup(database, workspace.backups / f"before-schema-{before + 1}-{clock.now().replace(':', '')}.db")
-    for migration in MIGRATIONS:
-        with database.transaction():
-            # Read again under the write lock: another process may have migrated while this one waited.
-            if connection.execute("PRAGMA user_version").fetchone()[0] >= migration.number:
-                continue
-            for statement in _statements(migration.sql):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {migration.number}")
+    connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made anew is dropped while others refer to it
+    try:
+        for migration in MIGRATIONS:
+            with database.transaction():
+                # Read again under the write lock: another process may have migrated while this one waited.
+                if connection.execute("PRAGMA user_version").fetchone()[0] >= migration.number:
+                    continue
+                if not migration.needs_search or has_full_text_search(connection):
+                    for statement in _statements(migration.sql):
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {migration.number}")
+    finally:
+        connection.execute("PRAGMA foreign_keys = ON")
+
+
+def has_full_text_search(connection: Any) -> bool:
+    """Whether this SQLite can find any three characters of a text by an index."""
+    try:
+        connection.execute("CREATE VIRTUAL TABLE temp.attempt USING fts5(text, tokenize = 'trigram')")
+        connection.execute("DROP TABLE temp.attempt")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def _statements(script: str) -> Iterator[str]:

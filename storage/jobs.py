@@ -17,7 +17,7 @@ import msgspec
 from storage import clock
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
-from storage.records import Job, JobState
+from storage.records import Begun, Job, JobState
 
 LEASE_SECONDS = 60.0
 
@@ -46,7 +46,7 @@ def claim(
             """SELECT * FROM jobs WHERE (:id IS NULL OR id = :id)
                AND (state = 'queued' OR (:id IS NOT NULL AND state IN ('paused', 'failed'))
                     OR (state = 'running' AND lease_until < :moment AND (:id IS NOT NULL OR NOT cancel_requested)))
-               ORDER BY id LIMIT 1""",
+               ORDER BY sequence LIMIT 1""",
             {"id": job_id and get(database, job_id).id, "moment": moment},
         )
         if found is None:
@@ -58,10 +58,19 @@ def claim(
         database.execute(
             """UPDATE jobs SET state = 'running', worker = ?, pid = ?, lease_until = ?, heartbeat_at = ?,
                fence = fence + 1, attempts = attempts + 1, cancel_requested = 0, error = NULL, hint = NULL,
-               started_at = ifnull(started_at, ?), finished_at = NULL WHERE id = ?""",
-            (worker, pid, clock.after(lease), moment, moment, found.id),
+               started_at = ifnull(started_at, ?), begun = ifnull(begun, ?), finished_at = NULL WHERE id = ?""",
+            (worker, pid, clock.after(lease), moment, moment, msgspec.json.encode(now(database)).decode(), found.id),
         )
         return get(database, found.id)
+
+
+def now(database: Database) -> Begun:
+    """Where the workspace stands: a job that begins at this moment learns from what is there by now."""
+    newest = {
+        table: database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
+        for table in ("ratings", "prompts", "samples", "version_events", "reward_models")
+    }
+    return Begun(**newest)
 
 
 def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:
@@ -142,7 +151,7 @@ def get(database: Database, job_id: str) -> Job:
 
 def every(database: Database, limit: int = 1000) -> list[Job]:
     """All jobs, newest first."""
-    return database.records(Job, "SELECT * FROM jobs ORDER BY id DESC LIMIT ?", (limit,))
+    return database.records(Job, "SELECT * FROM jobs ORDER BY sequence DESC LIMIT ?", (limit,))
 
 
 def is_alive(job: Job) -> bool:

@@ -133,7 +133,7 @@ def add_rollouts(database: Database, rollouts: Iterable[Rollout]) -> None:
 def recent_rollouts(database: Database, job_id: str, limit: int = 20) -> list[Rollout]:
     """What the policy said most recently, newest step first."""
     return database.records(
-        Rollout, "SELECT * FROM rollouts WHERE job_id = ? ORDER BY step DESC, id DESC LIMIT ?", (job_id, limit)
+        Rollout, "SELECT * FROM rollouts WHERE job_id = ? ORDER BY step DESC, rowid DESC LIMIT ?", (job_id, limit)
     )
 
 

@@ -52,7 +52,7 @@ def get(database: Database, sample_id: str) -> Sample:
 
 def of_prompt(database: Database, prompt_id: str) -> list[Sample]:
     """All answers to one prompt, oldest first."""
-    return database.records(Sample, "SELECT * FROM samples WHERE prompt_id = ? ORDER BY id", (prompt_id,))
+    return database.records(Sample, "SELECT * FROM samples WHERE prompt_id = ? ORDER BY sequence", (prompt_id,))
 
 
 def of_group(database: Database, group_id: str) -> list[Sample]:
@@ -62,4 +62,4 @@ def of_group(database: Database, group_id: str) -> list[Sample]:
 
 def recent(database: Database, limit: int = 200) -> list[Sample]:
     """The newest samples."""
-    return database.records(Sample, "SELECT * FROM samples ORDER BY id DESC LIMIT ?", (limit,))
+    return database.records(Sample, "SELECT * FROM samples ORDER BY sequence DESC LIMIT ?", (limit,))

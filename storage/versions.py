@@ -14,7 +14,7 @@ import msgspec
 from storage import clock
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.records import Version, VersionState
+from storage.records import Begun, Version, VersionState
 from storage.workspace import Workspace
 
 
@@ -142,14 +142,14 @@ def serve_parent(database: Database, reason: str = "") -> Version:
     return get(database, current.parent)
 
 
-def served(database: Database, moment: str | None = None) -> Version | None:
-    """The version that new answers come from, or came from at a moment; None where no model had been loaded yet."""
+def served(database: Database, begun: Begun | None = None) -> Version | None:
+    """The version that new answers come from, or came from when a job began; None where no model was loaded yet."""
     return database.record(
         Version,
         """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
-           WHERE action IN ('publish', 'rollback') AND (?1 IS NULL OR version_events.created_at <= ?1)
-           ORDER BY version_events.id DESC LIMIT 1""",
-        (moment,),
+           WHERE action IN ('publish', 'rollback') AND (?1 IS NULL OR version_events.sequence <= ?1)
+           ORDER BY version_events.sequence DESC LIMIT 1""",
+        (begun and begun.version_events,),
     )
 
 
@@ -158,7 +158,7 @@ def served_of(database: Database, base: Version) -> Version:
     found = database.record(
         Version,
         """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
-           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.id DESC LIMIT 1""",
+           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.sequence DESC LIMIT 1""",
         (base.base_digest,),
     )
     return found or base
@@ -180,7 +180,7 @@ def get(database: Database, name: str) -> Version:
 
 def every(database: Database) -> list[Version]:
     """All versions, newest first."""
-    return database.records(Version, "SELECT * FROM versions ORDER BY id DESC")
+    return database.records(Version, "SELECT * FROM versions ORDER BY sequence DESC")
 
 
 def base_of(database: Database, version: Version) -> Version:

@@ -217,15 +217,20 @@ class Desk:
         return log.append(database, log.pair(a.id, b.id, choice, self.rater, **more))
 
     @writes
-    def prefer(self, database: Database, best: Sample, others: list[Sample], **more: Any) -> list[Rating]:
-        """The best of several, as one preference against each of the others."""
-        return log.append_all(database, [log.pair(best.id, one.id, Choice.A, self.rater, **more) for one in others])
+    def prefer(self, database: Database, best: Sample, shown: list[Sample], **more: Any) -> list[Rating]:
+        """The best of several, as they stood: one gesture, a preference against each of the others."""
+        found = log.best_of(best.id, [sample.id for sample in shown], self.rater, **more)
+        return log.gesture(database, found)
 
     @writes
-    def tie(self, database: Database, answers: list[Sample], **more: Any) -> list[Rating]:
-        """No difference between any two of the answers."""
-        pairs = [(a, b) for n, a in enumerate(answers) for b in answers[n + 1 :]]
-        return log.append_all(database, [log.pair(a.id, b.id, Choice.TIE, self.rater, **more) for a, b in pairs])
+    def tie(self, database: Database, shown: list[Sample], **more: Any) -> list[Rating]:
+        """No difference between any two of the answers, as they stood: one gesture."""
+        return log.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
+
+    @writes
+    def outcome(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
+        """What came of an answer, in words."""
+        return log.append(database, log.outcome(sample.id, text, self.rater, **more))
 
     @writes
     def edit(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
@@ -253,20 +258,18 @@ class Desk:
         return {one.id: log.effective(database, rater=self.rater, sample_id=one.id) for one in samples}
 
     @reads
-    def rated(self, database: Database) -> int:
-        """How many ratings count today, by anyone; skips and notes are none."""
-        return sum(census.ratings_by_language(database).values())
-
-    @reads
     def rated_by_language(self, database: Database) -> list[tuple[str, int]]:
         """This rater's ratings by language, most first."""
         found = census.ratings_by_language(database, self.rater)
         return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
     @reads
-    def next_items(self, database: Database, limit: int, session_start: str) -> list[ReviewItem]:
-        """What this rater should review next, best first."""
-        return queue.next_items(database, self.rater, limit, session_start=session_start)
+    def next_items(
+        self, database: Database, limit: int, session_start: int | None
+    ) -> tuple[list[ReviewItem], int]:
+        """What this rater should review next, best first, and where the session began in the log: here, if None."""
+        start = log.position(database) if session_start is None else session_start
+        return queue.next_items(database, self.rater, limit, session_start=start), start
 
     # Training
 

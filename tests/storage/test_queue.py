@@ -196,7 +196,7 @@ def test_skipped_items_come_last(database: Database, base: str) -> None:
 def test_what_was_skipped_in_this_session_does_not_come_again(database: Database, base: str) -> None:
     before, now = (answers(database, "en", (text, base), prompt=text)[0] for text in ("one", "two"))
     log.append(database, log.skip(before.id, "ana"))
-    session_start = clock.now()
+    session_start = log.position(database)
     log.append(database, log.skip(now.id, "ana"))
     items = next_items(database, "ana", session_start=session_start)
     assert [item.samples[0] for item in items] == [before]
@@ -204,7 +204,7 @@ def test_what_was_skipped_in_this_session_does_not_come_again(database: Database
 
 def test_skipping_a_pair_leaves_its_answers_and_other_pairs_alone(database: Database, base: str) -> None:
     a, b, c = answers(database, "en", ("a", base), ("b", base), ("c", base))
-    session_start = clock.now()
+    session_start = log.position(database)
     log.append(database, log.skip(a.id, "ana", other_sample_id=b.id))
     items = next_items(database, "ana", 20, session_start=session_start)
     assert Counter(item.kind for item in items) == {"single": 3, "pair": 1}

@@ -54,7 +54,7 @@ def look(database: Database, trainers: Trainers, seen: Seen, *, closely: bool) -
         _newest(database, "samples"),
         (_newest(database, "version_events"), *_known_of_versions(database)),
         (_newest(database, "metrics"), _newest(database, "rollouts")),
-        seen.rated if ratings == seen.ratings else sum(census.ratings_by_language(database).values()),
+        seen.rated if ratings == seen.ratings else census.rated(database),
         job,
         _trainer(database, job),
         versions.served(database),

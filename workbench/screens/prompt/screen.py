@@ -277,9 +277,9 @@ class PromptScreen(Rater, WorkbenchScreen):
         return self.answers[current] if current < len(self.answers) else None
 
     async def action_prefer(self, letter: str) -> None:
-        best = self.answers[LETTERS.index(letter)]
-        others = [sample for sample in self.answers if sample is not best]
-        await self.record(lambda desk: desk.prefer(best, others), f"{letter} preferred")
+        shown = self.answers
+        best = shown[LETTERS.index(letter)]
+        await self.record(lambda desk: desk.prefer(best, shown), f"{letter} preferred")
 
     async def action_bad_one(self) -> None:
         await self.action_bad()

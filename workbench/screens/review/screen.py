@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from storage import clock
 from storage.records import Choice
 from workbench.shell.messages import AnswersChanged, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present
@@ -50,7 +49,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         self.items: deque[ReviewItem] = deque()
         self.done: list[ReviewItem] = []
         self.counts: list[tuple[str, int]] = []
-        self.began = clock.now()
+        self.began: int | None = None  # where the log ended when the first items were asked for
         self.shown_at = time.monotonic()
         self.pace: deque[float] = deque(maxlen=10)
         self.said = Content("")
@@ -60,7 +59,8 @@ class ReviewScreen(Rater, WorkbenchScreen):
     async def reload(self) -> None:
         """Refill the queue when it runs low, draw the item in front, and then count."""
         if self.desk is not None and len(self.items) < LOW:
-            self.refill(await self.desk.next_items(AHEAD, self.began))
+            fresh, self.began = await self.desk.next_items(AHEAD, self.began)
+            self.refill(fresh)
         await self.draw()
         if self.desk is not None:
             self.counts = await self.desk.rated_by_language()
