@@ -264,9 +264,7 @@ class Desk:
         return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
     @reads
-    def next_items(
-        self, database: Database, limit: int, session_start: int | None
-    ) -> tuple[list[ReviewItem], int]:
+    def next_items(self, database: Database, limit: int, session_start: int | None) -> tuple[list[ReviewItem], int]:
         """What this rater should review next, best first, and where the session began in the log: here, if None."""
         start = log.position(database) if session_start is None else session_start
         return queue.next_items(database, self.rater, limit, session_start=start), start

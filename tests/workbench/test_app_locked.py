@@ -261,7 +261,8 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
     return {
         "save_session": (Session(language="sw"),), "set_held_out_share": (0.3,),
         "remember_prompt": ("Jua ni nini?", "sw", ""), "remember_answers": (exchange,),
-        "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]), "outcome": (one, "imeganda"),
+        "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]),
+        "outcome": (one, "imeganda"),
         "tie": ([one, two],), "edit": (one, "maji magumu"), "note": (one, "fupi"), "skip": (one,), "undo": (),
         "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,), "serve": ("v0",),
         "serve_parent": (),

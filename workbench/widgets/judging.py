@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from textual.content import Content
 
 from storage.errors import WorkbenchError
+from storage.feedback import kinds
 from storage.records import Rating, RatingKind, Sample
 from workbench.shell.saving import BLINK
 from workbench.text import one_line, safe_text
@@ -33,26 +34,7 @@ def use_of(prompt: Prompt) -> str:
 
 def verdict(ratings: list[Rating], sample: Sample) -> str:
     """What a rater says of an answer, in a few signs."""
-    return " ".join(filter(None, (in_short(rating, sample) for rating in ratings)))
-
-
-def in_short(rating: Rating, sample: Sample) -> str:
-    """One rating of an answer, in a sign or two."""
-    match rating.kind:
-        case RatingKind.SCORE:
-            return f"{rating.value:g}/{rating.scale_high:g}"
-        case RatingKind.LABEL:
-            return "good" if rating.value else "bad"
-        case RatingKind.PAIR:
-            if rating.choice in ("tie", "both-bad"):
-                return "tie" if rating.choice == "tie" else "both bad"
-            preferred = rating.sample_id if rating.choice == "a" else rating.other_sample_id
-            return "preferred" if preferred == sample.id else ""
-        case RatingKind.EDIT:
-            return "edited"
-        case RatingKind.NOTE:
-            return "noted"
-    return ""
+    return " ".join(filter(None, (kinds.of(rating).words(rating, sample.id) for rating in ratings)))
 
 
 class Rater:
@@ -149,9 +131,24 @@ class Rater:
         """A rating was taken back or brought back."""
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
-    def action_edit(self) -> None:
+    async def action_edit(self) -> None:
+        """Write a better answer, starting from what this rater made of it before."""
+        sample, desk = self.sample, self.desk
+        if sample is None or desk is None:
+            return
+        try:
+            said = (await desk.ratings_of([sample]))[sample.id]
+        except WorkbenchError as error:
+            self.workbench.report(error)
+            return
+        edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
+        before = edited[-1] if edited else sample.text
+        self._write_text("A better answer", before, "edited", lambda desk, text: desk.edit(sample, text))
+
+    def action_outcome(self) -> None:
         if (sample := self.sample) is not None:
-            self._write_text("A better answer", sample.text, "edited", lambda desk, text: desk.edit(sample, text))
+            title = "What came of this answer"
+            self._write_text(title, "", "outcome told", lambda desk, text: desk.outcome(sample, text))
 
     def action_note(self) -> None:
         if (sample := self.sample) is not None:

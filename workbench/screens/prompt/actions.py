@@ -25,6 +25,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "tie", "equals_sign", "tie", "The answers are equally good", when="several answers"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="answers"),
     on(SCREEN, "note", "n", "note", "Note a remark about the answer", when="answers"),
+    on(SCREEN, "outcome", "o", "outcome", "Tell what came of the answer", when="answers"),
     on(SCREEN, "undo", "u", "undo", UNDO, when="answers"),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="answers"),

@@ -330,7 +330,7 @@ class PromptScreen(Rater, WorkbenchScreen):
                 return answers > 1
             case "bad_one":
                 return answers == 1
-            case "score" | "good" | "bad" | "edit" | "note" | "copy" | "again":
+            case "score" | "good" | "bad" | "edit" | "outcome" | "note" | "copy" | "again":
                 return answers >= 1
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1

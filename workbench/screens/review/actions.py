@@ -18,6 +18,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "skip", "s", "skip", "Pass over this one for now"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="single"),
     on(SCREEN, "note", "n", "note", "Note a remark about the answer"),
+    on(SCREEN, "outcome", "o", "outcome", "Tell what came of the answer", when="single"),
     on(SCREEN, "undo", "u", "undo", UNDO),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),
 )  # fmt: skip

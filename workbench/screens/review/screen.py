@@ -225,7 +225,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         match action:
             case "choose":
                 return self.item is not None and self.item.kind == "pair"
-            case "score" | "label" | "edit":
+            case "score" | "label" | "edit" | "outcome":
                 return self.item is not None and self.item.kind == "single"
             case "skip" | "cannot_judge" | "note":
                 return self.item is not None
