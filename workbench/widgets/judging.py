@@ -93,13 +93,22 @@ class Rater:
         if not task.done():
             self.say(Content.styled(f"saving… {one_line(words)}", "$text-warning"))
 
+    async def judge(
+        self,
+        write: Callable[[Desk], Awaitable[object]],
+        words: str,
+        failed: Callable[[WorkbenchError], None] | None = None,
+    ) -> None:
+        """Write what settles the answer in focus: a screen that asks one thing after the other goes on from here."""
+        await self.record(write, words, failed=failed)
+
     def saved(self, words: str) -> None:
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
     async def action_score(self, value: int) -> None:
         if (sample := self.sample) is not None:
             more = self.circumstances()
-            await self.record(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
+            await self.judge(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
 
     async def action_good(self) -> None:
         await self._label(True, "good")
@@ -110,7 +119,7 @@ class Rater:
     async def _label(self, good: bool, words: str) -> None:
         if (sample := self.sample) is not None:
             more = self.circumstances()
-            await self.record(lambda desk: desk.label(sample, good, **more), words)
+            await self.judge(lambda desk: desk.label(sample, good, **more), words)
 
     async def action_undo(self) -> None:
         await self._turn(lambda desk: desk.undo(), "taken back", "there is nothing to take back")
@@ -143,7 +152,7 @@ class Rater:
             return
         edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
         before = edited[-1] if edited else sample.text
-        self._write_text("A better answer", before, "edited", lambda desk, text: desk.edit(sample, text))
+        self._write_text("A better answer", before, "edited", lambda desk, text: desk.edit(sample, text), settles=True)
 
     def action_outcome(self) -> None:
         if (sample := self.sample) is not None:
@@ -155,7 +164,14 @@ class Rater:
             self._write_text("A note on this answer", "", "noted", lambda desk, text: desk.note(sample, text))
 
     def _write_text(
-        self, title: str, before: str, words: str, write: Callable[[Desk, str], Awaitable[Rating]], kept: str = ""
+        self,
+        title: str,
+        before: str,
+        words: str,
+        write: Callable[[Desk, str], Awaitable[Rating]],
+        *,
+        settles: bool = False,
+        kept: str = "",
     ) -> None:
         """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`)."""
         from workbench.widgets.dialogs import TextDialog
@@ -164,10 +180,11 @@ class Rater:
             if text is None:
                 self.workbench.saver.give_up(self.KEY)
             elif kept or text != safe_text(before):
-                await self.record(lambda desk: write(desk, text), words, failed=lambda _: again(text))
+                store = self.judge if settles else self.record
+                await store(lambda desk: write(desk, text), words, failed=lambda _: again(text))
 
         def again(text: str) -> None:
-            self._write_text(title, before, words, write, kept=text)
+            self._write_text(title, before, words, write, settles=settles, kept=text)
 
         hint = "it is not stored yet; accept to try again" if kept else ""
         self.workbench.push_screen(TextDialog(title, kept or before, hint=hint), written)

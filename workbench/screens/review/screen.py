@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from storage.errors import WorkbenchError
 from storage.records import Choice
 from workbench.shell.messages import AnswersChanged, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present
@@ -59,18 +60,18 @@ class ReviewScreen(Rater, WorkbenchScreen):
     async def reload(self) -> None:
         """Refill the queue when it runs low, draw the item in front, and then count."""
         if self.desk is not None and len(self.items) < LOW:
+            known = len(self.done)
             fresh, self.began = await self.desk.next_items(AHEAD, self.began)
-            self.refill(fresh)
+            self.refill(fresh, self.done[known:])
         await self.draw()
         if self.desk is not None:
             self.counts = await self.desk.rated_by_language()
             await self.draw()
 
-    def refill(self, fresh: list[ReviewItem]) -> None:
-        """Take in what is next; the item on screen stays in front, and what was judged meanwhile does not come back."""
-        judged = {_ids(item) for item in self.done}
+    def refill(self, fresh: list[ReviewItem], judged: list[ReviewItem]) -> None:
+        """Take in what is next; the item on screen stays in front, and what was `judged` meanwhile does not come."""
         front = list(islice(self.items, 1))
-        known = judged | {_ids(item) for item in front}
+        known = {_ids(item) for item in (*judged, *front)}
         if not front:
             self.shown_at = time.monotonic()
         self.items = deque([*front, *(item for item in fresh if _ids(item) not in known)])
@@ -156,7 +157,12 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def circumstances(self) -> dict[str, Any]:
         return {"duration_ms": round(1000 * (time.monotonic() - self.shown_at))}
 
-    async def judge(self, write: Callable[[Desk], Awaitable[object]], words: str) -> None:
+    async def judge(
+        self,
+        write: Callable[[Desk], Awaitable[object]],
+        words: str,
+        failed: Callable[[WorkbenchError], None] | None = None,
+    ) -> None:
         """Write what is said of the item in front; the next one comes when it is stored, and not before."""
         item = self.item
         if item is None:
@@ -171,17 +177,10 @@ class ReviewScreen(Rater, WorkbenchScreen):
             self.saved(words)
             self.call_later(self.draw)
 
-        await self.record(write, words, stored)
-
-    async def action_score(self, value: int) -> None:
-        if (sample := self.sample) is not None:
-            more = self.circumstances()
-            await self.judge(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
+        await self.record(write, words, stored, failed)
 
     async def action_label(self, good: bool) -> None:
-        if (sample := self.sample) is not None:
-            more = self.circumstances()
-            await self.judge(lambda desk: desk.label(sample, good, **more), "good" if good else "bad")
+        await (self.action_good() if good else self.action_bad())
 
     async def action_choose(self, choice: str) -> None:
         """`a` and `b` are the left and the right answer as shown; stored by what they are."""
