@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Iterable, Mapping
 
 from storage import clock
 from storage.database import Database
@@ -35,35 +33,19 @@ def series(database: Database, job_id: str, name: str, language: str | None = No
     return [(row["step"], row["value"]) for row in found]
 
 
-def thinned(
-    database: Database, job_id: str, names: Sequence[str], limit: int
-) -> dict[tuple[str, str | None], list[tuple[int, float]]]:
-    """Curves for a small plot, thinned by SQLite to about `limit` points each, keyed `(name, language or None)`.
+def after(database: Database, job_id: str, place: int) -> tuple[list[tuple[str, str | None, int, float | None]], int]:
+    """What was recorded of a job after a place in the table (0 is its beginning), and the place to go on from.
 
-    Each run of steps becomes its lowest and its highest point, so that spikes stay visible, and the last point stays;
-    what was not finite is left out.
+    Each is `(name, language, step, value)`, in the order in which they were recorded; a step that was written again
+    (after a resume) comes again. What it costs does not grow with what was read before.
     """
-    wanted = msgspec.json.encode(list(names)).decode()
-    bounds = database.row("SELECT min(step) AS low, max(step) AS high FROM metrics WHERE job_id = ?", (job_id,))
-    if bounds is None or bounds["low"] is None:
-        return {}
-    run = max(1, math.ceil(2 * (bounds["high"] - bounds["low"] + 1) / max(2, limit - 1)))
-    # With min() or max(), SQLite takes the other columns from the row that has it.
-    rows = database.rows(
-        """WITH drawn AS (
-               SELECT name, language, step, value, (step - :low) / :run AS run FROM metrics
-               WHERE job_id = :job AND name IN (SELECT value FROM json_each(:names)) AND value NOT NULL)
-           SELECT name, language, step, value FROM (
-               SELECT name, language, step, min(value) AS value FROM drawn GROUP BY name, language, run
-               UNION SELECT name, language, step, max(value) FROM drawn GROUP BY name, language, run
-               UNION SELECT name, language, max(step), value FROM drawn GROUP BY name, language)
-           ORDER BY name, language, step""",
-        {"job": job_id, "names": wanted, "low": bounds["low"], "run": run},
-    )
-    found: dict[tuple[str, str | None], list[tuple[int, float]]] = {}
-    for row in rows:
-        found.setdefault((row["name"], row["language"]), []).append((row["step"], row["value"]))
-    return found
+    table = "metrics" if place else "metrics INDEXED BY metrics_once"
+    found = database.connection.execute(
+        f"""SELECT name, language, step, value, rowid FROM {table} WHERE job_id = ? AND rowid > ?
+            {"ORDER BY rowid" if place else "ORDER BY name, ifnull(language, ''), step"}""",
+        (job_id, place),
+    ).fetchall()
+    return [row[:4] for row in found], max((row[4] for row in found), default=place)
 
 
 def newest(database: Database, job_id: str, name: str) -> float | None:

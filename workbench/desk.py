@@ -34,7 +34,7 @@ from workbench.shell import session
 from workbench.shell.news import Seen, look
 from workbench.shell.session import Session
 from workbench.training.launcher import Trainers
-from workbench.training.view import TrainView, train_view
+from workbench.training.view import History, TrainView, train_view
 
 PATIENCE = 75.0  # seconds that a write waits for another program: a lock of a minute is waited for
 READING_PATIENCE = 5.0  # seconds; where readers never wait for writers (WAL) it does not matter
@@ -115,6 +115,7 @@ class Desk:
         self.workspace = workspace
         self.rater = rater
         self.trainers = Trainers(workspace)
+        self.figures = History()  # of the reading thread
         self.closing = False
         self.reading = Hand("reading", partial(_open, workspace, READING_PATIENCE, reads_only=True), reading=True)
         self.writing = Hand("writing", partial(_open, workspace, BETWEEN_TRIES), reading=False)
@@ -291,7 +292,7 @@ class Desk:
     @reads
     def train_view(self, database: Database, width: int) -> TrainView:
         """The newest job as it stands; curves are thinned to about two points a column of `width`."""
-        return train_view(database, self.workspace, width)
+        return train_view(database, self.workspace, self.figures, width)
 
     async def start_job(self, stage: str, config: dict[str, Any], steps: int) -> Job:
         """Queue a job, and start its worker once it is on disk. Raises WorkbenchError; a job that is queued stays."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.25
 AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
+AFTER_SAVING_SECONDS = 0.03  # what is drawn next comes first, then what has changed is looked for
 STREAM_SECONDS = 1 / 25
 BANNER_SECONDS = 12.0
 CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
@@ -304,7 +305,8 @@ class WorkbenchApp(App[None]):
     def _saved(self) -> None:
         """A write has begun to take long, or has ended: the header says so, and the news are fetched at once."""
         self.refresh_bars()
-        self._look_soon()
+        if self.is_running:
+            self.set_timer(AFTER_SAVING_SECONDS, self._look_soon)
 
     def tell(self, news: messages.News) -> None:
         """Pass news to the screen in front; another one reads everything when it comes to the front."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage import jobs, metrics
@@ -9,8 +11,8 @@ from storage.database import Database
 from storage.feedback import census
 from storage.records import Job, Rollout
 from storage.workspace import Workspace
-from workbench.training.boards import BOARDS, Board, board_of, with_parts
-from workbench.training.curves import Curve, curve_of, seconds_left
+from workbench.training.boards import BOARDS, Board, Key, board_of, with_parts
+from workbench.training.curves import Curve, Series, seconds_left
 from workbench.training.status import TrainerStatus, trainer_status
 
 ROLLOUTS = 8
@@ -23,8 +25,8 @@ class TrainView:
 
     job: Job | None
     status: TrainerStatus
-    curves: dict[tuple[str, str | None], Curve]
-    latest: dict[tuple[str, str | None], float | None]  # None where a figure could not be told
+    curves: dict[Key, Curve]
+    latest: dict[Key, float | None]  # None where a figure could not be told
     rollouts: list[Rollout]
     log: str
     counts: list[tuple[str, str, int]]
@@ -44,15 +46,41 @@ class TrainView:
         return recorded if recorded is not None else configured
 
 
-def train_view(database: Database, workspace: Workspace, width: int) -> TrainView:
+class History:
+    """The figures of the newest job as far as they were read: each look reads only what has come since."""
+
+    def __init__(self) -> None:
+        self.job_id = ""
+        self._forget("")
+
+    def _forget(self, job_id: str) -> None:
+        self.job_id, self.place = job_id, 0
+        self.series: dict[Key, Series] = defaultdict(Series)
+        self.latest: dict[Key, float | None] = {}
+
+    def read(self, database: Database, job_id: str) -> None:
+        """Go on with a job, or begin with another one."""
+        if job_id != self.job_id:
+            self._forget(job_id)
+        figures, self.place = metrics.after(database, job_id, self.place)
+        for name, language, step, value in figures:
+            self.series[name, language].put(step, value)
+            self.latest[name, language] = value
+
+    def curves(self, names: Sequence[str], limit: int) -> dict[Key, Curve]:
+        """The curves of some metrics, in every language, thinned to `limit` points."""
+        return {key: series.thinned(limit) for key, series in self.series.items() if key[0] in names}
+
+
+def train_view(database: Database, workspace: Workspace, history: History, width: int) -> TrainView:
     """The newest job as it stands; curves are thinned to about two points a column of `width`."""
     counts = census.ratings_by_language_and_kind(database)
     job = next(iter(jobs.every(database, 1)), None)
     if job is None:
         return TrainView(None, TrainerStatus(), {}, {}, [], "", counts, None)
-    latest = {key: metric.value for key, metric in metrics.latest(database, job.id).items()}
-    drawn = with_parts(board_of(job.kind, job.stage), latest).metrics
-    curves = {key: curve_of(points) for key, points in metrics.thinned(database, job.id, drawn, 2 * width).items()}
+    history.read(database, job.id)
+    latest = dict(history.latest)
+    curves = history.curves(with_parts(board_of(job.kind, job.stage), latest).metrics, 2 * width)
     left = seconds_to_go(database, job)
     kl = latest.get(("objective/kl", None))
     status = trainer_status(job, alive=jobs.is_alive(job), kl=kl, seconds_left=left)

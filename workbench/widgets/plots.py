@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import StringIO
 
+from rich.console import Console
 from rich.text import Text
 from textual.color import Color
 from textual.content import Content
 from textual.events import Resize
+from textual.strip import Strip
 from textual_plotext import PlotextPlot
 from textual_plotext.plot import Plot
 
 from workbench.training.curves import Curve
 
 _PLOTTING = ThreadPoolExecutor(1, thread_name_prefix="plots")  # one: plotext keeps its themes in one place
+_CONSOLE = Console(file=StringIO(), color_system="truecolor")  # what styles are read with; nothing is printed
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class CurvePlot(PlotextPlot, can_focus=False):
         self.drawn: Drawing | None = None
         self.wanted: Drawing | None = None
         self._shown: tuple[tuple[Line, ...], float | None] = ((), None)
-        self._picture = Text("")
+        self._picture: list[Strip] = []
 
     def show(self, title: str, lines: list[Line], figures: str, level: float | None = None) -> None:
         """Say what to draw; the picture follows when it is ready."""
@@ -62,8 +66,10 @@ class CurvePlot(PlotextPlot, can_focus=False):
     def on_resize(self, event: Resize) -> None:
         self._draw()
 
-    def render(self) -> Text:
-        return self._picture
+    def render_line(self, y: int) -> Strip:
+        """One line, as it was drawn for the size that the plot had then."""
+        line = self._picture[y] if y < len(self._picture) else Strip([])
+        return line.adjust_cell_length(self.size.width, self.rich_style)
 
     def _draw(self) -> None:
         lines, level = self._shown
@@ -87,8 +93,8 @@ class CurvePlot(PlotextPlot, can_focus=False):
         return Color.parse(self.app.theme_variables.get(name, "#8791a3")).rgb
 
 
-def build(drawing: Drawing) -> Text:
-    """The picture, from its parts alone."""
+def build(drawing: Drawing) -> list[Strip]:
+    """The lines of the picture, from its parts alone."""
     colors = dict(drawing.colors)
     plot = Plot()
     plot.plotsize(drawing.width, drawing.height)
@@ -111,4 +117,5 @@ def build(drawing: Drawing) -> Text:
         first, last = min(steps), max(steps)
         plot.xticks(sorted({first, (first + last) // 2, last}))
     plot.yfrequency(3 if drawing.height < 9 else 5)
-    return Text.from_ansi(plot.build())
+    picture = Text.from_ansi(plot.build()).split(allow_blank=True)
+    return [Strip(line.render(_CONSOLE)) for line in picture]
