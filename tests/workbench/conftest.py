@@ -10,6 +10,18 @@ from engine_talk import Talk
 
 from storage.workspace import Workspace
 
+OF_A_PERSON = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
+
+
+@pytest.fixture(autouse=True)
+def nobody_in_particular(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home of its own for each test: the keys and settings of whoever runs the tests are not read."""
+    home = tmp_path_factory.mktemp("home")
+    for name in OF_A_PERSON:
+        monkeypatch.setenv(name, str(home))
+    for name in ("WORKBENCH_WORKSPACE", "NO_COLOR", "TEXTUAL_THEME", "EDITOR", "VISUAL"):
+        monkeypatch.delenv(name, raising=False)
+
 
 @pytest.fixture
 def talk(workspace: Workspace, endless_model: Path) -> Iterator[Talk]:

@@ -37,7 +37,7 @@ async def opened(pilot: Pilot[None]) -> WorkbenchApp:
     """The app with its workspace open and the first-run screen closed."""
     app = pilot.app
     assert isinstance(app, WorkbenchApp)
-    await until(pilot, lambda: app.store is not None and app.rated is not None)
+    await until(pilot, lambda: app.desk is not None and app.rated is not None)
     if app.first_run:
         await pilot.press("enter")
         await until(pilot, lambda: len(app.screen_stack) == 1)

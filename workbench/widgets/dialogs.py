@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
@@ -69,7 +69,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         present(line, bool(what))
         line.update(content(what))
 
-    def action_accept(self) -> None:
+    def action_accept(self) -> Awaitable[None] | None:
         """What a yes does; every dialog that can be accepted has its own."""
         raise NotImplementedError
 
@@ -238,11 +238,16 @@ def _fault(field: Field) -> str:
 
 
 class PickDialog(Dialog[str]):
-    """A search field over a list; `find` gives the choices `(value, line)` for what is typed."""
+    """A search field over a list; `find` gives the choices `(value, line)` for what is typed.
+
+    What is found for what was typed before is not shown.
+    """
 
     BINDINGS: ClassVar = [("down", "move(1)", "down"), ("up", "move(-1)", "up")]
 
-    def __init__(self, title: str, find: Callable[[str], list[tuple[str, Content]]], *, placeholder: str) -> None:
+    def __init__(
+        self, title: str, find: Callable[[str], Awaitable[list[tuple[str, Content]]]], *, placeholder: str
+    ) -> None:
         super().__init__(title)
         self.find = find
         self.placeholder = placeholder
@@ -261,7 +266,10 @@ class PickDialog(Dialog[str]):
         self.refill(event.value)
 
     def refill(self, typed: str) -> None:
-        self.choices = self.find(typed)
+        self.search = self.run_worker(self._refill(typed), exclusive=True)
+
+    async def _refill(self, typed: str) -> None:
+        self.choices = await self.find(typed)
         listed = self.query_one(OptionList)
         listed.clear_options()
         listed.add_options(Option(line) for _, line in self.choices)
@@ -272,13 +280,15 @@ class PickDialog(Dialog[str]):
         if self.choices:
             listed.highlighted = ((listed.highlighted or 0) + step) % len(self.choices)
 
-    def on_input_submitted(self) -> None:
-        self.action_accept()
+    async def on_input_submitted(self) -> None:
+        await self.action_accept()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self.choices[event.option_index][0])
 
-    def action_accept(self) -> None:
+    async def action_accept(self) -> None:
+        """Take the line in focus, of those that fit all that is typed: they may not have been found yet."""
+        await self.search.wait()
         highlighted = self.query_one(OptionList).highlighted
         if highlighted is None:
             self.complain("nothing fits what is typed")
