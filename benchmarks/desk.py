@@ -24,19 +24,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import desk_data, desk_reads, measuring, startup
+from benchmarks import desk_data, measuring, startup
+from benchmarks.desk_data import RATER
 from benchmarks.desk_terminal import KeyTimer
 from benchmarks.rows import interruptible, write_lines
-from storage import conversations
-from storage.database import open_database
+from storage import conversations, jobs, metrics
+from storage.database import Database, open_database
 from storage.exchange.exporting import KINDS
-from storage.feedback import log
+from storage.feedback import census, log, queue
+from storage.feedback.stock import take_stock
 from storage.workspace import Workspace
 from workbench.shell import session
 from workbench.shell.app import WorkbenchApp
+from workbench.training.view import History, train_view
 
 REPETITIONS = 30
 PATIENCE = 60.0  # seconds that one measure may take
@@ -81,7 +85,7 @@ class Bench:
         began = time.perf_counter()
         with open_database(self.workspace) as database:
             self.migration = time.perf_counter() - began
-            chosen = session.Session(model=str(work / "no-model"), screen="review", rater=desk_data.RATER)
+            chosen = session.Session(model=str(work / "no-model"), screen="review", rater=RATER)
             session.save(database, chosen)
 
     def migrate(self) -> Iterator[Figure]:
@@ -109,7 +113,10 @@ class Bench:
     def queue(self) -> Iterator[Figure]:
         """What to review next."""
         with open_database(self.workspace) as database:
-            yield times("queue, 40 items", (10,), clocked(desk_reads.next_items(database)))
+            began = log.position(database)
+            yield times(
+                "queue, 40 items", (10,), clocked(partial(queue.next_items, database, RATER, 40, session_start=began))
+            )
 
     def search(self) -> Iterator[Figure]:
         """The history of prompts, by a rare phrase of three scripts: all of it has to be searched."""
@@ -125,22 +132,27 @@ class Bench:
     def census(self) -> Iterator[Figure]:
         """Every count that a screen or `stats` shows."""
         with open_database(self.workspace) as database:
-            for name, count in desk_reads.counts(database).items():
+            for name, count in counts(database).items():
                 yield times(f"count: {name}", (10,), clocked(count))
 
     def undo(self) -> Iterator[Figure]:
         """Taking ratings back, one after another."""
         with open_database(self.workspace) as database:
-            yield times("undo", (5,), clocked(lambda: log.undo(database, desk_data.RATER)))
+            yield times("undo", (5,), clocked(lambda: log.undo(database, RATER)))
 
     def train(self) -> Iterator[Figure]:
-        """A redraw of Train: what is read, and how long the event loop stands still for it."""
+        """A redraw of Train after each step: what is read, and how long the event loop stands still for it."""
+        width = TRAIN_SIZE[0] // 2
         with open_database(self.workspace) as database:
-            width = TRAIN_SIZE[0] // 2
-            yield times(
-                "Train redraw: read", (20,),
-                clocked(lambda: desk_reads.train_view(database, self.workspace, width)),
-            )  # fmt: skip
+            history = History()
+            read = clocked(partial(train_view, database, self.workspace, history, width))
+            yield times("Train: first read", (), read, 1)
+
+            def read_again() -> float:
+                one_more_step(database)
+                return read()
+
+            yield times("Train redraw: read", (20,), read_again)
         yield figure("Train redraw: longest standstill of the app", (20,), asyncio.run(self._standstills()))
 
     async def _standstills(self) -> list[float]:
@@ -148,17 +160,22 @@ class Bench:
         app = WorkbenchApp(self.workspace, start_engine=False)
         found: list[float] = []
         async with app.run_test(size=TRAIN_SIZE) as pilot:
-            while not desk_reads.is_open(app) or getattr(app.screen, "KEY", "") != "train":
+            while app.desk is None or getattr(app.screen, "KEY", "") != "train":
                 await pilot.press("f3")
-            await pilot.pause(1.0)
+            while getattr(app.screen, "view", None) is None:
+                await pilot.pause(0.1)
             deadline = time.monotonic() + PATIENCE
             while len(found) < REPETITIONS and (not found or time.monotonic() < deadline):
+                with open_database(self.workspace) as database:
+                    one_more_step(database)
+                await pilot.pause(PAUSE)  # the app's own look at what is new
                 found.append(await self._standstill(app.screen))
         return found[1:] or found
 
     async def _standstill(self, screen: Any) -> float:
         before, longest, drawn_until = screen.view, 0.0, math.inf
-        desk_reads.redraw(screen)
+        screen.drawn_at = 0.0  # however lately it did
+        screen.look_again()
         while (began := time.perf_counter()) < drawn_until:
             await asyncio.sleep(0)
             longest = max(longest, time.perf_counter() - began)
@@ -198,6 +215,25 @@ class Bench:
             found["stored"],
         )  # fmt: skip
         yield Figure(f"import of {self.records} records", "s", (), seconds, None, 1)
+
+
+def counts(database: Database) -> dict[str, Callable[[], object]]:
+    """Every count that a screen or `stats` shows, by where it stands."""
+    return {
+        "ratings in all (header)": partial(census.rated, database),
+        "ratings by language (Review)": partial(census.ratings_by_language, database, RATER),
+        "ratings by language and kind (Train)": partial(census.ratings_by_language_and_kind, database),
+        "what there is to train on (Train)": partial(take_stock, database, "0" * 64),
+        "stats": partial(census.summary, database),
+    }
+
+
+def one_more_step(database: Database) -> None:
+    """The figures of another step of the job."""
+    (job,) = jobs.every(database, 1)
+    values = {key: metric.value or 0.0 for key, metric in metrics.latest(database, job.id).items()}
+    step = 1 + database.scalar("SELECT max(step) FROM metrics WHERE job_id = ?", (job.id,))
+    metrics.record(database, job.id, step, values)
 
 
 def clocked(work: Callable[[], object]) -> Callable[[], float]:
