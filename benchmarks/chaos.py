@@ -70,14 +70,16 @@ class Chaos:
         self.lost: Counter[Rated] = Counter()
         self._telling = threading.Lock()
         self.model = work / "tiny"
-        if not (self.model / "config.json").exists():
+        if {"engine", "trainer"} & {*targets} and not (self.model / "config.json").exists():
             make_tiny_model(self.model)
         if not self.workspace.database.exists():
             self._furnish()
         people = [name for name in ("app", "second app") if name in targets or (name == "app" and "engine" in targets)]
         self.people = {
-            name: Person(name, self.workspace, self.faults, self.ledger, self.tell, self.patience) for name in people
-        }
+            name: Person(name, self.workspace, self.faults, self.ledger, self.tell, self.patience,
+                         with_engine=name == "app" and "engine" in targets)
+            for name in people
+        }  # fmt: skip
         self.trainer = Trainer(self.workspace, self.model, self.faults.environment("trainer"), self.tell)
 
     def run(self, kills: int, say: Callable[[str], None]) -> None:

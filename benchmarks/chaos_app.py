@@ -51,10 +51,13 @@ class Rated(NamedTuple):
 class Person(threading.Thread):
     """One app under a pseudo-terminal, with somebody at its keys until `leave`."""
 
-    def __init__(self, name: str, workspace: Workspace, faults: Faults, ledger: Path, tell: Tell, patience: float):
+    def __init__(
+        self, name: str, workspace: Workspace, faults: Faults, ledger: Path, tell: Tell, patience: float,
+        *, with_engine: bool,
+    ) -> None:  # fmt: skip
         super().__init__(name=name, daemon=True)
         self.workspace = workspace
-        self.with_engine = name == "app"
+        self.with_engine = with_engine
         self.random = random.Random(name)
         self.tell = tell
         self.patience = patience
