@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks import measuring
 from benchmarks.chaos_app import ANY, ITEM, Person, Rated
 from benchmarks.chaos_commands import Command
@@ -63,6 +65,7 @@ class Chaos:
         self.patience = PATIENCE + longest_lock
         work.mkdir(parents=True, exist_ok=True)
         self.workspace = Workspace(work / "workspace").prepare()
+        self._end_left_over()
         self.state = _State(work / "state.json")
         self.ledger = work / "acknowledged.jsonl"
         self.ledger.touch()
@@ -294,6 +297,15 @@ class Chaos:
                 self.tell("traceback", f"{path.name}:\n{said[said.index('Traceback') :][:6000]}")
 
     # What there is to work on
+
+    def _end_left_over(self) -> None:
+        """Kill what an interrupted run has left at work in this workspace."""
+        for process in psutil.process_iter():
+            try:
+                if str(self.workspace.root) in process.cmdline() and process.pid != os.getpid():
+                    process.kill()
+            except psutil.Error:
+                continue
 
     def _furnish(self) -> None:
         """Feedback to train on, answers to review, and a session on the tiny model."""
