@@ -8,7 +8,7 @@ back and replaced together. The same transaction keeps `counted`, the table of w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import msgspec
@@ -301,15 +301,18 @@ def _append_run(database: Database, ratings: list[Rating]) -> list[Rating]:
     """Insert events, all of them turns or none, and settle what counts."""
     before = position(database)
     current = None
-    try:
+
+    def checked() -> Iterator[Rating]:
+        nonlocal current
         for current in ratings:
             kinds.check(current)
-            database.insert("ratings", current)
+            yield current
+
+    try:
+        database.insert_many("ratings", checked())
     except (BadFieldError, IntegrityError) as error:
         assert current is not None
         raise WorkbenchError(f"this {current.kind} rating was refused: {error}", "nothing was stored") from error
     projection.count(database, "ratings.sequence > ?", before)
-    projection.settle(
-        database, [rating.id for rating in ratings if rating.supersedes is not None or rating.gesture is not None]
-    )
+    projection.settle(database, [one.id for one in ratings if one.supersedes is not None or one.gesture is not None])
     return ratings
