@@ -329,6 +329,26 @@ def test_the_doctor_sees_an_effects_table_that_lies(run: Run, database: Database
     assert doctor(run)[1]["ratings"] == ["fail"]
 
 
+def test_the_doctor_tells_where_the_clock_was_set_back(run: Run, database: Database, feedback: Path) -> None:
+    run("import", str(feedback))
+    assert doctor(run)[1]["clock"] == ["ok"]
+    sample = database.scalar("SELECT id FROM samples")
+    for moment in ("2026-03-01", "2026-02-01", "2026-04-01"):
+        log.append(database, log.note(sample, "hm", "ana", created_at=moment))
+    code, found = doctor(run)
+    assert (code, found["clock"], found["ratings"]) == (0, ["warn"], ["ok"])
+
+
+def test_an_outcome_is_told_by_command(run: Run, database: Database, feedback: Path) -> None:
+    run("import", str(feedback))
+    key = database.scalar("SELECT id FROM samples ORDER BY sequence DESC")
+    for told in ("the bread rose", "it fell again"):
+        assert run("outcome", key, told, "--rater", "ana", "--json").document["outcome"] == told
+    assert [one.text for one in log.effective(database, rater="ana")] == ["it fell again"]
+    for beginning, text, code in (("0", "which one?", 2), ("ffff", "which one?", 2), (key, "  ", 1)):
+        assert run("outcome", beginning, text).code == code
+
+
 def test_the_doctor_sees_missing_weights(
     run: Run, workspace: Workspace, database: Database, two_versions: list[str]
 ) -> None:
