@@ -104,6 +104,19 @@ def test_the_list_of_commands_is_shown_without_importing_any() -> None:
     assert done.stderr.strip() == "set()"
 
 
+def test_nothing_waits_for_sqlite_utils_but_the_doctor(run: Run, workspace: Workspace, feedback: Path) -> None:
+    run("import", str(feedback))
+    code = (
+        "import sys; from workbench.cli import cli, run_command\n"
+        "for command in ('stats', 'queue', 'versions', 'keys'):\n"
+        f"    run_command(cli, ['--workspace', {str(workspace.root)!r}, command])\n"
+        "import workbench.desk\n"
+        "assert 'sqlite_utils' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    assert "ok    contents" in run("doctor").out
+
+
 @pytest.mark.parametrize("name", ["stats", "import", "doctor", "keys", "queue"])
 def test_no_command_imports_torch_or_the_trainer(name: str) -> None:
     module = COMMANDS[name][0].partition(":")[0]

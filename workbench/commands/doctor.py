@@ -81,6 +81,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
         sound = integrity(database, workspace)
         yield sound
         if sound.status == "ok":
+            yield contents(database)
             yield effects(database)
             yield clock(database)
             yield held_out(database)
@@ -152,6 +153,12 @@ def integrity(database: Database, workspace: Workspace) -> Finding:
     if orphans:
         return Finding("integrity", "fail", f"{len(orphans)} rows refer to rows that are not there", hint)
     return Finding("integrity", "ok", "every page and every reference is sound")
+
+
+def contents(database: Database) -> Finding:
+    """How many rows each table has that holds what people and models said."""
+    told = [f"{database.tables[name].count} {name}" for name in ("prompts", "samples", "ratings", "versions", "jobs")]
+    return Finding("contents", "ok", ", ".join(told))
 
 
 def effects(database: Database) -> Finding:
