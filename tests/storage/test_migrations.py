@@ -77,7 +77,7 @@ def test_all_of_it_is_there_and_sound(workspace: Workspace, keys: dict[str, str]
         assert (found.prompts, found.samples, found.ratings) == (2, 4, 4)
         assert found.kinds == {"edit": 1, "pair": 1, "score": 1, "tags": 1}
         stock = take_stock(database, "d" * 64)
-        assert (stock.prompts, stock.held_out, stock.ratings, stock.imitable) == (1, 1, 3, 1)
+        assert (stock.prompts, stock.held_out, stock.examples, stock.imitable) == (1, 1, 3, 1)
         assert (stock.rated, stock.compared, stock.scored) == (4, 1, 1)
         assert [version.name for version in versions.every(database)] == ["v1", "v0"]
         assert versions.served(database) == versions.get(database, "v1")
