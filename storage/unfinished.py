@@ -22,7 +22,7 @@ from storage.schema.visible import TALLIES, hide_unfinished, show_unfinished, ta
 # in: SQLite looks every 25 ms for whether it is its turn, after the first tries.
 SHORT = 0.05
 BETWEEN = 0.03
-_MOST_ROWS = 5_000
+MOST_ROWS = 5_000
 _TABLES = ("ratings", "samples", "prompts")  # in the order in which they refer to each other
 
 
@@ -185,7 +185,7 @@ class Pace:
     def __exit__(self, *_: object) -> None:
         self._ended = time.monotonic()
         took = max(self._ended - self._began, 1e-3)
-        self.rows = max(1, min(_MOST_ROWS, int(self.rows * min(2.0, SHORT / took))))
+        self.rows = max(1, min(MOST_ROWS, int(self.rows * min(2.0, SHORT / took))))
 
 
 def show_prompt(database: Database, text_key: str, system: str, language: str) -> bool:

@@ -1,8 +1,8 @@
 """Import: check every record of a file, then store all of them unseen and show them at once, or none.
 
-The file is read twice, a record at a time. The first time every record is checked by itself. The second time records are
-looked up in the workspace and stored, some hundred in a transaction, so that nobody waits for long; each is hidden until
-the switch (storage/unfinished.py). What happens to rows that are there already waits for the switch too.
+The file is read twice, a record at a time. The first time every record is checked by itself. The second time records
+are looked up in the workspace and stored, some hundred in a transaction, so that nobody waits for long; each is hidden
+until the switch (storage/unfinished.py). What happens to rows that are there already waits for the switch too.
 """
 
 from __future__ import annotations

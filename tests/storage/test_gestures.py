@@ -54,9 +54,7 @@ def test_four_that_are_equal_are_six_pairs(database: Database, shown: list[str])
     assert said(database, shown) == {f"{a}={b}" for a, b in itertools.combinations("abcd", 2)}
 
 
-def test_one_undo_takes_all_of_it_back_and_one_redo_brings_all_of_it_back(
-    database: Database, shown: list[str]
-) -> None:
+def test_one_undo_takes_all_of_it_back_and_one_redo_brings_all_of_it_back(database: Database, shown: list[str]) -> None:
     log.append(database, log.score(shown[0], 4, "ana"))
     before = log.effective(database)
     prefer(database, shown, "b")
@@ -73,9 +71,7 @@ def test_one_undo_takes_all_of_it_back_and_one_redo_brings_all_of_it_back(
 
 @pytest.mark.parametrize("first", [*"abcd", "="])
 @pytest.mark.parametrize("second", [*"abcd", "="])
-def test_changing_ones_mind_leaves_no_stale_pair(
-    database: Database, shown: list[str], first: str, second: str
-) -> None:
+def test_changing_ones_mind_leaves_no_stale_pair(database: Database, shown: list[str], first: str, second: str) -> None:
     def say(which: str) -> None:
         if which == "=":
             log.gesture(database, log.equally_good(shown, "ana"))
