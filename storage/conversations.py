@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -45,7 +46,7 @@ def add(
             found = find(database, text, language=language, system=system)
         if found is None:
             created = new(text, strictest, language=language, system=system, task=task, origin=origin)
-            insert_many(database, [created])
+            database.insert("prompts", row_of(created))
             return created
         if task and not found.task:
             name_task(database, found.id, task)
@@ -57,15 +58,10 @@ def new(text: str, split: Split, *, language: str, system: str, task: str, origi
     return Prompt(clock.new_id(), text, language, clock.now(), system, task, split, origin)
 
 
-def insert_many(database: Database, prompts: Iterable[Prompt]) -> None:
-    """Store prompts that are known to be new."""
-    database.insert_many(
-        "prompts",
-        (
-            {**msgspec.to_builtins(one), "text_key": text_key(one.text), "search_form": search_form(one.text)}
-            for one in prompts
-        ),
-    )
+def row_of(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a row of its table, with the forms of its text that are looked for."""
+    forms = {"text_key": text_key(prompt.text), "search_form": search_form(prompt.text)}
+    return msgspec.to_builtins(prompt) | forms
 
 
 def decided_split(database: Database, key: str, named: Split | None) -> Split:

@@ -80,10 +80,16 @@ def renamed(tag: str) -> str | None:
     """
     import langcodes
 
-    found = normal(tag)
-    was = langcodes.Language.get(tag.strip(), normalize=False).language_name()
+    found, was = normal(tag), name_before(tag)
     # Three letters where two would do have no name of their own; their normal form has.
     return None if was.startswith(_NAMELESS) or was == langcodes.get(found).language_name() else found
+
+
+def name_before(tag: str) -> str:
+    """What the language of a valid tag is called in English before it is brought into normal form: `tl` is Tagalog."""
+    import langcodes
+
+    return langcodes.Language.get(tag.strip(), normalize=False).language_name()
 
 
 @cache

@@ -18,9 +18,11 @@ from storage import clock
 from storage.database import Database
 from storage.schema.visible import TALLIES, hide_unfinished, show_unfinished, tally_columns
 
-# One transaction keeps others waiting for about as long as this; between two of them they have as long to come in.
-SHORT = 0.04
-_MOST_ROWS = 5_000
+# One transaction keeps others waiting for about as long as this, in seconds; between two of them they have time to come
+# in: SQLite looks every 25 ms for whether it is its turn, after the first tries.
+SHORT = 0.05
+BETWEEN = 0.03
+MOST_ROWS = 5_000
 _TABLES = ("ratings", "samples", "prompts")  # in the order in which they refer to each other
 
 
@@ -177,13 +179,13 @@ class Pace:
         self._began = self._ended = 0.0
 
     def __enter__(self) -> None:
-        time.sleep(max(0.0, self._ended + SHORT - time.monotonic()))
+        time.sleep(max(0.0, self._ended + BETWEEN - time.monotonic()))
         self._began = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         self._ended = time.monotonic()
         took = max(self._ended - self._began, 1e-3)
-        self.rows = max(1, min(_MOST_ROWS, int(self.rows * min(2.0, SHORT / took))))
+        self.rows = max(1, min(MOST_ROWS, int(self.rows * min(2.0, SHORT / took))))
 
 
 def show_prompt(database: Database, text_key: str, system: str, language: str) -> bool:

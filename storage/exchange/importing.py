@@ -1,8 +1,8 @@
 """Import: check every record of a file, then store all of them unseen and show them at once, or none.
 
-The file is read twice, a record at a time. The first time every record is checked by itself. The second time records are
-looked up in the workspace and stored, some hundred in a transaction, so that nobody waits for long; each is hidden until
-the switch (storage/unfinished.py). What happens to rows that are there already waits for the switch too.
+The file is read twice, a record at a time. The first time every record is checked by itself. The second time records
+are looked up in the workspace and stored, some hundred in a transaction, so that nobody waits for long; each is hidden
+until the switch (storage/unfinished.py). What happens to rows that are there already waits for the switch too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.feedback import log, projection
 from storage.feedback.kinds import KINDS, TURNS
 from storage.forms import text_key
 from storage.languages import renamed
-from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, Split
+from storage.records import Choice, Rating, RatingKind, Source, Split
 
 MOST_PROBLEMS_SHOWN = 20
 Progress = Callable[[str, int, int], None]
@@ -113,12 +113,18 @@ def read(source: str) -> Iterator[Row | Problem]:
 
 
 class _Checked(msgspec.Struct):
-    """What the first reading told. `strictest` is the strictest split that the file names for each text."""
+    """What the first reading told.
+
+    Attributes:
+        strictest: the strictest split that the file names for each text. hashed: of these texts, those that stand
+            earlier in the file without a split, so that the hash has decided about them by then.
+    """
 
     kinds: Counter[str] = msgspec.field(default_factory=Counter)
     unread: set[str] = msgspec.field(default_factory=set)
     renamed: dict[str, str] = msgspec.field(default_factory=dict)
     strictest: dict[str, Split] = msgspec.field(default_factory=dict)
+    hashed: set[str] = msgspec.field(default_factory=set)
 
     @property
     def records(self) -> int:
@@ -129,6 +135,7 @@ def _check(file: InputFile, defaults: Defaults, progress: Progress) -> _Checked:
     """Read the whole file and check every record by itself."""
     found = _Checked()
     problems: list[Problem] = []
+    without_split: set[int] = set()
     for number, row in enumerate(file.rows(), start=1):
         if isinstance(row, Problem):
             problems.append(row)
@@ -139,8 +146,12 @@ def _check(file: InputFile, defaults: Defaults, progress: Progress) -> _Checked:
                 problems.append(entry)
                 continue
             found.kinds[entry.kind] += 1
-            if entry.split is not None:
-                key = text_key(entry.prompt)
+            key = text_key(entry.prompt)
+            if entry.split is None:
+                without_split.add(hash(key))
+            else:
+                if key not in found.strictest and hash(key) in without_split:
+                    found.hashed.add(key)
                 found.strictest[key] = conversations.strictest_of([entry.split, found.strictest.get(key, entry.split)])
             _note_renamed(row, entry, found.renamed)
         if number % 1000 == 0:
@@ -178,8 +189,8 @@ class _Chunk:
     """
 
     def __init__(self, database: Database, entries: list[Entry], outdated: set[str], split_of: SplitOf) -> None:
-        self.prompts: dict[Name, Prompt] = {}
-        self.samples: dict[str, Sample] = {}
+        self.prompts: dict[Name, dict[str, Any]] = {}
+        self.samples: dict[str, dict[str, Any]] = {}
         self.ratings: list[Rating] = []
         self.already = 0
         self.problems: list[Problem] = []
@@ -278,7 +289,7 @@ class _Chunk:
         """The key of the entry's prompt, and whether it is new."""
         name = _name(entry)
         if name in self.prompts:
-            return self.prompts[name].id, False
+            return self.prompts[name]["id"], False
         found = self._known_prompts.get(name)
         if found is not None:
             if entry.task and not found["task"]:
@@ -288,7 +299,7 @@ class _Chunk:
             entry.prompt, self._split_of(name[0]), language=entry.language, system=entry.system, task=entry.task,
             origin="imported",
         )  # fmt: skip
-        self.prompts[name] = made
+        self.prompts[name] = conversations.row_of(made)
         return made.id, True
 
     def _sample(self, prompt_id: str, text: str, origin: str = "imported") -> tuple[str, bool]:
@@ -297,7 +308,7 @@ class _Chunk:
         if name in self._known_samples:
             return self._known_samples[name], False
         made = samples.new(prompt_id, text, origin=origin)
-        self.samples[made.id] = made
+        self.samples[made.id] = msgspec.to_builtins(made)
         self._known_samples[name] = made.id
         return made.id, True
 
@@ -331,7 +342,7 @@ class _Chunk:
     def _keep_sample(self, prompt_id: str, key: str, text: str) -> None:
         """Store a sample under its own key. The version that said it lives elsewhere, so it is imported text here."""
         if key not in self._texts:
-            self.samples[key] = msgspec.structs.replace(samples.new(prompt_id, text, origin="imported"), id=key)
+            self.samples[key] = msgspec.to_builtins(samples.new(prompt_id, text, origin="imported")) | {"id": key}
             self._texts[key] = text
             self._known_samples.setdefault((prompt_id, text, False), key)
         elif self._texts[key] != text:
@@ -370,8 +381,10 @@ class _Storing:
             return
         with self.pace, unfinished.storing(self.database):
             moved = self._meet(texts, chunk.prompts)
-            conversations.insert_many(self.database, chunk.prompts.values())
-            samples.add(self.database, (_moved(sample, moved) for sample in chunk.samples.values()))
+            self.database.insert_many("prompts", chunk.prompts.values())
+            for sample in chunk.samples.values() if moved else ():
+                sample["prompt_id"] = moved.get(sample["prompt_id"], sample["prompt_id"])
+            self.database.insert_many("samples", chunk.samples.values())
             try:
                 stored = log.append_many(self.database, chunk.ratings, self._waits)
             except WorkbenchError as error:
@@ -393,9 +406,13 @@ class _Storing:
 
     def _split(self, key: str) -> Split:
         """The split of a text that the workspace does not hold yet."""
-        return self.checked.strictest.get(key) or splits.by_hash(key, self.share)
+        named = self.checked.strictest.get(key)
+        if named is None:
+            return splits.by_hash(key, self.share)
+        hashed = [splits.by_hash(key, self.share)] if key in self.checked.hashed else []
+        return conversations.strictest_of([named, *hashed])
 
-    def _meet(self, texts: str, new: dict[Name, Prompt]) -> dict[str, str]:
+    def _meet(self, texts: str, new: dict[Name, dict[str, Any]]) -> dict[str, str]:
         """Let new prompts meet those of the same texts that are there by now: what is there gives the split where it is
         stricter, and takes the place of a new prompt that someone else has asked meanwhile.
 
@@ -414,11 +431,10 @@ class _Storing:
             strictest[row["text_key"]] = conversations.strictest_of(use for use in uses if use is not None)
             same = new.pop((row["text_key"], row["system"], row["language"]), None)
             if same is not None:
-                moved[same.id] = row["id"]
+                moved[same["id"]] = row["id"]
         self.stricter |= {row["text_key"] for row in there if row["split"] != strictest[row["text_key"]]}
         for name, prompt in new.items():
-            if name[0] in strictest:
-                new[name] = msgspec.structs.replace(prompt, split=strictest[name[0]])
+            prompt["split"] = strictest.get(name[0], prompt["split"])
         return moved
 
     def _waits(self, rating: Rating) -> bool:
@@ -444,11 +460,6 @@ class _Storing:
 def _name(entry: Entry) -> Name:
     """What makes a prompt the same as another."""
     return text_key(entry.prompt), entry.system, entry.language
-
-
-def _moved(sample: Sample, moved: dict[str, str]) -> Sample:
-    there = moved.get(sample.prompt_id)
-    return sample if there is None else msgspec.structs.replace(sample, prompt_id=there)
 
 
 def _encoded(values: Iterable[object]) -> str:

@@ -20,7 +20,9 @@ _NO_SEQUENCE = 2**63 - 1
 
 
 def hide_unfinished(connection: Any) -> None:
-    """Let this connection see finished imports only."""
+    """Let this connection see finished imports only; a database of an earlier schema has no others."""
+    if not connection.execute("PRAGMA main.table_info(unfinished_import)").fetchall():
+        return
     for table, (first, shown) in _HIDING.items():
         columns = connection.execute(f"PRAGMA main.table_info({table})").fetchall()
         names = [name for _, name, *_ in columns]

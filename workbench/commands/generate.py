@@ -20,7 +20,7 @@ from storage.exchange.layouts.entries import language as language_tag
 from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
 from storage.records import Sampling, Split
-from workbench.commands.options import json_option, opened, workspace_option
+from workbench.commands.options import json_option, language_option, opened, workspace_option
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers
@@ -47,7 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
 @click.argument("stdin", metavar="[-]", required=False)
 @click.option("--prompt", "typed", multiple=True, help="A prompt; may be given several times.")
 @click.option(
-    "--from", "file", metavar="FILE", help="JSONL: prompt, and optionally language, system, task, split, seed."
+    "--from", "file", metavar="FILE", help="As for import: prompt, and optionally language, system, task, split, seed."
 )
 @click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
 @click.option("--system", default="", help="System prompt of prompts that name none.")
@@ -95,6 +95,7 @@ def generate(
       workbench generate --from prompts.jsonl --version v3 --temperature 0.7 --json
     """
     asks = read_asks(stdin, typed, file)
+    language = language_option(language)
     try:
         sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
         requests = [

@@ -34,12 +34,12 @@ def read(file: BinaryIO) -> Iterator[Row | Problem]:
         text.detach()  # or it would close the file
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type], separator: str = ",") -> None:
     """Flat records under a header of all columns; lists as JSON, absent fields as empty cells."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # The line end is CRLF, as RFC 4180 has it: the csv module of Python before 3.11.9 quotes only those line ends in a
     # cell that are of its own, and a lone CR is a line end to every reader.
-    writer = csv.writer(text, lineterminator="\r\n")
+    writer = csv.writer(text, delimiter=separator, lineterminator="\r\n")
     writer.writerow(columns)
     for record in records:
         writer.writerow([_cell(record.get(name)) for name in columns])
