@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database as Tables
 
 BUSY_TIMEOUT_MS = 30_000
+CACHE_KIB = -32_768  # as SQLite wants it: negative for KiB; taken as it is needed
 Record = TypeVar("Record", bound=msgspec.Struct)
 DatabaseError = sqlite3.DatabaseError
 IntegrityError = sqlite3.IntegrityError
@@ -152,6 +153,7 @@ def open_database(workspace: Workspace) -> Database:
         wanted = "WAL" if write_ahead_log_is_safe(sqlite_version(), path) else "DELETE"
         journal_mode = _set_journal_mode(connection, wanted)
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = {CACHE_KIB}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         for name, (arguments, function) in FUNCTIONS.items():
             connection.create_function(name, arguments, function, deterministic=True)
@@ -207,6 +209,7 @@ def _migrate(database: Database, workspace: Workspace) -> None:
     before = connection.execute("PRAGMA user_version").fetchone()[0]
     if before > 0:
         backup(database, workspace.backups / f"before-schema-{before + 1}-{clock.now().replace(':', '')}.db")
+    connection.execute("PRAGMA cache_size = -262144")  # KiB: indexes are made of whole tables
     connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made anew is dropped while others refer to it
     try:
         for migration in MIGRATIONS:
@@ -220,6 +223,7 @@ def _migrate(database: Database, workspace: Workspace) -> None:
                 connection.execute(f"PRAGMA user_version = {migration.number}")
     finally:
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = {CACHE_KIB}")
 
 
 def has_full_text_search(connection: Any) -> bool:

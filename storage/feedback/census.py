@@ -7,8 +7,6 @@ not a skip, nor a note.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from storage.database import Database
@@ -57,7 +55,7 @@ def summary(database: Database) -> Statistics:
         },
         kinds=_sums(database, "ratings", "kind", _JUDGES),
         sources=_sums(database, "ratings", "source", _JUDGES),
-        raters=_sums(database, "ratings", "rater", _JUDGES),
+        raters=_sums(database, "raters", "rater", _JUDGES),
         splits=_sums(database, "prompts", "split"),
         origins=_sums(database, "samples", "origin"),
     )
@@ -70,8 +68,9 @@ def rated(database: Database) -> int:
 
 def ratings_by_language(database: Database, rater: str | None = None) -> dict[str, int]:
     """How many ratings there are in each language; of one rater when given."""
-    mine = "" if rater is None else " AND rater = :rater"
-    return _sums(database, "ratings", "language", _JUDGES + mine, {"rater": rater})
+    if rater is None:
+        return _sums(database, "ratings", "language", _JUDGES)
+    return _sums(database, "raters", "language", f"{_JUDGES} AND rater = ?", (rater,))
 
 
 def ratings_by_language_and_kind(database: Database) -> list[tuple[str, str, int]]:
@@ -84,12 +83,13 @@ def ratings_by_language_and_kind(database: Database) -> list[tuple[str, str, int
 
 
 def _sums(
-    database: Database, what: str, column: str, condition: str = "1", parameters: dict[str, Any] | None = None
+    database: Database, what: str, column: str, condition: str = "1", parameters: tuple[str, ...] = ()
 ) -> dict[str, int]:
-    """The prompts, samples or ratings that there are for each value of a column of their tally."""
+    """What there is for each value of a column of a tally: of prompts, samples, ratings, or ratings of raters."""
+    summed = "ratings" if what == "raters" else what
     rows = database.rows(
-        f"""SELECT {column} AS name, sum({what}) AS n FROM tally_of_{what} WHERE {condition}
+        f"""SELECT {column} AS name, sum({summed}) AS n FROM tally_of_{what} WHERE {condition}
             GROUP BY 1 HAVING n > 0 ORDER BY 1""",
-        parameters or {},
+        parameters,
     )
     return {row["name"]: row["n"] for row in rows}

@@ -17,38 +17,13 @@ from storage import clock
 from storage.database import Database, IntegrityError
 from storage.errors import WorkbenchError
 from storage.exchange.rows import BadFieldError
-from storage.feedback import counting, kinds
+from storage.feedback import counting, kinds, projection
 from storage.feedback.counting import Link
 from storage.feedback.kinds import TURNS
+from storage.feedback.projection import FAMILY, encoded
+from storage.feedback.projection import effects_differ as effects_differ
+from storage.feedback.projection import rebuild_effects as rebuild_effects
 from storage.records import Choice, Rating, RatingKind
-
-# The rows of `counted`, from those of `ratings`; for a condition on these. CROSS JOIN keeps the order of tables.
-_COUNTED = """
-    SELECT sequence, rater, kind, attribute, source, language, split, prompt, sample, other, teaches,
-           iif(teaches AND attribute = 'overall', answer_number(text, version, token_ids), 0) AS answer,
-           CASE WHEN NOT teaches OR attribute != 'overall' THEN 0
-                WHEN kind = 'edit' THEN answer_number(edited, NULL, NULL)
-                WHEN other = 0 THEN 0
-                ELSE answer_number(other_text, other_version, other_token_ids) END AS beside
-    FROM (
-        SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split,
-               prompts.sequence AS prompt, min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
-               iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
-               examples_taught(ratings.kind, choice, tags) AS teaches, ratings.text AS edited,
-               a.text, a.version, a.token_ids,
-               b.text AS other_text, b.version AS other_version, b.token_ids AS other_token_ids
-        FROM ratings CROSS JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
-        CROSS JOIN prompts ON prompts.id = a.prompt_id
-        WHERE ratings.kind NOT IN ('undo', 'redo') AND {})"""
-# The events that are tied to some others: through what they supersede, up and down, and through gestures.
-_FAMILY = """
-    WITH RECURSIVE family(id) AS (
-        SELECT value FROM json_each(?)
-        UNION SELECT ratings.supersedes FROM ratings JOIN family ON ratings.id = family.id
-              WHERE ratings.supersedes NOT NULL
-        UNION SELECT ratings.id FROM ratings JOIN family ON ratings.supersedes = family.id
-        UNION SELECT mates.id FROM ratings JOIN family ON ratings.id = family.id
-              JOIN ratings AS mates ON mates.gesture = ratings.gesture)"""
 
 
 def score(sample_id: str, value: float, rater: str, scale: tuple[float, float] = (1, 5), **more: object) -> Rating:
@@ -251,8 +226,8 @@ def effective_at(database: Database, sequence: int) -> list[Rating]:
     if not later:
         return effective(database)
     family = database.rows(
-        f"{_FAMILY} SELECT sequence, id, kind, supersedes, gesture FROM ratings WHERE id IN (SELECT id FROM family)",
-        (_encoded(later),),
+        f"{FAMILY} SELECT sequence, id, kind, supersedes, gesture FROM ratings WHERE id IN (SELECT id FROM family)",
+        (encoded(later),),
     )
     links = [Link(row["id"], row["kind"], row["supersedes"], row["gesture"]) for row in family
              if row["sequence"] <= sequence]  # fmt: skip
@@ -262,7 +237,7 @@ def effective_at(database: Database, sequence: int) -> list[Rating]:
                SELECT sequence FROM counted WHERE sequence NOT IN (SELECT value FROM json_each(?))
                UNION ALL SELECT sequence FROM ratings WHERE id IN (SELECT value FROM json_each(?)))
            ORDER BY sequence""",
-        (_encoded([row["sequence"] for row in family]), _encoded(sorted(counting.counted(links)))),
+        (encoded([row["sequence"] for row in family]), encoded(sorted(counting.counted(links)))),
     )
 
 
@@ -281,37 +256,13 @@ def history(database: Database, sample_id: str) -> list[Rating]:
     )
 
 
-def rebuild_effects(database: Database) -> None:
-    """Make `counted` and its sums anew from the events alone."""
-    with database.transaction():
-        database.execute("DELETE FROM counted")
-        database.execute("DELETE FROM tally_of_ratings")
-        _count(database, "ratings.id IN (SELECT value FROM json_each(?))", _encoded(sorted(_counted_of_all(database))))
-
-
-def effects_differ(database: Database) -> int:
-    """How many rows of `counted` and of its sums are not what the events say; 0 when they are sound."""
-    told = _COUNTED.format("ratings.id IN (SELECT value FROM json_each(?1))")
-    keys = _encoded(sorted(_counted_of_all(database)))
-    sums = """SELECT rater, language, kind, attribute, source, split, count(*), sum(teaches) FROM counted
-              GROUP BY 1, 2, 3, 4, 5, 6"""
-    kept = "SELECT * FROM tally_of_ratings WHERE ratings != 0 OR teaches != 0"
-    return database.scalar(
-        f"""WITH told AS ({told})
-            SELECT (SELECT count(*) FROM (SELECT * FROM told EXCEPT SELECT * FROM counted))
-                 + (SELECT count(*) FROM counted WHERE sequence NOT IN (SELECT sequence FROM told))
-                 + (SELECT count(*) FROM ({sums} EXCEPT {kept})) + (SELECT count(*) FROM ({kept} EXCEPT {sums}))""",
-        (keys,),
-    )
-
-
 def _with_replaced(database: Database, ratings: list[Rating]) -> list[Rating]:
     """The ratings, each naming the one that it replaces: one that counts, or an earlier one of these."""
     about = {key for rating in ratings for key in (rating.sample_id, rating.other_sample_id) if key is not None}
     places = {
         row["id"]: row["sequence"]
         for row in database.rows(
-            "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (_encoded(sorted(about)),)
+            "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (encoded(sorted(about)),)
         )
     }
     earlier: dict[tuple[object, ...], Rating] = {}
@@ -357,39 +308,8 @@ def _append_run(database: Database, ratings: list[Rating]) -> list[Rating]:
     except (BadFieldError, IntegrityError) as error:
         assert current is not None
         raise WorkbenchError(f"this {current.kind} rating was refused: {error}", "nothing was stored") from error
-    _count(database, "ratings.sequence > ?", before)
-    _settle(database, [rating.id for rating in ratings if rating.supersedes is not None or rating.gesture is not None])
-    return ratings
-
-
-def _settle(database: Database, keys: list[str]) -> None:
-    """Say in `counted` which events count, of the families of these."""
-    if not keys:
-        return
-    family = database.rows(
-        f"""{_FAMILY} SELECT ratings.sequence, id, ratings.kind, supersedes, gesture, counted.sequence AS counts
-            FROM ratings LEFT JOIN counted ON counted.sequence = ratings.sequence
-            WHERE id IN (SELECT id FROM family)""",
-        (_encoded(keys),),
+    projection.count(database, "ratings.sequence > ?", before)
+    projection.settle(
+        database, [rating.id for rating in ratings if rating.supersedes is not None or rating.gesture is not None]
     )
-    told = counting.counted(Link(row["id"], row["kind"], row["supersedes"], row["gesture"]) for row in family)
-    gone = [row["sequence"] for row in family if row["counts"] is not None and row["id"] not in told]
-    come = [row["sequence"] for row in family if row["counts"] is None and row["id"] in told]
-    if gone:
-        database.execute("DELETE FROM counted WHERE sequence IN (SELECT value FROM json_each(?))", (_encoded(gone),))
-    if come:
-        _count(database, "ratings.sequence IN (SELECT value FROM json_each(?))", _encoded(come))
-
-
-def _count(database: Database, condition: str, parameter: object) -> None:
-    """Let the ratings that fulfil a condition count."""
-    database.execute(f"INSERT INTO counted {_COUNTED.format(condition)}", (parameter,))
-
-
-def _counted_of_all(database: Database) -> set[str]:
-    rows = database.connection.execute("SELECT id, kind, supersedes, gesture FROM ratings")
-    return counting.counted(Link(*row) for row in rows)
-
-
-def _encoded(values: Sequence[object]) -> str:
-    return msgspec.json.encode(values).decode()
+    return ratings

@@ -225,24 +225,28 @@ CREATE TABLE counted (
     answer INTEGER NOT NULL,
     beside INTEGER NOT NULL
 ) STRICT;
+CREATE TEMP TABLE places (
+    id TEXT PRIMARY KEY, sequence INTEGER, prompt INTEGER, language TEXT, split TEXT, answer INTEGER
+) WITHOUT ROWID;
+INSERT INTO places
+    SELECT samples.id, samples.sequence, prompts.sequence, language, split, answer_number(samples.text, version, token_ids)
+    FROM samples CROSS JOIN prompts ON prompts.id = prompt_id ORDER BY samples.id;
 INSERT INTO counted
     SELECT sequence, rater, kind, attribute, source, language, split, prompt, sample, other, teaches,
-           iif(teaches AND attribute = 'overall', answer_number(text, version, token_ids), 0),
-           CASE WHEN NOT teaches OR attribute != 'overall' THEN 0
-                WHEN kind = 'edit' THEN answer_number(edited, NULL, NULL)
-                WHEN other = 0 THEN 0
-                ELSE answer_number(other_text, other_version, other_token_ids) END
+           iif(teaches AND attribute = 'overall', answer, 0),
+           iif(teaches AND attribute = 'overall', iif(kind = 'edit', answer_number(text, NULL, NULL), beside), 0)
     FROM (
-        SELECT ratings.sequence, rater, ratings.kind, attribute, source, language, split,
-               prompts.sequence AS prompt, min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
+        SELECT ratings.sequence, rater, kind, attribute, source, a.language, a.split, a.prompt,
+               min(a.sequence, ifnull(b.sequence, a.sequence)) AS sample,
                iif(b.sequence IS NULL, 0, max(a.sequence, b.sequence)) AS other,
-               examples_taught(ratings.kind, choice, tags) AS teaches, ratings.text AS edited,
-               a.text, a.version, a.token_ids,
-               b.text AS other_text, b.version AS other_version, b.token_ids AS other_token_ids
-        FROM ratings CROSS JOIN rating_effects ON rating_effects.rating_id = ratings.id AND effective
-        CROSS JOIN samples AS a ON a.id = sample_id LEFT JOIN samples AS b ON b.id = other_sample_id
-        CROSS JOIN prompts ON prompts.id = a.prompt_id
-        WHERE ratings.kind NOT IN ('undo', 'redo'));
+               CASE kind WHEN 'score' THEN 1 WHEN 'label' THEN 1 WHEN 'edit' THEN 1
+                         WHEN 'pair' THEN iif(choice = 'both-bad', 2, 1)
+                         WHEN 'tags' THEN examples_taught(kind, choice, tags) ELSE 0 END AS teaches,
+               a.answer, ifnull(b.answer, 0) AS beside, text
+        FROM ratings CROSS JOIN places AS a ON a.id = sample_id LEFT JOIN places AS b ON b.id = other_sample_id
+        WHERE kind NOT IN ('undo', 'redo')
+          AND ratings.id NOT IN (SELECT rating_id FROM rating_effects WHERE NOT effective));
+DROP TABLE temp.places;
 DROP TABLE rating_effects;
 CREATE INDEX counted_by_sample ON counted (sample, rater, other, kind, attribute, source);
 CREATE INDEX counted_by_other ON counted (other, rater, sample) WHERE other > 0;
@@ -270,7 +274,6 @@ INSERT INTO tally_of_samples
     SELECT language, samples.origin, count(*) FROM samples JOIN prompts ON prompts.id = prompt_id GROUP BY 1, 2;
 
 CREATE TABLE tally_of_ratings (
-    rater TEXT NOT NULL,
     language TEXT NOT NULL,
     kind TEXT NOT NULL,
     attribute TEXT NOT NULL,
@@ -278,11 +281,19 @@ CREATE TABLE tally_of_ratings (
     split TEXT NOT NULL,
     ratings INTEGER NOT NULL,
     teaches INTEGER NOT NULL,
-    PRIMARY KEY (rater, language, kind, attribute, source, split)
+    PRIMARY KEY (language, kind, attribute, source, split)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO tally_of_ratings
-    SELECT rater, language, kind, attribute, source, split, count(*), sum(teaches) FROM counted
-    GROUP BY 1, 2, 3, 4, 5, 6;
+    SELECT language, kind, attribute, source, split, count(*), sum(teaches) FROM counted GROUP BY 1, 2, 3, 4, 5;
+
+CREATE TABLE tally_of_raters (
+    rater TEXT NOT NULL,
+    language TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    ratings INTEGER NOT NULL,
+    PRIMARY KEY (rater, language, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO tally_of_raters SELECT rater, language, kind, count(*) FROM counted GROUP BY 1, 2, 3;
 
 CREATE TRIGGER prompts_are_tallied AFTER INSERT ON prompts
 BEGIN
@@ -304,22 +315,26 @@ END;
 CREATE TRIGGER counted_are_tallied AFTER INSERT ON counted
 BEGIN
     INSERT INTO tally_of_ratings
-        VALUES (NEW.rater, NEW.language, NEW.kind, NEW.attribute, NEW.source, NEW.split, 1, NEW.teaches)
+        VALUES (NEW.language, NEW.kind, NEW.attribute, NEW.source, NEW.split, 1, NEW.teaches)
         ON CONFLICT DO UPDATE SET ratings = ratings + 1, teaches = teaches + excluded.teaches;
+    INSERT INTO tally_of_raters VALUES (NEW.rater, NEW.language, NEW.kind, 1)
+        ON CONFLICT DO UPDATE SET ratings = ratings + 1;
 END;
 CREATE TRIGGER counted_no_more_are_tallied AFTER DELETE ON counted
 BEGIN
     UPDATE tally_of_ratings SET ratings = ratings - 1, teaches = teaches - OLD.teaches
-        WHERE rater = OLD.rater AND language = OLD.language AND kind = OLD.kind AND attribute = OLD.attribute
-          AND source = OLD.source AND split = OLD.split;
+        WHERE language = OLD.language AND kind = OLD.kind AND attribute = OLD.attribute AND source = OLD.source
+          AND split = OLD.split;
+    UPDATE tally_of_raters SET ratings = ratings - 1
+        WHERE rater = OLD.rater AND language = OLD.language AND kind = OLD.kind;
 END;
 CREATE TRIGGER counted_are_moved AFTER UPDATE OF split ON counted WHEN OLD.split != NEW.split
 BEGIN
     UPDATE tally_of_ratings SET ratings = ratings - 1, teaches = teaches - OLD.teaches
-        WHERE rater = OLD.rater AND language = OLD.language AND kind = OLD.kind AND attribute = OLD.attribute
-          AND source = OLD.source AND split = OLD.split;
+        WHERE language = OLD.language AND kind = OLD.kind AND attribute = OLD.attribute AND source = OLD.source
+          AND split = OLD.split;
     INSERT INTO tally_of_ratings
-        VALUES (NEW.rater, NEW.language, NEW.kind, NEW.attribute, NEW.source, NEW.split, 1, NEW.teaches)
+        VALUES (NEW.language, NEW.kind, NEW.attribute, NEW.source, NEW.split, 1, NEW.teaches)
         ON CONFLICT DO UPDATE SET ratings = ratings + 1, teaches = teaches + excluded.teaches;
 END;
 
