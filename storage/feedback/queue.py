@@ -77,13 +77,7 @@ def next_items(
     counts = census.ratings_by_language(database, rater)
     languages = [row["language"] for row in database.rows("SELECT DISTINCT language FROM tally_of_samples")]
     found: list[_Candidate] = []
-<<<<<<< HEAD
-    skips = database.scalar(
-        "SELECT 1 FROM tally_of_ratings WHERE rater = ? AND kind = 'skip' AND ratings > 0", (rater,)
-    )
-=======
     skips = database.scalar("SELECT 1 FROM tally_of_raters WHERE rater = ? AND kind = 'skip' AND ratings > 0", (rater,))
->>>>>>> feedback
     for skipped in (False, True) if skips else (False,):
         for most in (FIRST_TOPICS // max(1, len(languages)), EVERYTHING):
             if len(found) < limit:

@@ -60,13 +60,14 @@ class WorkbenchApp(Frame):
     `model` is `smollm2`, `gemma`, a folder, a GGUF file or a hub name.
     """
 
+    desk: Desk | None = None  # the open workspace; None in the first moments
+
     def __init__(self, workspace: Workspace, *, model: str | None = None, start_engine: bool = True) -> None:
         super().__init__(workspace)
         self.model = model  # None: the one of the last session
         self.start_engine = start_engine
         self.first_run = not workspace.database.exists()
         self.session = Session()
-        self.desk: Desk | None = None
         self.looking = Watch(self.tell, self.report)
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
