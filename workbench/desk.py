@@ -160,6 +160,8 @@ class Desk:
         while True:
             try:
                 with database.transaction():
+                    if self.closing:
+                        raise WorkbenchError("the app is being closed", "nothing was stored")
                     return work(database)
             except Exception as error:
                 if not is_locked(error) or self.closing or time.monotonic() > deadline:

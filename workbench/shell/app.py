@@ -8,19 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from textual.app import App, SystemCommand
-from textual.binding import BindingsMap
-from textual.content import Content
-from textual.filter import LineFilter
-from textual.notifications import SeverityLevel
-from textual.screen import Screen
+from textual import work
 
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
@@ -28,18 +20,16 @@ from workbench.engine import protocol
 from workbench.engine.client import EngineDied, Report
 from workbench.engine.status import EngineStatus, after
 from workbench.engine.supervisor import EngineLink
-from workbench.screens import PLACES
 from workbench.screens.prompt.conversation import Conversation
-from workbench.shell import keymap, messages, palette, themes
+from workbench.shell import messages
 from workbench.shell.follow import Follower, swap_banner
+from workbench.shell.frame import Frame
 from workbench.shell.saving import BLINK, Latest, Saver
 from workbench.shell.screen import WorkbenchScreen
-from workbench.shell.session import DEFAULT_THEME, Session
+from workbench.shell.session import Session
 from workbench.shell.watch import Watch
-from workbench.text import safe_text
 from workbench.training.outcome import outcome
 from workbench.training.status import TrainerStatus
-from workbench.widgets.filter import SafeFilter
 
 if TYPE_CHECKING:
     from storage.records import Sample
@@ -64,31 +54,20 @@ def run(workspace: Workspace) -> None:
     WorkbenchApp(workspace).run()
 
 
-class WorkbenchApp(App[None]):
+class WorkbenchApp(Frame):
     """The alignment workbench on one workspace. Without `start_engine` it shows everything and answers nothing.
 
     `model` is `smollm2`, `gemma`, a folder, a GGUF file or a hub name.
     """
 
-    TITLE = "workbench"
-    CSS_PATH = Path(__file__).with_name("workbench.tcss")
-    DEFAULT_MODE = PLACES[0].name
-    ESCAPE_TO_MINIMIZE = False
-    NOTIFICATION_TIMEOUT = 6
+    desk: Desk | None = None  # the open workspace; None in the first moments
 
     def __init__(self, workspace: Workspace, *, model: str | None = None, start_engine: bool = True) -> None:
-        super().__init__()
-        self.workspace = workspace
-        self.chosen_keys = keymap.load(workspace)
-        self.keys = keymap.effective(self.chosen_keys)
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("app", self.chosen_keys)])
-        for place in PLACES:
-            self.add_mode(place.name, partial(place.open, self.chosen_keys))
+        super().__init__(workspace)
         self.model = model  # None: the one of the last session
         self.start_engine = start_engine
         self.first_run = not workspace.database.exists()
         self.session = Session()
-        self.desk: Desk | None = None
         self.looking = Watch(self.tell, self.report)
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
@@ -96,12 +75,8 @@ class WorkbenchApp(App[None]):
         self.link: EngineLink | None = None
         self.engine = EngineStatus()
         self.conversation = Conversation()
-        self.banner: Content | None = None
         self._restarts = 0
         self._unpainted = False
-        for theme in themes.THEMES:
-            self.register_theme(theme)
-        self.theme = DEFAULT_THEME
 
     @property
     def trainer(self) -> TrainerStatus:
@@ -277,13 +252,8 @@ class WorkbenchApp(App[None]):
             found = await self.desk.find_version(swapped.version) if self.desk is not None else None
         except WorkbenchError:
             found = None  # its figures cannot be read now; that it answers is told all the same
-        self._show_banner(swap_banner(swapped, found))
-        self.set_timer(BANNER_SECONDS, lambda: self._show_banner(None))
-
-    def _show_banner(self, banner: Content | None) -> None:
-        self.banner = banner
-        if isinstance(self.base_screen, WorkbenchScreen):
-            self.base_screen.show_banner(banner)
+        self.show_banner(swap_banner(swapped, found))
+        self.set_timer(BANNER_SECONDS, lambda: self.show_banner(None))
 
     # News from the workspace
 
@@ -324,19 +294,6 @@ class WorkbenchApp(App[None]):
 
     # Screens
 
-    @property
-    def base_screen(self) -> Screen[Any]:
-        """The numbered screen in front, under any dialog."""
-        return self.screen_stack[0]
-
-    def refresh_bars(self) -> None:
-        if not self.is_running:
-            return
-        for screen in self.screen_stack:
-            refresh: Callable[[], None] | None = getattr(screen, "refresh_bars", None)
-            if refresh is not None and screen.is_mounted:
-                refresh()
-
     async def action_show(self, name: str) -> None:
         await self.switch_mode(name)
         if self.session.screen != name:
@@ -345,8 +302,9 @@ class WorkbenchApp(App[None]):
     def action_help(self) -> None:
         from workbench.screens.help.screen import HelpScreen
 
-        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.DEFAULT_MODE), self.keys))
+        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.current_mode), self.keys))
 
+    @work
     async def action_settings(self) -> None:
         from workbench.widgets.settings import ask_settings
 
@@ -358,22 +316,3 @@ class WorkbenchApp(App[None]):
     def watch_theme(self, name: str) -> None:
         if self.desk is not None and self.session.theme != name:
             self.update_session(theme=name)
-
-    def report(self, error: BaseException, severity: SeverityLevel = "error") -> None:
-        """An error as a toast: what happened, what to do, and where the details are."""
-        message = error.message if isinstance(error, WorkbenchError) else str(error) or type(error).__name__
-        hint = error.hint if isinstance(error, WorkbenchError) else f"logs are in {self.workspace.logs}"
-        text = safe_text(f"{message}\n{hint}" if hint else message)
-        self.notify(text, severity=severity, timeout=12, markup=False)
-
-    def say(self, text: str) -> None:
-        self.notify(safe_text(text), markup=False)
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        return palette.commands(self, self.base_screen, super().get_system_commands(screen))
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return themes.VARIABLES
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), SafeFilter()]

@@ -12,12 +12,12 @@ from textual.screen import Screen
 from workbench.shell.actions import SCREENS, of_screen
 
 if TYPE_CHECKING:
-    from workbench.shell.app import WorkbenchApp
+    from textual.app import App
 
 OF_TEXTUAL = ("Theme", "Screenshot", "Maximize", "Minimize")
 
 
-def commands(app: WorkbenchApp, base: Screen[Any], of_textual: Iterable[SystemCommand]) -> Iterable[SystemCommand]:
+def commands(app: App[None], base: Screen[Any], of_textual: Iterable[SystemCommand]) -> Iterable[SystemCommand]:
     """All that can be done now, as the palette lists it; `base` is the numbered screen in front."""
     for action in (*of_screen(getattr(base, "KEY", "")), *of_screen("app")):
         owner = "" if action.screen == "app" else f"{SCREENS[action.screen]}: "

@@ -143,6 +143,6 @@ class WorkbenchScreen(Screen[None]):
 
     def show_banner(self, banner: Content | None) -> None:
         """Run a line above the screen, or take it away."""
-        line = self.query_one("#banner", Static)
-        present(line, banner is not None)
-        line.update(banner or "")
+        for line in self.query("#banner").results(Static):  # none before the screen is composed
+            present(line, banner is not None)
+            line.update(banner or "")

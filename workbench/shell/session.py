@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from storage import splits
 from storage.languages import is_tag, normal
 from storage.records import Sampling
 from workbench.widgets.parsing import number, one_of, whole_number
@@ -108,14 +107,12 @@ def _share(text: str) -> float:
 
 
 SETTINGS = (
-    Setting("held-out-share", "held-out share", f"of new prompts, from 0 to below 1; {splits.DEFAULT_SHARE} at first",
-            "", _share),
+    Setting("held-out-share", "held-out share", "of new prompts, from 0 to below 1", "", _share),
     Setting("language", "language", "of the next prompt, a BCP 47 tag", "language", _language),
     Setting("rater", "rater", "whose ratings these are", "rater", _name),
-    Setting("model", "model", "smollm2, gemma, a folder, a GGUF file or a hub name; from the next start", "model",
-            _name),
-    Setting("theme", "theme", "its colours; the palette shows them all", "theme", _name),
-    Setting("follow", "follow", "answer with what is published", "follow", _yes, ("yes", "no")),
+    Setting("model", "model", "name or path; at the next start", "model", _name),
+    Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
+    Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
     Setting("answers", "answers", "1 to 4", "candidates", whole_number(1, MOST_CANDIDATES), where="answers"),
     Setting("temperature", "temperature", "0 is greedy", "sampling.temperature", number(0, 10), where="answers"),
     Setting("top-p", "top-p", "1 keeps all", "sampling.top_p", number(0.001, 1), where="answers"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -13,6 +15,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
+from textual.worker import WorkerFailed
 
 from storage.errors import WorkbenchError
 from workbench.shell import keymap
@@ -48,10 +51,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
 
     @property
     def workbench(self) -> WorkbenchApp:
-        from workbench.shell.app import WorkbenchApp
-
-        assert isinstance(self.app, WorkbenchApp)
-        return self.app
+        return cast("WorkbenchApp", self.app)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -69,7 +69,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         present(line, bool(what))
         line.update(content(what))
 
-    def action_accept(self) -> Awaitable[None] | None:
+    def action_accept(self) -> object:
         """What a yes does; every dialog that can be accepted has its own."""
         raise NotImplementedError
 
@@ -280,15 +280,20 @@ class PickDialog(Dialog[str]):
         if self.choices:
             listed.highlighted = ((listed.highlighted or 0) + step) % len(self.choices)
 
-    async def on_input_submitted(self) -> None:
-        await self.action_accept()
+    def on_input_submitted(self) -> None:
+        self.action_accept()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self.choices[event.option_index][0])
 
+    @work(exclusive=True, group="accept")
     async def action_accept(self) -> None:
         """Take the line in focus, of those that fit all that is typed: they may not have been found yet."""
-        await self.search.wait()
+        search = None
+        while search is not self.search:
+            search = self.search
+            with suppress(WorkerFailed):  # another search has taken its place
+                await search.wait()
         highlighted = self.query_one(OptionList).highlighted
         if highlighted is None:
             self.complain("nothing fits what is typed")

@@ -140,7 +140,10 @@ class Rater:
         """A rating was taken back or brought back."""
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
-    async def action_edit(self) -> None:
+    def action_edit(self) -> None:
+        self.workbench.run_worker(self._edit(), exclusive=True, group="edit")
+
+    async def _edit(self) -> None:
         """Write a better answer, starting from what this rater made of it before."""
         sample, desk = self.sample, self.desk
         if sample is None or desk is None:

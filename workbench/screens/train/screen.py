@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Grid, Horizontal
 from textual.content import Content
@@ -129,6 +130,7 @@ class TrainScreen(WorkbenchScreen):
 
     # Acting
 
+    @work(exclusive=True, group="ask")
     async def action_start(self) -> None:
         from workbench.screens.train.start import RecipeDialog
 
@@ -153,6 +155,7 @@ class TrainScreen(WorkbenchScreen):
         if job is not None:
             self.act(lambda desk: desk.resume_job(job), "training goes on")
 
+    @work(exclusive=True, group="ask")
     async def action_compare(self) -> None:
         """Choose runs, and see them beside each other."""
         from workbench.screens.train.comparing import ComparisonSheet, JobsDialog
