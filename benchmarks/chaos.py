@@ -98,7 +98,7 @@ class Chaos:
         finally:
             self.trainer.close()
             for person in self.people.values():
-                person.terminal.close()
+                person.stop()
             self.state.save()
 
     # A round

@@ -67,7 +67,7 @@ class Person(threading.Thread):
         self.exit_code: int | None = None
         self._faults = faults
         self._ledger = ledger
-        self._killed = False
+        self._killed = self._stopped = False
         self._leaving = threading.Event()
         self._asked = ""
         self._pending: dict[str, Rated] = {}  # by the words that would acknowledge it
@@ -105,6 +105,11 @@ class Person(threading.Thread):
         self._leaving.set()
         self.join()
 
+    def stop(self) -> None:
+        """End the app at once, and with it the person."""
+        self._stopped = True
+        self.terminal.close()
+
     # The person
 
     def run(self) -> None:
@@ -117,6 +122,8 @@ class Person(threading.Thread):
                 self._quit()
                 return
             except Ended:
+                if self._stopped:
+                    return
                 self._look_for_traceback()
                 self.terminal.close()
                 if not self._killed:
