@@ -23,6 +23,7 @@ from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, WorkbenchError
 from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
+from storage.schema.visible import hide_unfinished
 from storage.sqlite import sqlite3
 from storage.workspace import Workspace
 
@@ -169,6 +170,7 @@ def open_database(workspace: Workspace) -> Database:
         database = Database(connection, path, journal_mode)
         if version < CURRENT:
             _migrate(database, workspace)
+        hide_unfinished(connection)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise WorkbenchError(

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from storage import clock
+from storage import clock, unfinished
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
 from storage.records import Begun, Job, JobState
@@ -39,6 +39,7 @@ def claim(
     Raises:
         UsageError: the named job does not exist, has ended, or a living worker holds it.
     """
+    unfinished.sweep_after_the_dead(database)
     with database.transaction():
         _end_leases_of_the_dead(database)
         moment = clock.now()
@@ -71,7 +72,9 @@ def now(database: Database) -> Begun:
         table: database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
         for table in ("ratings", "prompts", "samples", "version_events", "reward_models")
     }
-    return Begun(**newest)
+    # What an import is storing now comes into view later: to a job it is as what comes after its beginning.
+    hidden = unfinished.first_hidden(database)
+    return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})
 
 
 def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:

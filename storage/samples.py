@@ -33,8 +33,7 @@ def new(
 def add(database: Database, samples: Iterable[Sample]) -> None:
     """Store samples in one transaction."""
     with database.transaction():
-        for sample in samples:
-            database.insert("samples", sample)
+        database.insert_many("samples", samples)
 
 
 def expect(database: Database, sample_id: str, reward: float, deviation: float) -> None:

@@ -70,7 +70,8 @@ def texts(database: Database, rating: Rating) -> tuple[str | None, ...]:
 def test_every_kind_of_record_is_seen_from_its_fields(database: Database, write: Write) -> None:
     done = import_file(database, write(EVERY_KIND))
     assert done == Imported(
-        records=7, prompts=7, samples=7, ratings=5, already_there=0, ignored_fields=[], dry_run=False,
+        records=7, stored=7, already=0, replaced=0, prompts=7, samples=7, ratings=5, already_there=0,
+        ignored_fields=[], renamed_languages={}, dry_run=False,
         kinds={"demonstration": 1, "label": 1, "pair": 1, "prompt": 1, "score": 2, "tags": 1},
     )  # fmt: skip
     assert {rating.source for rating in log.effective(database)} == {Source.IMPORTED}

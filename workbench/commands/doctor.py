@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from storage import jobs, versions
+from storage import jobs, unfinished, versions
 from storage.database import Database, open_database, sqlite_version, write_ahead_log_is_safe
 from storage.durable import file_system
 from storage.errors import WorkbenchError
@@ -87,6 +87,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
             yield held_out(database)
             yield from version_files(database, workspace)
             yield from stale_jobs(database)
+            yield from unfinished_import(database)
 
 
 def packages() -> Finding:
@@ -163,6 +164,8 @@ def contents(database: Database) -> Finding:
 
 def effects(database: Database) -> Finding:
     """Do the table of which ratings count, and all sums, agree with the events themselves?"""
+    if unfinished.find(database) is not None:
+        return Finding("ratings", "ok", "what counts is compared with the log once the import is over")
     different = log.effects_differ(database)
     if different:
         return Finding(
@@ -241,3 +244,16 @@ def stale_jobs(database: Database) -> Iterator[Finding]:
         yield Finding("jobs", "warn", f"{job.kind} {job.id} stopped at step {job.step}", f"trainer resume {job.id}")
     if not stale:
         yield Finding("jobs", "ok", f"{len(running)} running, none silent")
+
+
+def unfinished_import(database: Database) -> Iterator[Finding]:
+    """An import that was killed left rows that nobody sees."""
+    found = unfinished.find(database)
+    if found is None:
+        return
+    what = f"the import of {found.file} ({found.records} records), begun at {found.started_at},"
+    if unfinished.is_under_way(database):
+        yield Finding("import", "ok", f"{what} is under way")
+    else:
+        hint = "the next import sweeps up what is left of it; import the file again if you want it"
+        yield Finding("import", "warn", f"{what} was ended before it was complete: nothing of it is seen", hint)

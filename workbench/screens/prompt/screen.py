@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
@@ -220,7 +221,8 @@ class PromptScreen(Rater, WorkbenchScreen):
 
         self.app.push_screen(PickDialog("Earlier prompts", find, placeholder="search"), chosen)
 
-    def action_language(self) -> None:
+    async def action_language(self) -> None:
+        await asyncio.to_thread(matching, "")  # the names of languages are read from disk the first time
         from workbench.widgets.dialogs import PickDialog
 
         def find(typed: str) -> list[tuple[str, Content]]:
