@@ -1,7 +1,7 @@
 """What there is to train on, counted as the trainer counts it: what counts today, of training prompts alone.
 
-It counts examples, which are not ratings (:mod:`storage.feedback.census`): a note teaches nothing, and a pair of two bad
-answers teaches two things.
+It counts examples, which are not ratings (:mod:`storage.feedback.census`): a note teaches nothing, and a pair of two
+bad answers teaches two things.
 
 The trainer has the last word; these counts say beforehand what it would refuse. They are sums that are kept as ratings
 are stored (storage/schema/0006-stock.sql).
