@@ -81,6 +81,8 @@ ACTIONS: tuple[Action, ...] = (
         when="writing"),
     _on("prompt", "stop", "escape", "stop", "Stop the answers being written; what was said is kept",
         when="answering"),
+    _on("prompt", "drop", "ctrl+t", "drop", "Drop the prompts that wait, and forget those set aside; all stay in the "
+        "history", priority=True),
     _on("prompt", "leave-input", "escape", "to answers", "Go from the prompt to the answers", when="writing"),
     _on("prompt", "write", "i escape", "write", "Write a prompt", when="answers"),
     *_scores("prompt", "answers"),

@@ -25,10 +25,11 @@ from textual.screen import Screen
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied, Report
+from workbench.engine.machine import Report, Restarting
+from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
-from workbench.engine.supervisor import EngineLink
-from workbench.screens.prompt.conversation import Conversation
+from workbench.engine.supervisor import Supervisor
+from workbench.screens.prompt.conversation import Conversation, Exchange
 from workbench.shell import keymap, themes
 from workbench.shell.actions import SCREENS, of_screen
 from workbench.shell.screen import WorkbenchScreen
@@ -46,7 +47,6 @@ POLL_SECONDS = 0.25
 LIVENESS_LOOKS = 4  # every so many looks, also ask whether the trainer still lives
 STREAM_SECONDS = 1 / 25
 BANNER_SECONDS = 12.0
-RESTARTS = 3
 
 
 def run(workspace: Workspace) -> None:
@@ -90,7 +90,7 @@ class WorkbenchApp(App[None]):
         self.session = Session()
         self.store: Store | None = None
         self.trainers: Trainers | None = None
-        self.link: EngineLink | None = None
+        self.supervisor: Supervisor | None = None
         self.engine = EngineStatus()
         self.trainer = TrainerStatus()
         self.conversation = Conversation()
@@ -98,8 +98,6 @@ class WorkbenchApp(App[None]):
         self.banner: Content | None = None
         self._seen, self._looks = -1, 0
         self._problem = ""
-        self._restarts = 0
-        self._swapping_to = ""
         self._unpainted = False
         for theme in themes.THEMES:
             self.register_theme(theme)
@@ -145,12 +143,19 @@ class WorkbenchApp(App[None]):
         self.set_interval(POLL_SECONDS, self._look)
         self.set_interval(STREAM_SECONDS, self._paint_stream)
         if self.start_engine:
-            self.link = EngineLink(self.workspace, hear=self.hear, report=self.report, spawn=self.run_worker)
-            self.link.start(self.session.model)
+            self.supervise(Supervisor(self.workspace, report=self.report))
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Hear of an engine from now on, and have it load the session's model."""
+        self.supervisor = supervisor
+        supervisor.listen(self.hear)
+        supervisor.load(self.session.model)
 
     async def on_unmount(self) -> None:
-        if self.link is not None:
-            await self.link.client.close()
+        if self.supervisor is not None:
+            await self.supervisor.close()
+        for exchange in self.conversation.close():
+            self._keep_answers(exchange)
         if self.store is not None:
             self.save_session()
             self.store.close()
@@ -173,7 +178,7 @@ class WorkbenchApp(App[None]):
         """Take an event of the engine."""
         pinned = not self.session.follow
         self.engine = replace(after(self.engine, event), pinned=pinned)
-        mine = not isinstance(event, EngineDied) and self.conversation.hear(event)
+        mine = self.conversation.hear(event)
         match event:
             case protocol.Text():
                 self._unpainted = True
@@ -181,29 +186,26 @@ class WorkbenchApp(App[None]):
             case protocol.Answer():
                 self._unpainted = True
             case protocol.Ready():
-                self._restarts, self._swapping_to = 0, ""
                 self.run_worker(self._look())
-            case protocol.Done():
-                self._keep_answers()
+            case protocol.Done() if mine:
+                self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self._swapping_to = ""
                 self._announce(event)
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
                 self.report(WorkbenchError(error, hint))
                 if mine:
-                    self._keep_answers()
-            case EngineDied():
+                    self._keep_answers(self.conversation.current)
+            case EngineDied() | Restarting():
                 self._mourn(event)
         self.send_waiting()
         self.refresh_bars()
         self._tell_screens()
 
-    def _keep_answers(self) -> None:
-        """Store the finished exchange; the Prompt screen may rate it from now on."""
+    def _keep_answers(self, exchange: Exchange | None) -> None:
+        """Store what was answered; the Prompt screen may rate it from now on."""
         self._unpainted = True
-        exchange = self.conversation.current
         if self.store is None or exchange is None or not exchange.answers:
             return
         try:
@@ -211,22 +213,23 @@ class WorkbenchApp(App[None]):
         except Exception as error:
             self.report(WorkbenchError(f"the answers could not be stored: {error}", "they stay on screen; copy them"))
 
-    def _mourn(self, died: EngineDied) -> None:
-        self.conversation.engine_died()
-        if died.was_ready and self._restarts < RESTARTS:
-            self._restarts += 1
-            self.report(WorkbenchError(f"{died.error}; starting it again", died.hint), severity="warning")
-            self.action_restart_engine()
-        else:
-            self.report(
-                WorkbenchError(died.error, f"{died.hint}; {self.keys['app.restart-engine'][0]} starts it again")
-            )
+    def _mourn(self, ended: EngineDied | Restarting) -> None:
+        """The engine is gone: its prompt waits for the next one, or is set aside."""
+        aside = self.conversation.engine_ended()
+        if isinstance(ended, EngineDied):
+            if ended.again:
+                self.report(WorkbenchError(f"{ended.error}; starting it again", ended.hint), severity="warning")
+            else:
+                key = self.keys["app.restart-engine"][0]
+                self.report(WorkbenchError(ended.error, f"{ended.hint}; {key} starts it again"))
+        if aside is not None:
+            self._keep_answers(aside)
+            what = f"set aside: {one_line(aside.ask.prompt.text, 60)}"
+            self.report(WorkbenchError(f"{aside.error}; {what}", "its text is in the history; the others go on"))
 
     def action_restart_engine(self) -> None:
-        if self.link is not None:
-            self.engine = EngineStatus()
-            self.refresh_bars()
-            self.link.restart()
+        if self.supervisor is not None:
+            self.supervisor.restart()
 
     def send_waiting(self) -> None:
         """Send the next prompt if the engine is free."""
@@ -234,10 +237,17 @@ class WorkbenchApp(App[None]):
             self.send(request)
             self._unpainted = True
 
-    def send(self, request: protocol.Request) -> None:
+    def drop_waiting(self) -> list[Exchange]:
+        """Drop the prompts that wait for the engine; returns them, oldest first. Their answers so far are kept."""
+        dropped = self.conversation.drop()
+        for exchange in dropped:
+            self._keep_answers(exchange)
+        return dropped
+
+    def send(self, request: protocol.Generate | protocol.Cancel) -> None:
         """Hand a request to the engine; a failure becomes a toast."""
-        if self.link is not None:
-            self.link.send(request)
+        if self.supervisor is not None:
+            self.supervisor.send(request)
 
     # News from the workspace
 
@@ -280,10 +290,8 @@ class WorkbenchApp(App[None]):
     def _follow(self, store: Store) -> None:
         """Ask the engine for the served version when it answers with another."""
         served = store.served()
-        if served is None or not self.session.follow or not self.engine.is_ready:
-            return
-        if served.name not in (self.engine.version, self._swapping_to):
-            self.load_version(served.name)
+        if served is not None and self.supervisor is not None and self.session.follow and self.engine.is_ready:
+            self.supervisor.follow(served.name)
 
     def follow(self, on: bool) -> None:
         """Follow what is published, or stay on the loaded version (then the header says "pinned")."""
@@ -294,8 +302,9 @@ class WorkbenchApp(App[None]):
         self.refresh_bars()
 
     def load_version(self, name: str) -> None:
-        self._swapping_to = name
-        self.send(protocol.Swap(name))
+        """Answer with a version; one whose swap failed is tried again."""
+        if self.supervisor is not None:
+            self.supervisor.swap(name)
 
     def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
