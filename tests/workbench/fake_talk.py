@@ -66,13 +66,12 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 class Desk:
     """A supervisor and the queue of prompts before it, tied together as the app ties them."""
 
-    def __init__(self, workspace: Workspace, fake: FakeEngine, patience: float = PATIENCE) -> None:
-        self.fake = fake
+    def __init__(self, workspace: Workspace, command: list[str] | None, patience: float = PATIENCE) -> None:
         self.told: list[machine.Report] = []
         self.errors: list[Exception] = []
         self.conversation = Conversation()
         self.exchanges: list[Exchange] = []
-        self.supervisor = Supervisor(workspace, report=self.errors.append, command=fake.command, patience=patience)
+        self.supervisor = Supervisor(workspace, report=self.errors.append, command=command, patience=patience)
         self.supervisor.listen(self.hear)
 
     def hear(self, event: machine.Report) -> None:
@@ -86,10 +85,10 @@ class Desk:
         if self.phase is Phase.READY and (request := self.conversation.next_request()) is not None:
             self.supervisor.send(request)
 
-    def ask(self, text: str, name: str = "") -> None:
+    def ask(self, text: str, name: str = "", tokens: int = 64) -> None:
         name = name or text
         prompt = Prompt(name, text, "en", "2026-01-01T00:00:00.000000Z")
-        self.conversation.ask(Ask(prompt, Generate(name, text, count=2, sampling=Sampling())))
+        self.conversation.ask(Ask(prompt, Generate(name, text, count=2, sampling=Sampling(max_new_tokens=tokens))))
         self.exchanges.append(self.conversation.waiting[-1])
         self.send_waiting()
 
@@ -100,8 +99,8 @@ class Desk:
     def told_of(self, kind: type) -> list:  # type: ignore[type-arg]
         return [event for event in self.told if isinstance(event, kind)]
 
-    async def ready(self) -> None:
-        await until(lambda: self.phase is Phase.READY)
+    async def ready(self, seconds: float = 30.0) -> None:
+        await until(lambda: self.phase is Phase.READY, seconds)
 
     async def opened(self) -> None:
         self.supervisor.load("smollm2")

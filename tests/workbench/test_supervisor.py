@@ -21,7 +21,7 @@ from workbench.screens.prompt.conversation import SENDINGS
 
 @pytest.fixture
 async def desk(workspace: Workspace, fake: FakeEngine) -> AsyncIterator[Desk]:
-    desk = Desk(workspace, fake)
+    desk = Desk(workspace, fake.command)
     yield desk
     await desk.supervisor.close()
     assert desk.errors == []
@@ -267,3 +267,26 @@ def test_only_healthy_time_gives_restarts_back():
     assert after(state, died, at=machine.REFILL - 1).phase is Phase.DOWN
     assert after(state, died, at=100 * machine.REFILL).restarts == machine.RESTARTS - 1, "never more than there are"
     assert after(state, died, machine.Restart(), machine.Started(), ready).restarts == 0, "a key gives none back"
+
+
+@pytest.mark.model
+async def test_the_bundled_model_killed_in_the_middle_of_an_answer_comes_back_and_gives_it(
+    bundled_model_workspace: Workspace,
+):
+    desk = Desk(bundled_model_workspace, None, patience=3.0)
+    desk.supervisor.load("smollm2")
+    await desk.ready(120)
+    desk.ask("Name three animals.", tokens=24)
+    await until(lambda: desk.told_of(Text), 60)
+    assert desk.supervisor.pid is not None
+    os.kill(desk.supervisor.pid, signal.SIGKILL)
+    await until(lambda: desk.told_of(Done), 120)
+    (died,) = desk.told_of(EngineDied)
+    assert died.again
+    assert [asked.prompt for asked in died.unfinished] == ["Name three animals."]
+    (exchange,) = desk.exchanges
+    assert (exchange.state, exchange.sent, len(exchange.answers)) == ("done", 2, 2)
+    assert all(answer.version == "v0" and answer.token_ids for answer in exchange.answers.values())
+    await desk.supervisor.close()
+    assert desk.supervisor.pid is None
+    assert desk.errors == []
