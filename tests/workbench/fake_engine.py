@@ -2,13 +2,14 @@
 
     python -S fake_engine.py FOLDER
 
-`FOLDER/mood.json` says how it behaves (`Mood`), read anew at the start and at each request; `FOLDER/heard.jsonl` gets a
+`FOLDER/mood.json` says how it behaves (`MOOD`), read anew at the start and at each request; `FOLDER/heard.jsonl` gets a
 line for each start and for each request heard. While it lives it holds `FOLDER/alive` locked, so that the kernel
 itself says whether two ever lived at one time.
 
 What a prompt holds decides how it is answered: `die` kills the engine in the middle of its first answer, `die late`
-after the first answer is whole, `hang` never ends unless it is cancelled, `fail` fails, and `garbage` has an unreadable
-line before its end. A version with `bad` in its name cannot be served, and one with `deadly` kills the engine.
+after the first answer is whole, `hang` never ends unless it is cancelled, `fail` fails, `garbage` has an unreadable
+line before its end, `mute` closes the output and lives on, and `orphan` dies and leaves a process that holds the output
+open. A version with `bad` in its name cannot be served, and one with `deadly` kills the engine.
 """
 
 import fcntl
@@ -69,6 +70,14 @@ def generate(asked):
             die()
         if "hang" in prompt:
             return False
+        if "mute" in prompt:
+            os.close(1)
+            return False
+        if "orphan" in prompt:
+            if os.fork() == 0:
+                os.closerange(3, 100)  # the lock is the engine's
+                time.sleep(60)
+            die()
         if "fail" in prompt:
             say("failed", during="generate", error="it cannot be answered", request=asked["request"])
             return True

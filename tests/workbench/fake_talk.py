@@ -46,12 +46,12 @@ class FakeEngine:
         return [said for said in map(json.loads, lines) if what in ("", said["what"])]
 
     def living(self) -> list[int]:
-        """The processes of it that live, of this test's children."""
-        return [child.pid for child in psutil.Process().children(recursive=True) if self._is_of_it(child)]
+        """The processes of it that live, whoever started them."""
+        return [process.pid for process in psutil.process_iter() if self._lives(process)]
 
-    def _is_of_it(self, process: psutil.Process) -> bool:
+    def _lives(self, process: psutil.Process) -> bool:
         try:
-            return process.status() != psutil.STATUS_ZOMBIE and str(self.folder) in process.cmdline()
+            return str(self.folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 

@@ -131,7 +131,7 @@ async def test_a_load_during_a_swap_and_a_restart_during_either(desk: Desk, fake
     desk.supervisor.swap("v2")
     desk.supervisor.restart()
     await desk.ready()
-    await until(lambda: desk.supervisor.state.version == "v2"), "what was asked for by name outlives a restart"
+    await until(lambda: desk.supervisor.state.version == "v2")  # asked for by name, it outlives a restart
     desk.supervisor.load("smollm2")
     desk.supervisor.restart()
     await desk.ready()
@@ -225,6 +225,20 @@ async def test_an_unreadable_line_is_told_and_ends_nothing(desk: Desk):
     assert [failed.during for failed in desk.told_of(Failed)] == ["protocol"]
     assert desk.conversation.current is not None
     assert desk.conversation.current.state == "done"
+
+
+@pytest.mark.parametrize("prompt", ["mute", "orphan"])
+async def test_an_engine_that_can_no_longer_be_heard_is_replaced(
+    desk: Desk, fake: FakeEngine, prompt: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("workbench.engine.process.PATIENCE", 0.1)
+    monkeypatch.setattr("workbench.engine.process.LAST_WORDS", 0.1)
+    await desk.opened()
+    desk.ask(prompt)
+    desk.ask("well")
+    await until(lambda: desk.told_of(Done))
+    assert len(desk.told_of(EngineDied)) == SENDINGS
+    await until(lambda: len(fake.living()) == 1)  # what it left behind is ended as well
 
 
 async def test_dropped_prompts_are_not_sent_and_keep_what_was_answered(desk: Desk, fake: FakeEngine):

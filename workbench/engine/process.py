@@ -131,8 +131,11 @@ class EngineProcess(asyncio.SubprocessProtocol):
     def kill(self) -> None:
         """End it by force, with whatever it started."""
         if self.alive:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def end(self, patience: float | None = None) -> bool:
         """End it: asked first, then by force; returns within twice `patience` (`PATIENCE`), whatever it is doing.
@@ -186,13 +189,15 @@ class EngineProcess(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         if self._output_ended:
             self._finish()
-        else:  # what it said last is still in the pipe, which a child of its may hold open
+        else:  # what it said last is still in the pipe, which a process that it started may hold open
             asyncio.get_running_loop().call_later(LAST_WORDS, self._finish)
 
     def _finish(self) -> None:
         if self._gone.done():
             return
         self._gone.set_result(None)
+        if not self._output_ended:
+            self._kill_group()  # whoever still holds its pipe
         exit_code = self._transport.get_returncode()
         self._transport.close()
         self._hear(EngineDied(-1 if exit_code is None else exit_code, self._log_tail(), str(log_of(self._workspace))))
