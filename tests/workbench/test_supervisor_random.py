@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 from fake_talk import Desk, FakeEngine
 from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -190,6 +191,7 @@ TestSupervised.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     deadline=None,
+    phases=[Stage.reuse, Stage.generate],  # a life of processes is never the same twice: there is nothing to shrink
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
