@@ -102,7 +102,6 @@ async def test_a_pinned_version_is_not_left(workspace: Workspace, database: Data
         await pilot.press("enter")
         await until(pilot, lambda: "v1 pinned" in visible(app))
         versions.publish(database, workspace, "v0")
-        await until(pilot, lambda: app.store.changed() == app._seen)
         assert swaps(fake) == ["v1"]
         await pilot.press("f5")  # a new engine serves v0, but v1 was asked for by name
         await until(pilot, lambda: len(fake.heard("start")) == 2 and "v1 pinned" in visible(app))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -215,6 +216,23 @@ async def test_a_command_that_is_not_there_is_told(workspace: Workspace):
     await until(lambda: told)
     assert isinstance(told[0], Failed)
     assert "cannot be started" in told[0].error
+    await supervisor.close()
+
+
+async def test_an_engine_that_ends_at_once_and_a_key_in_that_moment_leave_no_phase_hanging(workspace: Workspace):
+    supervisor = Supervisor(workspace, command=[shutil.which("true") or "/bin/true"])
+    deaths: list[EngineDied] = []
+
+    def press_f5(event: object) -> None:
+        if isinstance(event, EngineDied):
+            deaths.append(event)
+            if len(deaths) < 20:
+                supervisor.restart()
+
+    supervisor.listen(press_f5)
+    supervisor.load("smollm2")
+    await until(lambda: len(deaths) == 20)
+    assert supervisor.state.phase is Phase.DOWN
     await supervisor.close()
 
 
