@@ -22,7 +22,7 @@ from fake_talk import Desk, FakeEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as Stage
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage.workspace import Workspace
 from workbench.engine import machine
@@ -35,6 +35,7 @@ EXAMPLES = int(os.environ.get("SUPERVISOR_EXAMPLES", "15"))
 STEPS = int(os.environ.get("SUPERVISOR_STEPS", "20"))
 PATIENCE = 0.15  # seconds that an engine has to end before it is killed
 SILENCE = 0.3  # seconds after which an engine that should say something is taken to hang
+PROMPTS = st.sampled_from(["well", "well", "garbage", "fail", "die", "die late", "hang"])
 ENDS = {"done", "failed", "aside", "dropped"}
 MOODS = [{}, {}, {"delay": 0.1}, {"load": "fail"}, {"load": "die"}, {"load": "hang"}, {"deaf": True}, {"version": "v9"}]
 
@@ -79,36 +80,36 @@ class Supervised(RuleBasedStateMachine):
     def open(self) -> None:
         self.act(self.desk.supervisor.load, "smollm2")
 
-    @rule(text=st.sampled_from(["well", "well", "garbage", "fail", "die", "die late", "hang"]))
-    def ask(self, text: str) -> None:
-        self.act(self.desk.ask, text, f"{len(self.desk.exchanges)}")
+    @initialize(texts=st.lists(PROMPTS, max_size=4), settled=st.booleans())
+    def begin(self, texts: list[str], settled: bool) -> None:
+        self.ask(texts, settled)
 
-    @rule()
-    def drop(self) -> None:
-        self.act(self.desk.conversation.drop)
-
-    @rule(times=st.integers(1, 3))
-    def press_f5(self, times: int) -> None:
-        for _ in range(times):
-            self.act(self.desk.supervisor.restart)
-
-    @rule()
-    def stop(self) -> None:
-        if self.desk.conversation.current is not None:
-            self.act(self.desk.supervisor.send, Cancel(self.desk.conversation.current.ask.generate.request))
+    @rule(texts=st.lists(PROMPTS, min_size=1, max_size=3), settled=st.booleans())
+    def ask(self, texts: list[str], settled: bool) -> None:
+        self.settle(settled)
+        for text in texts:
+            self.act(self.desk.ask, text, f"{len(self.desk.exchanges)}")
 
     @rule(version=st.sampled_from(["v0", "v1", "v2", "v3-bad", "v4-deadly"]), by_name=st.booleans())
     def swap(self, version: str, by_name: bool) -> None:
         self.act(self.desk.supervisor.swap if by_name else self.desk.supervisor.follow, version)
 
-    @rule(model=st.sampled_from(["smollm2", "gemma"]))
-    def load(self, model: str) -> None:
-        self.act(self.desk.supervisor.load, model)
-
-    @rule()
-    def close_and_open(self) -> None:
-        self.close()
-        self.open()
+    @rule(keys=st.sampled_from(["f5", "f5 f5 f5", "escape", "drop", "load", "close"]))
+    def press(self, keys: str) -> None:
+        for key in keys.split():
+            match key:
+                case "f5":
+                    self.act(self.desk.supervisor.restart)
+                case "escape" if self.desk.conversation.current is not None:
+                    request = self.desk.conversation.current.ask.generate.request
+                    self.act(self.desk.supervisor.send, Cancel(request))
+                case "drop":
+                    self.act(self.desk.conversation.drop)
+                case "load":
+                    self.act(self.desk.supervisor.load, "gemma")
+                case "close":
+                    self.close()
+                    self.open()
 
     def close(self) -> None:
         began = time.monotonic()
@@ -138,15 +139,22 @@ class Supervised(RuleBasedStateMachine):
         self.run(seconds)
 
     @rule()
-    def the_engine_comes_or_goes(self) -> None:
-        if self.desk.phase in (Phase.STARTING, Phase.LOADING, Phase.ENDING):  # no precondition: it hangs on the time
-            self.wait_for_change()
+    def all_settles(self) -> None:
+        self.settle(True)
 
-    def wait_for_change(self) -> None:
-        """Run until the engine says something, or has been silent for long."""
-        told, phase, since = len(self.desk.told), self.desk.phase, time.monotonic()
-        while (told, phase) == (len(self.desk.told), self.desk.phase) and time.monotonic() - since < SILENCE:
-            self.run(0.005)
+    def settle(self, wanted: bool) -> None:
+        """Let what is under way come to its end, if that is wanted: an engine that is never waited for is never fed."""
+        while wanted and (self.desk.phase is not Phase.READY or self.desk.conversation.is_writing):
+            wanted = self.changes()
+
+    def changes(self) -> bool:
+        """Run until something changes; False when it does not, for long."""
+        before, since = (len(self.desk.told), self.desk.phase), time.monotonic()
+        while before == (len(self.desk.told), self.desk.phase):
+            if self.desk.phase in (Phase.OFF, Phase.DOWN) or time.monotonic() - since > SILENCE:
+                return False
+            self.run(0.002)
+        return True
 
     # What must hold
 
@@ -164,17 +172,16 @@ class Supervised(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def all_comes_to_an_end(self) -> None:
-        """With an engine that behaves again, F5 is all that is needed for every prompt to be answered or named."""
+        """With an engine that behaves again, F5 is all it takes: every prompt is answered or named, and a swap done."""
         self.fake.mood()
         conversation = self.desk.conversation
         presses = 0
-        while conversation.waiting or conversation.is_writing:
-            told, phase = len(self.desk.told), self.desk.phase
-            self.wait_for_change()
-            if (told, phase) == (len(self.desk.told), self.desk.phase):
-                assert presses <= SENDINGS * len(self.desk.exchanges) + 3, "F5 does not get it going any more"
+        while conversation.waiting or conversation.is_writing or self.desk.supervisor.state.version != "v7":
+            if not self.changes():
+                assert presses <= SENDINGS * len(self.desk.exchanges) + 5, "F5 does not get it going any more"
                 presses += 1
-                self.press_f5(1)
+                self.act(self.desk.supervisor.restart)
+                self.act(self.desk.supervisor.swap, "v7")
         self.close()
         assert [exchange.state for exchange in self.desk.exchanges if exchange.state not in ENDS] == []
         assert self.fake.heard("two alive") == []
