@@ -11,7 +11,7 @@ from storage.feedback import log
 from storage.records import Choice, RatingKind
 from storage.workspace import Workspace
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied
+from workbench.engine.process import EngineDied
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.answers import AnswerCard
 from workbench.widgets.editor import PromptInput

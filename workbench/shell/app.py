@@ -17,10 +17,11 @@ from textual import work
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied, Report
+from workbench.engine.machine import Report, Restarting
+from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
-from workbench.engine.supervisor import EngineLink
-from workbench.screens.prompt.conversation import Conversation
+from workbench.engine.supervisor import Supervisor
+from workbench.screens.prompt.conversation import Conversation, Exchange
 from workbench.shell import messages
 from workbench.shell.follow import Follower, swap_banner
 from workbench.shell.frame import Frame
@@ -28,6 +29,7 @@ from workbench.shell.saving import BLINK, Latest, Saver
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import Session
 from workbench.shell.watch import Watch
+from workbench.text import one_line
 from workbench.training.outcome import outcome
 from workbench.training.status import TrainerStatus
 
@@ -40,8 +42,8 @@ AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and th
 AFTER_SAVING_SECONDS = 0.03  # what is drawn next comes first, then what has changed is looked for
 STREAM_SECONDS = 1 / 25
 BANNER_SECONDS = 12.0
-CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
-RESTARTS = 3
+CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last writes
+GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
 def run(workspace: Workspace) -> None:
@@ -71,11 +73,10 @@ class WorkbenchApp(Frame):
         self.looking = Watch(self.tell, self.report)
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
-        self.follower = Follower(self._ask_engine)
-        self.link: EngineLink | None = None
+        self.follower = Follower()
+        self.supervisor: Supervisor | None = None
         self.engine = EngineStatus()
         self.conversation = Conversation()
-        self._restarts = 0
         self._unpainted = False
 
     @property
@@ -125,8 +126,13 @@ class WorkbenchApp(Frame):
         self.set_interval(AGAIN_SECONDS, self._save_again)
         self.set_interval(STREAM_SECONDS, self._paint_stream)
         if self.start_engine:
-            self.link = EngineLink(self.workspace, hear=self.hear, report=self.report, spawn=self.run_worker)
-            self.link.start(self.session.model)
+            self.supervise(Supervisor(self.workspace, report=self.report))
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Hear of an engine from now on, and have it load the session's model."""
+        self.supervisor = self.follower.supervisor = supervisor
+        supervisor.listen(self.hear)
+        supervisor.load(self.session.model)
 
     async def action_quit(self) -> None:
         """Leave; where something is not on disk yet, say so and wait."""
@@ -139,12 +145,15 @@ class WorkbenchApp(Frame):
             self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
 
     async def on_unmount(self) -> None:
-        if self.link is not None:
-            await self.link.client.close()
+        if self.supervisor is not None:
+            await self.supervisor.close()
+        for exchange in self.conversation.close():
+            self._keep_answers(exchange)
         if self.desk is not None:
             self.save_session()
+            await self.saver.settled(CLOSING_SECONDS)
             desk, self.desk = self.desk, None
-            await desk.close(CLOSING_SECONDS)
+            await desk.close(GIVING_UP_SECONDS)
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
@@ -162,7 +171,7 @@ class WorkbenchApp(Frame):
         """Take an event of the engine."""
         pinned = not self.session.follow
         self.engine = replace(after(self.engine, event), pinned=pinned)
-        mine = not isinstance(event, EngineDied) and self.conversation.hear(event)
+        mine = self.conversation.hear(event)
         match event:
             case protocol.Text():
                 self._unpainted = True
@@ -170,29 +179,27 @@ class WorkbenchApp(Frame):
             case protocol.Answer():
                 self._unpainted = True
             case protocol.Ready():
-                self._restarts, self.follower.swapping_to = 0, ""
                 self.follower.follow(self.engine)
-            case protocol.Done():
-                self._keep_answers()
+            case protocol.Done() if mine:
+                self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self.follower.swapping_to = ""
                 self.run_worker(self._announce(event))
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
                 self.report(WorkbenchError(error, hint))
                 if mine:
-                    self._keep_answers()
-            case EngineDied():
+                    self._keep_answers(self.conversation.current)
+            case EngineDied() | Restarting():
                 self._mourn(event)
         self.send_waiting()
         self.refresh_bars()
         self.tell(messages.EngineMoved())
 
-    def _keep_answers(self) -> None:
-        """Store the finished exchange; the Prompt screen may rate it once that is done."""
+    def _keep_answers(self, exchange: Exchange | None) -> None:
+        """Store what was answered; the Prompt screen may rate it once that is done."""
         self._unpainted = True
-        exchange, desk = self.conversation.current, self.desk
+        desk = self.desk
         if desk is None or exchange is None or not exchange.answers:
             return
 
@@ -208,22 +215,23 @@ class WorkbenchApp(Frame):
         key = f"answers {exchange.ask.generate.request}"
         self.saver.begin(key, "answers", lambda: desk.remember_answers(exchange), stored, failed, by_itself=True)
 
-    def _mourn(self, died: EngineDied) -> None:
-        self.conversation.engine_died()
-        if died.was_ready and self._restarts < RESTARTS:
-            self._restarts += 1
-            self.report(WorkbenchError(f"{died.error}; starting it again", died.hint), severity="warning")
-            self.action_restart_engine()
-        else:
-            self.report(
-                WorkbenchError(died.error, f"{died.hint}; {self.keys['app.restart-engine'][0]} starts it again")
-            )
+    def _mourn(self, ended: EngineDied | Restarting) -> None:
+        """The engine is gone: its prompt waits for the next one, or is set aside."""
+        aside = self.conversation.engine_ended()
+        if isinstance(ended, EngineDied):
+            if ended.again:
+                self.report(WorkbenchError(f"{ended.error}; starting it again", ended.hint), severity="warning")
+            else:
+                key = self.keys["app.restart-engine"][0]
+                self.report(WorkbenchError(ended.error, f"{ended.hint}; {key} starts it again"))
+        if aside is not None:
+            self._keep_answers(aside)
+            what = f"set aside: {one_line(aside.ask.prompt.text, 60)}"
+            self.report(WorkbenchError(f"{aside.error}; {what}", "its text is in the history; the others go on"))
 
     def action_restart_engine(self) -> None:
-        if self.link is not None:
-            self.engine = EngineStatus()
-            self.refresh_bars()
-            self.link.restart()
+        if self.supervisor is not None:
+            self.supervisor.restart()
 
     def send_waiting(self) -> None:
         """Send the next prompt if the engine is free."""
@@ -231,13 +239,17 @@ class WorkbenchApp(Frame):
             self.send(request)
             self._unpainted = True
 
-    def send(self, request: protocol.Request) -> None:
-        """Hand a request to the engine; a failure becomes a toast."""
-        if self.link is not None:
-            self.link.send(request)
+    def drop_waiting(self) -> list[Exchange]:
+        """Drop the prompts that wait for the engine; returns them, oldest first. Their answers so far are kept."""
+        dropped = self.conversation.drop()
+        for exchange in dropped:
+            self._keep_answers(exchange)
+        return dropped
 
-    def _ask_engine(self, request: protocol.Request) -> None:
-        self.send(request)
+    def send(self, request: protocol.Generate | protocol.Cancel) -> None:
+        """Hand a request to the engine; a failure becomes a toast."""
+        if self.supervisor is not None:
+            self.supervisor.send(request)
 
     def follow(self, on: bool) -> None:
         """Follow what is published, or stay on the loaded version (then the header says "pinned")."""

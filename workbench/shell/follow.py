@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from textual.content import Content
 
 from storage.records import Version
 from workbench.engine import protocol
 from workbench.engine.status import EngineStatus
+from workbench.engine.supervisor import Supervisor
 from workbench.text import one_line
 from workbench.training.outcome import swap_figures
 
 
 class Follower:
-    """Asks the engine for another version where it should answer with another. `send` hands it a request."""
+    """Has the engine answer with the served version, as soon as it is known and the engine is ready."""
 
-    def __init__(self, send: Callable[[protocol.Request], None]) -> None:
-        self._send = send
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
         self.served: Version | None = None
-        self.swapping_to = ""
 
     def follow(self, engine: EngineStatus) -> None:
-        """Load the served version, unless the engine is pinned, is not ready, or has it (or is about to)."""
-        served = self.served
-        if served is None or engine.pinned or not engine.is_ready:
-            return
-        if served.name not in (engine.version, self.swapping_to):
-            self.load(served.name)
+        """Answer with what is served, unless the engine is pinned or is not ready."""
+        if self.served is not None and self.supervisor is not None and engine.is_ready and not engine.pinned:
+            self.supervisor.follow(self.served.name)
 
     def load(self, name: str) -> None:
-        self.swapping_to = name
-        self._send(protocol.Swap(name))
+        """Answer with a version; one whose swap failed is tried again."""
+        if self.supervisor is not None:
+            self.supervisor.swap(name)
 
 
 def swap_banner(swapped: protocol.Swapped, found: Version | None) -> Content:

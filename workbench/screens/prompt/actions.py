@@ -11,6 +11,8 @@ ACTIONS: tuple[Action, ...] = (
         when="writing"),
     on(SCREEN, "stop", "escape", "stop", "Stop the answers being written; what was said is kept",
         when="answering"),
+    on(SCREEN, "drop", "ctrl+t", "drop", "Drop the prompts that wait, and forget those set aside; all stay in the "
+        "history", priority=True),
     on(SCREEN, "leave-input", "escape", "to answers", "Go from the prompt to the answers", when="writing"),
     on(SCREEN, "write", "i escape", "write", "Write a prompt", when="answers"),
     *scores(SCREEN, "answers"),

@@ -140,11 +140,16 @@ class PromptScreen(Rater, WorkbenchScreen):
     def _draw_said(self) -> None:
         line = self.said
         waiting = len(self.workbench.conversation.waiting)
+        drops = spoken(self.workbench.keys["prompt.drop"][0])
         if waiting:
             engine = self.workbench.engine
             why = "the one before is being answered" if engine.is_ready else f"the engine is {engine.state}"
-            queued = f"{waiting} prompt{'s' * (waiting > 1)} kept, waiting: {why}"
+            queued = f"{waiting} prompt{'s' * (waiting > 1)} kept, waiting: {why} ({drops} drops)"
             line = Content("   ").join([Content.styled(queued, "$text-warning"), *([line] if line.plain else [])])
+        for exchange in self.workbench.conversation.aside:
+            text = one_line(exchange.ask.prompt.text, 40)
+            aside = f"set aside, it ended the engine {exchange.sent} times: {text} ({drops} takes it back)"
+            line = Content("\n").join([Content.styled(aside, "$text-error"), *([line] if line.plain else [])])
         self.query_one("#said", Static).update(line)
         present(self.query_one("#said"), bool(line.plain))
 
@@ -204,6 +209,17 @@ class PromptScreen(Rater, WorkbenchScreen):
         exchange = self.workbench.conversation.current
         if exchange is not None:
             self.workbench.send(protocol.Cancel(exchange.ask.generate.request))
+
+    def action_drop(self) -> None:
+        """Drop what waits and what was set aside. The newest text comes back where nothing is being written."""
+        aside = list(self.workbench.conversation.aside)
+        dropped = self.workbench.drop_waiting()
+        gone = [*aside, *dropped]
+        if gone and not self.editor.text.strip():
+            self.editor.write(gone[-1].ask.prompt.text)
+        history = spoken(self.workbench.keys["prompt.history"][0])
+        self.say(Content.styled(f"{len(gone)} dropped; {history} finds what was asked", "$text-muted"))
+        self.call_later(self.draw)
 
     async def on_prompt_input_recall(self, message: PromptInput.Recall) -> None:
         """Up and down walk through earlier prompts; below the newest stands what was being written."""
@@ -320,6 +336,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         match action:
             case "stop":
                 return conversation.is_writing
+            case "drop":
+                return bool(conversation.waiting or conversation.aside)
             case "send":
                 return writing
             case "leave_input":
