@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from storage import jobs, metrics, versions
+from storage import jobs, metrics, unfinished, versions
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import census
@@ -46,12 +46,12 @@ def look(database: Database, trainers: Trainers, seen: Seen, *, closely: bool) -
     version = database.data_version()
     if version == seen.version and not closely:
         return replace(seen, problem=None)
-    ratings = _newest(database, "ratings")
+    ratings = unfinished.newest(database, "ratings")
     job = next(iter(jobs.every(database, 1)), None)
     return Seen(
         version,
         ratings,
-        _newest(database, "samples"),
+        unfinished.newest(database, "samples"),
         (_newest(database, "version_events"), *_known_of_versions(database)),
         (_newest(database, "metrics"), _newest(database, "rollouts")),
         seen.rated if ratings == seen.ratings else census.rated(database),
