@@ -274,8 +274,11 @@ def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _to_column(value: Any) -> Any:
-    if isinstance(value, dict | list):
+    kind = type(value)
+    if kind is str or value is None or kind is int or kind is float:
+        return value
+    if isinstance(value, str):  # a member of an enumeration
+        return str.__str__(value)
+    if isinstance(value, dict | list | msgspec.Struct):
         return msgspec.json.encode(value).decode()
-    if isinstance(value, bool):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, bool) else value

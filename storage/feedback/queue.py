@@ -24,7 +24,7 @@ from storage.records import Prompt, Sample
 
 # So many of the first topics (what a version answered to a prompt) of all languages together are looked at before all
 # of them are: the first ones are of the weights that matter now.
-FIRST_TOPICS = 3000
+FIRST_TOPICS = 2000
 EVERYTHING = 1 << 60
 
 # A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.
@@ -105,7 +105,6 @@ class _Asker:
         self.database = database
         self.skipped = skipped
         self.parameters = {"rater": rater, "session_start": session_start, "most": most}
-        self.pairs_of: dict[int, list[_Candidate]] = {}
 
     def candidates(self, languages: list[str], counts: dict[str, int], limit: int) -> list[_Candidate]:
         """Up to `limit`, each from the language that has the fewest ratings so far, in their order there."""
@@ -136,11 +135,10 @@ class _Asker:
     def _singles(self, language: str) -> Iterator[_Candidate]:
         """Topic by topic: of each the answer that most is hoped for first, else the one that was given last."""
         open_ = self._open("answers.sample", "0")
-        for prompt, version in self._rows(
-            f"""SELECT prompt, version FROM {_TOPICS} WHERE EXISTS (
-                    SELECT 1 FROM answers WHERE answers.prompt = topics.prompt AND answers.version = topics.version
-                    AND {open_})""",
-            language=language,
+        for prompt, version in self._topics(
+            f"""SELECT 1 FROM answers WHERE answers.prompt = topics.prompt AND answers.version = topics.version
+                AND {open_}""",
+            language,
         ):
             yield from (
                 _Candidate((sample,), self.skipped)
@@ -155,39 +153,29 @@ class _Asker:
             )
 
     def _pairs(self, language: str, old_against_new: bool) -> Iterator[_Candidate]:
-        """Prompt by prompt, each answer in one pair at a time."""
+        """Prompt by prompt, each answer in one pair of this stream at a time."""
         compared = "BETWEEN 1 AND topics.version - 1" if old_against_new else "= topics.version"
-        met: set[int] = set()
-        for (prompt,) in self._rows(
-            f"""SELECT prompt FROM {_TOPICS} WHERE EXISTS (
-                    SELECT 1 FROM answers AS b CROSS JOIN answers AS a ON b.prompt = a.prompt AND b.words != a.words
-                    WHERE b.prompt = topics.prompt AND b.version {compared} AND a.version = topics.version
-                    AND {self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")})""",
-            language=language,
+        open_ = self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")
+        for prompt, version in self._topics(
+            f"""SELECT 1 FROM answers AS b CROSS JOIN answers AS a ON b.prompt = a.prompt AND b.words != a.words
+                WHERE b.prompt = topics.prompt AND b.version {compared} AND a.version = topics.version
+                AND {open_}""",
+            language,
         ):
-            if prompt not in met:
-                met.add(prompt)
-                if prompt not in self.pairs_of:
-                    self.pairs_of[prompt] = self._pairs_of(prompt)
-                yield from (pair for pair in self.pairs_of[prompt] if pair.old_against_new == old_against_new)
-
-    def _pairs_of(self, prompt: int) -> list[_Candidate]:
-        """The open pairs of a prompt, old against new before same against same, each answer in one pair at a time."""
-        rows = f"""SELECT a.sample, a.version, b.sample, b.version FROM answers AS a
-                   CROSS JOIN answers AS b ON b.prompt = a.prompt AND b.words != a.words
-                   WHERE a.prompt = :prompt AND {{}}
-                   AND {self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")}
-                   ORDER BY a.version DESC, a.sample DESC, b.version DESC, b.sample DESC"""
-        found, taken = [], set[int]()
-        for old_against_new, which in (
-            (True, "b.version BETWEEN 1 AND a.version - 1"),
-            (False, "b.version = a.version AND b.sample < a.sample"),
-        ):
-            for new, _, old, _ in self._rows(rows.format(which), prompt=prompt):
+            taken: set[int] = set()
+            for new, old in self._rows(
+                f"""SELECT a.sample, b.sample FROM answers AS a
+                    CROSS JOIN answers AS b ON b.prompt = a.prompt AND b.words != a.words
+                    WHERE a.prompt = :prompt AND a.version = :version
+                    AND {"b.version BETWEEN 1 AND :version - 1" if old_against_new else "b.version = :version"}
+                    AND (b.version < a.version OR b.sample < a.sample) AND {open_}
+                    ORDER BY a.sample DESC, b.version DESC, b.sample DESC""",
+                prompt=prompt,
+                version=version,
+            ):
                 if not taken & {new, old}:
                     taken |= {new, old}
-                    found.append(_Candidate((old, new), self.skipped, old_against_new))
-        return found
+                    yield _Candidate((old, new), self.skipped, old_against_new)
 
     def _open(self, sample: str, other: str) -> str:
         """The condition that the rater is to be asked about an answer (`other` is 0), or about a pair."""
@@ -195,6 +183,15 @@ class _Asker:
             return "NOT " + _SETTLED.format(sample=sample, other=other, more="")
         before = _SETTLED.format(sample=sample, other=other, more=_SKIPPED_BEFORE)
         return before + " AND NOT " + _SETTLED.format(sample=sample, other=other, more=_ANYTHING_ELSE)
+
+    def _topics(self, something: str, language: str) -> Iterator[tuple[int, int]]:
+        """The topics (prompt, version) of a language of which there is something.
+
+        All topics are read, each with its answer: SQLite's cursors in Python look one row ahead, and where the next
+        topic with something is far away, that would be a long way to look.
+        """
+        sql = f"SELECT prompt, version, ({something} LIMIT 1) FROM {_TOPICS}"
+        return ((prompt, version) for prompt, version, found in self._rows(sql, language=language) if found)
 
     def _rows(self, sql: str, **parameters: object) -> Iterator[tuple[int, ...]]:
         """The rows of a query, read as they are asked for."""

@@ -1,4 +1,4 @@
-"""Nothing that was said, asked or rated is ever changed, deleted or replaced: the schema itself refuses, whoever asks."""
+"""Nothing that was said, asked or rated is ever changed, deleted or replaced: the schema refuses, whoever asks."""
 
 from __future__ import annotations
 

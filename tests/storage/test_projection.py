@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -90,11 +91,6 @@ def do(database: Database, answers: list[str], action: tuple) -> None:
             conversations.add(database, f"? {language}", language=language, split=Split.HELD_OUT)
 
 
-@pytest.fixture
-def rolled_back(database: Database, answers: list[str]) -> Iterator[None]:
-    yield
-
-
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(ACTIONS, max_size=20))
 def test_what_is_kept_is_what_the_log_says_after_any_history(
@@ -130,6 +126,40 @@ def test_many_at_once_are_stored_as_one_after_the_other(
         together = log.append_many(database, made), log.effective(database)
         database.execute("ROLLBACK TO here")
         assert ([log.append(database, one) for one in made], log.effective(database)) == together
+    finally:
+        database.execute("ROLLBACK")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(here=st.lists(ACTIONS, max_size=10), there=st.lists(ACTIONS, max_size=10), whole=st.booleans())
+def test_two_logs_merged_either_way_count_the_same(
+    database: Database, answers: list[str], here: list[tuple], there: list[tuple], whole: bool
+) -> None:
+    """Of different raters, who never met; their events arrive in one piece or one by one."""
+
+    def events_of(actions: list[tuple], name: str) -> list[Rating]:
+        database.execute("SAVEPOINT here")
+        for action in actions:
+            if action[0] != "hold out":
+                do(database, answers, action)
+        told = database.records(Rating, "SELECT * FROM ratings ORDER BY sequence")
+        database.execute("ROLLBACK TO here")
+        return [msgspec.structs.replace(one, rater=f"{one.rater} {name}") for one in told]
+
+    def merged(*logs: list[Rating]) -> set[str]:
+        database.execute("SAVEPOINT here")
+        for events in logs:
+            for some in [events] if whole else [[one] for one in events]:
+                log.append_many(database, some)
+        assert log.effects_differ(database) == 0
+        counted = {one.id for one in log.effective(database)}
+        database.execute("ROLLBACK TO here")
+        return counted
+
+    database.execute("BEGIN")
+    try:
+        ours, theirs = events_of(here, "here"), events_of(there, "there")
+        assert merged(ours, theirs) == merged(theirs, ours) == merged(ours) | merged(theirs)
     finally:
         database.execute("ROLLBACK")
 
@@ -175,7 +205,7 @@ def test_a_job_learns_from_what_was_there_when_it_began_whatever_the_clock_says(
 # What it costs, in SQLite's own steps, which no busy machine can change
 
 
-def steps(database: Database, work: object) -> int:
+def steps(database: Database, key: str, work: Callable[[Database, str], object]) -> int:
     """How many hundreds of SQLite's steps some work takes."""
     counted = 0
 
@@ -186,7 +216,7 @@ def steps(database: Database, work: object) -> int:
 
     database.connection.set_progress_handler(count, 100)
     try:
-        work()  # type: ignore[operator]
+        work(database, key)
     finally:
         database.connection.set_progress_handler(None, 0)
     return counted
@@ -214,7 +244,7 @@ def filled(root: Path, prompts: int) -> tuple[Database, str]:
     return database, made[-30].id
 
 
-WORK = {
+WORK: dict[str, Callable[[Database, str], object]] = {
     "the header": lambda database, key: census.rated(database),
     "stats": lambda database, key: census.summary(database),
     "bars": lambda database, key: census.ratings_by_language(database, "ana"),
@@ -239,7 +269,7 @@ def test_nothing_on_screen_costs_more_with_more_ratings(tmp_path: Path) -> None:
     for prompts in (30, 120):
         database, key = filled(tmp_path / str(prompts), prompts)
         with database:
-            cost.append({name: steps(database, lambda work=work: work(database, key)) for name, work in WORK.items()})
+            cost.append({name: steps(database, key, work) for name, work in WORK.items()})
     few, many = cost
     assert {name: (few[name], many[name]) for name in WORK if many[name] > 1.2 * few[name] + 10} == {}
     assert max(many.values()) < 1500
