@@ -110,13 +110,9 @@ def main() -> None:
     options.add_argument("--records", type=int, nargs="+", default=[20_000, 100_000])
     chosen = options.parse_args()
     found = [measure(count) for count in chosen.records]
-    if chosen.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for one in found:
-            print("  ".join(f"{name} {value:.6g}" for name, value in one.items()))
-    if chosen.save:
-        measuring.save("exchange", {"runs": found})
+    head = list(found[0])
+    rows = [[one[name] for name in head] for one in found]
+    measuring.finish("exchange", {"environment": measuring.environment(), "runs": found}, head, rows, chosen)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from storage.schema.visible import TALLIES, hide_unfinished, show_unfinished, ta
 
 # One transaction keeps others waiting for about as long as this, in seconds; between two of them they have time to come
 # in: SQLite looks every 25 ms for whether it is its turn, after the first tries.
-SHORT = 0.05
+SHORT = 0.03
 BETWEEN = 0.03
 MOST_ROWS = 5_000
 _TABLES = ("ratings", "samples", "prompts")  # in the order in which they refer to each other

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -22,7 +22,6 @@ from storage.database import Database
 from storage.durable import sync_folder
 from storage.errors import UsageError
 from storage.exchange import formats
-from storage.exchange.format import Format
 from storage.records import Rating
 
 _PROMPT = "prompts.text AS prompt, prompts.system, prompts.language, prompts.task, prompts.split"
@@ -135,9 +134,9 @@ def export_file(database: Database, kind: str, destination: str) -> int:
         with snapshot(database), _opened(destination) as file:
             if destination.lower().endswith(formats.COMPRESSED) and form.text:
                 with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
-                    _write(form, counted, compressed, kind)
+                    form.write(counted, cast(BinaryIO, compressed), KINDS[kind].columns)
             else:
-                _write(form, counted, file, kind)
+                form.write(counted, file, KINDS[kind].columns)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -156,10 +155,6 @@ class _Counted:
         for record in self._passing:
             self.count += 1
             yield record
-
-
-def _write(form: Format, found: Iterable[dict[str, Any]], file: BinaryIO | gzip.GzipFile, kind: str) -> None:
-    form.write(found, file, KINDS[kind].columns)
 
 
 @contextmanager

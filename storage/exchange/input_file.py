@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO, cast
 
 from storage.errors import UsageError
 from storage.exchange import formats
@@ -70,7 +70,7 @@ class InputFile:
         if raw.read(2) == _GZIP:
             raw.seek(0)
             with gzip.open(raw) as compressed:
-                raw = self._copy(compressed)
+                raw = self._copy(cast(BinaryIO, compressed))
         raw.seek(0)
         return raw
 
@@ -91,8 +91,8 @@ class InputFile:
             reader = codecs.getreader(encoding)(file)
             file = self._temporary()
             try:
-                for line in reader:
-                    file.write(line.encode())
+                for text in reader:
+                    file.write(text.encode())
             except UnicodeError as error:
                 return file, Problem(1, "", f"not the text in {encoding} that its first bytes announce: {error}")
             file.seek(0)
@@ -105,7 +105,7 @@ class InputFile:
                 return file, Problem(number, "", reason)
         return file, None
 
-    def _copy(self, file: IO[bytes]) -> BinaryIO:
+    def _copy(self, file: BinaryIO) -> BinaryIO:
         copy = self._temporary()
         shutil.copyfileobj(file, copy)
         copy.seek(0)

@@ -17,6 +17,7 @@ _HIDING = {
 }
 TALLIES = ("tally_of_prompts", "tally_of_samples", "tally_of_ratings", "tally_of_raters", "tally_of_lessons")
 _NO_SEQUENCE = 2**63 - 1
+_COLUMNS: dict[str, tuple[list[str], list[str]]] = {}  # of tallies, once they were looked up
 
 
 def hide_unfinished(connection: Any) -> None:
@@ -63,8 +64,11 @@ def hide_unfinished(connection: Any) -> None:
 
 def tally_columns(connection: Any, table: str) -> tuple[list[str], list[str]]:
     """The columns of a tally: by what it counts, and what."""
-    columns = connection.execute(f"PRAGMA main.table_info({table})").fetchall()
-    return [name for _, name, *_, key in columns if key], [name for _, name, *_, key in columns if not key]
+    if table not in _COLUMNS:
+        columns = connection.execute(f"PRAGMA main.table_info({table})").fetchall()
+        keys = [name for _, name, *_, key in columns if key]
+        _COLUMNS[table] = keys, [name for _, name, *_, key in columns if not key]
+    return _COLUMNS[table]
 
 
 def _unseen(table: str, keys: list[str]) -> str:
