@@ -129,7 +129,8 @@ def append_many(
 ) -> list[Rating]:
     """Store events in their order, in one transaction (that of the caller, where there is one).
 
-    As many calls of :func:`append` would, and much quicker: about 50 µs a rating. Returns the events as stored.
+    As many calls of :func:`append` would, and much quicker: some 70 µs of processor time a rating. Returns the events
+    as stored.
 
     Args:
         unsettled: tells of an event as stored whether what it does to others is left to the caller
