@@ -40,6 +40,7 @@ class Trainer:
         self.log = workspace.logs / "chaos-trainer.log"
         self.done = 0
         self._in_vain = 0
+        self._faulted = False
         self._seen: dict[str, Figures] = {}  # of jobs that were killed, as they were left
 
     @property
@@ -47,12 +48,15 @@ class Trainer:
         return self.process is not None and self.process.poll() is None
 
     def tend(self, *, faulted: bool = False) -> None:
-        """See to it that a process works: on the newest job until that is done, then on another."""
+        """See to it that a process works: on the newest job until that is done, then on another. `faulted` says that
+        something went wrong lately; a process may take its time to end of it."""
+        self._faulted |= faulted
         if self.is_running:
             return
         job = self.newest()
         if self.process is not None:
-            self._settle(job, faulted)
+            self._settle(job, self._faulted)
+        self._faulted = False
         if job is None or job.state is JobState.DONE or self._in_vain >= PATIENCE:
             self._in_vain = 0
             self._start("run", "--model", str(self.model), *map(str, OPTIONS))

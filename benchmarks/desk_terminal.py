@@ -61,8 +61,9 @@ class KeyTimer:
                 break
             seen += os.read(self.terminal, 65536)
             found = next((one for one in PLACE.finditer(seen) if int(one[1]) == place), None)
-            if found and ANSWER.search(seen, found.start()) and (SAVED in seen or not saved):
-                self.place, self.is_pair = place, b"blind" in seen
+            answer = ANSWER.search(seen, found.start()) if found else None
+            if found and answer and (SAVED in seen or not saved):
+                self.place, self.is_pair = place, b"blind" in seen[found.start() : answer.start()]
                 return True
         return False
 

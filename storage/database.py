@@ -30,7 +30,7 @@ from storage.workspace import Workspace
 if TYPE_CHECKING:
     from sqlite_utils import Database as Tables
 
-BUSY_TIMEOUT_MS = 30_000
+BUSY_TIMEOUT_MS = 75_000  # a program that holds the lock for a minute is waited for
 CACHE_KIB = -32_768  # as SQLite wants it: negative for KiB; taken as it is needed
 Record = TypeVar("Record", bound=msgspec.Struct)
 DatabaseError = sqlite3.DatabaseError
@@ -54,11 +54,22 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write atomically. The commit is synced to disk before this returns; an inner call joins the outer one."""
+        """Write atomically. The commit is synced to disk before this returns; an inner call joins the outer one.
+
+        Raises:
+            WorkbenchError: another program holds the database for longer than the busy timeout.
+        """
         if self.connection.in_transaction:
             yield
             return
-        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise WorkbenchError(
+                f"{self.path} is locked by another program", "nothing was stored; try again once that one is done"
+            ) from error
         try:
             yield
             self.connection.execute("COMMIT")

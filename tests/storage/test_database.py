@@ -264,3 +264,10 @@ def test_a_backup_never_overwrites_a_file(workspace: Workspace, database: Databa
     with pytest.raises(WorkbenchError, match="exists already"):
         backup(database, taken)
     assert taken.read_text() == "the last copy of something"
+
+
+def test_a_lock_that_lasts_is_told_in_a_sentence(workspace: Workspace, database: Database) -> None:
+    with open_database(workspace) as other, database.transaction():
+        other.execute("PRAGMA busy_timeout = 20")
+        with pytest.raises(WorkbenchError, match="locked by another program"), other.transaction():
+            pass
