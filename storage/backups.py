@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlite_utils.utils import sqlite3
-
 from storage.durable import sync_file, sync_folder
 from storage.errors import WorkbenchError
+from storage.sqlite import sqlite3
 
 if TYPE_CHECKING:
     from storage.database import Database

@@ -295,7 +295,7 @@ def _described(group: Group) -> dict[str, Any]:
 
 
 def _run(database: Database, job: Job) -> Run:
-    made = database.rows("SELECT name, parent FROM versions WHERE job_id = ? ORDER BY id DESC LIMIT 1", (job.id,))
+    made = database.rows("SELECT name, parent FROM versions WHERE job_id = ? ORDER BY sequence DESC LIMIT 1", (job.id,))
     name, parent = (made[0]["name"], made[0]["parent"]) if made else ((job.result or {}).get("version"), None)
     return Run(job, name, parent, database.scalar("SELECT count(*) FROM job_ratings WHERE job_id = ?", (job.id,)))
 

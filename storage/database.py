@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from sqlite_utils import Database as Tables
-from sqlite_utils.utils import sqlite3
 
 from storage import clock
 from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, WorkbenchError
-from storage.schema.migrations import CURRENT, MIGRATIONS
-from storage.splits import fraction
+from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
+from storage.schema.visible import hide_unfinished
+from storage.sqlite import sqlite3
 from storage.workspace import Workspace
 
+if TYPE_CHECKING:
+    from sqlite_utils import Database as Tables
+
 BUSY_TIMEOUT_MS = 30_000
+CACHE_KIB = -32_768  # as SQLite wants it: negative for KiB; taken as it is needed
 Record = TypeVar("Record", bound=msgspec.Struct)
 DatabaseError = sqlite3.DatabaseError
 IntegrityError = sqlite3.IntegrityError
@@ -40,7 +44,13 @@ class Database:
         self.connection = connection
         self.path = path
         self.journal_mode = journal_mode
-        self.tables = Tables(connection)
+
+    @property
+    def tables(self) -> Tables:
+        """The same connection through sqlite-utils, which is slow to import: not for the app's way."""
+        from sqlite_utils import Database as Tables
+
+        return Tables(self.connection)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -64,11 +74,19 @@ class Database:
     def insert(self, table: str, record: msgspec.Struct | dict[str, Any], **overrides: Any) -> None:
         """Insert a record whose field names are the table's columns; lists and objects are stored as JSON."""
         values = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else dict(record)
-        values.update(overrides)
-        columns = {name: _to_column(value) for name, value in values.items()}
-        names = ", ".join(columns)
-        marks = ", ".join("?" * len(columns))
-        self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
+        self.insert_many(table, [values | overrides])
+
+    def insert_many(self, table: str, records: Iterable[msgspec.Struct | dict[str, Any]]) -> None:
+        """Insert records of one kind, in their order, as :meth:`insert` does; in a transaction of the caller's."""
+        plain = (msgspec.to_builtins(one) if isinstance(one, msgspec.Struct) else one for one in records)
+        first = next(plain, None)
+        if first is None:
+            return
+        marks = ", ".join("?" * len(first))
+        self.connection.executemany(
+            f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})",
+            ([_to_column(value) for value in values.values()] for values in chain([first], plain)),
+        )
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""
@@ -101,6 +119,10 @@ class Database:
         """The first column of the first row, or None."""
         found = self.connection.execute(sql, parameters).fetchone()
         return found[0] if found else None
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        return self.scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)) is not None
 
     def data_version(self) -> int:
         """A number that moves when another connection commits (never on our own commits)."""
@@ -141,10 +163,14 @@ def open_database(workspace: Workspace) -> Database:
         wanted = "WAL" if write_ahead_log_is_safe(sqlite_version(), path) else "DELETE"
         journal_mode = _set_journal_mode(connection, wanted)
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = {CACHE_KIB}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        for name, (arguments, function) in FUNCTIONS.items():
+            connection.create_function(name, arguments, function, deterministic=True)
         database = Database(connection, path, journal_mode)
         if version < CURRENT:
             _migrate(database, workspace)
+        hide_unfinished(connection)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise WorkbenchError(
@@ -191,18 +217,34 @@ def sqlite_version() -> tuple[int, ...]:
 def _migrate(database: Database, workspace: Workspace) -> None:
     """Bring the schema up to date, each step in a transaction of its own, after a backup of what was there."""
     connection = database.connection
-    connection.create_function("text_fraction", 1, fraction, deterministic=True)
     before = connection.execute("PRAGMA user_version").fetchone()[0]
     if before > 0:
         backup(database, workspace.backups / f"before-schema-{before + 1}-{clock.now().replace(':', '')}.db")
-    for migration in MIGRATIONS:
-        with database.transaction():
-            # Read again under the write lock: another process may have migrated while this one waited.
-            if connection.execute("PRAGMA user_version").fetchone()[0] >= migration.number:
-                continue
-            for statement in _statements(migration.sql):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {migration.number}")
+    connection.execute("PRAGMA cache_size = -262144")  # KiB: indexes are made of whole tables
+    connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made anew is dropped while others refer to it
+    try:
+        for migration in MIGRATIONS:
+            with database.transaction():
+                # Read again under the write lock: another process may have migrated while this one waited.
+                if connection.execute("PRAGMA user_version").fetchone()[0] >= migration.number:
+                    continue
+                if not migration.needs_search or has_full_text_search(connection):
+                    for statement in _statements(migration.sql):
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {migration.number}")
+    finally:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = {CACHE_KIB}")
+
+
+def has_full_text_search(connection: Any) -> bool:
+    """Whether this SQLite can find any three characters of a text by an index."""
+    try:
+        connection.execute("CREATE VIRTUAL TABLE temp.attempt USING fts5(text, tokenize = 'trigram')")
+        connection.execute("DROP TABLE temp.attempt")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -232,8 +274,11 @@ def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _to_column(value: Any) -> Any:
-    if isinstance(value, dict | list):
+    kind = type(value)
+    if kind is str or value is None or kind is int or kind is float:
+        return value
+    if isinstance(value, str):  # a member of an enumeration
+        return str.__str__(value)
+    if isinstance(value, dict | list | msgspec.Struct):
         return msgspec.json.encode(value).decode()
-    if isinstance(value, bool):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, bool) else value

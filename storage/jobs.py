@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from storage import clock
+from storage import clock, unfinished
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
-from storage.records import Job, JobState
+from storage.records import Begun, Job, JobState
 
 LEASE_SECONDS = 60.0
+RATINGS_AT_A_TIME = 10_000
 
 
 def enqueue(database: Database, kind: str, config: dict[str, Any], *, steps: int = 0, log: str | None = None) -> Job:
@@ -38,6 +39,7 @@ def claim(
     Raises:
         UsageError: the named job does not exist, has ended, or a living worker holds it.
     """
+    unfinished.sweep_after_the_dead(database)
     with database.transaction():
         _end_leases_of_the_dead(database)
         moment = clock.now()
@@ -46,7 +48,7 @@ def claim(
             """SELECT * FROM jobs WHERE (:id IS NULL OR id = :id)
                AND (state = 'queued' OR (:id IS NOT NULL AND state IN ('paused', 'failed'))
                     OR (state = 'running' AND lease_until < :moment AND (:id IS NOT NULL OR NOT cancel_requested)))
-               ORDER BY id LIMIT 1""",
+               ORDER BY sequence LIMIT 1""",
             {"id": job_id and get(database, job_id).id, "moment": moment},
         )
         if found is None:
@@ -58,10 +60,20 @@ def claim(
         database.execute(
             """UPDATE jobs SET state = 'running', worker = ?, pid = ?, lease_until = ?, heartbeat_at = ?,
                fence = fence + 1, attempts = attempts + 1, cancel_requested = 0, error = NULL, hint = NULL,
-               started_at = ifnull(started_at, ?), finished_at = NULL WHERE id = ?""",
-            (worker, pid, clock.after(lease), moment, moment, found.id),
+               started_at = ifnull(started_at, ?), begun = ifnull(begun, ?), finished_at = NULL WHERE id = ?""",
+            (worker, pid, clock.after(lease), moment, moment, msgspec.json.encode(now(database)).decode(), found.id),
         )
         return get(database, found.id)
+
+
+def now(database: Database) -> Begun:
+    """Where the workspace stands: a job that begins at this moment learns from what is there by now."""
+    newest = {table: unfinished.newest(database, table) for table in ("ratings", "prompts", "samples")}
+    for table in ("version_events", "reward_models"):
+        newest[table] = database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
+    # What an import is storing now comes into view later: to a job it is as what comes after its beginning.
+    hidden = unfinished.first_hidden(database)
+    return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})
 
 
 def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:
@@ -142,7 +154,7 @@ def get(database: Database, job_id: str) -> Job:
 
 def every(database: Database, limit: int = 1000) -> list[Job]:
     """All jobs, newest first."""
-    return database.records(Job, "SELECT * FROM jobs ORDER BY id DESC LIMIT ?", (limit,))
+    return database.records(Job, "SELECT * FROM jobs ORDER BY sequence DESC LIMIT ?", (limit,))
 
 
 def is_alive(job: Job) -> bool:
@@ -157,27 +169,37 @@ def worker_name() -> str:
 
 
 def link_ratings(database: Database, job: Job, rating_ids: Sequence[str]) -> None:
-    """Record which ratings a job learns from; whole or not at all.
+    """Record which ratings a job learns from, some thousands at a time: nobody else waits long for the database.
 
     Raises:
         LeaseLostError: another worker took over.
-        WorkbenchError: a rating is of a prompt that is not for training, so that no job may learn from it.
+        WorkbenchError: a rating is of a prompt that is not for training, so that no job may learn from it; none is
+            recorded, unless it was held out while they were being recorded.
     """
-    with database.transaction():
-        check(database, job)
-        apart = database.scalar(
-            """SELECT count(DISTINCT ratings.id) FROM json_each(?) AS wanted JOIN ratings ON ratings.id = wanted.value
-               JOIN samples ON samples.id IN (ratings.sample_id, ratings.other_sample_id)
-               JOIN prompts ON prompts.id = samples.prompt_id WHERE prompts.split != 'train'""",
-            (msgspec.json.encode(list(rating_ids)).decode(),),
-        )
-        if apart:
-            raise WorkbenchError(
-                f"{apart} of {len(rating_ids)} ratings to learn from are of held-out or ethics prompts",
-                "nothing was learned from them; if a prompt was held out just now, start the job again",
+    _refuse_apart(database, rating_ids)
+    for start in range(0, max(1, len(rating_ids)), RATINGS_AT_A_TIME):
+        some = rating_ids[start : start + RATINGS_AT_A_TIME]
+        with database.transaction():
+            check(database, job)
+            _refuse_apart(database, some)
+            database.execute(
+                "INSERT OR IGNORE INTO job_ratings SELECT ?, value FROM json_each(?)",
+                (job.id, msgspec.json.encode(list(some)).decode()),
             )
-        for rating_id in rating_ids:
-            database.execute("INSERT OR IGNORE INTO job_ratings VALUES (?, ?)", (job.id, rating_id))
+
+
+def _refuse_apart(database: Database, rating_ids: Sequence[str]) -> None:
+    apart = database.scalar(
+        """SELECT count(DISTINCT ratings.id) FROM json_each(?) AS wanted JOIN ratings ON ratings.id = wanted.value
+           JOIN samples ON samples.id IN (ratings.sample_id, ratings.other_sample_id)
+           JOIN prompts ON prompts.id = samples.prompt_id WHERE prompts.split != 'train'""",
+        (msgspec.json.encode(list(rating_ids)).decode(),),
+    )
+    if apart:
+        raise WorkbenchError(
+            f"{apart} of {len(rating_ids)} ratings to learn from are of held-out or ethics prompts",
+            "nothing was learned from them; if a prompt was held out just now, start the job again",
+        )
 
 
 def ratings_of(database: Database, job_id: str) -> list[str]:
@@ -201,9 +223,10 @@ def _has_died(job: Job) -> bool:
 
 
 def _end_leases_of_the_dead(database: Database) -> None:
-    for job in database.records(Job, "SELECT * FROM jobs WHERE state = 'running' AND lease_until > heartbeat_at"):
+    """Whatever the clock said when they last renewed them: an empty text comes before every moment."""
+    for job in database.records(Job, "SELECT * FROM jobs WHERE state = 'running' AND lease_until != ''"):
         if _has_died(job):
-            database.execute("UPDATE jobs SET lease_until = heartbeat_at WHERE id = ?", (job.id,))
+            database.execute("UPDATE jobs SET lease_until = '' WHERE id = ?", (job.id,))
 
 
 def _end(

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from storage.feedback.kinds import RatingKind as RatingKind
+
 
 class Split(StrEnum):
     """What a prompt may be used for; only `train` prompts ever enter a training batch."""
@@ -14,22 +16,6 @@ class Split(StrEnum):
     TRAIN = "train"
     HELD_OUT = "held-out"
     ETHICS = "ethics"
-
-
-class RatingKind(StrEnum):
-    """What a rating event says. `undo` and `redo` act on the event they supersede."""
-
-    SCORE = "score"
-    LABEL = "label"
-    PAIR = "pair"
-    EDIT = "edit"
-    TAGS = "tags"
-    OUTCOME = "outcome"
-    NOTE = "note"
-    SKIP = "skip"
-    CANNOT_JUDGE = "cannot-judge"
-    UNDO = "undo"
-    REDO = "redo"
 
 
 class Source(StrEnum):
@@ -147,6 +133,18 @@ class Rating(msgspec.Struct, frozen=True):
     scale_high: float | None = None
     guideline: str = ""
     supersedes: str | None = None
+    gesture: str | None = None  # shared by what was said with one key
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """Where the workspace stood when a job first began: the last sequence of each table, which is what it learns from
+    and goes on from, whatever any clock says."""
+
+    ratings: int = 0
+    prompts: int = 0
+    samples: int = 0
+    version_events: int = 0
+    reward_models: int = 0
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -172,8 +170,14 @@ class Job(msgspec.Struct, frozen=True):
     error: str | None = None
     hint: str | None = None
     result: dict[str, Any] | None = None
+    begun: Begun | None = None
     started_at: str | None = None
     finished_at: str | None = None
+
+    @property
+    def feedback_sequence(self) -> int | None:
+        """The last event of feedback that the job may learn from; None before it has begun."""
+        return None if self.begun is None else self.begun.ratings
 
 
 class Metric(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 from storage import clock
 from storage.database import Database
-from storage.records import RewardModel, Version
+from storage.records import Begun, RewardModel, Version
 
 
 def add(
@@ -31,18 +31,19 @@ def add(
 
 
 def find(
-    database: Database, base_digest: str, name: str | None = None, moment: str | None = None
+    database: Database, base_digest: str, name: str | None = None, begun: Begun | None = None
 ) -> RewardModel | None:
     """The reward model of that name, or the newest, of a base model.
 
     Args:
-        moment: leaves out what was fitted after it.
+        begun: leaves out what was fitted after a job had begun.
     """
+    at = begun and begun.reward_models
     return database.record(
         RewardModel,
         """SELECT * FROM reward_models WHERE base_digest = ? AND (? IS NULL OR name = ?)
-           AND (? IS NULL OR created_at <= ?) ORDER BY id DESC LIMIT 1""",
-        (base_digest, name, name, moment, moment),
+           AND (? IS NULL OR sequence <= ?) ORDER BY sequence DESC LIMIT 1""",
+        (base_digest, name, name, at, at),
     )
 
 

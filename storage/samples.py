@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from storage import clock
 from storage.database import Database
+from storage.errors import UsageError
 from storage.records import Sample, Sampling
 
 
@@ -32,8 +33,7 @@ def new(
 def add(database: Database, samples: Iterable[Sample]) -> None:
     """Store samples in one transaction."""
     with database.transaction():
-        for sample in samples:
-            database.insert("samples", sample)
+        database.insert_many("samples", samples)
 
 
 def expect(database: Database, sample_id: str, reward: float, deviation: float) -> None:
@@ -50,9 +50,24 @@ def get(database: Database, sample_id: str) -> Sample:
     return found
 
 
+def named(database: Database, beginning: str) -> Sample:
+    """The sample whose key begins so. Raises UsageError when there is none, or more than one."""
+    found = database.records(
+        Sample,
+        "SELECT * FROM samples WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2",  # keys are of digits up to f
+        (beginning.strip().lower(),),
+    )
+    if len(found) != 1 or not beginning.strip():
+        what = "there is no answer" if not found else "several answers have keys that begin with"
+        raise UsageError(
+            f"{what} {beginning!r}", "`workbench generate --json` prints the key of each answer as `sample`"
+        )
+    return found[0]
+
+
 def of_prompt(database: Database, prompt_id: str) -> list[Sample]:
     """All answers to one prompt, oldest first."""
-    return database.records(Sample, "SELECT * FROM samples WHERE prompt_id = ? ORDER BY id", (prompt_id,))
+    return database.records(Sample, "SELECT * FROM samples WHERE prompt_id = ? ORDER BY sequence", (prompt_id,))
 
 
 def of_group(database: Database, group_id: str) -> list[Sample]:
@@ -62,4 +77,4 @@ def of_group(database: Database, group_id: str) -> list[Sample]:
 
 def recent(database: Database, limit: int = 200) -> list[Sample]:
     """The newest samples."""
-    return database.records(Sample, "SELECT * FROM samples ORDER BY id DESC LIMIT ?", (limit,))
+    return database.records(Sample, "SELECT * FROM samples ORDER BY sequence DESC LIMIT ?", (limit,))

@@ -14,7 +14,7 @@ import msgspec
 from storage import clock
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.records import Version, VersionState
+from storage.records import Begun, Version, VersionState
 from storage.workspace import Workspace
 
 
@@ -118,28 +118,38 @@ def rollback(database: Database, workspace: Workspace, reason: str = "") -> Vers
         WorkbenchError: the parent's file is damaged.
     """
     current = served(database)
-    if current is None or current.parent is None:
-        raise UsageError(
-            "there is nothing to roll back: the untouched base model is being served",
-            "`workbench versions` lists what exists; `workbench publish VERSION` serves any of it",
-        )
-    target = get(database, current.parent)
-    verify(workspace, target)
+    if current is not None and current.parent is not None:
+        verify(workspace, get(database, current.parent))
+    return serve_parent(database, reason)
+
+
+def serve_parent(database: Database, reason: str = "") -> Version:
+    """Roll back where the parent's file is known to be sound: hashing it here would keep others from writing.
+
+    Raises:
+        UsageError: the served version is a base model and has no parent.
+    """
     with database.transaction():
+        current = served(database)
+        if current is None or current.parent is None:
+            raise UsageError(
+                "there is nothing to roll back: the untouched base model is being served",
+                "`workbench versions` lists what exists; `workbench publish VERSION` serves any of it",
+            )
         database.execute("UPDATE versions SET state = 'rolled-back' WHERE name = ?", (current.name,))
-        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (target.name,))
-        _event(database, target.name, "rollback", reason or f"back from {current.name}")
-    return get(database, target.name)
+        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (current.parent,))
+        _event(database, current.parent, "rollback", reason or f"back from {current.name}")
+    return get(database, current.parent)
 
 
-def served(database: Database, moment: str | None = None) -> Version | None:
-    """The version that new answers come from, or came from at a moment; None where no model had been loaded yet."""
+def served(database: Database, begun: Begun | None = None) -> Version | None:
+    """The version that new answers come from, or came from when a job began; None where no model was loaded yet."""
     return database.record(
         Version,
         """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
-           WHERE action IN ('publish', 'rollback') AND (?1 IS NULL OR version_events.created_at <= ?1)
-           ORDER BY version_events.id DESC LIMIT 1""",
-        (moment,),
+           WHERE action IN ('publish', 'rollback') AND (?1 IS NULL OR version_events.sequence <= ?1)
+           ORDER BY version_events.sequence DESC LIMIT 1""",
+        (begun and begun.version_events,),
     )
 
 
@@ -148,7 +158,7 @@ def served_of(database: Database, base: Version) -> Version:
     found = database.record(
         Version,
         """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
-           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.id DESC LIMIT 1""",
+           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.sequence DESC LIMIT 1""",
         (base.base_digest,),
     )
     return found or base
@@ -170,7 +180,7 @@ def get(database: Database, name: str) -> Version:
 
 def every(database: Database) -> list[Version]:
     """All versions, newest first."""
-    return database.records(Version, "SELECT * FROM versions ORDER BY id DESC")
+    return database.records(Version, "SELECT * FROM versions ORDER BY sequence DESC")
 
 
 def base_of(database: Database, version: Version) -> Version:

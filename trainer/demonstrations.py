@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from storage.database import Database
 from storage.errors import UsageError
-from storage.feedback import log as rating_store
-from storage.records import RatingKind, Split
-from trainer.examples import Response, stored_responses
+from storage.records import Begun, RatingKind, Split
+from trainer.examples import Response, counting_ratings, stored_responses
 
 
 @dataclass(frozen=True)
@@ -49,23 +48,22 @@ class Demonstrations:
         return hashlib.sha256("\n".join(sorted([*self.sample_ids, *self.rating_ids])).encode()).hexdigest()
 
 
-def demonstrations(database: Database, base_digest: str, moment: str | None = None) -> Demonstrations:
+def demonstrations(database: Database, base_digest: str, begun: Begun | None = None) -> Demonstrations:
     """The demonstrations and the effective edits of *training* prompts; blank texts teach nothing.
 
     Args:
         base_digest: of the model that will learn; only its own versions' token ids are taken over.
-        moment: what there was then; by default what there is now.
+        begun: what there was when a job began; by default what there is now.
     """
     known = stored_responses(database, base_digest, Split.TRAIN)
     sample_ids = [
         row["id"]
-        for row in database.rows("SELECT id, created_at FROM samples WHERE origin = 'demonstration' ORDER BY id")
-        if row["id"] in known and known[row["id"]].text.strip() and (moment is None or row["created_at"] <= moment)
+        for row in database.rows("SELECT id, sequence FROM samples WHERE origin = 'demonstration' ORDER BY sequence")
+        if row["id"] in known and known[row["id"]].text.strip() and (begun is None or row["sequence"] <= begun.samples)
     ]
-    events = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
     edits = {
         event.id: Response(known[event.sample_id].prompt, event.text, None, None)
-        for event in events
+        for event in counting_ratings(database, begun)
         if event.kind == RatingKind.EDIT and event.sample_id in known and event.text and event.text.strip()
     }
     distinct: dict[tuple[str, str], Response] = {}

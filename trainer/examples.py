@@ -11,14 +11,15 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from storage import conversations as prompt_store
 from storage import versions
 from storage.database import Database
 from storage.errors import UsageError
 from storage.feedback import log as rating_store
-from storage.records import Choice, Prompt, Rating, RatingKind, Sample, Source, Split
+from storage.feedback.kinds import harm
+from storage.records import Begun, Choice, Prompt, Rating, RatingKind, Sample, Source, Split
 from trainer.config import FEWEST_SCORED
 
 OVERALL = "overall"
@@ -134,7 +135,7 @@ class Examples:
 def collect(
     database: Database,
     base_digest: str,
-    moment: str | None = None,
+    begun: Begun | None = None,
     *,
     split: Split = Split.TRAIN,
     sources: Collection[Source] = tuple(Source),
@@ -145,12 +146,12 @@ def collect(
 
     Args:
         base_digest: of the model that will learn; only its own versions' token ids are taken over.
-        moment: the ratings that counted then; by default those that count now.
+        begun: where the workspace stood when a job began: the ratings that counted then; by default those of now.
         split: of the prompts. Any other than `train` is for measuring alone.
         sources: whose ratings to take.
     """
     examples = Examples()
-    everything = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
+    everything = counting_ratings(database, begun)
     responses = stored_responses(database, base_digest, split)
     learned = responses if split is Split.TRAIN else stored_responses(database, base_digest, Split.TRAIN)
     spread = _spread_by_rater([rating for rating in everything if rating.sample_id in learned])
@@ -182,7 +183,7 @@ def collect(
                 better = Response(response.prompt, rating.text or "", None, None)
                 examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute))
             case RatingKind.TAGS:
-                weight = _harm(rating.tags or {})
+                weight = harm(rating.tags or {})
                 if not weight:
                     continue
                 examples.labels.append(Labelled(response, False, weight, implied, attribute))
@@ -190,6 +191,11 @@ def collect(
                 continue
         examples.rating_ids.append(rating.id)
     return examples
+
+
+def counting_ratings(database: Database, begun: Begun | None) -> list[Rating]:
+    """The ratings that count now, or counted when a job began; oldest first."""
+    return rating_store.effective(database) if begun is None else rating_store.effective_at(database, begun.ratings)
 
 
 def check_enough(examples: Examples, minimum: int) -> None:
@@ -230,17 +236,18 @@ class PromptSplit:
     held_out: list[Prompt]
 
 
-def split_prompts(database: Database, moment: str | None = None) -> PromptSplit:
+def split_prompts(database: Database, begun: Begun | None = None) -> PromptSplit:
     """The training prompts and the held-out ones, as was decided when they were stored.
 
     No prompt is ever moved from one to the other here, so there may be few held-out prompts, or none: a policy can
-    learn all the same, and only what it gained cannot be told. With a moment, only prompts that were there by then.
+    learn all the same, and only what it gained cannot be told. Of a job that has
+    begun, only prompts that were there by then.
 
     Raises:
         UsageError: there is no training prompt.
     """
     practice, held_out = (
-        [prompt for prompt in prompt_store.by_split(database, split) if moment is None or prompt.created_at <= moment]
+        prompt_store.by_split(database, split, upto=None if begun is None else begun.prompts)
         for split in (Split.TRAIN, Split.HELD_OUT)
     )
     if not practice:
@@ -291,15 +298,6 @@ def stored_responses(database: Database, base_digest: str, split: Split) -> dict
         )
         for sample in samples
     }
-
-
-def _harm(tags: dict[str, Any]) -> float:
-    """How much a harm tag weighs: a third for each degree of its severity (1 to 3); 0 where no harm is named."""
-    if not tags.get("harm") and "severity" not in tags:
-        return 0.0
-    severity = tags.get("severity", 1)
-    degree = float(severity) if isinstance(severity, int | float) else 1.0
-    return min(max(degree, 0.0), 3.0) / 3
 
 
 def _unit(rating: Rating) -> float:

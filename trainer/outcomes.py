@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from storage.database import Database
 from storage.errors import UsageError
-from storage.feedback import log as rating_store
-from storage.records import RatingKind, Split
-from trainer.examples import OVERALL, Examples, Response, stored_responses
+from storage.records import Begun, RatingKind, Split
+from trainer.examples import OVERALL, Examples, Response, counting_ratings, stored_responses
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,12 @@ def outcomes(examples: Examples) -> list[Outcome]:
     return found
 
 
-def text_outcomes(database: Database, base_digest: str, moment: str | None = None) -> list[TextOutcome]:
+def text_outcomes(database: Database, base_digest: str, begun: Begun | None = None) -> list[TextOutcome]:
     """The effective outcomes in words of answers to *training* prompts; as :func:`trainer.examples.collect`."""
     known = stored_responses(database, base_digest, Split.TRAIN)
-    events = rating_store.effective_at(database, moment) if moment else rating_store.effective(database)
     return [
         TextOutcome(known[event.sample_id], event.text.strip(), event.id)
-        for event in events
+        for event in counting_ratings(database, begun)
         if event.kind == RatingKind.OUTCOME and event.sample_id in known and event.text and event.text.strip()
     ]
 

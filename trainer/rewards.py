@@ -86,7 +86,7 @@ def _learned(held: HeldJob, config: PolicyStage, setting: Setting) -> Rewards | 
         wanted = NEW  # one that was fitted to the real ratings would give them away
     if wanted == AUTO:
         digest, begun = setting.base.base_digest, setting.begun
-        if held.share(lambda: reward_models.find(held.database, digest, moment=begun)) is not None:
+        if held.share(lambda: reward_models.find(held.database, digest, begun=begun)) is not None:
             try:
                 return existing(held, None, config, setting)
             except EarlierReleaseError as error:

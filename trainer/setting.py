@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from storage import versions
-from storage.records import Split, Version
+from storage.records import Begun, Split, Version
 from trainer.config import FEWEST_HELD_OUT, PolicyStage, RewardStage
 from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
@@ -46,7 +46,7 @@ class Setting:
     start: Snapshot | None
     split: PromptSplit
     examples: Examples
-    begun: str | None
+    begun: Begun | None
     apart: Examples
     answer_tokens: int
 
@@ -69,7 +69,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
 
     folder = held.share(lambda: models.resolve(config.model, held.workspace, tell))
     device, dtype = devices.choose(config.device, config.dtype, models.stored_bytes(folder.path))
-    begun = held.job.started_at
+    begun = held.job.begun
 
     def read() -> tuple[Examples, Examples, PromptSplit, Version, Version]:
         database = held.database

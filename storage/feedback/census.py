@@ -1,13 +1,18 @@
-"""Counts of what the workspace holds, as `workbench stats` and the Insight screen tell them."""
+"""Every number of what the workspace holds, on screen and in `stats`: sums that are kept as rows are stored, so that
+what it costs to read them does not grow with what was stored.
+
+A *rating* is one that counts today (not undone, not replaced) and judges an answer: of a kind that says how good it is,
+not a skip, nor a note.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 from storage.database import Database
+from storage.feedback.kinds import JUDGING, sql_list
 
-# Events that keep their place in the log but judge no answer.
-NO_JUDGEMENT = ("skip", "cannot-judge", "note")
+_JUDGES = f"kind IN {sql_list(JUDGING)}"
 
 
 class LanguageCounts(msgspec.Struct, frozen=True):
@@ -19,7 +24,7 @@ class LanguageCounts(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """Counts of prompts, samples, and of the ratings that count today: not undone, not replaced, no skips, no notes.
+    """Counts of prompts, samples and ratings.
 
     `kinds`, `sources` and `raters` divide the ratings; `splits` divides the prompts, `origins` the samples.
     """
@@ -38,11 +43,8 @@ class Statistics(msgspec.Struct, frozen=True):
 def summary(database: Database) -> Statistics:
     """The counts of this moment."""
     by_language = {
-        "prompts": _counts(database, "SELECT language, count(*) FROM prompts GROUP BY 1"),
-        "samples": _counts(
-            database,
-            "SELECT language, count(*) FROM samples JOIN prompts ON prompts.id = prompt_id GROUP BY 1",
-        ),
+        "prompts": _sums(database, "prompts", "language"),
+        "samples": _sums(database, "samples", "language"),
         "ratings": ratings_by_language(database),
     }
     return Statistics(
@@ -51,31 +53,43 @@ def summary(database: Database) -> Statistics:
             language: LanguageCounts(**{name: counts.get(language, 0) for name, counts in by_language.items()})
             for language in sorted(set().union(*by_language.values()))
         },
-        kinds=_ratings_by(database, "kind"),
-        sources=_ratings_by(database, "source"),
-        raters=_ratings_by(database, "rater"),
-        splits=_counts(database, "SELECT split, count(*) FROM prompts GROUP BY 1"),
-        origins=_counts(database, "SELECT origin, count(*) FROM samples GROUP BY 1"),
+        kinds=_sums(database, "ratings", "kind", _JUDGES),
+        sources=_sums(database, "ratings", "source", _JUDGES),
+        raters=_sums(database, "raters", "rater", _JUDGES),
+        splits=_sums(database, "prompts", "split"),
+        origins=_sums(database, "samples", "origin"),
     )
+
+
+def rated(database: Database) -> int:
+    """How many ratings there are."""
+    return database.scalar(f"SELECT ifnull(sum(ratings), 0) FROM tally_of_ratings WHERE {_JUDGES}")
 
 
 def ratings_by_language(database: Database, rater: str | None = None) -> dict[str, int]:
-    """How many ratings count today in each language; of one rater when given."""
-    return _counts(
-        database,
-        f"""SELECT language, count(*) FROM effective_ratings AS rating
-            JOIN samples ON samples.id = rating.sample_id JOIN prompts ON prompts.id = samples.prompt_id
-            WHERE kind NOT IN {NO_JUDGEMENT} AND (:rater IS NULL OR rater = :rater) GROUP BY 1""",
-        {"rater": rater},
+    """How many ratings there are in each language; of one rater when given."""
+    if rater is None:
+        return _sums(database, "ratings", "language", _JUDGES)
+    return _sums(database, "raters", "language", f"{_JUDGES} AND rater = ?", (rater,))
+
+
+def ratings_by_language_and_kind(database: Database) -> list[tuple[str, str, int]]:
+    """How many ratings there are, as (language, kind, number), most first."""
+    found = database.rows(
+        f"""SELECT language, kind, sum(ratings) AS n FROM tally_of_ratings WHERE {_JUDGES}
+            GROUP BY language, kind HAVING n > 0 ORDER BY n DESC, language, kind"""
     )
+    return [(row["language"], row["kind"], row["n"]) for row in found]
 
 
-def _ratings_by(database: Database, column: str) -> dict[str, int]:
-    return _counts(
-        database, f"SELECT {column}, count(*) FROM effective_ratings WHERE kind NOT IN {NO_JUDGEMENT} GROUP BY 1"
+def _sums(
+    database: Database, what: str, column: str, condition: str = "1", parameters: tuple[str, ...] = ()
+) -> dict[str, int]:
+    """What there is for each value of a column of a tally: of prompts, samples, ratings, or ratings of raters."""
+    summed = "ratings" if what == "raters" else what
+    rows = database.rows(
+        f"""SELECT {column} AS name, sum({summed}) AS n FROM tally_of_{what} WHERE {condition}
+            GROUP BY 1 HAVING n > 0 ORDER BY 1""",
+        parameters,
     )
-
-
-def _counts(database: Database, sql: str, parameters: dict[str, str | None] | tuple[()] = ()) -> dict[str, int]:
-    """A query of two columns, key and count, as a dictionary."""
-    return {key: count for key, count in map(dict.values, database.rows(sql, parameters))}  # noqa: C416
+    return {row["name"]: row["n"] for row in rows}

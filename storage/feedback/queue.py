@@ -12,20 +12,30 @@ are reviewed like any other (their ratings never train).
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import defaultdict
 from collections.abc import Iterator
-from itertools import zip_longest
 
 import msgspec
 
-from storage import conversations, samples
+from storage import conversations
 from storage.database import Database
 from storage.feedback import census
+from storage.feedback.kinds import SETTLING, RatingKind, sql_list
 from storage.records import Prompt, Sample
 
-# Only this many of the newest answers are looked at: they come from the weights that matter now.
-NEWEST_ANSWERS = 5000
+# So many of the first topics (what a version answered to a prompt) of all languages together are looked at before all
+# of them are: the first ones are of the weights that matter now.
+FIRST_TOPICS = 2000
+EVERYTHING = 1 << 60
+
+# A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.
+_SETTLED = f"""
+    EXISTS (SELECT 1 FROM counted WHERE counted.sample = {{sample}} AND counted.rater = :rater
+            AND counted.other = {{other}} AND counted.kind IN {sql_list(SETTLING)} {{more}})"""
+_SKIPPED_BEFORE = f"AND counted.kind = '{RatingKind.SKIP}' AND counted.sequence <= :session_start"
+_ANYTHING_ELSE = f"AND NOT (counted.kind = '{RatingKind.SKIP}' AND counted.sequence <= :session_start)"
+# The topics of a language in the order of the index `topics_in_order`.
+_TOPICS = """(SELECT prompt, version FROM topics WHERE language = :language
+              ORDER BY version DESC, answers < 2, hope DESC, newest DESC LIMIT :most) AS topics"""
 
 
 class ReviewItem(msgspec.Struct, frozen=True):
@@ -48,41 +58,33 @@ class ReviewItem(msgspec.Struct, frozen=True):
         return self.samples[::-1] if self.shown_order == "ba" else self.samples
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What choosing needs to know of an answer."""
-
-    id: str
-    prompt_id: str
-    language: str
-    age: int  # 0 for the newest version, counting up; -1 when the version is not known
-    text_hash: bytes
-    hope: float  # the expected reward and its deviation together; minus infinity where nothing is expected
-
-
 class _Candidate(msgspec.Struct, frozen=True):
-    ids: tuple[str, ...]
-    language: str
+    """Answers to ask about, by sequence: one, or an older and a newer one."""
+
+    answers: tuple[int, ...]
+    skipped: bool
     old_against_new: bool = False
 
 
 def next_items(
-    database: Database, rater: str, limit: int = 10, *, session_start: str | None = None
+    database: Database, rater: str, limit: int = 10, *, session_start: int | None = None
 ) -> list[ReviewItem]:
     """The next items for a rater, best first.
 
-    What the rater skipped comes last; what was skipped at or after `session_start` (a `clock.now()`) does not come
-    again, nor does anything the rater said they cannot judge.
+    What the rater skipped comes last; what was skipped after `session_start` (a :func:`storage.feedback.log.position`)
+    does not come again, nor does anything the rater said they cannot judge.
     """
-    judged, skipped = _judged(database, rater, session_start)
-    answers = _answers(database)
-    by_language: dict[str, list[_Candidate]] = defaultdict(list)
-    waiting: dict[str, list[_Candidate]] = defaultdict(list)
-    for candidate in _interleaved(_pairs(answers, judged), _singles(answers, judged)):
-        (waiting if _key(candidate.ids) in skipped else by_language)[candidate.language].append(candidate)
     counts = census.ratings_by_language(database, rater)
-    chosen = list(_balanced(by_language, counts, limit))
-    chosen += _balanced(waiting, counts, limit - len(chosen))
-    return [_item(database, rater, candidate, counts, skipped) for candidate in chosen]
+    languages = [row["language"] for row in database.rows("SELECT DISTINCT language FROM tally_of_samples")]
+    found: list[_Candidate] = []
+    skips = database.scalar("SELECT 1 FROM tally_of_raters WHERE rater = ? AND kind = 'skip' AND ratings > 0", (rater,))
+    for skipped in (False, True) if skips else (False,):
+        for most in (FIRST_TOPICS // max(1, len(languages)), EVERYTHING):
+            if len(found) < limit:
+                asker = _Asker(database, rater, EVERYTHING if session_start is None else session_start, skipped, most)
+                fresh = asker.candidates(languages, counts, limit)
+                found += [one for one in fresh if one not in found][: limit - len(found)]
+    return [_item(database, rater, candidate, counts) for candidate in found]
 
 
 def shown_order(rater: str, a: str, b: str) -> str:
@@ -91,117 +93,121 @@ def shown_order(rater: str, a: str, b: str) -> str:
     return "ab" if (digest[0] % 2 == 0) == (a < b) else "ba"
 
 
-def _answers(database: Database) -> list[_Answer]:
-    """The newest answers of models, those of the newest version first."""
-    age = {row["name"]: age for age, row in enumerate(database.rows("SELECT name FROM versions ORDER BY id DESC"))}
-    rows = database.rows(
-        """SELECT samples.id, prompt_id, language, version, samples.text, reward + deviation AS hope FROM samples
-           JOIN prompts ON prompts.id = prompt_id LEFT JOIN expectations ON sample_id = samples.id
-           WHERE samples.origin = 'model' AND finish_reason != 'cancelled' ORDER BY samples.id DESC LIMIT ?""",
-        (NEWEST_ANSWERS,),
+class _Asker:
+    """Finds what one rater can be asked, in the order in which it is asked; reads no further than it is drawn from.
+
+    Args:
+        skipped: whether to look for what was skipped before this session, or for what was never settled.
+        most: how many topics of each language to look at.
+    """
+
+    def __init__(self, database: Database, rater: str, session_start: int, skipped: bool, most: int) -> None:
+        self.database = database
+        self.skipped = skipped
+        self.parameters = {"rater": rater, "session_start": session_start, "most": most}
+
+    def candidates(self, languages: list[str], counts: dict[str, int], limit: int) -> list[_Candidate]:
+        """Up to `limit`, each from the language that has the fewest ratings so far, in their order there."""
+        heads = {language: self._in_turn(language) for language in languages}
+        so_far = {language: counts.get(language, 0) for language in heads}
+        found: list[_Candidate] = []
+        while len(found) < limit and heads:
+            language = min(heads, key=lambda name: (so_far[name], name))
+            candidate = next(heads[language], None)
+            if candidate is None:
+                del heads[language]
+                continue
+            found.append(candidate)
+            so_far[language] += 1
+        return found
+
+    def _in_turn(self, language: str) -> Iterator[_Candidate]:
+        """A pair of old against new, a single answer, a pair of one version; each for as long as there are any."""
+        streams = [self._pairs(language, True), self._singles(language), self._pairs(language, False)]
+        while streams:
+            for stream in list(streams):
+                candidate = next(stream, None)
+                if candidate is None:
+                    streams.remove(stream)
+                else:
+                    yield candidate
+
+    def _singles(self, language: str) -> Iterator[_Candidate]:
+        """Topic by topic: of each the answer that most is hoped for first, else the one that was given last."""
+        open_ = self._open("answers.sample", "0")
+        for prompt, version in self._topics(
+            f"""SELECT 1 FROM answers WHERE answers.prompt = topics.prompt AND answers.version = topics.version
+                AND {open_}""",
+            language,
+        ):
+            yield from (
+                _Candidate((sample,), self.skipped)
+                for (sample,) in self._rows(
+                    f"""SELECT sample FROM answers CROSS JOIN samples ON samples.sequence = sample
+                        LEFT JOIN expectations ON sample_id = samples.id
+                        WHERE answers.prompt = :prompt AND answers.version = :version AND {open_}
+                        ORDER BY reward + deviation DESC, sample DESC""",
+                    prompt=prompt,
+                    version=version,
+                )
+            )
+
+    def _pairs(self, language: str, old_against_new: bool) -> Iterator[_Candidate]:
+        """Prompt by prompt, each answer in one pair of this stream at a time."""
+        compared = "BETWEEN 1 AND topics.version - 1" if old_against_new else "= topics.version"
+        open_ = self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")
+        for prompt, version in self._topics(
+            f"""SELECT 1 FROM answers AS b CROSS JOIN answers AS a ON b.prompt = a.prompt AND b.words != a.words
+                WHERE b.prompt = topics.prompt AND b.version {compared} AND a.version = topics.version
+                AND {open_}""",
+            language,
+        ):
+            taken: set[int] = set()
+            for new, old in self._rows(
+                f"""SELECT a.sample, b.sample FROM answers AS a
+                    CROSS JOIN answers AS b ON b.prompt = a.prompt AND b.words != a.words
+                    WHERE a.prompt = :prompt AND a.version = :version
+                    AND {"b.version BETWEEN 1 AND :version - 1" if old_against_new else "b.version = :version"}
+                    AND (b.version < a.version OR b.sample < a.sample) AND {open_}
+                    ORDER BY a.sample DESC, b.version DESC, b.sample DESC""",
+                prompt=prompt,
+                version=version,
+            ):
+                if not taken & {new, old}:
+                    taken |= {new, old}
+                    yield _Candidate((old, new), self.skipped, old_against_new)
+
+    def _open(self, sample: str, other: str) -> str:
+        """The condition that the rater is to be asked about an answer (`other` is 0), or about a pair."""
+        if not self.skipped:
+            return "NOT " + _SETTLED.format(sample=sample, other=other, more="")
+        before = _SETTLED.format(sample=sample, other=other, more=_SKIPPED_BEFORE)
+        return before + " AND NOT " + _SETTLED.format(sample=sample, other=other, more=_ANYTHING_ELSE)
+
+    def _topics(self, something: str, language: str) -> Iterator[tuple[int, int]]:
+        """The topics (prompt, version) of a language of which there is something.
+
+        All topics are read, each with its answer: SQLite's cursors in Python look one row ahead, and where the next
+        topic with something is far away, that would be a long way to look.
+        """
+        sql = f"SELECT prompt, version, ({something} LIMIT 1) FROM {_TOPICS}"
+        return ((prompt, version) for prompt, version, found in self._rows(sql, language=language) if found)
+
+    def _rows(self, sql: str, **parameters: object) -> Iterator[tuple[int, ...]]:
+        """The rows of a query, read as they are asked for."""
+        cursor = self.database.connection.execute(sql, {**self.parameters, **parameters})
+        try:
+            yield from cursor
+        finally:
+            cursor.close()
+
+
+def _item(database: Database, rater: str, candidate: _Candidate, counts: dict[str, int]) -> ReviewItem:
+    found = tuple(
+        one
+        for sequence in candidate.answers
+        for one in database.records(Sample, "SELECT * FROM samples WHERE sequence = ?", (sequence,))
     )
-    found = [
-        _Answer(
-            row["id"], row["prompt_id"], row["language"], age.get(row["version"], -1),
-            hashlib.blake2b(row["text"].encode(), digest_size=8).digest(),
-            -math.inf if row["hope"] is None else row["hope"],
-        )
-        for row in rows
-    ]  # fmt: skip
-    return sorted(found, key=lambda answer: answer.age if answer.age >= 0 else len(age))
-
-
-def _judged(
-    database: Database, rater: str, session_start: str | None
-) -> tuple[set[frozenset[str]], set[frozenset[str]]]:
-    """What not to ask again, and what to ask last: each a set of samples or pairs of them."""
-    done: set[frozenset[str]] = set()
-    skipped: set[frozenset[str]] = set()
-    for row in database.rows(
-        """SELECT kind, sample_id, other_sample_id, created_at FROM effective_ratings
-           WHERE rater = ? AND kind NOT IN ('note', 'outcome')""",
-        (rater,),
-    ):
-        key = _key((row["sample_id"], row["other_sample_id"]))
-        again = row["kind"] == "skip" and (session_start is None or row["created_at"] < session_start)
-        (skipped if again else done).add(key)
-    return done, skipped - done
-
-
-def _singles(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:
-    """Version by version, and of each prompt by prompt: the most hoped for first, else the one answered last. Prompts
-    with one answer come last: a reward model learns from how answers to one prompt differ."""
-    together: dict[tuple[int, str], list[_Answer]] = defaultdict(list)
-    for one in answers:
-        together[one.age, one.prompt_id].append(one)
-    places = {age: place for place, age in enumerate(dict.fromkeys(one.age for one in answers))}
-
-    def order(group: tuple[tuple[int, str], list[_Answer]]) -> tuple[int, bool, float]:
-        (age, _), said = group
-        return places[age], len(said) < 2, -max(one.hope for one in said)
-
-    return [
-        _Candidate((one.id,), one.language)
-        for _, group in sorted(together.items(), key=order)
-        for one in sorted(group, key=lambda one: -one.hope)
-        if _key((one.id,)) not in judged
-    ]
-
-
-def _pairs(answers: list[_Answer], judged: set[frozenset[str]]) -> list[_Candidate]:
-    """Pairs within each prompt, each answer in one pair at a time; old against new before same against same."""
-    of_prompt: dict[str, list[_Answer]] = defaultdict(list)
-    for answer in answers:
-        of_prompt[answer.prompt_id].append(answer)
-    found = []
-    for together in of_prompt.values():
-        taken: set[str] = set()
-        for versions_differ in (True, False):
-            for new in together:
-                old = None if new.id in taken else _partner(new, together, taken, judged, versions_differ)
-                if old is not None:
-                    taken |= {new.id, old.id}
-                    found.append(_Candidate((old.id, new.id), new.language, versions_differ))
-    return found
-
-
-def _partner(
-    new: _Answer, together: list[_Answer], taken: set[str], judged: set[frozenset[str]], versions_differ: bool
-) -> _Answer | None:
-    """The first free answer to compare with `new`: of an older version, or of the same; never the same words."""
-    for old in together:
-        fits = old.age > new.age >= 0 if versions_differ else old.age == new.age and old.id < new.id
-        if fits and old.id not in taken and old.text_hash != new.text_hash and _key((old.id, new.id)) not in judged:
-            return old
-    return None
-
-
-def _interleaved(pairs: list[_Candidate], singles: list[_Candidate]) -> Iterator[_Candidate]:
-    """In turn: a pair of old against new, a single answer, a pair of one version; each for as long as there are any."""
-    old_against_new = [pair for pair in pairs if pair.old_against_new]
-    for turn in zip_longest(old_against_new, singles, [pair for pair in pairs if not pair.old_against_new]):
-        yield from (candidate for candidate in turn if candidate is not None)
-
-
-def _balanced(by_language: dict[str, list[_Candidate]], counts: dict[str, int], limit: int) -> Iterator[_Candidate]:
-    """Up to `limit` candidates, each from the language that has the fewest ratings so far, in their order there."""
-    heads = {language: iter(candidates) for language, candidates in by_language.items()}
-    so_far = {language: counts.get(language, 0) for language in heads}
-    while limit > 0 and heads:
-        language = min(heads, key=lambda name: (so_far[name], name))
-        candidate = next(heads[language], None)
-        if candidate is None:
-            del heads[language]
-            continue
-        yield candidate
-        so_far[language] += 1
-        limit -= 1
-
-
-def _item(
-    database: Database, rater: str, candidate: _Candidate, counts: dict[str, int], skipped: set[frozenset[str]]
-) -> ReviewItem:
-    found = tuple(samples.get(database, key) for key in candidate.ids)
     prompt = conversations.get(database, found[0].prompt_id)
     many = counts.get(prompt.language, 0)
     have = f"{prompt.language} has {many} rating{'' if many == 1 else 's'}"
@@ -211,13 +217,9 @@ def _item(
         why = f"two answers not compared yet; {have}"
     else:
         why = f"not rated yet; {have}"
-    if _key(candidate.ids) in skipped:
+    if candidate.skipped:
         why = f"skipped before; {why}"
     if len(found) == 1:
         return ReviewItem("single", prompt, found, why)
     order = shown_order(rater, found[0].id, found[1].id)
     return ReviewItem("pair", prompt, found, why, order, candidate.old_against_new)
-
-
-def _key(ids: tuple[str | None, ...]) -> frozenset[str]:
-    return frozenset(name for name in ids if name is not None)

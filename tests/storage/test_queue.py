@@ -196,7 +196,7 @@ def test_skipped_items_come_last(database: Database, base: str) -> None:
 def test_what_was_skipped_in_this_session_does_not_come_again(database: Database, base: str) -> None:
     before, now = (answers(database, "en", (text, base), prompt=text)[0] for text in ("one", "two"))
     log.append(database, log.skip(before.id, "ana"))
-    session_start = clock.now()
+    session_start = log.position(database)
     log.append(database, log.skip(now.id, "ana"))
     items = next_items(database, "ana", session_start=session_start)
     assert [item.samples[0] for item in items] == [before]
@@ -204,7 +204,7 @@ def test_what_was_skipped_in_this_session_does_not_come_again(database: Database
 
 def test_skipping_a_pair_leaves_its_answers_and_other_pairs_alone(database: Database, base: str) -> None:
     a, b, c = answers(database, "en", ("a", base), ("b", base), ("c", base))
-    session_start = clock.now()
+    session_start = log.position(database)
     log.append(database, log.skip(a.id, "ana", other_sample_id=b.id))
     items = next_items(database, "ana", 20, session_start=session_start)
     assert Counter(item.kind for item in items) == {"single": 3, "pair": 1}
@@ -233,3 +233,19 @@ def test_answers_to_one_prompt_come_together_and_those_that_stand_alone_last(
     answers(database, "en", ("new", trained), prompt="new")
     singles = [item.samples[0].text for item in next_items(database, "ana") if item.kind == "single"]
     assert singles == ["new", "b2", "b1", "a2", "a1", "alone"], "the newest version first, whatever stands alone"
+
+
+def test_what_lies_further_back_is_found_when_all_else_is_judged(
+    database: Database, base: str, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue looks at the first topics first; nothing is left out in the end."""
+    monkeypatch.setattr(queue, "FIRST_TOPICS", 2)
+    for n in range(5):
+        answers(database, "en", (f"old {n}", base), (f"a {n}", trained), (f"b {n}", trained), prompt=f"{n}")
+    offered = []
+    while items := next_items(database, "ana", 4):
+        for item in items:
+            offered.append(tuple(sample.text for sample in item.samples))
+            a, *b = item.samples
+            log.append(database, log.pair(a.id, b[0].id, Choice.TIE, "ana") if b else log.label(a.id, True, "ana"))
+    assert len(offered) == len(set(offered)) == 5 * (3 + 3), "three answers to each prompt, and each pair of them"

@@ -13,6 +13,7 @@ from storage import conversations, samples
 from storage.database import Database, DatabaseError, open_database
 from storage.errors import WorkbenchError
 from storage.feedback import log
+from storage.feedback.counting import Link, counted
 from storage.records import Choice, Rating, RatingKind, Sample, Source
 from storage.workspace import Workspace
 
@@ -169,8 +170,11 @@ def test_a_damaged_effects_table_is_noticed_and_rebuilt(database: Database, answ
     for value in (1, 2, 3):
         log.append(database, log.score(answers[0].id, value, "ana"))
     assert log.effects_differ(database) == 0
-    database.execute("UPDATE rating_effects SET effective = 1")
-    assert log.effects_differ(database) == 2
+    database.execute("DELETE FROM counted")
+    assert log.effects_differ(database) == 1
+    database.execute("UPDATE main.tally_of_ratings SET ratings = 7")
+    assert log.effects_differ(database) == 2, "the rating that does not count, and the sum that is none"
+    database.execute("UPDATE topics SET newest = 0")
     log.rebuild_effects(database)
     assert log.effects_differ(database) == 0
     assert values(database) == [3]
@@ -178,11 +182,11 @@ def test_a_damaged_effects_table_is_noticed_and_rebuilt(database: Database, answ
 
 def test_what_replaces_a_rating_down_the_line_holds_though_the_one_between_was_undone() -> None:
     """Two logs merged can tell this story, the app alone cannot."""
-    events = [("1", "score", None), ("2", "score", "1"), ("3", "score", "2"), ("4", "undo", "2")]
+    events = [Link("1", "score"), Link("2", "score", "1"), Link("3", "score", "2"), Link("4", "undo", "2")]
     for turned in (events, events[::-1]):
-        assert log.counting(turned) == {"3", "4"}
-    assert log.counting([*events, ("5", "undo", "3")]) == {"1", "4", "5"}
-    assert log.counting([*events, ("5", "redo", "4")]) == {"3", "5"}
+        assert counted(turned) == {"3"}
+    assert counted([*events, Link("5", "undo", "3")]) == {"1"}
+    assert counted([*events, Link("5", "redo", "4")]) == {"3"}
 
 
 # A model of the whole behaviour that shares no idea with the code: each rater has a stack of screens to go back to.

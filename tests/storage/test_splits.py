@@ -8,19 +8,18 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
+import earlier
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as rules
 from hypothesis import strategies as st
 
-from storage import clock, conversations, jobs, samples, splits
-from storage import database as storage_database
+from storage import clock, conversations, jobs, splits
 from storage.database import Database, open_database
 from storage.errors import UsageError
 from storage.exchange.importing import import_file
-from storage.feedback import log
-from storage.records import Choice, Job, Split
-from storage.schema.migrations import CURRENT, MIGRATIONS
+from storage.records import Split
+from storage.schema.migrations import CURRENT
 from storage.workspace import Workspace
 
 SECRET, OPEN = "Mto ni nini?", "¿Qué es un faro?"
@@ -131,18 +130,15 @@ def test_an_import_without_a_split_leaves_it_to_the_hash_and_one_with_a_split_do
 
 
 @pytest.fixture
-def before(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Database:
+def before(workspace: Workspace) -> Database:
     """An empty workspace of the first schema."""
-    with monkeypatch.context() as patch:
-        patch.setattr(storage_database, "MIGRATIONS", MIGRATIONS[:1])
-        patch.setattr(storage_database, "CURRENT", 1)
-        return open_database(workspace)
+    return earlier.open_earlier(workspace, 1)
 
 
 def add_train(database: Database, name: str, count: int = 40, **more: str) -> list[str]:
     """Prompts as they were all stored then; about six of forty are to be held out."""
     with database.transaction():
-        found = [conversations.add(database, f"{name} {n}", split=Split.TRAIN, **more).id for n in range(count)]
+        found = [earlier.ask(database, f"{name} {n}", **more) for n in range(count)]
     assert any(splits.by_hash(f"{name} {n}", 0.15) is Split.HELD_OUT for n in range(count))
     return found
 
@@ -162,22 +158,16 @@ def by_threshold(name: str, count: int = 40) -> set[str]:
     return {text for n in range(count) if splits.fraction(text := f"{name} {n}") < 0.15}
 
 
-def start_job(database: Database, kind: str) -> Job:
-    queued = jobs.enqueue(database, kind, {})
-    job = jobs.claim(database, "worker", job_id=queued.id)
-    assert job is not None
-    return job
-
-
 def test_prompts_of_before_that_nothing_learned_from_fall_by_the_same_threshold(
     before: Database, workspace: Workspace
 ) -> None:
     add_train(before, "typed")
     add_train(before, "imported", origin="imported")
     add_train(before, "of the demo", origin="demo")
-    jobs.enqueue(before, "ppo", {})  # never started
-    start_job(before, "reward")  # learned from what it is linked to alone
-    conversations.add(before, "typed 0", language="en", split=Split.ETHICS)
+    earlier.begin(before, "ppo", started_at=None, state="queued")
+    earlier.begin(before, "reward")  # learned from what it is linked to alone
+    earlier.ask(before, "typed 0", "ethics", "en")
+    before.execute("UPDATE prompts SET split = 'ethics' WHERE text = 'typed 0'")
     with migrated(before, workspace) as database:
         typed = by_threshold("typed") - {"typed 0"}
         assert held_out(database) == typed | by_threshold("imported")
@@ -192,32 +182,31 @@ def test_what_was_there_when_a_policy_began_to_learn_stays_for_training(
     before: Database, workspace: Workspace, kind: str
 ) -> None:
     add_train(before, "early")
-    start_job(before, kind)
+    earlier.begin(before, kind)
     add_train(before, "late")
-    conversations.add(before, "early 1", language="fr", split=Split.TRAIN)  # a text that was there, in another language
+    earlier.ask(before, "early 1", language="fr")  # a text that was there, in another language
     with migrated(before, workspace) as database:
         assert held_out(database) == by_threshold("late")
 
 
 def test_what_a_reward_model_learned_from_stays_for_training(before: Database, workspace: Workspace) -> None:
     keys = add_train(before, "rated")
-    job = start_job(before, "reward")
+    job = earlier.begin(before, "reward")
     secret = sorted(by_threshold("rated"))
     chosen = [key for key, n in zip(keys, range(40), strict=True) if f"rated {n}" in secret[:3]]
-    made = [samples.new(key, text) for key in chosen for text in ("a", "b")]
-    samples.add(before, made)
-    scored = log.append(before, log.score(made[0].id, 4, "ana"))
+    made = [earlier.answer(before, key, text) for key in chosen for text in ("a", "b")]
+    scored = earlier.rate(before, made[0], "score")
     # A pair whose second answer alone is of another prompt: both were learned from.
-    pair = log.append(before, log.pair(made[2].id, made[4].id, Choice.A, "ana"))
-    before.execute("INSERT INTO job_ratings SELECT ?, id FROM ratings WHERE id IN (?, ?)", (job.id, scored.id, pair.id))
+    pair = earlier.rate(before, made[2], "pair", other_sample_id=made[4], choice="a")
+    before.execute("INSERT INTO job_ratings SELECT ?, id FROM ratings WHERE id IN (?, ?)", (job, scored, pair))
     with migrated(before, workspace) as database:
         assert held_out(database) == set(secret[3:])
-        assert jobs.ratings_of(database, job.id)
+        assert jobs.ratings_of(database, job)
 
 
 def test_held_out_prompts_of_before_stay_held_out(before: Database, workspace: Workspace) -> None:
-    conversations.add(before, OPEN, split=Split.HELD_OUT)
-    start_job(before, "ppo")
+    earlier.ask(before, OPEN, "held-out")
+    earlier.begin(before, "ppo")
     moment = clock.now()
     with migrated(before, workspace) as database:
         (prompt,) = conversations.by_split(database, Split.HELD_OUT)

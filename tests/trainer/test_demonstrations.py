@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage import clock, conversations, samples
+from storage import conversations, jobs, samples
 from storage.errors import UsageError
 from storage.feedback import log
 from storage.records import Split
@@ -72,7 +72,7 @@ def test_held_out_and_ethics_prompts_are_never_imitated(database, store, split):
 def test_what_there_was_at_a_moment_is_imitated_whatever_came_later(database, store):
     key = store("समय क्या है?", "पाँच", "hi", origin="demonstration")
     log.append(database, log.edit(key, "पाँच बजे", "amina"))
-    then = clock.now()
+    then = jobs.now(database)
     before = texts(database)
     store("कब?", "कल", "hi", origin="demonstration")
     log.undo(database, "amina")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from storage import clock, conversations, samples, versions
+from storage import conversations, jobs, samples, versions
 from storage.errors import UsageError
 from storage.feedback import log
 from storage.records import Choice, Rating, Source, Split
@@ -172,7 +172,7 @@ def test_what_was_undone_or_replaced_teaches_nothing(database, answered):
 def test_what_counted_at_a_moment_is_learned_whatever_came_later(database, answered):
     one, other = answered("¿Y el hielo?", "x", "y")
     rate(database, log.label(one, True, "amina"), log.label(other, False, "amina"))
-    then, before = clock.now(), collect(database, DIGEST)
+    then, before = jobs.now(database), collect(database, DIGEST)
     assert log.undo(database, "amina")
     rate(database, log.label(one, False, "amina"), log.pair(one, other, Choice.A, "amina"))
     assert collect(database, DIGEST) != before
@@ -290,7 +290,7 @@ def test_prompts_are_divided_as_they_were_stored_and_never_by_rank(database, ans
     found = split_prompts(database)
     assert [prompt.text for prompt in found.held_out] == ["open 0", "open 10", "open 20"]
     assert [prompt.text for prompt in found.practice] == [f"open {number}" for number in range(30) if number % 10]
-    then = clock.now()
+    then = jobs.now(database)
     for number in range(30, 60):
         answered(f"open {number}", split=None)
     assert split_prompts(database, then) == found

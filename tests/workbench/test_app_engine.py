@@ -80,9 +80,9 @@ async def test_a_killed_engine_comes_back_and_answers_what_was_asked(database: D
         await type_text(pilot, "again")
         await pilot.press("enter")
         await until(pilot, lambda: app.engine.state == "writing", SLOW)
-        assert app.link is not None
-        assert app.link.client._process is not None
-        os.kill(app.link.client._process.pid, signal.SIGKILL)
+        assert app.supervisor is not None
+        assert app.supervisor.pid is not None
+        os.kill(app.supervisor.pid, signal.SIGKILL)
         await until(pilot, lambda: "starting it again" in visible(app))
         await until(pilot, lambda: app.engine.state == "writing", SLOW)
         await pilot.press("escape")
@@ -112,7 +112,7 @@ async def test_rate_train_and_read_the_verdict(database: Database, app: Workbenc
         await pilot.press("f3")
         await until(pilot, lambda: "48 ratings" in visible(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "w whole pipeline  ✓ needs 20 ratings, has 32" in visible(app))  # less the held-out
+        await until(pilot, lambda: "w whole pipeline  ✓ needs 20 examples, has 32" in visible(app))  # less the held-out
         await pilot.press("w")
         await until(pilot, lambda: "rounds of rollouts" in visible(app))
         await pilot.press("backspace", "backspace", "2", "enter")

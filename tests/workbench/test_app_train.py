@@ -230,7 +230,7 @@ async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
         await until(pilot, lambda: "w whole pipeline  ✓ needs 20" in visible(app))
         assert "s SFT             ✕ needs 8" in visible(app)
         if size[0] >= 80:
-            assert "✓ needs 20 ratings, has 20" in visible(app)
+            assert "✓ needs 20 examples, has 20" in visible(app)
             assert "✕ needs 8 demonstrations or edits, has 0" in visible(app)
             assert "✕ needs a reward model, has none" in visible(app)
             assert "Imitate demonstrations if there are any" in visible(app)
@@ -354,11 +354,12 @@ def test_a_worker_that_dies_without_a_word_is_reported(
     workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    trainers = Trainers(database, workspace)
-    job = trainers.start("run", {}, 3)
+    trainers = Trainers(workspace)
+    job = trainers.enqueue(database, "run", {}, 3)
+    trainers.spawn(job)
     trainers.started[job.id].wait()
-    problem = trainers.reap()
+    problem = trainers.reap(database)
     assert problem is not None
     assert "exit code 1" in problem.message
     assert (job.log or "?") in problem.hint
-    assert trainers.reap() is None
+    assert trainers.reap(database) is None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from storage.database import Database
-from storage.records import Source, Split
+from storage.records import Begun, Source, Split
 from trainer.algorithms.rollouts import Rollout
 from trainer.evaluation.intervals import Interval, bootstrap_interval
 from trainer.evaluation.measures import rank_correlation
@@ -47,17 +47,17 @@ class HeldOutRow:
 
 
 def held_out_rows(
-    database: Database, base_digest: str, moment: str | None = None, most: int = MOST_ROWS
+    database: Database, base_digest: str, begun: Begun | None = None, most: int = MOST_ROWS
 ) -> list[HeldOutRow]:
     """Answers to held-out prompts that people rated, whole prompts together: nothing ever learned from them.
 
     Ratings of an AI do not count, nor those of another attribute than overall.
 
     Args:
-        moment: as in :func:`trainer.examples.collect`.
+        begun: as in :func:`trainer.examples.collect`.
         most: rows; the prompts that come first in a fixed pseudo-random order are taken.
     """
-    rows = _rows(collect(database, base_digest, moment, split=Split.HELD_OUT, sources=PEOPLE))
+    rows = _rows(collect(database, base_digest, begun, split=Split.HELD_OUT, sources=PEOPLE))
     return sorted(rows, key=lambda row: fingerprint(row.response.prompt.id))[:most]
 
 

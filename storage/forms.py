@@ -1,0 +1,31 @@
+"""The forms of a text: the one in which two prompts are the same, the one in which a prompt is searched, and the number
+by which two answers are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+
+def text_key(text: str) -> str:
+    """The form in which two prompts count as the same: NFC, outer white space removed."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def search_form(text: str) -> str:
+    """The form in which a text is searched: neither case nor accents tell (`Évian` is found by `evian`), in any script.
+
+    Only marks of Latin, Greek and Cyrillic letters (U+0300 to U+036F) are left out: in other scripts marks are vowels.
+    """
+    taken_apart = unicodedata.normalize("NFKD", text).casefold()
+    bare = "".join(sign for sign in taken_apart if not "\u0300" <= sign <= "\u036f")
+    return unicodedata.normalize("NFKC", bare).strip()
+
+
+def answer_number(text: str, version: str | None, token_ids: str | None) -> int:
+    """The number of an answer to a prompt: the same for the same text of the same version and tokens; never 0.
+
+    64 bits of a hash: among a million answers two that differ share one with a chance of 3 in 10^8.
+    """
+    whole = "\0".join((version or "", token_ids or "", text)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), signed=True) or 1
