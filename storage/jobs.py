@@ -68,9 +68,10 @@ def claim(
 
 def now(database: Database) -> Begun:
     """Where the workspace stands: a job that begins at this moment learns from what is there by now."""
-    newest = {table: unfinished.newest(database, table) for table in ("ratings", "prompts", "samples")}
-    for table in ("version_events", "reward_models"):
-        newest[table] = database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
+    newest = {
+        table: database.scalar(f"SELECT ifnull(max(sequence), 0) FROM main.{table}")
+        for table in ("ratings", "prompts", "samples", "version_events", "reward_models")
+    }
     # What an import is storing now comes into view later: to a job it is as what comes after its beginning.
     hidden = unfinished.first_hidden(database)
     return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})

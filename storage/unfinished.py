@@ -122,9 +122,9 @@ def begin(database: Database, file: str, records: int) -> None:
 
 
 @contextmanager
-def storing(database: Database) -> Iterator[None]:
+def storing(database: Database, pace: Pace) -> Iterator[None]:
     """A transaction of the import: what is stored in it is hidden, and so is what it adds to the tallies."""
-    with database.transaction():
+    with pace, database.transaction():
         database.execute("UPDATE unfinished_import SET storing = 1")
         before = _tallies(database)
         yield
@@ -143,6 +143,8 @@ def storing(database: Database) -> Iterator[None]:
                     f"INSERT INTO unseen_in_{table} VALUES ({marks}) ON CONFLICT DO UPDATE SET {added}", more
                 )
         database.execute("UPDATE unfinished_import SET storing = 0")
+    # Moved into the database in the time of others, or one of them would have to with its own next commit.
+    database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _tallies(database: Database) -> dict[str, dict[tuple[object, ...], tuple[int, ...]]]:
@@ -169,7 +171,7 @@ def sweep(database: Database) -> None:
     for table, hidden in (("counted", "hidden_ratings"), *((table, f"hidden_{table}") for table in _TABLES)):
         pace, gone = Pace(), 1
         while gone:
-            with pace, storing(database):
+            with storing(database, pace):
                 # The newest first: a rating may supersede an earlier one.
                 gone = database.execute(
                     f"""DELETE FROM main.{table} WHERE sequence IN (

@@ -45,8 +45,10 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def _columns(**own: type) -> dict[str, type]:
-    """The fields of a prompt and those that are a kind's own."""
-    return {"prompt": str, "system": str, "language": str, "task": str, "split": str, **own}
+    """The fields of a prompt and those that are a kind's own; those that are mostly empty come last."""
+    rare = {name: kind for name, kind in own.items() if name in _USUAL}
+    usual = {name: kind for name, kind in own.items() if name not in _USUAL}
+    return {"prompt": str, "language": str, "split": str, **usual, "system": str, "task": str, **rare}
 
 
 def _event(row: dict[str, Any]) -> dict[str, Any]:

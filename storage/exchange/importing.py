@@ -379,7 +379,7 @@ class _Storing:
         if not (chunk.prompts or chunk.samples or chunk.ratings):
             self._meet(texts, {})
             return
-        with self.pace, unfinished.storing(self.database):
+        with unfinished.storing(self.database, self.pace):
             moved = self._meet(texts, chunk.prompts)
             self.database.insert_many("prompts", chunk.prompts.values())
             for sample in chunk.samples.values() if moved else ():

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import msgspec
 
-from storage import clock, unfinished
+from storage import clock
 from storage.database import Database, IntegrityError
 from storage.errors import WorkbenchError
 from storage.exchange.rows import BadFieldError
@@ -129,7 +129,8 @@ def append_many(
 ) -> list[Rating]:
     """Store events in their order, in one transaction (that of the caller, where there is one).
 
-    As many calls of :func:`append` would, and much quicker: about 50 µs a rating. Returns the events as stored.
+    As many calls of :func:`append` would, and much quicker: some 70 µs of processor time a rating. Returns the events
+    as stored.
 
     Args:
         unsettled: tells of an event as stored whether what it does to others is left to the caller
@@ -200,7 +201,7 @@ def act(database: Database, rating: Rating) -> list[Rating]:
 
 def position(database: Database) -> int:
     """The sequence of the newest event: what comes later has a higher one. 0 where there is none."""
-    return unfinished.newest(database, "ratings")
+    return database.scalar("SELECT ifnull(max(sequence), 0) FROM main.ratings")
 
 
 def effective(database: Database, *, rater: str | None = None, sample_id: str | None = None) -> list[Rating]:

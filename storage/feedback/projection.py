@@ -152,10 +152,11 @@ def effects_differ(database: Database) -> int:
             (encoded(_told_by_the_log(database)),),
         )
         for table, (sums, nothing) in _SUMS.items():
-            kept = f"SELECT * FROM {table} WHERE NOT ({nothing})"
             different += database.scalar(
-                f"SELECT (SELECT count(*) FROM (SELECT * FROM ({sums}) EXCEPT {kept}))"
-                f" + (SELECT count(*) FROM ({kept} EXCEPT SELECT * FROM ({sums})))"
+                f"""WITH sums AS MATERIALIZED ({sums}),
+                    kept AS (SELECT * FROM {table} WHERE NOT ({nothing}))
+                    SELECT (SELECT count(*) FROM (SELECT * FROM sums EXCEPT SELECT * FROM kept))
+                         + (SELECT count(*) FROM (SELECT * FROM kept EXCEPT SELECT * FROM sums))"""
             )
     return different
 

@@ -166,7 +166,7 @@ def test_standard_output_gets_json_lines(filled: Database, capsys: pytest.Captur
     assert [json.loads(line) for line in lines] == list(records(filled, "scores"))
 
 
-@pytest.mark.parametrize(("kind", "name"), [("events", "events.csv"), ("scores", "scores.parquet")])
+@pytest.mark.parametrize(("kind", "name"), [("events", "events.csv"), ("events", "events.parquet")])
 def test_a_format_that_cannot_hold_the_kind_is_refused(filled: Database, tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(UsageError, match=r"\.jsonl"):
         export_file(filled, kind, str(tmp_path / name))

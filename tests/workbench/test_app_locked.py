@@ -122,7 +122,7 @@ async def test_a_prompt_is_kept_until_it_is_stored_and_what_is_typed_meanwhile_s
                 await type_text(pilot, " second")
             await until(pilot, lambda: editor.text == " second", LONG)
         assert [prompt.text for prompt in conversations.recent(database)] == ["first"]
-        assert [ask.prompt.text for ask in app.conversation.waiting] == ["first"]
+        assert [exchange.ask.prompt.text for exchange in app.conversation.waiting] == ["first"]
 
 
 async def test_answers_are_stored_by_themselves_when_the_lock_ends(workspace: Workspace, database: Database):

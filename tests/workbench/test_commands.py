@@ -194,7 +194,7 @@ def test_import_then_stats_then_export(run: Run, feedback: Path, tmp_path: Path)
     assert (exported.code, exported.err) == (0, "wrote 1 records to standard output\n")
     assert exported.document["chosen"] == "冰。"
     assert run("export", "scores", str(tmp_path / "scores.csv")).out == ""
-    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,language,")
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,")
 
 
 def test_stats_for_the_eye(run: Run, feedback: Path) -> None:

@@ -21,6 +21,7 @@ from workbench.engine.machine import Report, Restarting
 from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
 from workbench.engine.supervisor import Supervisor
+from workbench.screens import PLACES
 from workbench.screens.prompt.conversation import Conversation, Exchange
 from workbench.shell import messages
 from workbench.shell.follow import Follower, swap_banner
@@ -118,7 +119,11 @@ class WorkbenchApp(Frame):
         )
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
-        if chosen.screen != self.current_mode and not self.first_run and chosen.screen in self._modes:
+        if (
+            chosen.screen != self.current_mode
+            and not self.first_run
+            and chosen.screen in {place.name for place in PLACES}
+        ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
         self._look_soon()

@@ -107,7 +107,7 @@ def _share(text: str) -> float:
 
 
 SETTINGS = (
-    Setting("held-out-share", "held-out share", "of new prompts, from 0 to below 1", "", _share),
+    Setting("held-out-share", "held-out share", "of new prompts, 0 to below 1", "", _share),
     Setting("language", "language", "of the next prompt, a BCP 47 tag", "language", _language),
     Setting("rater", "rater", "whose ratings these are", "rater", _name),
     Setting("model", "model", "name or path; at the next start", "model", _name),

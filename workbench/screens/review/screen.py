@@ -63,10 +63,10 @@ class ReviewScreen(Rater, WorkbenchScreen):
             known = len(self.done)
             fresh, self.began = await self.desk.next_items(AHEAD, self.began)
             self.refill(fresh, self.done[known:])
-        await self.draw()
+            await self.draw()
         if self.desk is not None:
             self.counts = await self.desk.rated_by_language()
-            await self.draw()
+        await self.draw()
 
     def refill(self, fresh: list[ReviewItem], judged: list[ReviewItem]) -> None:
         """Take in what is next; the item on screen stays in front, and what was `judged` meanwhile does not come."""
