@@ -36,7 +36,8 @@ from trainer.policy.adapters import FILE_NAME, write_adapter
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.models import resolve, weight_files
-from workbench.engine.client import SERVER, EngineClient
+from workbench.engine.client import EngineClient
+from workbench.engine.process import SERVER
 from workbench.engine.protocol import Done, Failed, Generate, Load, Ready, Swapped, Text
 from workbench.shell.app import POLL_SECONDS
 

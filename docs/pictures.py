@@ -79,15 +79,15 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         written.append(path)
 
     async with app.run_test(size=size) as pilot:
-        await _until(pilot, lambda: app.store is not None)
+        await _until(pilot, lambda: app.desk is not None)
         app.hear(protocol.Progress("convert", "tensors of SmolLM2-135M-Instruct", 0.41))
         await pilot.pause(0.2)
         picture("first-run")
         await pilot.press("enter")
-        assert app.store is not None
+        assert app.desk is not None
         with open_database(workspace) as database:
             furnish(database)
-        app.store.rater = RATER
+        app.desk.rater = RATER
         await pilot.pause(0.4)
         app.hear(protocol.Ready("smollm2", "v2", "cpu", "bfloat16", 134_515_008, 2048, 3.0))
         await _ask(app, pilot)
@@ -119,7 +119,7 @@ async def _ask(app: WorkbenchApp, pilot) -> None:
     assert isinstance(screen, PromptScreen)
     app.update_session(language="es")
     _, text, good, bad = TALK[0]
-    screen.ask(text)
+    await screen.ask(text)
     await _until(pilot, lambda: app.conversation.current is not None)
     assert app.conversation.current is not None
     request = app.conversation.current.ask.generate.request

@@ -68,10 +68,9 @@ def claim(
 
 def now(database: Database) -> Begun:
     """Where the workspace stands: a job that begins at this moment learns from what is there by now."""
-    newest = {
-        table: database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
-        for table in ("ratings", "prompts", "samples", "version_events", "reward_models")
-    }
+    newest = {table: unfinished.newest(database, table) for table in ("ratings", "prompts", "samples")}
+    for table in ("version_events", "reward_models"):
+        newest[table] = database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
     # What an import is storing now comes into view later: to a job it is as what comes after its beginning.
     hidden = unfinished.first_hidden(database)
     return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})
@@ -224,9 +223,10 @@ def _has_died(job: Job) -> bool:
 
 
 def _end_leases_of_the_dead(database: Database) -> None:
-    for job in database.records(Job, "SELECT * FROM jobs WHERE state = 'running' AND lease_until > heartbeat_at"):
+    """Whatever the clock said when they last renewed them: an empty text comes before every moment."""
+    for job in database.records(Job, "SELECT * FROM jobs WHERE state = 'running' AND lease_until != ''"):
         if _has_died(job):
-            database.execute("UPDATE jobs SET lease_until = heartbeat_at WHERE id = ?", (job.id,))
+            database.execute("UPDATE jobs SET lease_until = '' WHERE id = ?", (job.id,))
 
 
 def _end(

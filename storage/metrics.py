@@ -33,6 +33,40 @@ def series(database: Database, job_id: str, name: str, language: str | None = No
     return [(row["step"], row["value"]) for row in found]
 
 
+def after(database: Database, job_id: str, place: int) -> tuple[list[tuple[str, str | None, int, float | None]], int]:
+    """What was recorded of a job after a place in the table (0 is its beginning), and the place to go on from.
+
+    Each is `(name, language, step, value)`, in the order in which they were recorded; a step that was written again
+    (after a resume) comes again. What it costs does not grow with what was read before.
+    """
+    table = "metrics" if place else "metrics INDEXED BY metrics_once"
+    found = database.connection.execute(
+        f"""SELECT name, language, step, value, rowid FROM {table} WHERE job_id = ? AND rowid > ?
+            {"ORDER BY rowid" if place else "ORDER BY name, ifnull(language, ''), step"}""",
+        (job_id, place),
+    ).fetchall()
+    return [row[:4] for row in found], max((row[4] for row in found), default=place)
+
+
+def newest(database: Database, job_id: str, name: str) -> float | None:
+    """The newest figure of the curve over all languages; None where there is none, or it was not finite."""
+    return database.scalar(
+        """SELECT value FROM metrics WHERE job_id = ? AND name = ? AND ifnull(language, '') = ''
+           ORDER BY step DESC LIMIT 1""",
+        (job_id, name),
+    )
+
+
+def moments(database: Database, job_id: str, name: str, limit: int) -> list[tuple[int, str]]:
+    """When the newest steps of a curve were recorded: `(step, timestamp)` in step order."""
+    found = database.rows(
+        """SELECT step, created_at FROM metrics WHERE job_id = ? AND name = ? AND ifnull(language, '') = ''
+           ORDER BY step DESC LIMIT ?""",
+        (job_id, name, limit),
+    )
+    return [(row["step"], row["created_at"]) for row in reversed(found)]
+
+
 def languages(database: Database, job_id: str, name: str) -> list[str]:
     """The languages for which a metric was recorded."""
     found = database.rows(

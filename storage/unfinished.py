@@ -16,7 +16,7 @@ import msgspec
 
 from storage import clock
 from storage.database import Database
-from storage.schema.visible import TALLIES, hide_unfinished, show_unfinished, tally_columns
+from storage.schema.visible import HIDING, TALLIES, hide_unfinished, show_unfinished, tally_columns
 
 # One transaction keeps others waiting for about as long as this, in seconds; between two of them they have time to come
 # in: SQLite looks every 25 ms for whether it is its turn, after the first tries.
@@ -45,6 +45,17 @@ def first_hidden(database: Database) -> dict[str, int]:
         "SELECT first_prompt AS prompts, first_sample AS samples, first_rating AS ratings FROM unfinished_import"
     )
     return found or {}
+
+
+def newest(database: Database, table: str) -> int:
+    """The sequence of the newest row of prompts, samples or ratings that is seen, found without a look at all of them;
+    0 where there is none. It moves at the switch as well."""
+    first, shown = HIDING[table]
+    return database.scalar(
+        f"""SELECT ifnull((SELECT max({first} - 1, ifnull((SELECT max(sequence) FROM main.{shown}), 0))
+                           FROM main.unfinished_import),
+                          ifnull((SELECT max(sequence) FROM main.{table}), 0))"""
+    )
 
 
 def sweep_after_the_dead(database: Database) -> None:

@@ -118,18 +118,28 @@ def rollback(database: Database, workspace: Workspace, reason: str = "") -> Vers
         WorkbenchError: the parent's file is damaged.
     """
     current = served(database)
-    if current is None or current.parent is None:
-        raise UsageError(
-            "there is nothing to roll back: the untouched base model is being served",
-            "`workbench versions` lists what exists; `workbench publish VERSION` serves any of it",
-        )
-    target = get(database, current.parent)
-    verify(workspace, target)
+    if current is not None and current.parent is not None:
+        verify(workspace, get(database, current.parent))
+    return serve_parent(database, reason)
+
+
+def serve_parent(database: Database, reason: str = "") -> Version:
+    """Roll back where the parent's file is known to be sound: hashing it here would keep others from writing.
+
+    Raises:
+        UsageError: the served version is a base model and has no parent.
+    """
     with database.transaction():
+        current = served(database)
+        if current is None or current.parent is None:
+            raise UsageError(
+                "there is nothing to roll back: the untouched base model is being served",
+                "`workbench versions` lists what exists; `workbench publish VERSION` serves any of it",
+            )
         database.execute("UPDATE versions SET state = 'rolled-back' WHERE name = ?", (current.name,))
-        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (target.name,))
-        _event(database, target.name, "rollback", reason or f"back from {current.name}")
-    return get(database, target.name)
+        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (current.parent,))
+        _event(database, current.parent, "rollback", reason or f"back from {current.name}")
+    return get(database, current.parent)
 
 
 def served(database: Database, begun: Begun | None = None) -> Version | None:

@@ -1,221 +1,424 @@
-"""The open workspace as the screens use it. Loaded after the first paint, because the database layer is slow to import.
+"""The open workspace: asked from the event loop, worked on threads of its own, so that the loop never waits.
 
-Every write here has committed, and is synced to disk, when it returns: only then does a screen say "saved".
+One thread holds the connection that writes, another the one that reads; a read never queues behind a write that waits
+for another program's lock. What a method of :class:`Desk` is marked as says where it runs: `@reads` gives a snapshot
+of one moment, `@writes` is one transaction, committed and synced to disk when its await returns. Whatever goes wrong
+is a `WorkbenchError` that says what happened and what is safe.
+
+Loaded after the first paint, because the database layer is slow to import.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from functools import partial, wraps
+from queue import SimpleQueue
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from storage import comparison, conversations, jobs, metrics, versions
+from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
-from storage.database import Database, open_database
+from storage.database import Database, DatabaseError, open_database
+from storage.errors import WorkbenchError
 from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.stock import Stock, take_stock
-from storage.records import Choice, Job, JobState, Prompt, Rating, Sample, Version
+from storage.records import Choice, Job, Prompt, Rating, Sample, Version
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
-from workbench.training.boards import BOARDS, board_of, with_parts
-from workbench.training.curves import points_of, seconds_left
-from workbench.training.status import TrainerStatus, trainer_status
-from workbench.training.view import TrainView
+from workbench.shell import session
+from workbench.shell.news import Seen, look
+from workbench.shell.session import Session
+from workbench.training.launcher import Trainers
+from workbench.training.view import History, TrainView, train_view
 
-PATIENCE_MS = 3000  # a write waits this long for another process: an app that stands still is worse than a message
+PATIENCE = 75.0  # seconds that a write waits for another program: a lock of a minute is waited for
+READING_PATIENCE = 5.0  # seconds; where readers never wait for writers (WAL) it does not matter
+BETWEEN_TRIES = 0.2  # seconds: so often a waiting write looks whether it should give up
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Callable[[Database], Any]
 
 
-class Store:
-    """One connection to the workspace, for the app's event loop."""
+class Hand:
+    """A thread with a connection of its own, which does one thing after the other.
 
-    def __init__(self, workspace: Workspace, database: Database, rater: str) -> None:
+    It ends with the process, whatever it waits for: a transaction that was not committed leaves nothing behind.
+    """
+
+    def __init__(self, name: str, opener: Callable[[], Database], *, reading: bool) -> None:
+        self._reading = reading
+        self._asked: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
+        self._opener = opener
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def do(self, work: Callable[[Database], T]) -> asyncio.Future[T]:
+        """Ask for something to be done; the future has its result, or a WorkbenchError."""
+        future: Future[T] = Future()
+        self._asked.put((work, future))
+        return asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        """Do what was asked so far, and close the connection."""
+        self._asked.put(None)
+
+    def _work(self) -> None:
+        database: Database | None = None
+        while (asked := self._asked.get()) is not None:
+            work, future = asked
+            if not future.set_running_or_notify_cancel():
+                continue  # who asked has gone
+            try:
+                database = database or self._opener()
+                future.set_result(work(database))
+            except BaseException as error:  # whatever it was: who asked must hear it, and the thread go on
+                future.set_exception(kindly(error, reading=self._reading))
+        if database is not None:
+            database.close()
+
+
+def reads(work: Callable[Concatenate[Desk, Database, P], T]) -> Callable[Concatenate[Desk, P], Awaitable[T]]:
+    """A method that reads: it gets the connection, and runs on the reading thread in a snapshot of one moment."""
+
+    @wraps(work)
+    async def ask(desk: Desk, /, *args: P.args, **more: P.kwargs) -> T:
+        return await desk.reading.do(partial(_at_one_moment, lambda database: work(desk, database, *args, **more)))
+
+    return ask
+
+
+def writes(work: Callable[Concatenate[Desk, Database, P], T]) -> Callable[Concatenate[Desk, P], Awaitable[T]]:
+    """A method that writes: it gets the connection, and runs on the writing thread as one transaction.
+
+    Whoever awaits it may go away: it is stored all the same.
+    """
+
+    @wraps(work)
+    async def ask(desk: Desk, /, *args: P.args, **more: P.kwargs) -> T:
+        whole = partial(desk._as_a_whole, lambda database: work(desk, database, *args, **more))
+        return await asyncio.shield(desk.writing.do(whole))
+
+    ask.writes = True  # type: ignore[attr-defined]  # see `writes_of`
+    return ask
+
+
+class Desk:
+    """The workspace as the app works with it. `rater` is whose ratings it writes and reads."""
+
+    def __init__(self, workspace: Workspace, rater: str) -> None:
         self.workspace = workspace
-        self.database = database
         self.rater = rater
+        self.trainers = Trainers(workspace)
+        self.figures = History()  # of the reading thread
+        self.closing = False
+        self.reading = Hand("reading", partial(_open, workspace, READING_PATIENCE, reads_only=True), reading=True)
+        self.writing = Hand("writing", partial(_open, workspace, BETWEEN_TRIES), reading=False)
 
     @classmethod
-    def open(cls, workspace: Workspace, rater: str) -> Store:
-        """Open the workspace's database. Raises WorkbenchError as `open_database`."""
-        database = open_database(workspace)
-        database.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
-        return cls(workspace, database, rater)
+    async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
+        """Open the database, creating or migrating it; while another program holds it, tell `waits` and go on trying.
+
+        Raises:
+            WorkbenchError: as `open_database`.
+        """
+        desk = cls(workspace, rater)
+        while True:
+            try:
+                await desk.writing.do(lambda database: None)  # the one that may migrate comes first
+                await desk.reading.do(lambda database: None)
+                return desk
+            except WorkbenchError as error:
+                if not is_locked(error):
+                    desk.end()
+                    raise
+                waits(error)
+
+    async def close(self, seconds: float) -> None:
+        """Finish what was asked, for at most some seconds; a write that waits for a lock gives up then."""
+        done = self.writing.do(lambda database: None)
+        self.end()
+        try:
+            await asyncio.wait_for(done, seconds)
+        except TimeoutError:
+            self.closing = True
+        except WorkbenchError:
+            pass
+
+    def end(self) -> None:
+        for hand in (self.reading, self.writing):
+            hand.end()
+
+    def _as_a_whole(self, work: Callable[[Database], T], database: Database) -> T:
+        """Run work in one transaction; while another program holds the lock, try again, for as long as is bearable."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with database.transaction():
+                    if self.closing:
+                        raise WorkbenchError("the app is being closed", "nothing was stored")
+                    return work(database)
+            except Exception as error:
+                if not is_locked(error) or self.closing or time.monotonic() > deadline:
+                    raise
+
+    # What is remembered between sessions
+
+    @reads
+    def session(self, database: Database) -> Session:
+        """The choices of the last session."""
+        return session.load(database)
+
+    @writes
+    def save_session(self, database: Database, chosen: Session) -> None:
+        session.save(database, chosen)
+
+    @reads
+    def held_out_share(self, database: Database) -> float:
+        return conversations.held_out_share(database)
+
+    @writes
+    def set_held_out_share(self, database: Database, share: float) -> None:
+        conversations.set_held_out_share(database, share)
 
     # Prompts and answers
 
-    def remember_prompt(self, text: str, language: str, system: str) -> Prompt:
+    @writes
+    def remember_prompt(self, database: Database, text: str, language: str, system: str) -> Prompt:
         """Store what is asked, as typed."""
-        return conversations.add(self.database, text, language=language, system=system)
+        return conversations.add(database, text, language=language, system=system)
 
-    def remember_answers(self, exchange: Exchange) -> list[Sample]:
-        """Store the answers of a finished exchange, in one transaction, in the order they stand on screen."""
+    @writes
+    def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:
+        """Store the answers of a finished exchange, in the order they stand on screen."""
         asked = exchange.ask.generate
         answers = list(exchange.answers.values())
-        return store_answers(self.database, exchange.ask.prompt.id, answers, asked.sampling, asked.request)
+        return store_answers(database, exchange.ask.prompt.id, answers, asked.sampling, asked.request)
 
-    def history(self, search: str = "", limit: int = 200) -> list[Prompt]:
+    @reads
+    def history(self, database: Database, search: str = "", limit: int = 200) -> list[Prompt]:
         """Earlier prompts, newest first."""
-        return conversations.recent(self.database, limit, search)
+        return conversations.recent(database, limit, search)
 
     # Ratings
 
-    def rate(self, rating: Rating) -> Rating:
-        """Append one event; committed and synced when this returns."""
-        return log.append(self.database, rating)
+    @writes
+    def score(self, database: Database, sample: Sample, value: int, **more: Any) -> Rating:
+        return log.append(database, log.score(sample.id, value, self.rater, **more))
 
-    def score(self, sample: Sample, value: int, **more: Any) -> Rating:
-        return self.rate(log.score(sample.id, value, self.rater, **more))
+    @writes
+    def label(self, database: Database, sample: Sample, good: bool, **more: Any) -> Rating:
+        return log.append(database, log.label(sample.id, good, self.rater, **more))
 
-    def label(self, sample: Sample, good: bool, **more: Any) -> Rating:
-        return self.rate(log.label(sample.id, good, self.rater, **more))
+    @writes
+    def pair(self, database: Database, a: Sample, b: Sample, choice: Choice, **more: Any) -> Rating:
+        return log.append(database, log.pair(a.id, b.id, choice, self.rater, **more))
 
-    def pair(self, a: Sample, b: Sample, choice: Choice, **more: Any) -> Rating:
-        return self.rate(log.pair(a.id, b.id, choice, self.rater, **more))
+    @writes
+    def prefer(self, database: Database, best: Sample, shown: list[Sample], **more: Any) -> list[Rating]:
+        """The best of several, as they stood: one gesture, a preference against each of the others."""
+        found = log.best_of(best.id, [sample.id for sample in shown], self.rater, **more)
+        return log.gesture(database, found)
 
-    def prefer(self, best: Sample, others: list[Sample], **more: Any) -> list[Rating]:
-        """The best of several, as one preference against each of the others."""
-        return log.append_all(
-            self.database, [log.pair(best.id, other.id, Choice.A, self.rater, **more) for other in others]
-        )
+    @writes
+    def tie(self, database: Database, shown: list[Sample], **more: Any) -> list[Rating]:
+        """No difference between any two of the answers, as they stood: one gesture."""
+        return log.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
 
-    def tie(self, answers: list[Sample], **more: Any) -> list[Rating]:
-        """No difference between any two of the answers."""
-        pairs = [(a, b) for n, a in enumerate(answers) for b in answers[n + 1 :]]
-        return log.append_all(self.database, [log.pair(a.id, b.id, Choice.TIE, self.rater, **more) for a, b in pairs])
+    @writes
+    def outcome(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
+        """What came of an answer, in words."""
+        return log.append(database, log.outcome(sample.id, text, self.rater, **more))
 
-    def edit(self, sample: Sample, text: str, **more: Any) -> Rating:
-        return self.rate(log.edit(sample.id, text, self.rater, **more))
+    @writes
+    def edit(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
+        return log.append(database, log.edit(sample.id, text, self.rater, **more))
 
-    def note(self, sample: Sample, text: str, **more: Any) -> Rating:
-        return self.rate(log.note(sample.id, text, self.rater, **more))
+    @writes
+    def note(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
+        return log.append(database, log.note(sample.id, text, self.rater, **more))
 
-    def skip(self, sample: Sample, *, cannot_judge: bool = False, **more: Any) -> Rating:
-        return self.rate(log.skip(sample.id, self.rater, cannot_judge=cannot_judge, **more))
+    @writes
+    def skip(self, database: Database, sample: Sample, *, cannot_judge: bool = False, **more: Any) -> Rating:
+        return log.append(database, log.skip(sample.id, self.rater, cannot_judge=cannot_judge, **more))
 
-    def undo(self) -> Rating | None:
-        return log.undo(self.database, self.rater)
+    @writes
+    def undo(self, database: Database) -> Rating | None:
+        return log.undo(database, self.rater)
 
-    def redo(self) -> Rating | None:
-        return log.redo(self.database, self.rater)
+    @writes
+    def redo(self, database: Database) -> Rating | None:
+        return log.redo(database, self.rater)
 
-    def ratings_of(self, sample: Sample) -> list[Rating]:
-        """What this rater says of a sample today."""
-        return log.effective(self.database, rater=self.rater, sample_id=sample.id)
+    @reads
+    def ratings_of(self, database: Database, samples: list[Sample]) -> dict[str, list[Rating]]:
+        """What this rater says of each sample today, by its key."""
+        return {one.id: log.effective(database, rater=self.rater, sample_id=one.id) for one in samples}
 
-    def rated(self) -> int:
-        """How many ratings count today, by anyone; skips and notes are none."""
-        return census.rated(self.database)
-
-    def rated_by_language(self) -> list[tuple[str, int]]:
+    @reads
+    def rated_by_language(self, database: Database) -> list[tuple[str, int]]:
         """This rater's ratings by language, most first."""
-        found = census.ratings_by_language(self.database, self.rater)
+        found = census.ratings_by_language(database, self.rater)
         return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
-    def position(self) -> int:
-        """The newest event of the log: what comes later has a higher number."""
-        return log.position(self.database)
-
-    def next_items(self, limit: int, session_start: int) -> list[ReviewItem]:
-        """What this rater should review next, best first."""
-        return queue.next_items(self.database, self.rater, limit, session_start=session_start)
-
-    def counts(self) -> list[tuple[str, str, int]]:
-        """Ratings that count, as (language, kind, number), over all raters."""
-        return census.ratings_by_language_and_kind(self.database)
+    @reads
+    def next_items(self, database: Database, limit: int, session_start: int | None) -> tuple[list[ReviewItem], int]:
+        """What this rater should review next, best first, and where the session began in the log: here, if None."""
+        start = log.position(database) if session_start is None else session_start
+        return queue.next_items(database, self.rater, limit, session_start=start), start
 
     # Training
 
-    def stock(self, version: str) -> Stock:
+    @reads
+    def stock(self, database: Database, version: str) -> Stock:
         """What there is to train on, for the base model of a version (by default, of the served one)."""
-        of = versions.find(self.database, version) or versions.served(self.database)
-        return take_stock(self.database, of.base_digest if of else "")
+        of = versions.find(database, version) or versions.served(database)
+        return take_stock(database, of.base_digest if of else "")
 
-    def newest_job(self) -> Job | None:
-        found = jobs.every(self.database, 1)
-        return found[0] if found else None
-
-    def jobs(self, limit: int = 200) -> list[Job]:
+    @reads
+    def jobs(self, database: Database, limit: int = 200) -> list[Job]:
         """The newest jobs, newest first."""
-        return jobs.every(self.database, limit)
+        return jobs.every(database, limit)
 
-    def compared(self, job_ids: list[str]) -> tuple[Comparison, Curves]:
+    @reads
+    def compared(self, database: Database, job_ids: list[str]) -> tuple[Comparison, Curves]:
         """Runs beside each other, and their curves."""
-        found = comparison.compare(self.database, job_ids)
-        return found, comparison.curves(self.database, found.runs)
+        found = comparison.compare(database, job_ids)
+        return found, comparison.curves(database, found.runs)
 
-    def is_alive(self, job: Job) -> bool:
-        return jobs.is_alive(job)
-
-    def trainer(self) -> TrainerStatus:
-        """What the header says of the trainer."""
-        job = self.newest_job()
-        if job is None or job.state is JobState.DONE:
-            return TrainerStatus()
-        kl = metrics.latest(self.database, job.id).get(("objective/kl", None))
-        return trainer_status(
-            job, alive=jobs.is_alive(job), kl=kl.value if kl else None, seconds_left=self._seconds_left(job)
-        )
-
-    def train_view(self, width: int) -> TrainView:
+    @reads
+    def train_view(self, database: Database, width: int) -> TrainView:
         """The newest job as it stands; curves are thinned to about two points a column of `width`."""
-        job = self.newest_job()
-        if job is None:
-            return TrainView(None, TrainerStatus(), {}, {}, [], "", self.counts(), None)
-        latest = {key: metric.value for key, metric in metrics.latest(self.database, job.id).items()}
-        curves = {
-            (name, language): points_of(metrics.series(self.database, job.id, name, language), 2 * width)
-            for name in with_parts(board_of(job.kind, job.stage), latest).metrics
-            for language in (None, *metrics.languages(self.database, job.id, name))
-        }
-        return TrainView(
-            job, self.trainer(), curves, latest, metrics.recent_rollouts(self.database, job.id, 8),
-            self.log_tail(job), self.counts(), self._seconds_left(job),
-        )  # fmt: skip
+        return train_view(database, self.workspace, self.figures, width)
 
-    def log_tail(self, job: Job, size: int = 4000) -> str:
-        """The end of a job's log (raw text); empty when there is none yet."""
-        if not job.log:
-            return ""
-        try:
-            with (self.workspace.root / job.log).open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - size))
-                return file.read().decode("utf-8", errors="replace")
-        except OSError:
-            return ""
+    async def start_job(self, stage: str, config: dict[str, Any], steps: int) -> Job:
+        """Queue a job, and start its worker once it is on disk. Raises WorkbenchError; a job that is queued stays."""
+        job = await self.queue_job(stage, config, steps)
+        return await self._spawn(job)
 
-    def _seconds_left(self, job: Job) -> float | None:
-        if not jobs.is_alive(job) or job.stage not in BOARDS:
-            return None
-        every_step = BOARDS[job.stage].charts[0].metric  # written once a step: its moments give the pace
-        found = self.database.rows(
-            """SELECT step, created_at AS at FROM metrics WHERE job_id = ? AND name = ? AND language IS NULL
-               ORDER BY step DESC LIMIT 12""",
-            (job.id, every_step),
-        )
-        return seconds_left([(row["step"], row["at"]) for row in reversed(found)], job.step, job.steps)
+    async def resume_job(self, job: Job) -> Job:
+        """Start a worker for a job that was paused, failed or abandoned. Raises WorkbenchError as `start_job`."""
+        return await self._spawn(await self.requeue_job(job))
+
+    @writes
+    def queue_job(self, database: Database, stage: str, config: dict[str, Any], steps: int) -> Job:
+        return self.trainers.enqueue(database, stage, config, steps)
+
+    @writes
+    def requeue_job(self, database: Database, job: Job) -> Job:
+        """Give a job a new log, for the worker that goes on with it."""
+        return self.trainers.log_anew(database, job)
+
+    @writes
+    def cancel_job(self, database: Database, job: Job) -> Job:
+        """Ask the worker to stop after its step. Raises UsageError when the job has ended already."""
+        return jobs.request_cancel(database, job.id)
+
+    async def _spawn(self, job: Job) -> Job:
+        await asyncio.to_thread(self.trainers.spawn, job)
+        return job
 
     # Versions
 
-    def served(self) -> Version | None:
-        return versions.served(self.database)
+    @reads
+    def versions(self, database: Database) -> tuple[list[Version], Version | None]:
+        """All versions, newest first, and the one that is served."""
+        return versions.every(database), versions.served(database)
 
-    def versions(self) -> list[Version]:
-        """All versions, newest first."""
-        return versions.every(self.database)
+    @reads
+    def find_version(self, database: Database, name: str) -> Version | None:
+        return versions.find(database, name)
 
-    def find_version(self, name: str) -> Version | None:
-        return versions.find(self.database, name)
+    async def publish(self, name: str) -> Version:
+        """Serve a version from now on. Its file is hashed before anything is held. Raises WorkbenchError."""
+        await self._verify(await self.find_version(name))
+        return await self.serve(name)
 
-    def publish(self, name: str) -> Version:
-        return versions.publish(self.database, self.workspace, name, f"published by {self.rater}")
+    async def rollback(self) -> Version:
+        """Go back to the parent of the served version. Raises WorkbenchError as `versions.rollback`."""
+        _, served = await self.versions()
+        if served is not None and served.parent is not None:
+            await self._verify(await self.find_version(served.parent))
+        return await self.serve_parent()
 
-    def rollback(self) -> Version:
-        return versions.rollback(self.database, self.workspace, f"rolled back by {self.rater}")
+    @writes
+    def serve(self, database: Database, name: str) -> Version:
+        return versions.serve(database, name, f"published by {self.rater}")
 
-    # The rest
+    @writes
+    def serve_parent(self, database: Database) -> Version:
+        return versions.serve_parent(database, f"rolled back by {self.rater}")
 
-    def changed(self) -> int:
-        """A number that moves when another process has written."""
-        return self.database.data_version()
+    async def _verify(self, version: Version | None) -> None:
+        if version is not None:
+            await asyncio.to_thread(versions.verify, self.workspace, version)
 
-    def close(self) -> None:
-        self.database.close()
+    # What is new
+
+    @reads
+    def look(self, database: Database, seen: Seen, *, closely: bool) -> Seen:
+        """How things stand; the same as `seen` where nothing has moved."""
+        return look(database, self.trainers, seen, closely=closely)
+
+
+def writes_of(kind: type) -> tuple[str, ...]:
+    """The names of all methods that write."""
+    return tuple(name for name, member in vars(kind).items() if getattr(member, "writes", False))
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether another program holds the database at this moment."""
+    found = _of_the_database(error)
+    return found is not None and ("locked" in str(found) or "busy" in str(found))
+
+
+def _of_the_database(error: BaseException | None) -> DatabaseError | None:
+    """What SQLite said, however it was put into words since."""
+    while error is not None and not isinstance(error, DatabaseError):
+        error = error.__cause__
+    return error
+
+
+def kindly(error: BaseException, *, reading: bool = False) -> WorkbenchError:
+    """What went wrong in the workspace, in words: what happened, what is safe, what to do."""
+    if isinstance(error, WorkbenchError) and _of_the_database(error) is None:
+        return error
+    said = str(_of_the_database(error) or "")
+    safe = "what is on screen stays as it is" if reading else "nothing was stored"
+    if is_locked(error):
+        found = WorkbenchError("another program holds the workspace", f"{safe}; try again when it is done")
+    elif "full" in said:
+        found = WorkbenchError("the disk is full", f"{safe}; make room on it and try again")
+    elif "I/O" in said or isinstance(error, OSError):
+        found = WorkbenchError(f"the disk does not answer as it should: {error}", f"{safe}; try again")
+    elif isinstance(error, WorkbenchError):
+        return error
+    else:
+        what = "cannot be read" if reading else "refused this"
+        found = WorkbenchError(
+            f"the workspace {what}: {error or type(error).__name__}", f"{safe}; ask `workbench doctor`"
+        )
+    found.__cause__ = error
+    return found
+
+
+def _open(workspace: Workspace, patience: float, *, reads_only: bool = False) -> Database:
+    database = open_database(workspace)
+    database.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
+    database.execute(f"PRAGMA query_only = {int(reads_only)}")
+    return database
+
+
+def _at_one_moment(work: Callable[[Database], T], database: Database) -> T:
+    """Run work on a snapshot: what others commit meanwhile is not seen."""
+    database.execute("BEGIN")
+    try:
+        return work(database)
+    finally:
+        if database.connection.in_transaction:
+            database.execute("COMMIT")

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import msgspec
 
-from storage import clock
+from storage import clock, unfinished
 from storage.database import Database, IntegrityError
 from storage.errors import WorkbenchError
 from storage.exchange.rows import BadFieldError
@@ -201,7 +201,7 @@ def act(database: Database, rating: Rating) -> list[Rating]:
 
 def position(database: Database) -> int:
     """The sequence of the newest event: what comes later has a higher one. 0 where there is none."""
-    return database.scalar("SELECT ifnull(max(sequence), 0) FROM ratings")
+    return unfinished.newest(database, "ratings")
 
 
 def effective(database: Database, *, rater: str | None = None, sample_id: str | None = None) -> list[Rating]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 # By table: the column of `unfinished_import` with its first hidden sequence, and the sequences shown all the same.
-_HIDING = {
+HIDING = {
     "prompts": ("first_prompt", "shown_prompts"),
     "samples": ("first_sample", "shown_samples"),
     "ratings": ("first_rating", "shown_ratings"),
@@ -24,7 +24,7 @@ def hide_unfinished(connection: Any) -> None:
     """Let this connection see finished imports only; a database of an earlier schema has no others."""
     if not connection.execute("PRAGMA main.table_info(unfinished_import)").fetchall():
         return
-    for table, (first, shown) in _HIDING.items():
+    for table, (first, shown) in HIDING.items():
         columns = connection.execute(f"PRAGMA main.table_info({table})").fetchall()
         names = [name for _, name, *_ in columns]
         given = [
@@ -78,5 +78,5 @@ def _unseen(table: str, keys: list[str]) -> str:
 
 def show_unfinished(connection: Any) -> None:
     """Let this connection see everything again: for the import itself, and for sweeping up after one."""
-    for table in ("effective_ratings", *TALLIES, *_HIDING):
+    for table in ("effective_ratings", *TALLIES, *HIDING):
         connection.execute(f"DROP VIEW temp.{table}")

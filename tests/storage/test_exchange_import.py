@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from storage import conversations
-from storage.database import Database
+from storage import conversations, unfinished
+from storage.database import Database, open_database
 from storage.errors import UsageError
 from storage.exchange import formats
 from storage.exchange.importing import Imported, import_file
 from storage.exchange.layouts.entries import Defaults
 from storage.feedback import census, log
 from storage.records import Choice, Rating, Source, Split
+from storage.workspace import Workspace
 
 EVERY_KIND: list[dict[str, Any]] = [
     {"prompt": "What is a river?", "language": "en", "task": "dialogue", "split": "held-out"},
@@ -488,3 +489,23 @@ def test_the_cost_of_a_record_does_not_grow_with_what_one_rater_has_rated(databa
     first = steps("few")
     import_file(database, write([{"prompt": f"more {n}", "response": "b", "score": 3} for n in range(1500)]))
     assert steps("many") < 2 * first
+
+
+def test_the_newest_row_is_the_newest_one_seen_and_moves_at_the_switch(
+    workspace: Workspace, database: Database
+) -> None:
+    conversations.add(database, "before")
+    with open_database(workspace) as other:
+        with unfinished.turn(database):
+            unfinished.begin(database, "file", 2)
+            with unfinished.storing(database):
+                conversations.add(database, "hidden")
+            assert unfinished.newest(other, "prompts") == 1
+            conversations.add(other, "meanwhile")
+            assert unfinished.newest(other, "prompts") == 3
+            with unfinished.storing(database):
+                conversations.add(database, "hidden too")
+            assert unfinished.newest(other, "prompts") == 3
+            with unfinished.switching(database):
+                pass
+        assert unfinished.newest(other, "prompts") == 4

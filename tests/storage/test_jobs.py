@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from processes import Child, go, next_line
 
-from storage import conversations, jobs, samples
+from storage import clock, conversations, jobs, samples
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
 from storage.feedback import log
@@ -186,6 +186,20 @@ def test_a_killed_worker_of_this_host_frees_its_job_at_once(database: Database, 
     other = jobs.claim(database, "other")
     assert other is not None
     assert (other.id, other.attempts) == (job.id, 2)
+
+
+def test_a_killed_worker_frees_its_job_after_the_clock_stepped_back(
+    database: Database, start: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.enqueue(database, "ppo", {})
+    child = start("hold")
+    assert next_line(child) == "claimed"
+    child.kill()
+    child.wait()
+    hours_ago = clock.after(-4 * 3600)
+    monkeypatch.setattr(jobs.clock, "now", lambda: hours_ago)
+    assert not jobs.is_alive(jobs.get(database, job.id))
+    assert jobs.claim(database, "other", job_id=job.id) is not None
 
 
 def test_a_worker_of_another_host_keeps_its_lease_whatever_runs_here(database: Database) -> None:

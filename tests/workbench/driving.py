@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from fake_talk import FakeEngine
 from textual.pilot import Pilot
 
 from storage import versions
 from storage.database import Database
 from workbench.engine import protocol
+from workbench.engine.supervisor import Supervisor
 from workbench.shell.app import WorkbenchApp
 
 SIZES = [(80, 24), (120, 40), (40, 12)]
@@ -37,7 +39,7 @@ async def opened(pilot: Pilot[None]) -> WorkbenchApp:
     """The app with its workspace open and the first-run screen closed."""
     app = pilot.app
     assert isinstance(app, WorkbenchApp)
-    await until(pilot, lambda: app.store is not None and app.rated is not None)
+    await until(pilot, lambda: app.desk is not None and app.rated is not None)
     if app.first_run:
         await pilot.press("enter")
         await until(pilot, lambda: len(app.screen_stack) == 1)
@@ -52,6 +54,14 @@ def served_base(database: Database) -> None:
 def ready(app: WorkbenchApp, version: str = "v0") -> None:
     """Tell the app that an engine has loaded a model."""
     app.hear(protocol.Ready("smollm2", version, "cpu", "bfloat16", 134_515_008, 2048, 1.0))
+
+
+async def with_engine(pilot: Pilot[None], fake: FakeEngine) -> WorkbenchApp:
+    """The open app with the fake engine, a process, ready behind it."""
+    app = await opened(pilot)
+    app.supervise(Supervisor(app.workspace, report=app.report, command=fake.command, patience=1.0))
+    await until(pilot, lambda: app.engine.state == "ready", 30)
+    return app
 
 
 def answer(app: WorkbenchApp, *texts: str, version: str = "v0") -> None:

@@ -69,4 +69,4 @@ def test_keys_are_spoken_as_people_write_them():
 
 def test_the_page_of_keys_is_current():
     page = (ROOT / "docs" / "keys.md").read_text(encoding="utf-8")
-    assert page == keys_page(), "write it anew: python -m workbench.actions > docs/keys.md"
+    assert page == keys_page(), "write it anew: python -m workbench.shell.actions > docs/keys.md"

@@ -96,24 +96,20 @@ async def test_where_there_is_one_run_only_it_is_said(workspace: Workspace, data
         await until(pilot, lambda: "there are no two runs yet" in visible(app))
 
 
-async def test_a_workspace_that_cannot_be_read_is_told_and_the_app_goes_on(
-    workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
-):
-    from storage.database import DatabaseError
-
+async def test_a_broken_row_is_told_and_the_app_goes_on(workspace: Workspace, database: Database):
     served_base(database)
-    run_of(database, 0, 0.2)
+    job = run_of(database, 0, 0.2)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot)
         await pilot.press("f3")
         await until(pilot, lambda: "last run" in visible(app))
-        assert app.store is not None
-
-        def locked() -> list[Job]:
-            raise DatabaseError("database is locked")
-
-        monkeypatch.setattr(app.store, "jobs", locked)
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        database.execute("UPDATE jobs SET config = '{' WHERE id = ?", (job.id,))
+        await until(pilot, lambda: "cannot be read" in visible(app))
         await pilot.press("v")
-        await until(pilot, lambda: "database is locked" in visible(app))
-        assert len(app.screen_stack) == 1
+        await pilot.press("f1")
+        await until(pilot, lambda: app.current_mode == "prompt" and "Ask something" in visible(app))
+        database.execute("UPDATE jobs SET config = '{}' WHERE id = ?", (job.id,))
+        await pilot.press("f3")
+        await until(pilot, lambda: "last run" in visible(app))

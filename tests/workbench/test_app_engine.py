@@ -80,9 +80,9 @@ async def test_a_killed_engine_comes_back_and_answers_what_was_asked(database: D
         await type_text(pilot, "again")
         await pilot.press("enter")
         await until(pilot, lambda: app.engine.state == "writing", SLOW)
-        assert app.link is not None
-        assert app.link.client._process is not None
-        os.kill(app.link.client._process.pid, signal.SIGKILL)
+        assert app.supervisor is not None
+        assert app.supervisor.pid is not None
+        os.kill(app.supervisor.pid, signal.SIGKILL)
         await until(pilot, lambda: "starting it again" in visible(app))
         await until(pilot, lambda: app.engine.state == "writing", SLOW)
         await pilot.press("escape")

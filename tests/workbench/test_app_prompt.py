@@ -11,7 +11,7 @@ from storage.feedback import log
 from storage.records import Choice, RatingKind
 from storage.workspace import Workspace
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied
+from workbench.engine.process import EngineDied
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.answers import AnswerCard
 from workbench.widgets.editor import PromptInput
@@ -57,17 +57,20 @@ async def test_ask_answer_rate(app: WorkbenchApp, database: Database, size: tupl
         assert "4/5 preferred" in visible(app)
 
 
-async def test_saved_is_not_said_when_the_rating_was_refused(app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch):
+async def test_saved_is_not_said_when_the_rating_was_refused(app: WorkbenchApp, database: Database):
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot)
         await asked(pilot, app, "one", "two")
-        assert app.store is not None
-        app.store.database.execute(
-            "CREATE TEMP TRIGGER full BEFORE INSERT ON ratings BEGIN SELECT RAISE(ABORT,'disk'); END"
-        )
+        database.execute("CREATE TRIGGER refuse BEFORE INSERT ON ratings BEGIN SELECT RAISE(ABORT, 'no'); END")
         await pilot.press("4")
-        await until(pilot, lambda: "refused" in visible(app))
+        await until(pilot, lambda: "refused" in visible(app) and "✕ not saved  4 of 5" in visible(app))
         assert "saved ✓" not in visible(app)
+        assert "✕ 1 unsaved" in visible(app).splitlines()[0]
+        database.execute("DROP TRIGGER refuse")
+        await pilot.press("4")
+        await until(pilot, lambda: "saved ✓" in visible(app))
+        assert "unsaved" not in visible(app)
+        assert [rating.value for rating in log.effective(database)] == [4]
 
 
 async def test_labels_ties_notes_edits_undo_and_redo(app: WorkbenchApp, database: Database):
@@ -257,18 +260,3 @@ async def test_four_answers_stay_a_small_tree(app: WorkbenchApp):
         await asked(pilot, app, *("words " * 200 for _ in range(4)))
         assert all(card.display for card in app.screen.query(AnswerCard))
         assert len(list(app.screen.walk_children())) < 60
-
-
-async def test_a_workspace_held_by_another_process_is_told_and_nothing_is_lost(app: WorkbenchApp, database: Database):
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await opened(pilot)
-        await asked(pilot, app, "one", "two")
-        assert app.store is not None
-        app.store.database.execute("PRAGMA busy_timeout = 50")
-        with database.transaction():
-            await pilot.press("4")
-            await until(pilot, lambda: "locked" in visible(app))
-            assert "saved ✓" not in visible(app)
-        await pilot.press("4")
-        await until(pilot, lambda: "saved ✓" in visible(app))
-        assert [rating.value for rating in log.effective(database)] == [4]

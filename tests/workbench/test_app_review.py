@@ -41,8 +41,8 @@ def pair_of_answers(database: Database) -> list[Sample]:
 
 async def reviewing(pilot) -> ReviewScreen:  # type: ignore[no-untyped-def]
     app = await opened(pilot)
-    assert app.store is not None
-    app.store.rater = "rater"
+    assert app.desk is not None
+    app.desk.rater = "rater"
     await pilot.press("f2")
     await until(pilot, lambda: isinstance(app.screen, ReviewScreen) and app.screen.is_mounted)
     return app.screen  # type: ignore[return-value]

@@ -19,7 +19,7 @@ from workbench.shell.app import WorkbenchApp
 async def test_a_new_workspace_shows_what_is_prepared_and_lets_you_look_around(workspace: Workspace, size):
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, FirstRunScreen) and app.store is not None)
+        await until(pilot, lambda: isinstance(app.screen, FirstRunScreen) and app.desk is not None)
         app.hear(protocol.Progress("convert", "tensors", 0.41))
         await until(pilot, lambda: "41%" in visible(app) and "▸ convert the model" in visible(app))
         await pilot.press("enter")
@@ -27,7 +27,7 @@ async def test_a_new_workspace_shows_what_is_prepared_and_lets_you_look_around(w
         await until(pilot, lambda: "converting 41%" in visible(app).splitlines()[0])
     again = WorkbenchApp(workspace, start_engine=False)
     async with again.run_test(size=size) as pilot:
-        await until(pilot, lambda: again.store is not None)
+        await until(pilot, lambda: again.desk is not None)
         assert not isinstance(again.screen, FirstRunScreen)
 
 

@@ -7,7 +7,8 @@ from rich.cells import cell_len
 
 from storage.records import Job, JobState, Prompt, Sampling
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied
+from workbench.engine.machine import Restarting
+from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after, engine_words
 from workbench.screens.prompt.conversation import Ask, Conversation
 from workbench.screens.train.screen import log_tail, packed, ratings_words
@@ -25,14 +26,14 @@ def test_the_engine_is_told_by_shape_and_word():
     for event in (
         protocol.Progress("convert", "", 0.41), protocol.Progress("load", ""), READY,
         protocol.Text("r", 0, "x", 1), protocol.Done("r", 96, 2.0, 48.0), protocol.Swapped("v5", "v4", 0.1),
-        EngineDied(-9, "", "engine.log", (), was_ready=True),
+        EngineDied(-9, "", "engine.log"), Restarting(), EngineDied(-9, "", "engine.log", again=True),
     ):  # fmt: skip
         status = after(status, event)
         seen.append(engine_words(status)[0])
     assert seen == [
         "◌ engine starting", "◔ engine converting 41%", "◑ engine loading", "● SmolLM2 v4 · cpu bf16",
         "◉ SmolLM2 v4 · cpu bf16", "● SmolLM2 v4 · cpu bf16 · 48 tok/s", "● SmolLM2 v5 · cpu bf16 · 48 tok/s",
-        "✕ engine down",
+        "✕ engine down", "◌ engine starting", "◌ engine starting",
     ]  # fmt: skip
 
 
@@ -137,8 +138,8 @@ def test_prompts_are_answered_in_turn_and_a_dead_engine_loses_none():
     assert talk.next_request() is None
     assert talk.hear(protocol.Text("one", 1, "half", 2))
     assert not talk.hear(protocol.Text("other", 0, "stray", 1))
-    talk.engine_died()
-    assert [waiting.prompt.id for waiting in talk.waiting] == ["one", "two"]
+    assert talk.engine_ended() is None
+    assert [waiting.ask.prompt.id for waiting in talk.waiting] == ["one", "two"]
     assert talk.next_request() == ask("one").generate
     assert talk.current is not None
     assert talk.current.texts == ["", ""]

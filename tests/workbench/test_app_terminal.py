@@ -66,19 +66,26 @@ class Terminal:
                 # pyte knows no kitty or synchronised-output sequences with a private prefix.
                 self.stream.feed(re.sub(rb"\x1b\[[<>=?][0-9;]*[uc$]p?", b"", data))
 
-    def until(self, text: str, seconds: float = 20.0) -> None:
+    def until(self, text: str, *, gone: bool = False, seconds: float = 90.0) -> None:
+        """Wait until a text is on screen, or is not any more."""
         deadline = time.monotonic() + seconds
-        while text not in self.text:
-            assert time.monotonic() < deadline, f"{text!r} did not appear:\n{self.text}"
+        while (text in self.text) == gone:
+            assert time.monotonic() < deadline, f"{text!r} did not {'go' if gone else 'appear'}:\n{self.text}"
             self.read(0.1)
 
     @property
     def text(self) -> str:
         return "\n".join(self.screen.display)
 
-    def press(self, keys: bytes, wait: float = 0.4) -> None:
+    def press(self, keys: bytes, sign: str) -> None:
+        """Press keys and wait for what they bring."""
         os.write(self.handle, keys)
-        self.read(wait)
+        self.until(sign)
+
+    def dismiss(self, sign: str) -> None:
+        """Press Escape and wait until what was open is not."""
+        os.write(self.handle, ESCAPE)
+        self.until(sign, gone=True)
 
     def close(self) -> None:
         try:
@@ -99,50 +106,39 @@ def test_no_hostile_byte_reaches_the_terminal_on_any_screen(tmp_path: Path):
     try:
         terminal.until("Write a prompt")
         terminal.until("CANARY")  # the toast of the failed swap
-        terminal.press(b"ask\r")
-        terminal.until("␛[666;1mred")
-        terminal.press(b"\x1b[200~paste \x1b[666;1m \xc2\x9b1m \x08 end\x1b[201~", 0.5)
-        terminal.until("end")
-        terminal.read(1.5)
-        terminal.press(ESCAPE, 0.6)
-        terminal.until("i write")  # the answers have the focus
-        for key in (b"4", b"a", b"=", b"g", b"x"):
-            terminal.press(key, 0.2)
-        terminal.until("saved")
-        terminal.press(b"e", 0.6)
-        terminal.until("A better answer")
-        terminal.press(ESCAPE, 0.6)
+        terminal.press(b"ask\r", "␛[666;1mred")
+        terminal.press(b"\x1b[200~paste \x1b[666;1m \xc2\x9b1m \x08 end\x1b[201~", "end")
+        terminal.until("v0 ·")  # the answers are whole
+        terminal.press(ESCAPE, "i write")  # the answers have the focus
+        terminal.press(b"4", "4/5")
+        terminal.press(b"a", "4/5 preferred")
+        terminal.press(b"=", "saved ✓  tie")
+        terminal.press(b"g", "saved ✓  good")
+        terminal.press(b"x", "saved ✓  bad")
+        terminal.press(b"e", "A better answer")
+        terminal.dismiss("A better answer")
         for opening, sign in ((CTRL["f"], "Earlier prompts"), (CTRL["l"], "Language"), (CTRL["g"], "Parameters")):
-            terminal.press(opening, 0.5)
-            terminal.until(sign)
-            terminal.press(ESCAPE, 0.6)
+            terminal.press(opening, sign)
+            terminal.dismiss(sign)
         for key, sign in ((F2, "why:"), (F3, "said lately"), (F6, "candidate")):
-            terminal.press(key, 0.8)
-            terminal.until(sign)
+            terminal.press(key, sign)
             terminal.until("CANARY" if key != F3 else "error CANARY")
-            terminal.press(b"?", 0.4)
-            terminal.until("Keys ·")
-            terminal.press(ESCAPE, 0.6)
-        terminal.press(b"o", 0.6)
-        terminal.until("held-out answers before and after")
-        terminal.press(b"\x1b[F", 0.6)
-        terminal.until("after v1")
-        terminal.press(ESCAPE, 0.6)
-        terminal.press(F3, 0.6)
-        terminal.press(b"v", 0.6)
-        terminal.until("Compare runs")
-        terminal.press(b" j \r", 0.8)
-        terminal.until("2 runs compared")
+            terminal.press(b"?", "Keys ·")
+            terminal.dismiss("Keys ·")
+        terminal.press(b"o", "held-out answers before and after")
+        terminal.press(b"\x1b[F", "after v1")
+        terminal.dismiss("held-out answers before and after")
+        terminal.press(F3, "said lately")
+        terminal.press(b"v", "Compare runs")
+        terminal.press(b" j \r", "2 runs compared")
         terminal.until("settings that differ")
-        terminal.press(ESCAPE, 0.6)
-        terminal.press(F6, 0.6)
-        terminal.press(b"p", 0.5)
-        terminal.until("did not pass")
-        terminal.press(ESCAPE, 0.6)
-        terminal.press(F1, 0.5)
-        terminal.until("ask")
-        terminal.press(CTRL["p"], 0.6)
-        terminal.press(ESCAPE, 0.5)
+        terminal.dismiss("2 runs compared")
+        terminal.press(F6, "candidate")
+        terminal.press(b"p", "did not pass")
+        terminal.dismiss("did not pass")
+        terminal.press(F1, "ask")
+        terminal.press(CTRL["p"], "Search for commands")
+        terminal.dismiss("Search for commands")
         written = POINTER_SHAPE.sub(b"", terminal.written)
         assert [name for name, data in FORBIDDEN.items() if data in written] == []
         assert terminal.written.count(b"CANARY") > 10

@@ -354,11 +354,12 @@ def test_a_worker_that_dies_without_a_word_is_reported(
     workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    trainers = Trainers(database, workspace)
-    job = trainers.start("run", {}, 3)
+    trainers = Trainers(workspace)
+    job = trainers.enqueue(database, "run", {}, 3)
+    trainers.spawn(job)
     trainers.started[job.id].wait()
-    problem = trainers.reap()
+    problem = trainers.reap(database)
     assert problem is not None
     assert "exit code 1" in problem.message
     assert (job.log or "?") in problem.hint
-    assert trainers.reap() is None
+    assert trainers.reap(database) is None

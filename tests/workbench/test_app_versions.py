@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from driving import SIZES, opened, ready, until, visible
+from driving import SIZES, opened, ready, until, visible, with_engine
+from fake_talk import FakeEngine
 
 from storage import versions
 from storage.database import Database
@@ -31,6 +32,11 @@ def v1(workspace: Workspace, database: Database) -> Version:
     return made
 
 
+def swaps(fake: FakeEngine) -> list[str]:
+    """The versions that the engine was asked to serve."""
+    return [heard["version"] for heard in fake.heard("swap")]
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_list_names_state_and_gates(workspace: Workspace, v1: Version, size: tuple[int, int]):
     app = WorkbenchApp(workspace, start_engine=False)
@@ -48,13 +54,12 @@ async def test_the_list_names_state_and_gates(workspace: Workspace, v1: Version,
             assert "[/gain]" in shown
 
 
-async def test_publishing_asks_first_and_the_engine_follows(workspace: Workspace, database: Database, v1: Version):
-    sent: list[protocol.Request] = []
+async def test_publishing_asks_first_and_the_engine_follows(
+    workspace: Workspace, database: Database, v1: Version, fake: FakeEngine
+):
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(120, 40)) as pilot:
-        await opened(pilot)
-        ready(app)
-        app.send = sent.append  # type: ignore[method-assign]
+        await with_engine(pilot, fake)
         await pilot.press("f6")
         await until(pilot, lambda: "candidate" in visible(app))
         await pilot.press("p")
@@ -65,48 +70,44 @@ async def test_publishing_asks_first_and_the_engine_follows(workspace: Workspace
         await pilot.press("p")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press("enter")
-        await until(pilot, lambda: protocol.Swap("v1") in sent)
+        await until(pilot, lambda: swaps(fake) == ["v1"])
         assert versions.served(database).name == "v1"
-        app.hear(protocol.Swapped("v1", "v0", 0.2, "exact"))
         await until(pilot, lambda: "v0 → v1  reward +0.41  KL 3.1  proof: exact" in visible(app))
         await until(pilot, lambda: "loaded v1 (exact)" in visible(app))
         assert "SmolLM2 v1" in visible(app)
         await pilot.press("b")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press("enter")
-        await until(pilot, lambda: sent[-1] == protocol.Swap("v0"))
+        await until(pilot, lambda: swaps(fake) == ["v1", "v0"])
         assert versions.get(database, "v1").state == "rolled-back"
 
 
-async def test_another_process_publishes_and_the_engine_swaps(workspace: Workspace, database: Database, v1: Version):
-    sent: list[protocol.Request] = []
+async def test_another_process_publishes_and_the_engine_swaps(
+    workspace: Workspace, database: Database, v1: Version, fake: FakeEngine
+):
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24)) as pilot:
-        await opened(pilot)
-        ready(app)
-        app.send = sent.append  # type: ignore[method-assign]
+        await with_engine(pilot, fake)
         versions.publish(database, workspace, "v1")
-        await until(pilot, lambda: sent == [protocol.Swap("v1")])
+        await until(pilot, lambda: app.engine.version == "v1")
+        assert swaps(fake) == ["v1"]
 
 
-async def test_a_pinned_version_is_not_left(workspace: Workspace, database: Database, v1: Version):
-    sent: list[protocol.Request] = []
+async def test_a_pinned_version_is_not_left(workspace: Workspace, database: Database, v1: Version, fake: FakeEngine):
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(120, 40)) as pilot:
-        await opened(pilot)
-        ready(app)
-        app.send = sent.append  # type: ignore[method-assign]
+        await with_engine(pilot, fake)
         await pilot.press("f6")
         await until(pilot, lambda: "candidate" in visible(app))
         await pilot.press("enter")
-        await until(pilot, lambda: sent == [protocol.Swap("v1")])
-        app.hear(protocol.Swapped("v1", "v0", 0.1))
         await until(pilot, lambda: "v1 pinned" in visible(app))
         versions.publish(database, workspace, "v0")
-        await pilot.pause(0.6)
-        assert sent == [protocol.Swap("v1")]
+        assert swaps(fake) == ["v1"]
+        await pilot.press("f5")  # a new engine serves v0, but v1 was asked for by name
+        await until(pilot, lambda: len(fake.heard("start")) == 2 and "v1 pinned" in visible(app))
+        assert swaps(fake) == ["v1", "v1"]
         await pilot.press("f")
-        await until(pilot, lambda: sent[-1] == protocol.Swap("v0"))
+        await until(pilot, lambda: swaps(fake) == ["v1", "v1", "v0"])
 
 
 async def test_a_damaged_file_is_not_published(workspace: Workspace, database: Database, v1: Version):

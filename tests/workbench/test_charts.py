@@ -122,7 +122,7 @@ async def test_a_learner_without_reward_and_kl_shows_its_own_curves(
     learning(database, kind, stage, values)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: app.store is not None)
+        await until(pilot, lambda: app.desk is not None)
         await pilot.press("f3")
         await until(pilot, lambda: "5/40" in visible(app) and titles[0] in visible(app))
         await until(pilot, lambda: all(one in visible(app) for one in (*titles, *words)))
@@ -230,7 +230,7 @@ async def test_the_warning_stands_on_the_screen_at_every_size(
         metrics.record(database, job.id, step, report.figures() | {("objective/scores", None): reward})
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: app.store is not None)
+        await until(pilot, lambda: app.desk is not None)
         await pilot.press("f3")
         await until(pilot, lambda: "! the reward rises while the policy" in visible(app))
         if size[0] >= 80:

@@ -147,7 +147,7 @@ async def test_whoever_waits_for_an_answer_hears_that_the_engine_died(workspace,
 
 
 async def test_an_engine_that_cannot_start_tells_why(workspace, monkeypatch):
-    monkeypatch.setattr("workbench.engine.client.SERVER", "workbench.engine.no_such_server")
+    monkeypatch.setattr("workbench.engine.process.SERVER", "workbench.engine.no_such_server")
     async with EngineClient(workspace) as client:
         events = [event async for event in client.load(Load())]
     (died,) = events
@@ -175,7 +175,7 @@ async def test_closing_ends_the_process_even_in_the_middle_of_work(workspace, en
 
 
 async def test_closing_does_not_wait_for_an_engine_that_hangs(workspace, monkeypatch):
-    monkeypatch.setattr("workbench.engine.client.PATIENCE", 0.3)
+    monkeypatch.setattr("workbench.engine.process.PATIENCE", 0.3)
     client = EngineClient(workspace)
     await client.start()
     assert client._process is not None
@@ -236,7 +236,7 @@ async def test_events_that_are_too_long_or_unreadable_are_reported_and_survived(
         "sys.stdin.readline()\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("workbench.engine.client.SERVER", "noisy_server")
+    monkeypatch.setattr("workbench.engine.process.SERVER", "noisy_server")
     monkeypatch.setattr(protocol, "MAX_LINE", 1000)
     client = EngineClient(workspace)
     seen: asyncio.Queue = asyncio.Queue()

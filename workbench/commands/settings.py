@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -11,20 +10,8 @@ from storage import conversations
 from storage.database import Database
 from storage.errors import UsageError
 from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting: how it is read, and how a number given for it is stored (raising UsageError out of bounds)."""
-
-    get: Callable[[Database], float]
-    put: Callable[[Database, float], None]
-
-
-SETTINGS = {
-    # The share of new prompts that are held out.
-    "held-out-share": Setting(conversations.held_out_share, conversations.set_held_out_share),
-}
+from workbench.shell import session
+from workbench.shell.session import BY_NAME, SETTINGS, Setting
 
 
 @click.command("settings")
@@ -35,6 +22,8 @@ SETTINGS = {
 def settings_command(name: str | None, value: str | None, as_json: bool, workspace: str | None) -> None:
     """Show the settings of the workspace, or one of them (NAME), or change it to VALUE.
 
+    In the app, the same settings stand in a form. An app that is open goes on with its own, and writes them down.
+
     \b
     held-out-share   from 0 to below 1, 0.15 at first: the share of new prompts that are held out. Which ones, a hash
                      of their text decides when they are first stored. Prompts that are there already stay as they are.
@@ -43,24 +32,38 @@ def settings_command(name: str | None, value: str | None, as_json: bool, workspa
     Examples:
       workbench settings
       workbench settings held-out-share 0.2
+      workbench settings language sw
     """
-    if name is not None and name not in SETTINGS:
-        raise UsageError(f"there is no setting {name!r}", f"the settings are: {', '.join(SETTINGS)}")
+    if name is not None and name not in BY_NAME:
+        raise UsageError(f"there is no setting {name!r}", f"the settings are: {', '.join(BY_NAME)}")
     with opened(workspace) as (_, database):
         if name is not None and value is not None:
-            SETTINGS[name].put(database, _number(name, value))
-            say(f"{name} is {value} for prompts that are stored from now on")
-        found = {one: SETTINGS[one].get(database) for one in ([name] if name is not None else SETTINGS)}
+            _put(database, BY_NAME[name], value)
+            say(f"{name} is {value}" + (" for prompts that are stored from now on" if not BY_NAME[name].path else ""))
+        wanted = SETTINGS if name is None else (BY_NAME[name],)
+        found = {setting.name: _get(database, setting) for setting in wanted}
     if as_json:
         print_json(found)
     elif name is None:
-        print_table(["setting", "value"], [(one, f"{number:g}") for one, number in found.items()])
+        rows = [(one.name, one.shown(found[one.name]), one.help) for one in SETTINGS]
+        print_table(["setting", "value", "meaning"], rows)
     else:
-        click.echo(f"{found[name]:g}")
+        click.echo(BY_NAME[name].shown(found[name]))
 
 
-def _number(name: str, value: str) -> float:
+def _get(database: Database, setting: Setting) -> Any:
+    return setting.of(session.load(database)) if setting.path else conversations.held_out_share(database)
+
+
+def _put(database: Database, setting: Setting, typed: str) -> None:
     try:
-        return float(value)
-    except ValueError:
-        raise UsageError(f"{name} must be a number, not {value!r}", f"`workbench settings {name} 0.2`, say") from None
+        value = setting.parse(typed)
+    except ValueError as error:
+        said = str(error)
+        what = said if said.startswith("must") else f"cannot be {typed!r}: {said}"
+        raise UsageError(f"{setting.name} {what}", f"{setting.title}: {setting.help}") from None
+    if not setting.path:
+        conversations.set_held_out_share(database, value)
+        return
+    with database.transaction():
+        session.save(database, session.changed(session.load(database), {setting.path: value}))

@@ -1,56 +1,24 @@
-"""The engine as the app and the commands see it: a child process that is fed requests and reports events.
+"""The engine as the commands see it: a child process that is fed requests and reports events.
 
 Nothing heavy is imported here: the weights live in the other process. A dying engine is an event, not an exception;
-it carries the generations that were left unfinished, and `restart` brings the engine back as it was.
+it carries the generations that were left unfinished, and `restart` brings the engine back as it was. The app, which
+restarts it by itself, uses `workbench.engine.supervisor`; beneath both is `workbench.engine.process`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.engine import protocol
-from workbench.engine.protocol import Done, Event, Failed, Generate, Load, Progress, Ready, Request, Shutdown, Swap
-
-PATIENCE = 3.0  # seconds that a closing engine has before it is made to stop
-TAIL_BYTES = 4000
-LOG_LIMIT = 8 * 1024 * 1024
-SERVER = "workbench.engine.server"
-PACKAGES = Path(__file__).resolve().parents[2]
-
-
-class EngineDied(msgspec.Struct, frozen=True):
-    """The engine ended on its own. `log` is the end of what it last wrote to its standard error (raw text).
-
-    `unfinished` are the generations without an end, oldest first: send them again after a restart. `was_ready` is False
-    when it died before a model was loaded: a restart would most likely end the same way.
-    """
-
-    exit_code: int
-    log: str
-    log_path: str
-    unfinished: tuple[Generate, ...]
-    was_ready: bool
-
-    @property
-    def error(self) -> str:
-        how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit code {self.exit_code}"
-        return f"the engine stopped unexpectedly ({how})"
-
-    @property
-    def hint(self) -> str:
-        last = self.log.strip().rpartition("\n")[2]
-        memory = "it may have run out of memory; " if self.exit_code == -9 else ""
-        return f"{memory}its log is {self.log_path}" + (f", and ends: {last}" if last else "")
-
+from workbench.engine.listeners import Listeners
+from workbench.engine.process import EngineDied, EngineProcess, log_of, server_command
+from workbench.engine.protocol import Done, Event, Failed, Generate, Load, Progress, Ready, Request, Swap
 
 Report = Event | EngineDied
 
@@ -67,45 +35,32 @@ class EngineClient:
         self.threads = threads
         self.ready: Ready | None = None  # what is loaded, once something is
         self.unfinished: dict[str, Generate] = {}
-        self._listeners: list[Callable[[Report | None], None]] = []
-        self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._listeners: Listeners[Report | None] = Listeners()
+        self._process: EngineProcess | None = None
         self._last_load: Load | None = None
         self._closing = False
-        self._log_start = 0
+        self._lock = asyncio.Lock()  # starting and closing: one process at a time
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.alive
 
     @property
     def log_path(self) -> Path:
-        return self.workspace.logs / "engine.log"
+        return log_of(self.workspace)
 
     async def start(self) -> None:
         """Start the process (nothing is loaded yet). Does nothing when it runs already."""
-        if self.running:
-            return
-        self.workspace.prepare()
-        self._closing, self.ready = False, None
-        self.unfinished.clear()
-        command = ["-P", "-m", SERVER, "--workspace", str(self.workspace.root)]
-        if self.threads:
-            command += ["--threads", str(self.threads)]
-        # `-P` and an explicit path: a folder named `storage` where the user stands must not be taken for ours.
-        path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
-        with self._open_log() as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": path},
-                limit=protocol.MAX_LINE,
-                start_new_session=True,  # Ctrl-C in the terminal is ours to handle; the engine ends with its input
+        async with self._lock:
+            if self.running:
+                return
+            if self._process is not None:
+                await self._process.end()  # its last words come before the next one's first
+            self._closing, self.ready = False, None
+            self.unfinished.clear()
+            self._process = await EngineProcess.start(
+                self.workspace, self._hear, server_command(self.workspace, self.threads)
             )
-        self._reading = asyncio.create_task(self._read(self._process))
 
     async def restart(self) -> None:
         """Start again after the engine died, and load what was loaded last. The unfinished generations are the
@@ -121,25 +76,17 @@ class EngineClient:
             WorkbenchError: the engine is not running, or the request is too long.
         """
         process = self._process
-        if process is None or process.stdin is None or not self.running or self._closing:
+        if process is None or not process.alive or self._closing:
             raise WorkbenchError("the engine is not running", f"start it again; its log is {self.log_path}")
-        try:
-            line = protocol.encode(request)
-        except ValueError as error:
-            raise WorkbenchError(f"this cannot be sent to the engine: {error}", "shorten the prompt") from error
+        process.send(request)
         if isinstance(request, Generate):
             self.unfinished[request.request] = request
         elif isinstance(request, Load):
             self._last_load = request
-        try:
-            process.stdin.write(line)
-            await process.stdin.drain()
-        except ConnectionError:
-            pass  # it is dying: the reader is about to report that, with the log
 
     def listen(self, listener: Callable[[Report], None]) -> Callable[[], None]:
         """Call `listener` with every event from now on; the function returned ends that."""
-        return self._add_listener(lambda report: None if report is None else listener(report))
+        return self._listeners.add(lambda report: None if report is None else listener(report))
 
     async def load(self, request: Load) -> AsyncIterator[Report]:
         """Load a model: yields its progress, warnings, and at the end Ready, Failed(during='load') or EngineDied."""
@@ -176,22 +123,10 @@ class EngineClient:
 
     async def close(self) -> None:
         """End the engine: asked first, then made to. Returns within a few seconds, whatever it is doing."""
-        process = self._process
-        if process is None:
-            return
-        try:
-            async with asyncio.timeout(PATIENCE):
-                if self.running and not self._closing:
-                    await self.send(Shutdown())
-                self._closing = True
-                if process.stdin is not None:
-                    process.stdin.close()
-                await process.wait()
-        except TimeoutError:
-            self._closing = True
-            await _stop(process)
-        if self._reading is not None:
-            await asyncio.wait([self._reading], timeout=PATIENCE)
+        self._closing = True
+        async with self._lock:
+            if self._process is not None and not await self._process.end():
+                self._listeners.tell(None)  # it cannot be ended, but whoever waits for it need not go on
 
     async def __aenter__(self) -> EngineClient:
         await self.start()
@@ -204,7 +139,7 @@ class EngineClient:
         self, request: Request, *, belongs: Callable[[Report], bool], ends: Callable[[Report], bool]
     ) -> AsyncIterator[Report]:
         events: asyncio.Queue[Report | None] = asyncio.Queue()
-        stop_listening = self._add_listener(events.put_nowait)
+        stop_listening = self._listeners.add(events.put_nowait)
         try:
             await self.send(request)
             while (event := await events.get()) is not None:
@@ -216,61 +151,24 @@ class EngineClient:
         finally:
             stop_listening()
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while (line := await _read_line(process.stdout)) is not None:
-            try:
-                event: Event = protocol.decode_event(line)
-            except protocol.UNREADABLE as error:
-                event = Failed("protocol", f"the engine said something unreadable: {error}", f"see {self.log_path}")
-            self._note(event)
-            self._tell(event)
-        exit_code = await process.wait()
-        if self._closing:
-            self._tell(None)
-        else:
-            died = EngineDied(
-                exit_code, self._log_tail(), str(self.log_path), tuple(self.unfinished.values()), self.ready is not None
-            )
-            self.ready = None
-            self.unfinished.clear()
-            self._tell(died)
-
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Ready):
-            self.ready = event
-        elif isinstance(event, protocol.Swapped) and self.ready is not None:
-            self.ready = msgspec.structs.replace(self.ready, version=event.version)
-        elif isinstance(event, Done | Failed) and event.request is not None:
-            self.unfinished.pop(event.request, None)
-
-    def _add_listener(self, listener: Callable[[Report | None], None]) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def _tell(self, event: Report | None) -> None:
-        """Hand an event to every listener; None says that the engine was closed and nothing more will come."""
-        for listener in tuple(self._listeners):
-            listener(event)
-
-    def _open_log(self) -> BinaryIO:
-        """The log, opened to append; a long one is set aside first, so that two files bound its size."""
-        path = self.log_path
-        if path.exists() and path.stat().st_size > LOG_LIMIT:
-            path.replace(path.with_suffix(".log.1"))
-        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-        self._log_start = os.fstat(descriptor).st_size
-        return os.fdopen(descriptor, "ab")
-
-    def _log_tail(self) -> str:
-        """The end of what this run of the engine wrote."""
-        try:
-            with self.log_path.open("rb") as log:
-                size = log.seek(0, os.SEEK_END)
-                log.seek(max(self._log_start, size - TAIL_BYTES))
-                return log.read().decode("utf-8", errors="replace")
-        except OSError:
-            return ""
+    def _hear(self, event: Report) -> None:
+        match event:
+            case Ready():
+                self.ready = event
+            case protocol.Swapped() if self.ready is not None:
+                self.ready = msgspec.structs.replace(self.ready, version=event.version)
+            case Done(request=str(request)) | Failed(request=str(request)):
+                self.unfinished.pop(request, None)
+            case EngineDied():
+                if self._closing:
+                    self._listeners.tell(None)  # closed: nothing more will come
+                    return
+                event = msgspec.structs.replace(
+                    event, unfinished=tuple(self.unfinished.values()), was_ready=self.ready is not None
+                )
+                self.ready = None
+                self.unfinished.clear()
+        self._listeners.tell(event)
 
 
 def _failed(event: Report, *during: str) -> bool:
@@ -279,37 +177,3 @@ def _failed(event: Report, *during: str) -> bool:
 
 def _ends_swap(event: Report) -> bool:
     return isinstance(event, protocol.Swapped) or _failed(event, "swap")
-
-
-async def _read_line(stream: asyncio.StreamReader) -> bytes | None:
-    """The next line; its beginning alone when it is longer than the limit; None at the end of the stream.
-
-    A last line without its end is dropped: whoever was writing it died.
-    """
-    try:
-        return await stream.readuntil(b"\n")
-    except asyncio.IncompleteReadError:
-        return None
-    except asyncio.LimitOverrunError as error:
-        start = await stream.readexactly(error.consumed)
-        while True:
-            try:
-                await stream.readuntil(b"\n")
-                return start[:100]
-            except asyncio.LimitOverrunError as more:
-                await stream.readexactly(more.consumed)
-            except asyncio.IncompleteReadError:
-                return None
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    for stop in (process.terminate, process.kill):
-        try:
-            stop()
-            async with asyncio.timeout(PATIENCE):
-                await process.wait()
-                return
-        except ProcessLookupError:
-            return
-        except TimeoutError:
-            continue

@@ -108,12 +108,16 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
-    """More text of one candidate (raw: clean it before it reaches a terminal). `tokens` counts so far."""
+    """More text of one candidate (raw: clean it before it reaches a terminal). `tokens` counts so far.
+
+    `version` is that of the weights that sample it.
+    """
 
     request: str
     candidate: int
     text: str
     tokens: int
+    version: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):

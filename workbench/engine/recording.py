@@ -20,7 +20,8 @@ def store_answers(
             prompt_id,
             answer.text,
             version=answer.version,
-            token_ids=answer.token_ids,
+            token_ids=answer.token_ids
+            or None,  # of an answer that was cut short with the engine, only the text is known
             finish_reason=answer.finish_reason,
             sampling=sampling,
             seed=answer.seed,

@@ -250,7 +250,7 @@ class Engine:
         sampling = msgspec.structs.replace(request.sampling, max_new_tokens=min(room, request.sampling.max_new_tokens))
         prompts = [prompt for prompt in encoded for _ in range(request.count)]
         seeds = [question.seed + answer for question in questions for answer in range(request.count)]
-        stream = TextStream(request, serving.tokenizer.decode, serving.held, self.send)
+        stream = TextStream(request, serving.tokenizer.decode, serving.held, self.send, version=serving.version.name)
         began = time.monotonic()
         completions = serving.decoder.generate(
             prompts,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied, Report
+from workbench.engine.machine import Report, Restarting
+from workbench.engine.process import EngineDied
 
 DISPLAY_NAMES = {"smollm2": "SmolLM2", "gemma": "Gemma 3"}
 
@@ -55,6 +56,8 @@ def after(status: EngineStatus, event: Report) -> EngineStatus:
             return replace(status, state="down", detail=error, fraction=None)
         case protocol.Failed(during="generate") if status.state == "writing":
             return replace(status, state="ready")
+        case Restarting() | EngineDied(again=True):
+            return EngineStatus(pinned=status.pinned)
         case EngineDied(error=error):
             return replace(status, state="down", detail=error, fraction=None)
     return status

@@ -65,6 +65,7 @@ class TextStream:
         decode, held: as for `StableText`.
         send: takes the events.
         clock: seconds that only grow.
+        version: of the weights that sample.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class TextStream:
         held: frozenset[int],
         send: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
+        version: str = "",
     ) -> None:
         self._request = request.request
         self._send = send
         self._clock = clock
+        self._version = version
         count = request.count * len(request.questions())
         self._texts = [StableText(decode, held) for _ in range(count)]
         self._next_at = [0.0] * count
@@ -97,7 +100,8 @@ class TextStream:
 
     def _say(self, candidate: int, piece: str) -> bool:
         if piece:
-            self._send(Text(self._request, candidate, piece, len(self._texts[candidate].token_ids)))
+            tokens = len(self._texts[candidate].token_ids)
+            self._send(Text(self._request, candidate, piece, tokens, self._version))
         return bool(piece)
 
 

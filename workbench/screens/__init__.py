@@ -1,1 +1,39 @@
-"""The screens, a folder each."""
+"""The screens: a folder each, with its widgets, its keys and its style sheet. Here they are listed, one line a screen.
+
+A folder NAME holds `screen.py` with a class NameScreen, `actions.py` with its ACTIONS, and `style.tcss`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """A numbered screen: its folder, its title, and the number of its key. Imported when it is first shown."""
+
+    name: str
+    title: str
+    number: int
+
+    def open(self, chosen_keys: dict[str, tuple[str, ...]]) -> Any:
+        """The screen itself, with the keys that a person has chosen."""
+        return getattr(self._module("screen"), f"{self.name.title()}Screen")(chosen_keys)
+
+    def actions(self) -> tuple[Any, ...]:
+        """What can be done on it; without Textual."""
+        return self._module("actions").ACTIONS
+
+    def _module(self, part: str) -> Any:
+        return importlib.import_module(f"workbench.screens.{self.name}.{part}")
+
+
+PLACES = (
+    Place("prompt", "Prompt", 1),
+    Place("review", "Review", 2),
+    Place("train", "Train", 3),
+    Place("versions", "Versions", 6),
+)
+"""In the order of their numbers; 4 and 5 are kept for Insight and Library. The first is where a person begins."""

@@ -1,52 +1,49 @@
-"""The app: it paints first, then opens the workspace and starts the engine, and tells the screens what is new.
+"""The app: it paints first, then opens the workspace and starts the engine, and tells the screen in front what is new.
 
-The event loop owns all state. The engine and the trainer are other processes; their news arrive as protocol events and
-as changes of the database, which is watched through `PRAGMA data_version`.
+The event loop owns all state and never waits: the workspace is worked on other threads (`workbench/desk.py`), the
+engine and the trainer are other processes. All writes go through one :class:`~workbench.shell.saving.Saver`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from textual.app import App, SystemCommand
-from textual.binding import BindingsMap
-from textual.content import Content
-from textual.filter import LineFilter
-from textual.notifications import SeverityLevel
-from textual.screen import Screen
+from textual import work
 
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.engine import protocol
-from workbench.engine.client import EngineDied, Report
+from workbench.engine.machine import Report, Restarting
+from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
-from workbench.engine.supervisor import EngineLink
-from workbench.screens.prompt.conversation import Conversation
-from workbench.shell import keymap, themes
-from workbench.shell.actions import SCREENS, of_screen
+from workbench.engine.supervisor import Supervisor
+from workbench.screens.prompt.conversation import Conversation, Exchange
+from workbench.shell import messages
+from workbench.shell.follow import Follower, swap_banner
+from workbench.shell.frame import Frame
+from workbench.shell.saving import BLINK, Latest, Saver
 from workbench.shell.screen import WorkbenchScreen
-from workbench.shell.session import DEFAULT_THEME, Session
-from workbench.text import one_line, safe_text
-from workbench.training.outcome import outcome, swap_figures
+from workbench.shell.session import Session
+from workbench.shell.watch import Watch
+from workbench.text import one_line
+from workbench.training.outcome import outcome
 from workbench.training.status import TrainerStatus
-from workbench.widgets.filter import SafeFilter
 
 if TYPE_CHECKING:
-    from workbench.desk import Store
-    from workbench.training.launcher import Trainers
+    from storage.records import Sample
+    from workbench.desk import Desk
 
-POLL_SECONDS = 0.25
-LIVENESS_LOOKS = 4  # every so many looks, also ask whether the trainer still lives
+LOOK_SECONDS = 0.25
+AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
+AFTER_SAVING_SECONDS = 0.03  # what is drawn next comes first, then what has changed is looked for
 STREAM_SECONDS = 1 / 25
 BANNER_SECONDS = 12.0
-RESTARTS = 3
+CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last writes
+GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
 def run(workspace: Workspace) -> None:
@@ -59,51 +56,37 @@ def run(workspace: Workspace) -> None:
     WorkbenchApp(workspace).run()
 
 
-def _screen(name: str, kind: str, chosen: dict[str, tuple[str, ...]]) -> Screen[Any]:
-    """A screen, imported when it is first shown."""
-    return getattr(importlib.import_module(f"workbench.screens.{name}.screen"), kind)(chosen)
-
-
-class WorkbenchApp(App[None]):
+class WorkbenchApp(Frame):
     """The alignment workbench on one workspace. Without `start_engine` it shows everything and answers nothing.
 
     `model` is `smollm2`, `gemma`, a folder, a GGUF file or a hub name.
     """
 
-    TITLE = "workbench"
-    CSS_PATH = Path(__file__).with_name("workbench.tcss")
-    DEFAULT_MODE = "prompt"
-    ESCAPE_TO_MINIMIZE = False
-    NOTIFICATION_TIMEOUT = 6
+    desk: Desk | None = None  # the open workspace; None in the first moments
 
     def __init__(self, workspace: Workspace, *, model: str | None = None, start_engine: bool = True) -> None:
-        super().__init__()
-        self.workspace = workspace
-        self.chosen_keys = keymap.load(workspace)
-        self.keys = keymap.effective(self.chosen_keys)
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("app", self.chosen_keys)])
-        for name in ("prompt", "review", "train", "versions"):
-            self.add_mode(name, partial(_screen, name, f"{name.title()}Screen", self.chosen_keys))
+        super().__init__(workspace)
         self.model = model  # None: the one of the last session
         self.start_engine = start_engine
         self.first_run = not workspace.database.exists()
         self.session = Session()
-        self.store: Store | None = None
-        self.trainers: Trainers | None = None
-        self.link: EngineLink | None = None
+        self.looking = Watch(self.tell, self.report)
+        self.saver = Saver(self._saved, self.report)
+        self.remembered: Latest[Session] | None = None
+        self.follower = Follower()
+        self.supervisor: Supervisor | None = None
         self.engine = EngineStatus()
-        self.trainer = TrainerStatus()
         self.conversation = Conversation()
-        self.rated: int | None = None
-        self.banner: Content | None = None
-        self._seen, self._looks = -1, 0
-        self._problem = ""
-        self._restarts = 0
-        self._swapping_to = ""
         self._unpainted = False
-        for theme in themes.THEMES:
-            self.register_theme(theme)
-        self.theme = DEFAULT_THEME
+
+    @property
+    def trainer(self) -> TrainerStatus:
+        return self.looking.trainer
+
+    @property
+    def rated(self) -> int | None:
+        """How many ratings count today; None before they were counted."""
+        return self.looking.rated
 
     # Start and end
 
@@ -112,60 +95,75 @@ class WorkbenchApp(App[None]):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
-        self.call_after_refresh(self._begin)
-
-    def _begin(self) -> None:
-        self.run_worker(self._open(), name="open", exit_on_error=True)
+        self.call_after_refresh(lambda: self.run_worker(self._open(), name="open"))
 
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
-        await asyncio.to_thread(importlib.import_module, "workbench.training.launcher")
-        from workbench.desk import Store
-        from workbench.shell import session
-        from workbench.training.launcher import Trainers
+        await asyncio.to_thread(importlib.import_module, "workbench.desk")
+        from workbench.desk import Desk
 
         try:
-            store = Store.open(self.workspace, "")
+            desk = await Desk.open(self.workspace, "", waits=self.looking.say_once)
+            chosen = await desk.session()
         except WorkbenchError as error:
             self.report(error)
             self.engine = EngineStatus("down", detail=error.message)
             self.refresh_bars()
             return
-        self.session = session.load(store.database)
         if self.model is not None:
-            self.session = msgspec.structs.replace(self.session, model=self.model)
-        store.rater = self.session.rater
-        self.store = store
-        self.trainers = Trainers(store.database, self.workspace)
-        if self.session.theme in self.available_themes:
-            self.theme = self.session.theme
-        if self.session.screen != self.current_mode and not self.first_run:
-            await self.switch_mode(self.session.screen)
-        await self._look()
-        self.set_interval(POLL_SECONDS, self._look)
+            chosen = msgspec.structs.replace(chosen, model=self.model)
+        self.session, desk.rater, self.desk = chosen, chosen.rater, desk
+        self.remembered = Latest(
+            self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
+        )
+        if chosen.theme in self.available_themes:
+            self.theme = chosen.theme
+        if chosen.screen != self.current_mode and not self.first_run and chosen.screen in self._modes:
+            await self.switch_mode(chosen.screen)
+        self.tell(messages.Opened())
+        self._look_soon()
+        self.set_interval(LOOK_SECONDS, self._look_soon)
+        self.set_interval(AGAIN_SECONDS, self._save_again)
         self.set_interval(STREAM_SECONDS, self._paint_stream)
         if self.start_engine:
-            self.link = EngineLink(self.workspace, hear=self.hear, report=self.report, spawn=self.run_worker)
-            self.link.start(self.session.model)
+            self.supervise(Supervisor(self.workspace, report=self.report))
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Hear of an engine from now on, and have it load the session's model."""
+        self.supervisor = self.follower.supervisor = supervisor
+        supervisor.listen(self.hear)
+        supervisor.load(self.session.model)
+
+    async def action_quit(self) -> None:
+        """Leave; where something is not on disk yet, say so and wait."""
+        from workbench.widgets.leaving import LeaveDialog
+
+        self.save_session()
+        if await self.saver.settled(BLINK):
+            self.exit()
+        elif not isinstance(self.screen, LeaveDialog):
+            self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
 
     async def on_unmount(self) -> None:
-        if self.link is not None:
-            await self.link.client.close()
-        if self.store is not None:
+        if self.supervisor is not None:
+            await self.supervisor.close()
+        for exchange in self.conversation.close():
+            self._keep_answers(exchange)
+        if self.desk is not None:
             self.save_session()
-            self.store.close()
-            self.store = None
+            await self.saver.settled(CLOSING_SECONDS)
+            desk, self.desk = self.desk, None
+            await desk.close(GIVING_UP_SECONDS)
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
         self.session = msgspec.structs.replace(self.session, **changes)
         self.save_session()
+        self.tell(messages.SessionChanged())
 
     def save_session(self) -> None:
-        from workbench.shell import session
-
-        if self.store is not None:
-            session.save(self.store.database, self.session)
+        if self.remembered is not None:
+            self.remembered.save()
 
     # News from the engine
 
@@ -173,7 +171,7 @@ class WorkbenchApp(App[None]):
         """Take an event of the engine."""
         pinned = not self.session.follow
         self.engine = replace(after(self.engine, event), pinned=pinned)
-        mine = not isinstance(event, EngineDied) and self.conversation.hear(event)
+        mine = self.conversation.hear(event)
         match event:
             case protocol.Text():
                 self._unpainted = True
@@ -181,52 +179,59 @@ class WorkbenchApp(App[None]):
             case protocol.Answer():
                 self._unpainted = True
             case protocol.Ready():
-                self._restarts, self._swapping_to = 0, ""
-                self.run_worker(self._look())
-            case protocol.Done():
-                self._keep_answers()
+                self.follower.follow(self.engine)
+            case protocol.Done() if mine:
+                self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self._swapping_to = ""
-                self._announce(event)
+                self.run_worker(self._announce(event))
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
                 self.report(WorkbenchError(error, hint))
                 if mine:
-                    self._keep_answers()
-            case EngineDied():
+                    self._keep_answers(self.conversation.current)
+            case EngineDied() | Restarting():
                 self._mourn(event)
         self.send_waiting()
         self.refresh_bars()
-        self._tell_screens()
+        self.tell(messages.EngineMoved())
 
-    def _keep_answers(self) -> None:
-        """Store the finished exchange; the Prompt screen may rate it from now on."""
+    def _keep_answers(self, exchange: Exchange | None) -> None:
+        """Store what was answered; the Prompt screen may rate it once that is done."""
         self._unpainted = True
-        exchange = self.conversation.current
-        if self.store is None or exchange is None or not exchange.answers:
+        desk = self.desk
+        if desk is None or exchange is None or not exchange.answers:
             return
-        try:
-            exchange.samples = self.store.remember_answers(exchange)
-        except Exception as error:
-            self.report(WorkbenchError(f"the answers could not be stored: {error}", "they stay on screen; copy them"))
 
-    def _mourn(self, died: EngineDied) -> None:
-        self.conversation.engine_died()
-        if died.was_ready and self._restarts < RESTARTS:
-            self._restarts += 1
-            self.report(WorkbenchError(f"{died.error}; starting it again", died.hint), severity="warning")
-            self.action_restart_engine()
-        else:
-            self.report(
-                WorkbenchError(died.error, f"{died.hint}; {self.keys['app.restart-engine'][0]} starts it again")
+        def stored(samples: list[Sample]) -> None:
+            exchange.samples = samples
+            self.tell(messages.AnswersChanged())
+
+        def failed(error: WorkbenchError) -> None:
+            self.looking.say_once(
+                WorkbenchError(f"the answers are not stored yet: {error.message}", "it is tried again")
             )
 
+        key = f"answers {exchange.ask.generate.request}"
+        self.saver.begin(key, "answers", lambda: desk.remember_answers(exchange), stored, failed, by_itself=True)
+
+    def _mourn(self, ended: EngineDied | Restarting) -> None:
+        """The engine is gone: its prompt waits for the next one, or is set aside."""
+        aside = self.conversation.engine_ended()
+        if isinstance(ended, EngineDied):
+            if ended.again:
+                self.report(WorkbenchError(f"{ended.error}; starting it again", ended.hint), severity="warning")
+            else:
+                key = self.keys["app.restart-engine"][0]
+                self.report(WorkbenchError(ended.error, f"{ended.hint}; {key} starts it again"))
+        if aside is not None:
+            self._keep_answers(aside)
+            what = f"set aside: {one_line(aside.ask.prompt.text, 60)}"
+            self.report(WorkbenchError(f"{aside.error}; {what}", "its text is in the history; the others go on"))
+
     def action_restart_engine(self) -> None:
-        if self.link is not None:
-            self.engine = EngineStatus()
-            self.refresh_bars()
-            self.link.restart()
+        if self.supervisor is not None:
+            self.supervisor.restart()
 
     def send_waiting(self) -> None:
         """Send the next prompt if the engine is free."""
@@ -234,113 +239,72 @@ class WorkbenchApp(App[None]):
             self.send(request)
             self._unpainted = True
 
-    def send(self, request: protocol.Request) -> None:
+    def drop_waiting(self) -> list[Exchange]:
+        """Drop the prompts that wait for the engine; returns them, oldest first. Their answers so far are kept."""
+        dropped = self.conversation.drop()
+        for exchange in dropped:
+            self._keep_answers(exchange)
+        return dropped
+
+    def send(self, request: protocol.Generate | protocol.Cancel) -> None:
         """Hand a request to the engine; a failure becomes a toast."""
-        if self.link is not None:
-            self.link.send(request)
-
-    # News from the workspace
-
-    async def _look(self) -> None:
-        """Look whether the workspace has changed; never raises, since it runs on a timer."""
-        store = self.store
-        if store is None:
-            return
-        try:
-            seen = store.changed()
-            self._looks += 1
-            if seen == self._seen and self._looks % LIVENESS_LOOKS:
-                return
-            news, self._seen = seen != self._seen, seen
-            if self.trainers is not None and (problem := self.trainers.reap()) is not None:
-                self.report(problem)
-            before, self.trainer = self.trainer, store.trainer()
-            if before.state in ("training", "stopping") and self.trainer.state == "idle":
-                job = store.newest_job()
-                self.say(f"training is done: {outcome(job)}" if job else "training is done")
-            if news:
-                self.rated = store.rated()
-            self._follow(store)
-            if news or self.trainer != before:
-                self.refresh_bars()
-                self._tell_screens()
-            self._problem = ""
-        except Exception as error:  # on a timer: say it once, and go on looking
-            if str(error) != self._problem:
-                self.report(error)
-            self._problem = str(error)
-
-    def refresh_facts(self) -> None:
-        """After a write of our own, which the watch does not see."""
-        if self.store is not None:
-            self.rated = self.store.rated()
-            self.trainer = self.store.trainer()
-            self.refresh_bars()
-
-    def _follow(self, store: Store) -> None:
-        """Ask the engine for the served version when it answers with another."""
-        served = store.served()
-        if served is None or not self.session.follow or not self.engine.is_ready:
-            return
-        if served.name not in (self.engine.version, self._swapping_to):
-            self.load_version(served.name)
+        if self.supervisor is not None:
+            self.supervisor.send(request)
 
     def follow(self, on: bool) -> None:
         """Follow what is published, or stay on the loaded version (then the header says "pinned")."""
         self.update_session(follow=on)
         self.engine = replace(self.engine, pinned=not on)
-        if self.store is not None:
-            self._follow(self.store)
+        self.follower.follow(self.engine)
         self.refresh_bars()
 
-    def load_version(self, name: str) -> None:
-        self._swapping_to = name
-        self.send(protocol.Swap(name))
-
-    def _announce(self, swapped: protocol.Swapped) -> None:
+    async def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
-        parts = [Content.assemble((f"▲ {swapped.previous} → {swapped.version}", "bold"))]
-        found = self.store.find_version(swapped.version) if self.store else None
-        for label, value in swap_figures(found.metrics if found else {}):
-            parts.append(Content(f"{label} {value}"))
-        if swapped.proof:
-            parts.append(Content(f"proof: {one_line(swapped.proof)}"))
-        self.banner = Content.assemble(" ", Content("  ").join(parts))
-        self._show_banner()
-        self.set_timer(BANNER_SECONDS, self._end_banner)
+        try:
+            found = await self.desk.find_version(swapped.version) if self.desk is not None else None
+        except WorkbenchError:
+            found = None  # its figures cannot be read now; that it answers is told all the same
+        self.show_banner(swap_banner(swapped, found))
+        self.set_timer(BANNER_SECONDS, lambda: self.show_banner(None))
 
-    def _end_banner(self) -> None:
-        self.banner = None
-        self._show_banner()
+    # News from the workspace
 
-    def _show_banner(self) -> None:
-        if isinstance(self.base_screen, WorkbenchScreen):
-            self.base_screen.show_banner(self.banner)
+    def _look_soon(self) -> None:
+        """Look whether the workspace has changed, beside the event loop."""
+        if self.desk is not None and self.is_running:
+            self.run_worker(self._look(self.desk))
 
-    # Screens
+    async def _look(self, desk: Desk) -> None:
+        if await self.looking.look(desk):
+            self.refresh_bars()
+            self.follower.served = self.looking.seen.served if self.looking.seen else None
+            self.follower.follow(self.engine)
 
-    @property
-    def base_screen(self) -> Screen[Any]:
-        """The numbered screen in front, under any dialog."""
-        return self.screen_stack[0]
+    def _save_again(self) -> None:
+        self.saver.try_again(asked=False)
+        self.save_session()
 
-    def refresh_bars(self) -> None:
-        for screen in self.screen_stack:
-            refresh: Callable[[], None] | None = getattr(screen, "refresh_bars", None)
-            if refresh is not None and screen.is_mounted:
-                refresh()
+    def _saved(self) -> None:
+        """A write has begun to take long, or has ended: the header says so, and the news are fetched at once."""
+        self.refresh_bars()
+        if self.is_running:
+            self.set_timer(AFTER_SAVING_SECONDS, self._look_soon)
 
-    def _tell_screens(self) -> None:
-        screen = self.base_screen
-        if isinstance(screen, WorkbenchScreen) and screen.is_mounted:
-            screen.call_later(screen.read)
+    def tell(self, news: messages.News) -> None:
+        """Pass news to the screen in front; another one reads everything when it comes to the front."""
+        if isinstance(news, messages.TrainingDone):
+            self.say(f"training is done: {outcome(news.job)}")
+        if isinstance(self.base_screen, WorkbenchScreen) and self.base_screen.is_mounted:
+            self.base_screen.hear(news)
 
     def _paint_stream(self) -> None:
         """Show what arrived since the last time; at most 25 times a second."""
         if self._unpainted:
             self._unpainted = False
             self.refresh_bars()
-            self._tell_screens()
+            self.tell(messages.Streamed())
+
+    # Screens
 
     async def action_show(self, name: str) -> None:
         await self.switch_mode(name)
@@ -350,39 +314,17 @@ class WorkbenchApp(App[None]):
     def action_help(self) -> None:
         from workbench.screens.help.screen import HelpScreen
 
-        self.push_screen(HelpScreen(getattr(self.screen, "KEY", "prompt"), self.keys))
+        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.current_mode), self.keys))
+
+    @work
+    async def action_settings(self) -> None:
+        from workbench.widgets.settings import ask_settings
+
+        await ask_settings(self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action in ("show", "help") and self.screen.is_modal)
+        return not (action in ("show", "help", "settings") and self.screen.is_modal)
 
     def watch_theme(self, name: str) -> None:
-        if self.store is not None and self.session.theme != name:
+        if self.desk is not None and self.session.theme != name:
             self.update_session(theme=name)
-
-    def report(self, error: BaseException, severity: SeverityLevel = "error") -> None:
-        """An error as a toast: what happened, what to do, and where the details are."""
-        message = error.message if isinstance(error, WorkbenchError) else str(error) or type(error).__name__
-        hint = error.hint if isinstance(error, WorkbenchError) else f"logs are in {self.workspace.logs}"
-        text = safe_text(f"{message}\n{hint}" if hint else message)
-        self.notify(text, severity=severity, timeout=12, markup=False)
-
-    def say(self, text: str) -> None:
-        self.notify(safe_text(text), markup=False)
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: the actions of the screen in front and those of everywhere, then Textual's own."""
-        base = self.base_screen
-        for action in (*of_screen(getattr(base, "KEY", "")), *of_screen("app")):
-            owner = "" if action.screen == "app" else f"{SCREENS[action.screen]}: "
-            if action.method != "command_palette" and not action.method.startswith("app."):
-                call = partial(self.run_action, action.method, self if action.screen == "app" else base)
-                yield SystemCommand(f"{owner}{action.help}", action.id, call)
-        for command in super().get_system_commands(screen):
-            if command.title in ("Theme", "Screenshot", "Maximize", "Minimize"):
-                yield command
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return themes.VARIABLES
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), SafeFilter()]

@@ -11,7 +11,9 @@ from textual.style import Style
 from textual.widget import Widget
 
 from workbench.engine.status import engine_words
-from workbench.shell.actions import NUMBERS, SCREENS, Action, of_screen, spoken
+from workbench.screens import PLACES
+from workbench.shell.action import Action
+from workbench.shell.actions import of_screen, spoken
 from workbench.text import one_line
 from workbench.training.status import trainer_words
 
@@ -45,8 +47,9 @@ class HeaderBar(Bar):
         room = self.size.width - 2
         engine, trainer = engine_words(app.engine), trainer_words(app.trainer)
         place = one_line(app.workspace.name, 24)
-        rated = "" if app.rated is None else f"{app.rated} rated"
-        few = "" if app.rated is None else str(app.rated)
+        saving = app.saver.words
+        rated = saving or ("" if app.rated is None else f"{app.rated} rated")
+        few = saving or ("" if app.rated is None else str(app.rated))
         parts = fitting(
             [
                 [f"workbench · {place}", engine[0], trainer[0], rated],
@@ -61,7 +64,8 @@ class HeaderBar(Bar):
             3,
         )
         styles = [_ENGINE_STYLES.get(app.engine.state, "$text-warning"),
-                  _TRAINER_STYLES.get(app.trainer.state, "$text-warning"), "$text-muted"]  # fmt: skip
+                  _TRAINER_STYLES.get(app.trainer.state, "$text-warning"),
+                  "$text-warning" if saving else "$text-muted"]  # fmt: skip
         name, facts = (parts[0], parts[1:]) if len(parts) == 4 else ("", parts)
         right = Content("   ").join(
             Content.assemble((text[:1], style), text[1:]) if n < 2 else Content.styled(text, style)
@@ -80,12 +84,12 @@ class TabBar(Bar):
 
     def render(self) -> Content:
         tabs = []
-        for name, number in NUMBERS.items():
-            text = f" {number} {SCREENS[name]} "
-            if name == self.current:
+        for place in PLACES:
+            text = f" {place.number} {place.title} "
+            if place.name == self.current:
                 tabs.append(Content.styled(text, "bold $foreground on $tab-background"))
             else:
-                tabs.append(Content.styled(text, Style.parse("$text-muted") + _click(f"app.show('{name}')")))
+                tabs.append(Content.styled(text, Style.parse("$text-muted") + _click(f"app.show('{place.name}')")))
         left = Content(" ").join(tabs)
         keys = self.workbench.keys
         right = Content.assemble(*_item(spoken(keys["app.palette"][0]), "palette", "app.command_palette"))

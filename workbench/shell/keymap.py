@@ -13,7 +13,8 @@ from textual.keys import KEY_ALIASES, KEY_NAME_REPLACEMENTS, Keys, _character_to
 
 from storage.errors import UsageError
 from storage.workspace import Workspace
-from workbench.shell.actions import ACTIONS, BY_ID, Action, of_screen
+from workbench.shell.action import Action
+from workbench.shell.actions import ACTIONS, BY_ID, of_screen
 
 FILE_NAME = "keymap.toml"
 _NAMED = {key.value for key in Keys} | set(KEY_ALIASES) | set(KEY_NAME_REPLACEMENTS.values())

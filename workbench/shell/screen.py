@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Vertical
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -16,9 +18,10 @@ from textual.widgets import Static
 from storage.errors import WorkbenchError
 from workbench.shell import keymap
 from workbench.shell.bars import HeaderBar, KeyBar, TabBar
+from workbench.shell.messages import News, Opened
 
 if TYPE_CHECKING:
-    from workbench.desk import Store
+    from workbench.desk import Desk
     from workbench.shell.app import WorkbenchApp
 
 Answer = TypeVar("Answer")
@@ -45,24 +48,30 @@ def packed(parts: list[Content], width: int) -> Content:
 
 
 class WorkbenchScreen(Screen[None]):
-    """One of the numbered screens. A subclass gives `KEY`, `body`, and `reload`."""
+    """One of the numbered screens. A subclass gives `KEY`, `body`, `reload`, `paint`, and which news it draws.
+
+    Reading runs beside the event loop: `look_again` starts it, and looks once more where news came meanwhile.
+    """
 
     KEY: ClassVar[str] = ""
+    NEWS: ClassVar[tuple[type[News], ...]] = ()
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS
 
     def __init__(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
         super().__init__()
         self._bindings = BindingsMap.merge([self._bindings, keymap.bindings(self.KEY, chosen_keys)])
+        self._looking = self._look_once_more = False
+        self._drawing = asyncio.Lock()
 
     @property
     def workbench(self) -> WorkbenchApp:
         return cast("WorkbenchApp", self.app)
 
     @property
-    def store(self) -> Store | None:
+    def desk(self) -> Desk | None:
         """The open workspace; None in the first moments."""
-        return self.workbench.store
+        return self.workbench.desk
 
     def compose(self) -> ComposeResult:
         yield HeaderBar()
@@ -79,33 +88,54 @@ class WorkbenchScreen(Screen[None]):
     async def reload(self) -> None:
         """Read the workspace again and draw what changed."""
 
-    async def on_screen_resume(self) -> None:
+    async def draw(self) -> None:
+        """Draw what is known, one drawing after the other; a screen of an app that ends draws nothing any more."""
+        async with self._drawing:
+            try:
+                if self.app.is_running:
+                    await self.paint()
+            except NoMatches:
+                if self.app.is_running:
+                    raise
+
+    async def paint(self) -> None:
+        """Put what is known into the widgets."""
+
+    def hear(self, news: News) -> None:
+        """Take news while this screen is in front: by default, those of `NEWS` make it read and draw anew."""
+        if isinstance(news, (Opened, *self.NEWS)):
+            self.look_again()
+
+    def on_screen_resume(self) -> None:
         self.refresh_bars()
         self.show_banner(self.workbench.banner)
-        if self.store is not None:
-            await self.read()
+        self.look_again()
 
-    async def read(self) -> None:
-        """Reload; a workspace that cannot be read at this moment is told, and read again at the next news."""
+    def look_again(self) -> None:
+        """Reload, soon; a workspace that cannot be read at this moment is told, and read again at the next news."""
+        self._look_once_more = True
+        if not self._looking and self.is_attached and self.app.is_running:
+            self._looking = True
+            self.run_worker(self._look(), group="look", exit_on_error=True)
+
+    async def _look(self) -> None:
         try:
-            await self.reload()
-        except Exception as error:
-            self._report_unread(error)
+            while self._look_once_more:
+                self._look_once_more = False
+                try:
+                    await self.reload()
+                except WorkbenchError as error:
+                    self.workbench.report(error)
+        finally:
+            self._looking = False
 
-    def attempt(self, ask: Callable[[Store], Answer]) -> Answer | None:
+    async def attempt(self, ask: Callable[[Desk], Awaitable[Answer]]) -> Answer | None:
         """What the workspace answers; None where none is open yet, or where it cannot be read, which is told."""
         try:
-            return None if self.store is None else ask(self.store)
-        except Exception as error:
-            self._report_unread(error)
+            return None if self.desk is None else await ask(self.desk)
+        except WorkbenchError as error:
+            self.workbench.report(error)
             return None
-
-    def _report_unread(self, error: Exception) -> None:
-        from storage.database import DatabaseError
-
-        if not isinstance(error, DatabaseError | WorkbenchError):
-            raise error
-        self.workbench.report(error)
 
     def refresh_bars(self) -> None:
         for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):
@@ -113,6 +143,6 @@ class WorkbenchScreen(Screen[None]):
 
     def show_banner(self, banner: Content | None) -> None:
         """Run a line above the screen, or take it away."""
-        line = self.query_one("#banner", Static)
-        present(line, banner is not None)
-        line.update(banner or "")
+        for line in self.query("#banner").results(Static):  # none before the screen is composed
+            present(line, banner is not None)
+            line.update(banner or "")

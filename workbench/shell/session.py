@@ -1,19 +1,25 @@
-"""What the app remembers between sessions: one small record in the workspace's settings."""
+"""What a person chooses and the app remembers: one small record in the workspace's settings, and one list of what of it
+can be set. `workbench settings`, the forms of the app and the Prompt screen read that list."""
 
 from __future__ import annotations
 
 import getpass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from storage.languages import is_tag, normal
 from storage.records import Sampling
+from workbench.widgets.parsing import number, one_of, whole_number
 
 if TYPE_CHECKING:
     from storage.database import Database
 
 KEY = "session"
 DEFAULT_THEME = "workbench"
+MOST_CANDIDATES = 4
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -32,13 +38,108 @@ class Session(msgspec.Struct, frozen=True):
     follow: bool = True
 
 
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set.
+
+    Attributes:
+        name: what `workbench settings` calls it, such as `longest-answer`.
+        title: what a form calls it.
+        help: what it means, with its unit.
+        path: where it stands in the session, such as `sampling.top_p`; empty for what is kept beside the session.
+        parse: from what is typed to a value; raises ValueError with what is wrong.
+        choices: what it can be, where that is a fixed set.
+        where: `answers` for what shapes an answer, `app` for the rest.
+    """
+
+    name: str
+    title: str
+    help: str
+    path: str
+    parse: Callable[[str], Any]
+    choices: tuple[str, ...] = ()
+    where: str = "app"
+
+    def of(self, session: Session) -> Any:
+        """Its value in a session."""
+        value: Any = session
+        for part in self.path.split("."):
+            value = getattr(value, part)
+        return value
+
+    def shown(self, value: Any) -> str:
+        """A value as it is typed."""
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _language(text: str) -> str:
+    if not is_tag(text):
+        raise ValueError("want a BCP 47 tag, such as es-AR")
+    return normal(text)
+
+
+def _seed(text: str) -> int | None:
+    return whole_number(0, 2**31 - 1)(text) if text else None
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("want a name")
+    return text.strip()
+
+
+def _yes(text: str) -> bool:
+    return one_of("yes", "no")(text) == "yes"
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        raise ValueError(f"must be a number, not {text!r}") from None
+    if not 0 <= share < 1:
+        raise ValueError(f"must be at least 0 and below 1, not {text}")
+    return share
+
+
+SETTINGS = (
+    Setting("held-out-share", "held-out share", "of new prompts, from 0 to below 1", "", _share),
+    Setting("language", "language", "of the next prompt, a BCP 47 tag", "language", _language),
+    Setting("rater", "rater", "whose ratings these are", "rater", _name),
+    Setting("model", "model", "name or path; at the next start", "model", _name),
+    Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
+    Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
+    Setting("answers", "answers", "1 to 4", "candidates", whole_number(1, MOST_CANDIDATES), where="answers"),
+    Setting("temperature", "temperature", "0 is greedy", "sampling.temperature", number(0, 10), where="answers"),
+    Setting("top-p", "top-p", "1 keeps all", "sampling.top_p", number(0.001, 1), where="answers"),
+    Setting("longest-answer", "longest answer", "tokens", "sampling.max_new_tokens", whole_number(1, 100_000),
+            where="answers"),
+    Setting("seed", "seed", "empty draws a fresh one", "seed", _seed, where="answers"),
+    Setting("system-prompt", "system prompt", "may be empty", "system", str, where="answers"),
+)  # fmt: skip
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def changed(session: Session, values: dict[str, Any]) -> Session:
+    """The session with other values, by path."""
+    for path, value in values.items():
+        first, _, rest = path.partition(".")
+        inner = msgspec.structs.replace(getattr(session, first), **{rest: value}) if rest else value
+        session = msgspec.structs.replace(session, **{first: inner})
+    return session
+
+
 def load(database: Database) -> Session:
     """The last session's choices; the defaults where there are none or they do not make sense any more."""
     from storage import settings
 
     try:
         found = msgspec.convert(settings.get(database, KEY, {}), Session)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, msgspec.DecodeError):
         found = Session()
     return found if found.rater else msgspec.structs.replace(found, rater=default_rater())
 

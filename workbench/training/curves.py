@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -42,23 +44,51 @@ class Curve:
         return value, self.steps[self.values.index(value)]
 
 
-def points_of(series: Sequence[tuple[int, float | None]], limit: int) -> Curve:
-    """The drawable points of a stored series, thinned to at most `limit`.
+@dataclass(frozen=True)
+class Series:
+    """The finite points of one curve in step order, as they grow."""
 
-    Each run of points becomes its lowest and highest one, so that spikes stay visible; the last point always stays.
-    """
-    points = [(step, value) for step, value in series if value is not None and math.isfinite(value)]
-    limit = max(limit, 4)
-    if len(points) > limit:
-        size = math.ceil(2 * len(points) / (limit - 1))
-        kept: list[tuple[int, float]] = []
-        for start in range(0, len(points), size):
-            run = points[start : start + size]
-            kept += sorted({min(run, key=lambda p: p[1]), max(run, key=lambda p: p[1])})
-        if kept[-1] != points[-1]:
-            kept.append(points[-1])
-        points = kept
-    return Curve(tuple(step for step, _ in points), tuple(value for _, value in points))
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+    def put(self, step: int, value: float | None) -> None:
+        """Take in a figure; one of a step that is known replaces it."""
+        place = len(self.steps) if not self.steps or step > self.steps[-1] else bisect_left(self.steps, step)
+        known = place < len(self.steps) and self.steps[place] == step
+        if value is None or not math.isfinite(value):
+            if known:
+                del self.steps[place], self.values[place]
+        elif known:
+            self.values[place] = value
+        else:
+            self.steps.insert(place, step)
+            self.values.insert(place, value)
+
+    def thinned(self, limit: int) -> Curve:
+        """At most `limit` of the points.
+
+        Each run of points becomes its lowest and highest one, so that spikes stay visible; the last point always stays.
+        """
+        limit = max(limit, 4)
+        count = len(self.steps)
+        if count <= limit:
+            return Curve(tuple(self.steps), tuple(self.values))
+        size = math.ceil(2 * count / (limit - 1))
+        kept: list[int] = []
+        for start in range(0, count, size):
+            run = self.values[start : start + size]
+            kept += sorted({start + run.index(min(run)), start + run.index(max(run))})
+        if kept[-1] != count - 1:
+            kept.append(count - 1)
+        return Curve(tuple(self.steps[place] for place in kept), tuple(self.values[place] for place in kept))
+
+
+def points_of(series: Iterable[tuple[int, float | None]], limit: int) -> Curve:
+    """The drawable points of a stored series, thinned to at most `limit`."""
+    found = Series()
+    for step, value in series:
+        found.put(step, value)
+    return found.thinned(limit)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

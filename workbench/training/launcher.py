@@ -23,37 +23,51 @@ NICENESS = 10
 class Trainers:
     """The trainer processes that this app has started. They live on when the app ends."""
 
-    def __init__(self, database: Database, workspace: Workspace) -> None:
-        self.database = database
+    def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, stage: str, config: dict[str, Any], steps: int) -> Job:
-        """Queue a job for a stage of the trainer (say, `run`) with its configuration, and start a worker for it.
+    def enqueue(self, database: Database, stage: str, config: dict[str, Any], steps: int) -> Job:
+        """Queue a job for a stage of the trainer (say, `run`) with its configuration, and name its log."""
+        with database.transaction():
+            return self.log_anew(database, jobs.enqueue(database, stage, config, steps=steps))
+
+    def log_anew(self, database: Database, job: Job) -> Job:
+        """Name the log of the worker that is about to be started."""
+        jobs.set_log(database, job.id, f"logs/trainer-{clock.now()[:10]}-{job.id[-8:]}.log")
+        return jobs.get(database, job.id)
+
+    def spawn(self, job: Job) -> None:
+        """Start a worker for a job that is queued, was paused, has failed or was abandoned.
 
         Raises:
-            WorkbenchError: the process could not be started; the job stays queued.
+            WorkbenchError: the process could not be started; the job stays as it is.
         """
-        job = jobs.enqueue(self.database, stage, config, steps=steps)
-        self._spawn(job, stage)
-        return jobs.get(self.database, job.id)
+        command = [sys.executable, "-m", "trainer", job.kind, "--workspace", str(self.workspace.root), "--job", job.id]
+        try:
+            with (self.workspace.root / (job.log or os.devnull)).open("ab") as output:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    env=environment(os.environ), start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            raise WorkbenchError(
+                f"the trainer could not be started: {error}", f"try it by hand: {' '.join(command)}"
+            ) from error
+        try:
+            lower_priority(process.pid)
+        except ProcessLookupError:
+            pass  # it has ended already; `reap` says why
+        self.started[job.id] = process
 
-    def resume(self, job: Job) -> None:
-        """Start a worker for a job that was paused, failed or abandoned. Raises WorkbenchError as :meth:`start`."""
-        self._spawn(job, job.kind)
-
-    def cancel(self, job: Job) -> Job:
-        """Ask the worker to stop after its step. Raises UsageError when the job has ended already."""
-        return jobs.request_cancel(self.database, job.id)
-
-    def reap(self) -> WorkbenchError | None:
+    def reap(self, database: Database) -> WorkbenchError | None:
         """Collect workers that ended; returns a failure of one that ended without saying why in its job."""
         for job_id, process in list(self.started.items()):
             code = process.poll()
             if code is None:
                 continue
             del self.started[job_id]
-            job = jobs.get(self.database, job_id)
+            job = jobs.get(database, job_id)
             unexplained = job.state is JobState.QUEUED or (job.state is JobState.RUNNING and job.pid == process.pid)
             if code != 0 and unexplained:
                 return WorkbenchError(
@@ -63,25 +77,6 @@ class Trainers:
                 log = f"log: {self.workspace.root / (job.log or '')}"
                 return WorkbenchError(f"training failed: {job.error}", f"{job.hint}\n{log}" if job.hint else log)
         return None
-
-    def _spawn(self, job: Job, stage: str) -> None:
-        log = f"logs/trainer-{clock.now()[:10]}-{job.id[-8:]}.log"
-        jobs.set_log(self.database, job.id, log)
-        command = [sys.executable, "-m", "trainer", stage, "--workspace", str(self.workspace.root), "--job", job.id]
-        try:
-            with (self.workspace.root / log).open("ab") as output:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    env=environment(os.environ), start_new_session=True,
-                )  # fmt: skip
-            lower_priority(process.pid)
-        except ProcessLookupError:
-            pass  # it has ended already; `reap` says why
-        except OSError as error:
-            raise WorkbenchError(
-                f"the trainer could not be started: {error}", f"try it by hand: {' '.join(command)}"
-            ) from error
-        self.started[job.id] = process
 
 
 def lower_priority(pid: int) -> None:

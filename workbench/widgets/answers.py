@@ -25,6 +25,28 @@ class CardFacts:
     writing: bool = False
 
 
+def card_of(
+    title: str,
+    text: str,
+    language: str,
+    *,
+    tokens: int | None = None,
+    said_by: str = "",
+    ended: str = "",
+    speed: float | None = None,
+    verdict: str = "",
+    writing: bool = False,
+) -> CardFacts:
+    """What any screen shows of an answer. Leave out `said_by`, its version, where one judges blind.
+
+    `ended` is the finish reason, told where it is not the usual one; `speed` is in tokens a second.
+    """
+    parts = [f"{tokens} tokens"] if tokens is not None else []
+    parts += [language, said_by, "" if ended == "eos" else ended]
+    parts += [f"{speed:.0f} tok/s"] if speed is not None else []
+    return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing)
+
+
 class AnswerCard(VerticalScroll, can_focus=True):
     """One answer. It follows its own end while it is being written, until the reader scrolls up."""
 

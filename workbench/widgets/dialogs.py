@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -13,6 +15,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
+from textual.worker import WorkerFailed
 
 from storage.errors import WorkbenchError
 from workbench.shell import keymap
@@ -48,10 +51,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
 
     @property
     def workbench(self) -> WorkbenchApp:
-        from workbench.shell.app import WorkbenchApp
-
-        assert isinstance(self.app, WorkbenchApp)
-        return self.app
+        return cast("WorkbenchApp", self.app)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -69,7 +69,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         present(line, bool(what))
         line.update(content(what))
 
-    def action_accept(self) -> None:
+    def action_accept(self) -> object:
         """What a yes does; every dialog that can be accepted has its own."""
         raise NotImplementedError
 
@@ -238,11 +238,16 @@ def _fault(field: Field) -> str:
 
 
 class PickDialog(Dialog[str]):
-    """A search field over a list; `find` gives the choices `(value, line)` for what is typed."""
+    """A search field over a list; `find` gives the choices `(value, line)` for what is typed.
+
+    What is found for what was typed before is not shown.
+    """
 
     BINDINGS: ClassVar = [("down", "move(1)", "down"), ("up", "move(-1)", "up")]
 
-    def __init__(self, title: str, find: Callable[[str], list[tuple[str, Content]]], *, placeholder: str) -> None:
+    def __init__(
+        self, title: str, find: Callable[[str], Awaitable[list[tuple[str, Content]]]], *, placeholder: str
+    ) -> None:
         super().__init__(title)
         self.find = find
         self.placeholder = placeholder
@@ -261,7 +266,10 @@ class PickDialog(Dialog[str]):
         self.refill(event.value)
 
     def refill(self, typed: str) -> None:
-        self.choices = self.find(typed)
+        self.search = self.run_worker(self._refill(typed), exclusive=True)
+
+    async def _refill(self, typed: str) -> None:
+        self.choices = await self.find(typed)
         listed = self.query_one(OptionList)
         listed.clear_options()
         listed.add_options(Option(line) for _, line in self.choices)
@@ -278,7 +286,14 @@ class PickDialog(Dialog[str]):
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self.choices[event.option_index][0])
 
-    def action_accept(self) -> None:
+    @work(exclusive=True, group="accept")
+    async def action_accept(self) -> None:
+        """Take the line in focus, of those that fit all that is typed: they may not have been found yet."""
+        search = None
+        while search is not self.search:
+            search = self.search
+            with suppress(WorkerFailed):  # another search has taken its place
+                await search.wait()
         highlighted = self.query_one(OptionList).highlighted
         if highlighted is None:
             self.complain("nothing fits what is typed")

@@ -1,19 +1,29 @@
-"""Rating what is on screen, as Prompt and Review share it: record first, say "saved" after the commit."""
+"""Rating what is on screen, as Prompt and Review share it: "saved" is said after the commit, and nothing moves before.
+
+A key that comes within a blink of the one before waits for it, and then means what it means on what is on screen by
+then. One that comes while "saving…" stands there is refused with a word.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.content import Content
 
+from storage.errors import WorkbenchError
+from storage.feedback import kinds
+from storage.records import Rating, RatingKind, Sample
+from workbench.shell.saving import BLINK
 from workbench.text import one_line, safe_text
 
 if TYPE_CHECKING:
-    from storage.records import Prompt, Rating, Sample
-    from workbench.desk import Store
+    from storage.records import Prompt
+    from workbench.desk import Desk
     from workbench.shell.app import WorkbenchApp
 
+T = TypeVar("T")
 _USES = {"held-out": " · held out", "ethics": " · ethics"}
 
 
@@ -22,8 +32,15 @@ def use_of(prompt: Prompt) -> str:
     return _USES.get(prompt.split, "")
 
 
+def verdict(ratings: list[Rating], sample: Sample) -> str:
+    """What a rater says of an answer, in a few signs."""
+    return " ".join(filter(None, (kinds.of(rating).words(rating, sample.id) for rating in ratings)))
+
+
 class Rater:
-    """What a screen with a `sample` in focus can do with it. The screen gives `sample`, `say` and `read`."""
+    """What a screen with a `sample` in focus can do with it. The screen gives `sample` and `say`."""
+
+    KEY: ClassVar[str] = ""
 
     if TYPE_CHECKING:
 
@@ -31,91 +48,149 @@ class Rater:
         def workbench(self) -> WorkbenchApp: ...
 
         @property
-        def store(self) -> Store | None: ...
+        def desk(self) -> Desk | None: ...
 
         @property
         def sample(self) -> Sample | None: ...
         def say(self, line: Content) -> None: ...
-        async def read(self) -> None: ...
-        def call_later(self, callback: Callable[..., object]) -> bool: ...
 
     def circumstances(self) -> dict[str, Any]:
         """What else to keep with a rating: how long it took, say."""
         return {}
 
-    def record(self, write: Callable[[Store], object], words: str) -> bool:
-        """Write a rating; "saved" is said only once it is committed and synced."""
-        if self.store is None:
-            return False
-        try:
-            write(self.store)
-        except Exception as error:  # whatever it was, nothing was stored, and the rater must hear it
+    async def record(
+        self,
+        write: Callable[[Desk], Awaitable[T]],
+        words: str,
+        stored: Callable[[T], None] | None = None,
+        failed: Callable[[WorkbenchError], None] | None = None,
+    ) -> None:
+        """Write a rating. `stored` is called when it is committed and synced (by default, that is said), `failed` when
+        it could not be: until then it stays on screen, and can be given again."""
+        desk, saver = self.desk, self.workbench.saver
+        if desk is None:
+            return
+
+        def done(result: T) -> None:
+            if stored is None:
+                self.saved(words)
+            else:
+                stored(result)
+
+        def refused(error: WorkbenchError) -> None:
             self.workbench.report(error)
-            return False
-        self.saved(words)
-        return True
+            self.say(Content.assemble(("✕ not saved", "bold $text-error"), f"  {one_line(words)}: try it again"))
+            if failed is not None:
+                failed(error)
+
+        task = saver.begin(self.KEY, words, lambda: write(desk), done, refused)
+        if task is None:
+            self.workbench.bell()
+            before = saver.under_way[self.KEY].words
+            self.say(Content.styled(f"saving… {one_line(before)}; what you pressed was not taken", "$text-warning"))
+            return
+        await asyncio.wait({task}, timeout=BLINK)
+        if not task.done():
+            self.say(Content.styled(f"saving… {one_line(words)}", "$text-warning"))
+
+    async def judge(
+        self,
+        write: Callable[[Desk], Awaitable[object]],
+        words: str,
+        failed: Callable[[WorkbenchError], None] | None = None,
+    ) -> None:
+        """Write what settles the answer in focus: a screen that asks one thing after the other goes on from here."""
+        await self.record(write, words, failed=failed)
 
     def saved(self, words: str) -> None:
-        self.workbench.refresh_facts()
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
-        self.call_later(self.read)
 
-    def action_score(self, value: int) -> None:
+    async def action_score(self, value: int) -> None:
         if (sample := self.sample) is not None:
-            self.record(lambda store: store.score(sample, value, **self.circumstances()), f"{value} of 5")
+            more = self.circumstances()
+            await self.judge(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
 
-    def action_good(self) -> None:
+    async def action_good(self) -> None:
+        await self._label(True, "good")
+
+    async def action_bad(self) -> None:
+        await self._label(False, "bad")
+
+    async def _label(self, good: bool, words: str) -> None:
         if (sample := self.sample) is not None:
-            self.record(lambda store: store.label(sample, True, **self.circumstances()), "good")
+            more = self.circumstances()
+            await self.judge(lambda desk: desk.label(sample, good, **more), words)
 
-    def action_bad(self) -> None:
-        if (sample := self.sample) is not None:
-            self.record(lambda store: store.label(sample, False, **self.circumstances()), "bad")
+    async def action_undo(self) -> None:
+        await self._turn(lambda desk: desk.undo(), "taken back", "there is nothing to take back")
 
-    def action_undo(self) -> None:
-        self._turn(lambda store: store.undo(), "taken back", "there is nothing to take back")
+    async def action_redo(self) -> None:
+        await self._turn(lambda desk: desk.redo(), "brought back", "there is nothing to bring back")
 
-    def action_redo(self) -> None:
-        self._turn(lambda store: store.redo(), "brought back", "there is nothing to bring back")
+    async def _turn(self, change: Callable[[Desk], Awaitable[Rating | None]], done: str, nothing: str) -> None:
+        def turned(rating: Rating | None) -> None:
+            if rating is None:
+                self.say(Content.styled(nothing, "$text-muted"))
+            else:
+                self.turned(rating, f"{rating.kind} {done}")
 
-    def _turn(self, change: Callable[[Store], Rating | None], done: str, nothing: str) -> None:
-        if self.store is None:
-            return
-        try:
-            rating = change(self.store)
-        except Exception as error:
-            self.workbench.report(error)
-            return
-        if rating is None:
-            self.say(Content.styled(nothing, "$text-muted"))
-        else:
-            self.saved(f"{rating.kind} {done}")
+        await self.record(change, f"a rating {done}", turned)
+
+    def turned(self, rating: Rating, words: str) -> None:
+        """A rating was taken back or brought back."""
+        self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
     def action_edit(self) -> None:
-        from workbench.widgets.dialogs import TextDialog
+        self.workbench.run_worker(self._edit(), exclusive=True, group="edit")
 
-        sample = self.sample
-        if sample is None:
+    async def _edit(self) -> None:
+        """Write a better answer, starting from what this rater made of it before."""
+        sample, desk = self.sample, self.desk
+        if sample is None or desk is None:
             return
+        try:
+            said = (await desk.ratings_of([sample]))[sample.id]
+        except WorkbenchError as error:
+            self.workbench.report(error)
+            return
+        edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
+        before = edited[-1] if edited else sample.text
+        self._write_text("A better answer", before, "edited", lambda desk, text: desk.edit(sample, text), settles=True)
 
-        def written(text: str | None) -> None:
-            if text is not None and text != safe_text(sample.text):
-                self.record(lambda store: store.edit(sample, text), "edited")
-
-        self.workbench.push_screen(TextDialog("A better answer", sample.text), written)
+    def action_outcome(self) -> None:
+        if (sample := self.sample) is not None:
+            title = "What came of this answer"
+            self._write_text(title, "", "outcome told", lambda desk, text: desk.outcome(sample, text))
 
     def action_note(self) -> None:
+        if (sample := self.sample) is not None:
+            self._write_text("A note on this answer", "", "noted", lambda desk, text: desk.note(sample, text))
+
+    def _write_text(
+        self,
+        title: str,
+        before: str,
+        words: str,
+        write: Callable[[Desk, str], Awaitable[Rating]],
+        *,
+        settles: bool = False,
+        kept: str = "",
+    ) -> None:
+        """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`)."""
         from workbench.widgets.dialogs import TextDialog
 
-        sample = self.sample
-        if sample is None:
-            return
+        async def written(text: str | None) -> None:
+            if text is None:
+                self.workbench.saver.give_up(self.KEY)
+            elif kept or text != safe_text(before):
+                store = self.judge if settles else self.record
+                await store(lambda desk: write(desk, text), words, failed=lambda _: again(text))
 
-        def written(text: str | None) -> None:
-            if text is not None:
-                self.record(lambda store: store.note(sample, text), "noted")
+        def again(text: str) -> None:
+            self._write_text(title, before, words, write, settles=settles, kept=text)
 
-        self.workbench.push_screen(TextDialog("A note on this answer"), written)
+        hint = "it is not stored yet; accept to try again" if kept else ""
+        self.workbench.push_screen(TextDialog(title, kept or before, hint=hint), written)
 
     def action_copy(self) -> None:
         if (sample := self.sample) is not None:

@@ -1,7 +1,9 @@
 """Prompts on their way to the engine and answers on their way back, as a state machine without a screen.
 
-One request is with the engine at a time; the others wait. When the engine dies, its request goes back to the head of
-the queue, so that nothing typed is ever lost.
+One request is with the engine at a time; the others wait. When the engine ends, its request goes back to the head of
+the queue, with the answers it has; but a prompt is sent at most `SENDINGS` times. One that was with the engine each
+time that it ended is set aside: it may well be what ends it. So every prompt ends up answered, failed, set aside or
+dropped, and nothing typed is ever lost: the text of each is in the history.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field
 from storage.records import Prompt, Sample
 from workbench.engine import protocol
 from workbench.engine.protocol import Answer, Generate
+
+SENDINGS = 2  # how often a prompt is sent when the engine ends each time
 
 
 @dataclass(frozen=True)
@@ -24,31 +28,61 @@ class Ask:
 
 @dataclass
 class Exchange:
-    """One prompt and what has been said to it so far. `state` is waiting, writing, done or failed."""
+    """One prompt and what has been said to it so far.
+
+    `state` is waiting, writing, or one of the ends: done, failed, aside (set aside) and dropped.
+    """
 
     ask: Ask
     state: str = "waiting"
+    sent: int = 0  # how often
     texts: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)  # of the weights that each text comes from
     answers: dict[int, Answer] = field(default_factory=dict)
     speed: float | None = None
     error: str = ""
     samples: list[Sample] = field(default_factory=list)  # the stored answers, once they are stored
 
     def __post_init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget what was said: the request is sent anew."""
         count = self.ask.generate.count
-        self.texts, self.tokens, self.answers = [""] * count, [0] * count, {}
+        self.texts, self.tokens, self.versions = [""] * count, [0] * count, [""] * count
+
+    def begin(self) -> None:
+        """It is sent, perhaps again: answers that are whole stay, the others begin anew."""
+        self.state, self.sent = "writing", self.sent + 1
+        for n in range(len(self.texts)):
+            if n not in self.answers:
+                self.texts[n], self.tokens[n], self.versions[n] = "", 0, ""
+
+    def hear(self, event: protocol.Event) -> None:
+        """Take an event of this request; what is whole already is not said anew."""
+        match event:
+            case protocol.Text(candidate=n) if n not in self.answers:
+                self.texts[n] += event.text
+                self.tokens[n], self.versions[n] = event.tokens, event.version
+            case protocol.Answer(candidate=n, text=text, token_ids=ids) if n not in self.answers:
+                self.answers[n], self.texts[n], self.tokens[n] = event, text, len(ids)
+            case protocol.Done(tokens_per_second=speed):
+                self.state, self.speed = "done", speed
+            case protocol.Failed(error=error):
+                self.state, self.error = "failed", error
+
+    def end(self, state: str, error: str = "") -> None:
+        """It is not sent again: what was said stands as answers that were cancelled, where the weights are known."""
+        self.state, self.error = state, error
+        asked = self.ask.generate
+        for n, (text, version) in enumerate(zip(self.texts, self.versions, strict=True)):
+            if text and version and n not in self.answers:
+                self.answers[n] = Answer(asked.request, n, text, [], "cancelled", version, asked.seed + n)
 
 
 class Conversation:
-    """The exchange on screen, and the prompts that wait behind it."""
+    """The exchange on screen, the prompts that wait behind it, and those that were set aside."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Ask] = deque()
+        self.waiting: deque[Exchange] = deque()
+        self.aside: list[Exchange] = []
         self.current: Exchange | None = None
 
     @property
@@ -57,35 +91,49 @@ class Conversation:
 
     def ask(self, ask: Ask) -> None:
         """Put a prompt at the end of the queue."""
-        self.waiting.append(ask)
+        self.waiting.append(Exchange(ask))
 
     def next_request(self) -> Generate | None:
         """What to send now that the engine is free: takes the head of the queue. None when there is nothing."""
         if self.is_writing or not self.waiting:
             return None
-        self.current = Exchange(self.waiting.popleft(), "writing")
+        self.current = self.waiting.popleft()
+        self.current.begin()
         return self.current.ask.generate
 
-    def hear(self, event: protocol.Event) -> bool:
+    def hear(self, event: object) -> bool:
         """Take an event of the engine; returns whether it belonged to the exchange on screen."""
         now = self.current
         if now is None or getattr(event, "request", None) != now.ask.generate.request or now.state != "writing":
             return False
-        match event:
-            case protocol.Text(candidate=n, text=text, tokens=tokens):
-                now.texts[n] += text
-                now.tokens[n] = tokens
-            case protocol.Answer(candidate=n, text=text, token_ids=ids):
-                now.answers[n], now.texts[n], now.tokens[n] = event, text, len(ids)
-            case protocol.Done(tokens_per_second=speed):
-                now.state, now.speed = "done", speed
-            case protocol.Failed(error=error):
-                now.state, now.error = "failed", error
+        now.hear(event)  # type: ignore[arg-type]  # what has a request is an event of the protocol
         return True
 
-    def engine_died(self) -> None:
-        """The engine is gone: its request waits again, first in the queue."""
-        if self.current is not None and self.current.state == "writing":
-            self.waiting.appendleft(self.current.ask)
-            self.current.clear()
-            self.current.state = "waiting"
+    def engine_ended(self) -> Exchange | None:
+        """The engine is gone: its request waits again, first in the queue. Returns it if it is set aside instead."""
+        now = self.current
+        if now is None or now.state != "writing":
+            return None
+        if now.sent < SENDINGS:
+            now.state = "waiting"
+            self.waiting.appendleft(now)
+            return None
+        now.end("aside", f"the engine ended {SENDINGS} times while it answered this")
+        self.aside.append(now)
+        return now
+
+    def drop(self) -> list[Exchange]:
+        """Drop the prompts that wait, and forget those that were set aside. Returns the dropped ones, oldest first."""
+        dropped = list(self.waiting)
+        self.waiting.clear()
+        self.aside.clear()
+        for exchange in dropped:
+            exchange.end("dropped")
+        return dropped
+
+    def close(self) -> list[Exchange]:
+        """Nothing is sent any more. Returns what was under way or waiting, oldest first."""
+        under_way = [self.current] if self.current is not None and self.current.state == "writing" else []
+        for exchange in under_way:
+            exchange.end("dropped")
+        return [*under_way, *self.drop()]

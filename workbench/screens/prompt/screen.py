@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,18 +15,19 @@ from textual.widgets import Static, TextArea
 from storage import clock
 from storage.errors import WorkbenchError
 from storage.languages import matching
-from storage.records import RatingKind, Sampling
 from workbench.engine import protocol
 from workbench.screens.prompt.conversation import Ask, Exchange
 from workbench.shell.actions import spoken
+from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, Streamed
 from workbench.shell.screen import WorkbenchScreen, present
+from workbench.shell.session import SETTINGS
 from workbench.text import one_line, safe_text
-from workbench.widgets.answers import AnswerGrid, CardFacts
+from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
 from workbench.widgets.editor import PromptInput, edit_outside
-from workbench.widgets.judging import Rater, use_of
+from workbench.widgets.judging import Rater, use_of, verdict
 
 if TYPE_CHECKING:
-    from storage.records import Rating, Sample
+    from storage.records import Prompt, Rating, Sample
 
 LETTERS = "abcd"
 _WELCOME = (
@@ -40,6 +42,7 @@ class PromptScreen(Rater, WorkbenchScreen):
     CSS_PATH = "style.tcss"
     KEY = "prompt"
     AUTO_FOCUS = "PromptInput"
+    NEWS = (AnswersChanged, RatingsChanged)
 
     def body(self) -> ComposeResult:
         yield Static(id="asked", markup=False)
@@ -49,6 +52,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         yield PromptInput(id="input", placeholder="Write a prompt", compact=True)
 
     def on_mount(self) -> None:
+        self.ratings: dict[str, list[Rating]] = {}
+        self.earlier: list[str] = []
         self.recalled = -1
         self.draft = ""
         self.said = Content("")
@@ -58,17 +63,28 @@ class PromptScreen(Rater, WorkbenchScreen):
     # Drawing
 
     async def reload(self) -> None:
-        if not self.drafted and self.store is not None:
+        """What was said of the answers on screen; then everything is drawn."""
+        if not self.drafted and self.desk is not None:
             self.drafted = True
             if self.workbench.session.draft and not self.editor.text:
                 self.editor.write(self.workbench.session.draft)
+        if self.desk is not None and self.answers:
+            self.ratings = await self.desk.ratings_of(self.answers)
+        await self.draw()
+
+    def hear(self, news: News) -> None:
+        """A streamed piece is drawn and nothing read."""
+        match news:
+            case Streamed() | EngineMoved():
+                self.call_later(self.draw)
+            case SessionChanged():
+                self._draw_settings()
+            case _:
+                super().hear(news)
+
+    async def paint(self) -> None:
         exchange = self.workbench.conversation.current
-        facts = self._cards(exchange)
-        grid = self.query_one(AnswerGrid)
-        if len(grid.cards) == len(facts):
-            grid.update(facts)
-        else:
-            await grid.show(facts)
+        await self.query_one(AnswerGrid).show(self._cards(exchange))
         self._draw_asked(exchange)
         self._draw_settings()
         self._draw_said()
@@ -77,20 +93,18 @@ class PromptScreen(Rater, WorkbenchScreen):
     def _cards(self, exchange: Exchange | None) -> list[CardFacts]:
         if exchange is None:
             return []
-        language = exchange.ask.prompt.language
-        speed = self.workbench.engine.speed
         cards = []
         for n, (text, tokens) in enumerate(zip(exchange.texts, exchange.tokens, strict=True)):
-            answer = exchange.answers.get(n)
-            parts = [f"{tokens} tokens", language]
-            if answer is not None:
-                parts += [answer.version] if answer.finish_reason == "eos" else [answer.version, answer.finish_reason]
-            elif speed is not None:
-                parts.append(f"{speed:.0f} tok/s")
-            stored = n < len(exchange.samples)
-            verdict = self.verdict(exchange.samples[n]) if stored else ""
-            writing = exchange.state in ("writing", "waiting") and answer is None
-            cards.append(CardFacts(LETTERS[n], text, " · ".join(parts), verdict, writing))
+            answer, sample = exchange.answers.get(n), next(iter(exchange.samples[n : n + 1]), None)
+            cards.append(
+                card_of(
+                    LETTERS[n], text, exchange.ask.prompt.language, tokens=tokens,
+                    said_by=answer.version if answer else "", ended=answer.finish_reason if answer else "",
+                    speed=None if answer else self.workbench.engine.speed,
+                    verdict=verdict(self.ratings.get(sample.id, []), sample) if sample else "",
+                    writing=exchange.state in ("writing", "waiting") and answer is None,
+                )
+            )  # fmt: skip
         return cards
 
     def _draw_asked(self, exchange: Exchange | None) -> None:
@@ -126,11 +140,16 @@ class PromptScreen(Rater, WorkbenchScreen):
     def _draw_said(self) -> None:
         line = self.said
         waiting = len(self.workbench.conversation.waiting)
+        drops = spoken(self.workbench.keys["prompt.drop"][0])
         if waiting:
             engine = self.workbench.engine
             why = "the one before is being answered" if engine.is_ready else f"the engine is {engine.state}"
-            queued = f"{waiting} prompt{'s' * (waiting > 1)} kept, waiting: {why}"
+            queued = f"{waiting} prompt{'s' * (waiting > 1)} kept, waiting: {why} ({drops} drops)"
             line = Content("   ").join([Content.styled(queued, "$text-warning"), *([line] if line.plain else [])])
+        for exchange in self.workbench.conversation.aside:
+            text = one_line(exchange.ask.prompt.text, 40)
+            aside = f"set aside, it ended the engine {exchange.sent} times: {text} ({drops} takes it back)"
+            line = Content("\n").join([Content.styled(aside, "$text-error"), *([line] if line.plain else [])])
         self.query_one("#said", Static).update(line)
         present(self.query_one("#said"), bool(line.plain))
 
@@ -144,55 +163,71 @@ class PromptScreen(Rater, WorkbenchScreen):
     def editor(self) -> PromptInput:
         return self.query_one("#input", PromptInput)
 
-    def action_send(self) -> None:
-        """Store the prompt and put it in the engine's queue."""
+    async def action_send(self) -> None:
+        """Store the prompt and put it in the engine's queue; it stays in its field until it is stored."""
         text = self.editor.text.strip("\n")
         if not text.strip():
             return
-        if self.store is None:
+        if self.desk is None:
             self.say(Content.styled("the workspace is being opened; your prompt stays here", "$text-warning"))
             return
-        if self.ask(text):
-            self.editor.write("")
-            self.recalled = -1
-            self.workbench.update_session(draft="")
+        await self.ask(text, self._sent)
 
-    def ask(self, text: str) -> bool:
-        """Queue a prompt with the session's parameters; False when it could not be stored."""
+    def _sent(self, text: str) -> None:
+        """Take the prompt out of its field, and leave there what was typed meanwhile."""
+        typed = self.editor.text.lstrip("\n")
+        if typed.startswith(text):
+            self.editor.write(typed.removeprefix(text).lstrip("\n"))
+        self.recalled = -1
+        self.workbench.update_session(draft=self.editor.text)
+
+    async def ask(self, text: str, sent: Callable[[str], None] = lambda text: None) -> None:
+        """Store a prompt and queue it with the session's parameters; `sent` is called once it is stored."""
         app, session = self.workbench, self.workbench.session
-        assert self.store is not None
-        try:
-            prompt = self.store.remember_prompt(text, session.language, session.system)
-        except Exception as error:  # the prompt stays in its field
-            app.report(error)
-            return False
         generate = protocol.Generate(
             request=clock.new_id(), prompt=text, system=session.system, count=session.candidates,
             seed=secrets.randbelow(2**31) if session.seed is None else session.seed, sampling=session.sampling,
         )  # fmt: skip
-        app.conversation.ask(Ask(prompt, generate))
-        self.said = Content("")
-        app.send_waiting()
-        self.call_later(self.read)
-        return True
 
-    def action_again(self) -> None:
+        def stored(prompt: Prompt) -> None:
+            app.conversation.ask(Ask(prompt, generate))
+            self.said = Content("")
+            sent(text)
+            app.send_waiting()
+            self.call_later(self.draw)
+
+        await self.record(
+            lambda desk: desk.remember_prompt(text, session.language, session.system), "your prompt", stored
+        )
+
+    async def action_again(self) -> None:
         exchange = self.workbench.conversation.current
         if exchange is not None:
-            self.ask(exchange.ask.prompt.text)
+            await self.ask(exchange.ask.prompt.text)
 
     def action_stop(self) -> None:
         exchange = self.workbench.conversation.current
         if exchange is not None:
             self.workbench.send(protocol.Cancel(exchange.ask.generate.request))
 
-    def on_prompt_input_recall(self, message: PromptInput.Recall) -> None:
+    def action_drop(self) -> None:
+        """Drop what waits and what was set aside. The newest text comes back where nothing is being written."""
+        aside = list(self.workbench.conversation.aside)
+        dropped = self.workbench.drop_waiting()
+        gone = [*aside, *dropped]
+        if gone and not self.editor.text.strip():
+            self.editor.write(gone[-1].ask.prompt.text)
+        history = spoken(self.workbench.keys["prompt.history"][0])
+        self.say(Content.styled(f"{len(gone)} dropped; {history} finds what was asked", "$text-muted"))
+        self.call_later(self.draw)
+
+    async def on_prompt_input_recall(self, message: PromptInput.Recall) -> None:
         """Up and down walk through earlier prompts; below the newest stands what was being written."""
-        found = self.store.history(limit=100) if self.store is not None else []
         if self.recalled < 0:
             self.draft = self.editor.text
-        self.recalled = max(-1, min(self.recalled + message.step, len(found) - 1))
-        self.editor.write(self.draft if self.recalled < 0 else found[self.recalled].text)
+            self.earlier = [prompt.text for prompt in await self.attempt(lambda desk: desk.history(limit=100)) or []]
+        self.recalled = max(-1, min(self.recalled + message.step, len(self.earlier) - 1))
+        self.editor.write(self.draft if self.recalled < 0 else self.earlier[self.recalled])
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         self.workbench.session = msgspec.structs.replace(self.workbench.session, draft=self.editor.text)
@@ -207,8 +242,8 @@ class PromptScreen(Rater, WorkbenchScreen):
     def action_history(self) -> None:
         from workbench.widgets.dialogs import PickDialog
 
-        def find(typed: str) -> list[tuple[str, Content]]:
-            found = self.store.history(typed) if self.store is not None else []
+        async def find(typed: str) -> list[tuple[str, Content]]:
+            found = await self.attempt(lambda desk: desk.history(typed)) or []
             return [
                 (p.text, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.text, 160)))
                 for p in found
@@ -225,25 +260,25 @@ class PromptScreen(Rater, WorkbenchScreen):
         await asyncio.to_thread(matching, "")  # the names of languages are read from disk the first time
         from workbench.widgets.dialogs import PickDialog
 
-        def find(typed: str) -> list[tuple[str, Content]]:
+        async def find(typed: str) -> list[tuple[str, Content]]:
             return [(tag, Content.assemble((f"{tag:<8}", "bold $accent"), name)) for tag, name in matching(typed)]
 
         def chosen(tag: str | None) -> None:
             if tag is not None:
                 self.workbench.update_session(language=tag)
-                self._draw_settings()
 
         self.app.push_screen(PickDialog("Language", find, placeholder="a language or a BCP 47 tag"), chosen)
 
     def action_parameters(self) -> None:
-        from workbench.screens.prompt import parameters
+        from workbench.widgets.settings import apply, form
+
+        shaping = [setting for setting in SETTINGS if setting.where == "answers"]
 
         def chosen(values: dict[str, object] | None) -> None:
             if values is not None:
-                self.workbench.update_session(**parameters.changes(values, Sampling()))
-                self._draw_settings()
+                apply(self.workbench, shaping, values)
 
-        self.app.push_screen(parameters.dialog(self.workbench.session), chosen)
+        self.app.push_screen(form("Parameters", shaping, self.workbench.session, {}), chosen)
 
     # Rating
 
@@ -259,22 +294,25 @@ class PromptScreen(Rater, WorkbenchScreen):
         current = self.query_one(AnswerGrid).current
         return self.answers[current] if current < len(self.answers) else None
 
-    def verdict(self, sample: Sample) -> str:
-        """What this rater says of an answer, in a few signs."""
-        if self.store is None:
-            return ""
-        return " ".join(filter(None, (_in_short(rating, sample) for rating in self.store.ratings_of(sample))))
+    async def action_prefer(self, letter: str) -> None:
+        shown = self.answers
+        best = shown[LETTERS.index(letter)]
+        await self.record(lambda desk: desk.prefer(best, shown), f"{letter} preferred")
 
-    def action_prefer(self, letter: str) -> None:
-        best = self.answers[LETTERS.index(letter)]
-        others = [sample for sample in self.answers if sample is not best]
-        self.record(lambda store: store.prefer(best, others), f"{letter} preferred")
+    async def action_bad_one(self) -> None:
+        await self.action_bad()
 
-    def action_bad_one(self) -> None:
-        self.action_bad()
+    async def action_tie(self) -> None:
+        answers = self.answers
+        await self.record(lambda desk: desk.tie(answers), "tie")
 
-    def action_tie(self) -> None:
-        self.record(lambda store: store.tie(self.answers), "tie")
+    def saved(self, words: str) -> None:
+        super().saved(words)
+        self.look_again()
+
+    def turned(self, rating: Rating, words: str) -> None:
+        super().turned(rating, words)
+        self.look_again()
 
     def action_previous(self) -> None:
         grid = self.query_one(AnswerGrid)
@@ -298,6 +336,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         match action:
             case "stop":
                 return conversation.is_writing
+            case "drop":
+                return bool(conversation.waiting or conversation.aside)
             case "send":
                 return writing
             case "leave_input":
@@ -310,7 +350,7 @@ class PromptScreen(Rater, WorkbenchScreen):
                 return answers > 1
             case "bad_one":
                 return answers == 1
-            case "score" | "good" | "bad" | "edit" | "note" | "copy" | "again":
+            case "score" | "good" | "bad" | "edit" | "outcome" | "note" | "copy" | "again":
                 return answers >= 1
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1
@@ -324,27 +364,3 @@ def _welcome(keys: dict[str, tuple[str, ...]]) -> Content:
     first, second = _WELCOME
     lines = [Content.styled(first, "bold"), Content.styled(second, "$text-muted"), Content("")]
     return Content("\n").join([*lines, Content("   ").join(offered)])
-
-
-def _in_short(rating: Rating, sample: Sample) -> str:
-    match rating.kind:
-        case RatingKind.SCORE:
-            return f"{rating.value:g}/{rating.scale_high:g}"
-        case RatingKind.LABEL:
-            return "good" if rating.value else "bad"
-        case RatingKind.PAIR:
-            if rating.choice in ("tie", "both-bad"):
-                return "tie" if rating.choice == "tie" else "both bad"
-            preferred = rating.sample_id if rating.choice == "a" else rating.other_sample_id
-            return "preferred" if preferred == sample.id else ""
-        case RatingKind.EDIT:
-            return "edited"
-        case RatingKind.NOTE:
-            return "noted"
-    return ""
-
-
-def _spoken(key: str) -> str:
-    from workbench.shell.actions import spoken
-
-    return spoken(key)

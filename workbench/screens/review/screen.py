@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from storage.errors import WorkbenchError
+from storage.records import Choice
+from workbench.shell.messages import AnswersChanged, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import one_line, safe_text
 from workbench.training.curves import bar
-from workbench.widgets.answers import AnswerGrid, CardFacts
+from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
 from workbench.widgets.judging import Rater, use_of
 
 if TYPE_CHECKING:
     from storage.feedback.queue import ReviewItem
     from storage.records import Rating, Sample
-    from workbench.desk import Store
+    from workbench.desk import Desk
 
 AHEAD = 40  # items read at a time
 LOW = 5  # read more when fewer are left
@@ -32,6 +37,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
     CSS_PATH = "style.tcss"
     KEY = "review"
     AUTO_FOCUS = "AnswerCard"
+    NEWS = (AnswersChanged, RatingsChanged, VersionsChanged)
 
     def body(self) -> ComposeResult:
         yield Static(id="item", markup=False)
@@ -43,7 +49,8 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def on_mount(self) -> None:
         self.items: deque[ReviewItem] = deque()
         self.done: list[ReviewItem] = []
-        self.began: int | None = None  # the log's position when the first items were asked for
+        self.counts: list[tuple[str, int]] = []
+        self.began: int | None = None  # where the log ended when the first items were asked for
         self.shown_at = time.monotonic()
         self.pace: deque[float] = deque(maxlen=10)
         self.said = Content("")
@@ -51,24 +58,25 @@ class ReviewScreen(Rater, WorkbenchScreen):
     # Drawing
 
     async def reload(self) -> None:
-        """Refill the queue when it runs low, and draw the item in front."""
-        if self.store is not None and len(self.items) < LOW:
-            self.refill(self.store)
+        """Refill the queue when it runs low, draw the item in front, and then count."""
+        if self.desk is not None and len(self.items) < LOW:
+            known = len(self.done)
+            fresh, self.began = await self.desk.next_items(AHEAD, self.began)
+            self.refill(fresh, self.done[known:])
         await self.draw()
+        if self.desk is not None:
+            self.counts = await self.desk.rated_by_language()
+            await self.draw()
 
-    def refill(self, store: Store) -> None:
-        """Read what is next; the item on screen stays in front."""
-        front = self.items[0] if self.items else None
-        if self.began is None:
-            self.began = store.position()
-        fresh = store.next_items(AHEAD, self.began)
-        if front is not None:
-            fresh = [front, *(item for item in fresh if _ids(item) != _ids(front))]
-        else:
+    def refill(self, fresh: list[ReviewItem], judged: list[ReviewItem]) -> None:
+        """Take in what is next; the item on screen stays in front, and what was `judged` meanwhile does not come."""
+        front = list(islice(self.items, 1))
+        known = {_ids(item) for item in (*judged, *front)}
+        if not front:
             self.shown_at = time.monotonic()
-        self.items = deque(fresh)
+        self.items = deque([*front, *(item for item in fresh if _ids(item) not in known)])
 
-    async def draw(self) -> None:
+    async def paint(self) -> None:
         item = self.item
         present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):
@@ -86,7 +94,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         self.refresh_bindings()
 
     def _nothing(self) -> Content:
-        first = "Nothing waits for review." if self.store is not None else "Opening the workspace."
+        first = "Nothing waits for review." if self.desk is not None else "Opening the workspace."
         second = "New answers appear here as they are sampled on Prompt or by training."
         return Content("\n").join([Content.styled(first, "bold"), Content.styled(second, "$text-muted")])
 
@@ -108,12 +116,11 @@ class ReviewScreen(Rater, WorkbenchScreen):
         self.query_one("#asked", Static).update(Content.styled(safe_text(item.prompt.text), "bold"))
 
     def _draw_said(self) -> None:
-        counts = self.store.rated_by_language() if self.store is not None else []
-        most = max((n for _, n in counts), default=0)
+        most = max((n for _, n in self.counts), default=0)
         parts = [
             Content.assemble((f"{one_line(language, 8)} ", "$text-muted"), (bar(n, most, 5), "$primary"),
                              (f" {n}", "$text-muted"))
-            for language, n in counts
+            for language, n in self.counts
         ]  # fmt: skip
         room = self.query_one("#said").size.width - self.said.cell_length - 3
         shown: list[Content] = []
@@ -150,70 +157,74 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def circumstances(self) -> dict[str, Any]:
         return {"duration_ms": round(1000 * (time.monotonic() - self.shown_at))}
 
-    def saved(self, words: str) -> None:
-        """Committed: on to the next item, unless it was only a note."""
-        if words not in ("noted",) and not words.endswith((" taken back", " brought back")):
-            self.pace.append(time.monotonic() - self.shown_at)
-            self.done.append(self.items.popleft())
-            self.shown_at = time.monotonic()
-        super().saved(words)
+    async def judge(
+        self,
+        write: Callable[[Desk], Awaitable[object]],
+        words: str,
+        failed: Callable[[WorkbenchError], None] | None = None,
+    ) -> None:
+        """Write what is said of the item in front; the next one comes when it is stored, and not before."""
+        item = self.item
+        if item is None:
+            return
 
-    def action_choose(self, choice: str) -> None:
+        def stored(_: object) -> None:
+            if item in self.items:
+                self.pace.append(time.monotonic() - self.shown_at)
+                self.items.remove(item)
+                self.done.append(item)
+                self.shown_at = time.monotonic()
+            self.saved(words)
+            self.call_later(self.draw)
+
+        await self.record(write, words, stored, failed)
+
+    async def action_label(self, good: bool) -> None:
+        await (self.action_good() if good else self.action_bad())
+
+    async def action_choose(self, choice: str) -> None:
         """`a` and `b` are the left and the right answer as shown; stored by what they are."""
         item = self.item
         if item is None:
             return
         swapped = item.shown_order == "ba" and choice in ("a", "b")
-        meant = {"a": "b", "b": "a"}[choice] if swapped else choice
+        meant = Choice({"a": "b", "b": "a"}[choice] if swapped else choice)
         a, b = item.samples
         more = {"shown_order": item.shown_order, "blind": True, **self.circumstances()}
-        self.record(lambda store: store.pair(a, b, meant, **more), _WORDS[choice])  # type: ignore[arg-type]
+        await self.judge(lambda desk: desk.pair(a, b, meant, **more), _WORDS[choice])
 
-    def action_label(self, good: bool) -> None:
-        if good:
-            self.action_good()
-        else:
-            self.action_bad()
+    async def action_skip(self) -> None:
+        await self._pass_over(False, "skipped")
 
-    def action_skip(self) -> None:
-        self._pass_over(False, "skipped")
+    async def action_cannot_judge(self) -> None:
+        await self._pass_over(True, "not yours to judge")
 
-    def action_cannot_judge(self) -> None:
-        self._pass_over(True, "not yours to judge")
-
-    def _pass_over(self, cannot_judge: bool, words: str) -> None:
+    async def _pass_over(self, cannot_judge: bool, words: str) -> None:
         item = self.item
         if item is None:
             return
         first, *rest = item.samples
-        more = {"other_sample_id": rest[0].id, "shown_order": item.shown_order} if rest else {}
-        self.record(lambda store: store.skip(first, cannot_judge=cannot_judge, **more, **self.circumstances()), words)
+        more: dict[str, Any] = dict(self.circumstances())
+        if rest:
+            more |= {"other_sample_id": rest[0].id, "shown_order": item.shown_order}
+        await self.judge(lambda desk: desk.skip(first, cannot_judge=cannot_judge, **more), words)
 
-    def _turn(self, change: Any, done: str, nothing: str) -> None:
-        """Undo and redo: the judged item comes back to the front, or leaves it again."""
-        turned: list[Rating] = []
-
-        def noted(store: Store) -> Rating | None:
-            rating = change(store)
-            if rating is not None:
-                turned.append(rating)
-            return rating
-
-        super()._turn(noted, done, nothing)
-        if not turned:
-            return
-        about = {turned[0].sample_id, turned[0].other_sample_id} - {None}
-        if done == "taken back" and self.done and set(_ids(self.done[-1])) == about:
+    def turned(self, rating: Rating, words: str) -> None:
+        """The judged item comes back to the front, or leaves it again."""
+        about = {rating.sample_id, rating.other_sample_id} - {None}
+        if words.endswith("taken back") and self.done and set(_ids(self.done[-1])) == about:
             self.items.appendleft(self.done.pop())
-        elif done == "brought back" and self.items and set(_ids(self.items[0])) == about:
+        elif words.endswith("brought back") and self.items and set(_ids(self.items[0])) == about:
             self.done.append(self.items.popleft())
         self.shown_at = time.monotonic()
+        super().turned(rating, words)
+        self.call_later(self.draw)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
             case "choose":
                 return self.item is not None and self.item.kind == "pair"
-            case "score" | "label" | "edit":
+            case "score" | "label" | "edit" | "outcome":
                 return self.item is not None and self.item.kind == "single"
             case "skip" | "cannot_judge" | "note":
                 return self.item is not None
@@ -223,14 +234,10 @@ class ReviewScreen(Rater, WorkbenchScreen):
 def _cards(item: ReviewItem) -> list[CardFacts]:
     names = ("left", "right") if item.kind == "pair" else ("answer",)
     return [
-        CardFacts(name, sample.text, _footnote(sample, item.prompt.language))
+        card_of(name, sample.text, item.prompt.language, tokens=None if sample.token_ids is None else
+                len(sample.token_ids))
         for name, sample in zip(names, item.shown, strict=True)
-    ]
-
-
-def _footnote(sample: Sample, language: str) -> str:
-    """Length and language; never the version, since the judgement is blind."""
-    return f"{len(sample.token_ids)} tokens · {language}" if sample.token_ids is not None else language
+    ]  # fmt: skip
 
 
 def _ids(item: ReviewItem) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Grid, Horizontal
 from textual.content import Content
@@ -14,6 +15,7 @@ from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from storage.records import JobState
+from workbench.shell.messages import RatingsChanged, TrainerMoved
 from workbench.shell.screen import WorkbenchScreen, packed, present
 from workbench.text import one_line
 from workbench.training.boards import KL, chart_words, figures, warning
@@ -25,8 +27,8 @@ from workbench.widgets.plots import CurvePlot, Line
 
 if TYPE_CHECKING:
     from storage.records import Rollout
+    from workbench.desk import Desk
     from workbench.screens.train.start import Chosen
-    from workbench.training.launcher import Trainers
     from workbench.training.view import TrainView
 
 REDRAW_SECONDS = 0.5
@@ -39,6 +41,7 @@ class TrainScreen(WorkbenchScreen):
 
     CSS_PATH = "style.tcss"
     KEY = "train"
+    NEWS = (TrainerMoved, RatingsChanged)
 
     def body(self) -> ComposeResult:
         yield Static(id="recipe", markup=False)
@@ -67,23 +70,26 @@ class TrainScreen(WorkbenchScreen):
                 self.redraw_waits = True
                 self.set_timer(wait, self._redraw_later)
             return
-        if self.store is not None and self.is_current:
+        if self.desk is not None and self.is_current:
             self.drawn_at = time.monotonic()
-            self.view = self.store.train_view(max(20, self.size.width // 2))
-            self.draw(self.view)
+            self.view = await self.desk.train_view(max(20, self.size.width // 2))
+            await self.draw()
 
-    async def _redraw_later(self) -> None:
+    def _redraw_later(self) -> None:
         self.redraw_waits = False
-        await self.read()
+        self.look_again()
 
     def on_resize(self) -> None:
         if getattr(self, "view", None) is not None:
             self.drawn_at = 0.0
-            self.call_after_refresh(self.read)
+            self.call_after_refresh(self.look_again)
 
     # Drawing
 
-    def draw(self, view: TrainView) -> None:
+    async def paint(self) -> None:
+        view = self.view
+        if view is None:
+            return
         started = view.job is not None
         present(self.query_one("#empty"), not started)
         for name in ("#plots", "#figures", "#lower"):
@@ -124,7 +130,8 @@ class TrainScreen(WorkbenchScreen):
 
     # Acting
 
-    def action_start(self) -> None:
+    @work(exclusive=True, group="ask")
+    async def action_start(self) -> None:
         from workbench.screens.train.start import RecipeDialog
 
         def chosen(found: Chosen | None) -> None:
@@ -132,52 +139,51 @@ class TrainScreen(WorkbenchScreen):
                 recipe, values = found
                 config = recipe.config(values, self.workbench.session.model)
                 steps = recipe.steps(values)
-                self.act(
-                    lambda trainers: trainers.start(recipe.stage, config, steps), f"{recipe.name}: training starts"
-                )
+                self.act(lambda desk: desk.start_job(recipe.stage, config, steps), f"{recipe.name}: training starts")
 
-        if self.store is not None:
-            self.app.push_screen(RecipeDialog(self.store.stock(self.workbench.engine.version)), chosen)
+        stock = await self.attempt(lambda desk: desk.stock(self.workbench.engine.version))
+        if stock is not None:
+            self.app.push_screen(RecipeDialog(stock), chosen)
 
     def action_cancel(self) -> None:
         job = self.view.job if self.view else None
         if job is not None:
-            self.act(lambda trainers: trainers.cancel(job), "it stops after this step and keeps a checkpoint")
+            self.act(lambda desk: desk.cancel_job(job), "it stops after this step and keeps a checkpoint")
 
     def action_resume(self) -> None:
         job = self.view.job if self.view else None
         if job is not None:
-            self.act(lambda trainers: trainers.resume(job), "training goes on")
+            self.act(lambda desk: desk.resume_job(job), "training goes on")
 
-    def action_compare(self) -> None:
+    @work(exclusive=True, group="ask")
+    async def action_compare(self) -> None:
         """Choose runs, and see them beside each other."""
         from workbench.screens.train.comparing import ComparisonSheet, JobsDialog
 
-        def chosen(job_ids: list[str] | None) -> None:
-            if job_ids and self.store is not None and (read := self.attempt(lambda s: s.compared(job_ids))) is not None:
+        async def chosen(job_ids: list[str] | None) -> None:
+            if job_ids and (read := await self.attempt(lambda desk: desk.compared(job_ids))) is not None:
                 self.app.push_screen(ComparisonSheet(*read))
 
-        found = self.attempt(lambda store: store.jobs())
+        found = await self.attempt(lambda desk: desk.jobs())
         if found is not None and len(found) < 2:
             hint = "start a second one, say with another seed"
             self.workbench.report(WorkbenchError("there are no two runs yet", hint))
         elif found is not None:
             self.app.push_screen(JobsDialog(found), chosen)
 
-    def act(self, change: Callable[[Trainers], object], words: str) -> None:
-        """Do something to the trainer; say so, or say why not."""
-        trainers = self.workbench.trainers
-        if trainers is None:
+    def act(self, change: Callable[[Desk], Awaitable[object]], words: str) -> None:
+        """Do something to the trainer; say so when it is stored, or say why not."""
+        desk, saver = self.desk, self.workbench.saver
+        if desk is None:
             return
-        try:
-            change(trainers)
-        except WorkbenchError as error:
-            self.workbench.report(error)
-        else:
+
+        def done(_: object) -> None:
             self.workbench.say(words)
-        self.workbench.refresh_facts()
-        self.drawn_at = 0.0
-        self.call_later(self.read)
+            self.drawn_at = 0.0
+            self.look_again()
+
+        if not saver.begin(self.KEY, words, lambda: change(desk), done, self.workbench.report):
+            self.workbench.say("not taken: what you asked for before is still being saved")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         view = getattr(self, "view", None)

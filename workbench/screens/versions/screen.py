@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -13,13 +13,14 @@ from textual.widgets import DataTable, Static
 from storage.errors import WorkbenchError
 from storage.records import Version, VersionState
 from workbench.screens.versions.detail import detail
+from workbench.shell.messages import EngineMoved, SessionChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import cell, one_line
 from workbench.training import verdict
 from workbench.training.outcome import swap_figures
 
 if TYPE_CHECKING:
-    from workbench.desk import Store
+    from workbench.desk import Desk
 
 _STATES = {
     VersionState.CANDIDATE: "◌ candidate",
@@ -45,6 +46,7 @@ class VersionsScreen(WorkbenchScreen):
     CSS_PATH = "style.tcss"
     KEY = "versions"
     AUTO_FOCUS = "VersionTable"
+    NEWS = (VersionsChanged, EngineMoved, SessionChanged)
 
     def body(self) -> ComposeResult:
         yield Static(id="follow", markup=False)
@@ -54,6 +56,7 @@ class VersionsScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         self.versions: list[Version] = []
+        self.served: Version | None = None
         self.shown: object = None
         self.query_one("#detail").border_title = Content("")
         for name, width in (("", 2), ("version", 9), ("state", 13), ("from", 9), ("step", 5), ("reward", 7), ("KL", 5),
@@ -65,24 +68,25 @@ class VersionsScreen(WorkbenchScreen):
         return self.query_one(VersionTable)
 
     async def reload(self) -> None:
-        if self.store is None:
-            return
-        self.versions = self.store.versions()
-        served = self.store.served()
+        if self.desk is not None:
+            self.versions, self.served = await self.desk.versions()
+            await self.draw()
+
+    async def paint(self) -> None:
         loaded = self.workbench.engine.version
-        wanted = (tuple(self.versions), served and served.name, loaded)
+        wanted = (tuple(self.versions), self.served and self.served.name, loaded)
         if wanted != self.shown:
             self.shown = wanted
             row = self.table.cursor_row
             self.table.clear()
             for version in self.versions:
-                self.table.add_row(*_row(version, served, loaded), key=version.name)
+                self.table.add_row(*_row(version, self.served, loaded), key=version.name)
             self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
         for name in ("VersionTable", "#detail"):
             present(self.query_one(name), bool(self.versions))
         present(self.query_one("#empty"), not self.versions)
         self.query_one("#empty", Static).update(_nothing())
-        self._draw_follow(served, loaded)
+        self._draw_follow(self.served, loaded)
         self._draw_detail()
 
     def _draw_follow(self, served: Version | None, loaded: str) -> None:
@@ -119,11 +123,10 @@ class VersionsScreen(WorkbenchScreen):
         version = self.selected
         if version is None:
             return
-        served = self.store.served() if self.store is not None else None
+        served = self.served
         self.workbench.follow(served is not None and served.name == version.name)
         if version.name != self.workbench.engine.version:
-            self.workbench.load_version(version.name)
-        self.call_later(self.read)
+            self.workbench.follower.load(version.name)
 
     def action_answers(self) -> None:
         """Read the held-out answers before and after."""
@@ -134,7 +137,6 @@ class VersionsScreen(WorkbenchScreen):
 
     def action_follow(self) -> None:
         self.workbench.follow(not self.workbench.session.follow)
-        self.call_later(self.read)
 
     def action_publish(self) -> None:
         version = self.selected
@@ -148,35 +150,38 @@ class VersionsScreen(WorkbenchScreen):
         warning = f"\nIt did not pass: {', '.join(failed)}." if failed else ""
         self._confirm(
             f"Publish {version.name}", f"New answers will come from {version.name}.{warning}",
-            lambda store: store.publish(version.name), f"{version.name} is published",
+            lambda desk: desk.publish(version.name), f"{version.name} is published",
         )  # fmt: skip
 
     def action_rollback(self) -> None:
-        served = self.store.served() if self.store is not None else None
+        served = self.served
         if served is None or served.parent is None:
             self.workbench.report(WorkbenchError("there is nothing to roll back", "the untouched base model is served"))
             return
         self._confirm(
             f"Roll back {served.name}", f"New answers will come from {served.parent} again. {served.name} stays here.",
-            lambda store: store.rollback(), f"back on {served.parent}",
+            lambda desk: desk.rollback(), f"back on {served.parent}",
         )  # fmt: skip
 
-    def _confirm(self, title: str, text: str, change: Callable[[Store], object], done: str) -> None:
+    def _confirm(self, title: str, text: str, change: Callable[[Desk], Awaitable[Version]], done: str) -> None:
         from workbench.widgets.dialogs import ConfirmDialog
 
-        def decided(yes: bool | None) -> None:
-            if not yes or self.store is None:
-                return
-            try:
-                change(self.store)
-            except WorkbenchError as error:
-                self.workbench.report(error)
-            else:
-                self.workbench.say(done)
-                self.workbench.follow(self.workbench.session.follow)
-            self.call_later(self.read)
+        desk, app = self.desk, self.workbench
 
-        self.app.push_screen(ConfirmDialog(title, text), decided)
+        def stored(version: Version) -> None:
+            app.say(done)
+            app.follower.served = version
+            app.follow(app.session.follow)
+
+        def decided(yes: bool | None) -> None:
+            if (
+                yes
+                and desk is not None
+                and not app.saver.begin(self.KEY, title, lambda: change(desk), stored, app.report)
+            ):
+                app.say("not taken: what you asked for before is still being saved")
+
+        app.push_screen(ConfirmDialog(title, text), decided)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("load", "publish", "answers"):

@@ -1,0 +1,42 @@
+"""What can be done on Prompt: ask, and rate what comes."""
+
+from __future__ import annotations
+
+from workbench.shell.action import REDO, UNDO, Action, on, scores
+
+SCREEN = "prompt"
+
+ACTIONS: tuple[Action, ...] = (
+    on(SCREEN, "send", "enter ctrl+j alt+enter", "send", "Send the prompt (Enter while it is one line long)",
+        when="writing"),
+    on(SCREEN, "stop", "escape", "stop", "Stop the answers being written; what was said is kept",
+        when="answering"),
+    on(SCREEN, "drop", "ctrl+t", "drop", "Drop the prompts that wait, and forget those set aside; all stay in the "
+        "history", priority=True),
+    on(SCREEN, "leave-input", "escape", "to answers", "Go from the prompt to the answers", when="writing"),
+    on(SCREEN, "write", "i escape", "write", "Write a prompt", when="answers"),
+    *scores(SCREEN, "answers"),
+    on(SCREEN, "good", "g", "good", "Label the answer in focus good", when="answers"),
+    on(SCREEN, "bad", "x", "bad", "Label the answer in focus bad", when="answers"),
+    on(SCREEN, "bad-one", "b", "bad", "Label the only answer bad", when="one answer"),
+    *(
+        on(SCREEN, f"prefer-{c}", c, "prefer", "Prefer the answer with this letter to the others",
+            when="several answers", call=f"prefer('{c}')")
+        for c in "abcd"
+    ),
+    on(SCREEN, "tie", "equals_sign", "tie", "The answers are equally good", when="several answers"),
+    on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="answers"),
+    on(SCREEN, "note", "n", "note", "Note a remark about the answer", when="answers"),
+    on(SCREEN, "outcome", "o", "outcome", "Tell what came of the answer", when="answers"),
+    on(SCREEN, "undo", "u", "undo", UNDO, when="answers"),
+    on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),
+    on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="answers"),
+    on(SCREEN, "again", "r", "again", "Ask the same again with a fresh seed", when="answers"),
+    on(SCREEN, "previous", "left h", "previous", "Go to the answer on the left", when="answers", shown=False),
+    on(SCREEN, "next", "right l", "next", "Go to the answer on the right", when="answers", shown=False),
+    on(SCREEN, "language", "ctrl+l", "language", "Choose the language of the prompt", priority=True),
+    on(SCREEN, "parameters", "ctrl+g", "parameters", "Set temperature, top-p, length, seed, answers and system "
+        "prompt", priority=True),
+    on(SCREEN, "history", "ctrl+f", "history", "Search earlier prompts", priority=True),
+    on(SCREEN, "editor", "ctrl+o", "editor", "Write the prompt in $EDITOR", shown=False, priority=True),
+)  # fmt: skip

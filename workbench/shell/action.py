@@ -1,0 +1,53 @@
+"""What an action is, and the groups of them that several screens share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.screens import PLACES
+
+UNDO = "Take back your latest rating, also one from an earlier session"
+REDO = "Bring back the rating that the latest undo took away"
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something a person can do. `keys` are Textual key names; the first is the one shown.
+
+    `when` names the situation in which the keys mean this (two actions may share a key in different situations);
+    `call` is the Textual action, by default the part of `id` after the dot.
+    """
+
+    id: str
+    keys: tuple[str, ...]
+    label: str
+    help: str
+    screen: str
+    when: str = ""
+    call: str = ""
+    shown: bool = True  # in the footer
+    priority: bool = False  # before the widget in focus sees the key
+
+    @property
+    def method(self) -> str:
+        return self.call or self.id.split(".", 1)[1].replace("-", "_")
+
+
+def on(screen: str, name: str, keys: str, label: str, help: str, **more: object) -> Action:  # noqa: A002
+    """An action of a screen; `keys` are separated by spaces."""
+    return Action(f"{screen}.{name}", tuple(keys.split()), label, help, screen, **more)  # type: ignore[arg-type]
+
+
+def scores(screen: str, when: str) -> tuple[Action, ...]:
+    """1 to 5 score the answer."""
+    words = "Score the answer, 1 worst and 5 best"
+    return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(1, 6))
+
+
+def digits(screen: str) -> tuple[Action, ...]:
+    """Plain digits change the screen where they score nothing."""
+    return tuple(
+        on(screen, f"go-{place.number}", str(place.number), place.title, f"Go to {place.title}",
+           call=f"app.show('{place.name}')", shown=False)
+        for place in PLACES
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""What the app shows of itself around any screen: its modes and keys, bars, banner, toasts, themes and palette."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingsMap
+from textual.content import Content
+from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
+from textual.screen import Screen
+
+from storage.errors import WorkbenchError
+from storage.workspace import Workspace
+from workbench.screens import PLACES
+from workbench.shell import keymap, palette, themes
+from workbench.shell.screen import WorkbenchScreen
+from workbench.shell.session import DEFAULT_THEME
+from workbench.text import safe_text
+from workbench.widgets.filter import SafeFilter
+
+
+class Frame(App[None]):
+    """An app on a workspace with a mode for each screen of the list; it knows neither database nor engine."""
+
+    TITLE = "workbench"
+    CSS_PATH = Path(__file__).with_name("workbench.tcss")
+    DEFAULT_MODE = PLACES[0].name
+    ESCAPE_TO_MINIMIZE = False
+    NOTIFICATION_TIMEOUT = 6
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__()
+        self.workspace = workspace
+        self.chosen_keys = keymap.load(workspace)
+        self.keys = keymap.effective(self.chosen_keys)
+        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("app", self.chosen_keys)])
+        self.banner: Content | None = None
+        for place in PLACES:
+            self.add_mode(place.name, partial(place.open, self.chosen_keys))
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        self.theme = DEFAULT_THEME
+
+    @property
+    def base_screen(self) -> Screen[Any]:
+        """The numbered screen in front, under any dialog."""
+        return self.screen_stack[0]
+
+    def refresh_bars(self) -> None:
+        if not self.is_running:
+            return
+        for screen in self.screen_stack:
+            refresh: Callable[[], None] | None = getattr(screen, "refresh_bars", None)
+            if refresh is not None and screen.is_mounted:
+                refresh()
+
+    def show_banner(self, banner: Content | None) -> None:
+        """Run a line above the screens, or take it away."""
+        self.banner = banner
+        if isinstance(self.base_screen, WorkbenchScreen):
+            self.base_screen.show_banner(banner)
+
+    def report(self, error: BaseException, severity: SeverityLevel = "error") -> None:
+        """An error as a toast: what happened, what to do, and where the details are."""
+        message = error.message if isinstance(error, WorkbenchError) else str(error) or type(error).__name__
+        hint = error.hint if isinstance(error, WorkbenchError) else f"logs are in {self.workspace.logs}"
+        text = safe_text(f"{message}\n{hint}" if hint else message)
+        self.notify(text, severity=severity, timeout=12, markup=False)
+
+    def say(self, text: str) -> None:
+        self.notify(safe_text(text), markup=False)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        return palette.commands(self, self.base_screen, super().get_system_commands(screen))
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return themes.VARIABLES
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), SafeFilter()]
