@@ -211,7 +211,7 @@ class Crashes:
             check("integrity_check ok", verdict == [{"integrity_check": "ok"}], verdict)
             broken = database.rows("PRAGMA foreign_key_check")
             check("foreign keys whole", not broken, broken)
-            check("rating_effects equal a rebuild", _effects_equal_a_rebuild(database))
+            check("what counts equals a rebuild", _effects_equal_a_rebuild(database))
 
 
 def _stored(database: Database) -> list[Rated]:
@@ -233,8 +233,8 @@ def _stored(database: Database) -> list[Rated]:
 
 
 def _effects_equal_a_rebuild(database: Database) -> bool:
-    """Rebuild the effects in a copy and compare."""
-    query = "SELECT * FROM rating_effects ORDER BY rating_id"
+    """Make what counts anew in a copy, from the log alone, and compare."""
+    query = "SELECT * FROM counted ORDER BY sequence"
     with tempfile.TemporaryDirectory() as folder:
         copy = Workspace(Path(folder))
         backup(database, copy.database)

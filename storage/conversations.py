@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from storage import clock, settings, splits
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from storage import clock, settings, splits, unfinished
 from storage.database import Database
 from storage.errors import UsageError
 from storage.forms import search_form
@@ -13,7 +18,7 @@ from storage.records import Prompt, Split
 # imported again without its language must not become training data.
 _STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
 _SHARE = "held_out_share"
-_SPLITS_OF_TEXT = "SELECT DISTINCT split FROM prompts WHERE text_key = ?"
+_SPLITS_OF_TEXT = "SELECT DISTINCT split FROM main.prompts WHERE text_key = ?"  # of an unfinished import as well
 
 
 def add(
@@ -34,19 +39,51 @@ def add(
     """
     key = text_key(text)
     with database.transaction():
-        uses = [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (key,))]
-        named = [] if split is None else [Split(split)]
-        decided = [*uses, *named] or [splits.by_hash(key, held_out_share(database))]
-        strictest = max(decided, key=_STRICTNESS.__getitem__)
-        database.execute("UPDATE prompts SET split = ? WHERE text_key = ? AND split != ?", (strictest, key, strictest))
+        strictest = decided_split(database, key, split)
+        make_stricter(database, key, strictest)
         found = find(database, text, language=language, system=system)
+        if found is None and unfinished.show_prompt(database, key, system, language):
+            found = find(database, text, language=language, system=system)
         if found is None:
-            created = Prompt(clock.new_id(), text, language, clock.now(), system, task, strictest, origin)
-            database.insert("prompts", created, text_key=key, search_form=search_form(text))
+            created = new(text, strictest, language=language, system=system, task=task, origin=origin)
+            database.insert("prompts", row_of(created))
             return created
         if task and not found.task:
-            database.execute("UPDATE prompts SET task = ? WHERE id = ?", (task, found.id))
+            name_task(database, found.id, task)
     return get(database, found.id)
+
+
+def new(text: str, split: Split, *, language: str, system: str, task: str, origin: str) -> Prompt:
+    """A prompt with a fresh key, not stored yet."""
+    return Prompt(clock.new_id(), text, language, clock.now(), system, task, split, origin)
+
+
+def row_of(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a row of its table, with the forms of its text that are looked for."""
+    forms = {"text_key": text_key(prompt.text), "search_form": search_form(prompt.text)}
+    return msgspec.to_builtins(prompt) | forms
+
+
+def decided_split(database: Database, key: str, named: Split | None) -> Split:
+    """The split of a text: the strictest of those that it has and the one that is named, else what the hash says."""
+    uses = [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (key,))]
+    decided = uses if named is None else [*uses, Split(named)]
+    return strictest_of(decided or [splits.by_hash(key, held_out_share(database))])
+
+
+def strictest_of(found: Iterable[Split]) -> Split:
+    """The strictest of some splits."""
+    return max(found, key=_STRICTNESS.__getitem__)
+
+
+def make_stricter(database: Database, key: str, split: Split) -> None:
+    """Give all prompts of a text a split that is at least as strict as theirs."""
+    database.execute("UPDATE main.prompts SET split = ? WHERE text_key = ? AND split != ?", (split, key, split))
+
+
+def name_task(database: Database, prompt_id: str, task: str) -> None:
+    """Give a prompt its task."""
+    database.execute("UPDATE main.prompts SET task = ? WHERE id = ?", (task, prompt_id))
 
 
 def held_out_share(database: Database) -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, WorkbenchError
 from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
+from storage.schema.visible import hide_unfinished
 from storage.sqlite import sqlite3
 from storage.workspace import Workspace
 
@@ -72,11 +74,19 @@ class Database:
     def insert(self, table: str, record: msgspec.Struct | dict[str, Any], **overrides: Any) -> None:
         """Insert a record whose field names are the table's columns; lists and objects are stored as JSON."""
         values = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else dict(record)
-        values.update(overrides)
-        columns = {name: _to_column(value) for name, value in values.items()}
-        names = ", ".join(columns)
-        marks = ", ".join("?" * len(columns))
-        self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
+        self.insert_many(table, [values | overrides])
+
+    def insert_many(self, table: str, records: Iterable[msgspec.Struct | dict[str, Any]]) -> None:
+        """Insert records of one kind, in their order, as :meth:`insert` does; in a transaction of the caller's."""
+        plain = (msgspec.to_builtins(one) if isinstance(one, msgspec.Struct) else one for one in records)
+        first = next(plain, None)
+        if first is None:
+            return
+        marks = ", ".join("?" * len(first))
+        self.connection.executemany(
+            f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})",
+            ([_to_column(value) for value in values.values()] for values in chain([first], plain)),
+        )
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""
@@ -160,6 +170,7 @@ def open_database(workspace: Workspace) -> Database:
         database = Database(connection, path, journal_mode)
         if version < CURRENT:
             _migrate(database, workspace)
+        hide_unfinished(connection)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise WorkbenchError(
@@ -263,8 +274,11 @@ def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _to_column(value: Any) -> Any:
-    if isinstance(value, dict | list):
+    kind = type(value)
+    if kind is str or value is None or kind is int or kind is float:
+        return value
+    if isinstance(value, str):  # a member of an enumeration
+        return str.__str__(value)
+    if isinstance(value, dict | list | msgspec.Struct):
         return msgspec.json.encode(value).decode()
-    if isinstance(value, bool):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, bool) else value

@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from storage import clock
+from storage import clock, unfinished
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
 from storage.records import Begun, Job, JobState
 
 LEASE_SECONDS = 60.0
+RATINGS_AT_A_TIME = 10_000
 
 
 def enqueue(database: Database, kind: str, config: dict[str, Any], *, steps: int = 0, log: str | None = None) -> Job:
@@ -38,6 +39,7 @@ def claim(
     Raises:
         UsageError: the named job does not exist, has ended, or a living worker holds it.
     """
+    unfinished.sweep_after_the_dead(database)
     with database.transaction():
         _end_leases_of_the_dead(database)
         moment = clock.now()
@@ -70,7 +72,9 @@ def now(database: Database) -> Begun:
         table: database.scalar(f"SELECT ifnull(max(sequence), 0) FROM {table}")
         for table in ("ratings", "prompts", "samples", "version_events", "reward_models")
     }
-    return Begun(**newest)
+    # What an import is storing now comes into view later: to a job it is as what comes after its beginning.
+    hidden = unfinished.first_hidden(database)
+    return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})
 
 
 def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:
@@ -166,27 +170,37 @@ def worker_name() -> str:
 
 
 def link_ratings(database: Database, job: Job, rating_ids: Sequence[str]) -> None:
-    """Record which ratings a job learns from; whole or not at all.
+    """Record which ratings a job learns from, some thousands at a time: nobody else waits long for the database.
 
     Raises:
         LeaseLostError: another worker took over.
-        WorkbenchError: a rating is of a prompt that is not for training, so that no job may learn from it.
+        WorkbenchError: a rating is of a prompt that is not for training, so that no job may learn from it; none is
+            recorded, unless it was held out while they were being recorded.
     """
-    with database.transaction():
-        check(database, job)
-        apart = database.scalar(
-            """SELECT count(DISTINCT ratings.id) FROM json_each(?) AS wanted JOIN ratings ON ratings.id = wanted.value
-               JOIN samples ON samples.id IN (ratings.sample_id, ratings.other_sample_id)
-               JOIN prompts ON prompts.id = samples.prompt_id WHERE prompts.split != 'train'""",
-            (msgspec.json.encode(list(rating_ids)).decode(),),
-        )
-        if apart:
-            raise WorkbenchError(
-                f"{apart} of {len(rating_ids)} ratings to learn from are of held-out or ethics prompts",
-                "nothing was learned from them; if a prompt was held out just now, start the job again",
+    _refuse_apart(database, rating_ids)
+    for start in range(0, max(1, len(rating_ids)), RATINGS_AT_A_TIME):
+        some = rating_ids[start : start + RATINGS_AT_A_TIME]
+        with database.transaction():
+            check(database, job)
+            _refuse_apart(database, some)
+            database.execute(
+                "INSERT OR IGNORE INTO job_ratings SELECT ?, value FROM json_each(?)",
+                (job.id, msgspec.json.encode(list(some)).decode()),
             )
-        for rating_id in rating_ids:
-            database.execute("INSERT OR IGNORE INTO job_ratings VALUES (?, ?)", (job.id, rating_id))
+
+
+def _refuse_apart(database: Database, rating_ids: Sequence[str]) -> None:
+    apart = database.scalar(
+        """SELECT count(DISTINCT ratings.id) FROM json_each(?) AS wanted JOIN ratings ON ratings.id = wanted.value
+           JOIN samples ON samples.id IN (ratings.sample_id, ratings.other_sample_id)
+           JOIN prompts ON prompts.id = samples.prompt_id WHERE prompts.split != 'train'""",
+        (msgspec.json.encode(list(rating_ids)).decode(),),
+    )
+    if apart:
+        raise WorkbenchError(
+            f"{apart} of {len(rating_ids)} ratings to learn from are of held-out or ethics prompts",
+            "nothing was learned from them; if a prompt was held out just now, start the job again",
+        )
 
 
 def ratings_of(database: Database, job_id: str) -> list[str]:

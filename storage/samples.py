@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from storage import clock
 from storage.database import Database
+from storage.errors import UsageError
 from storage.records import Sample, Sampling
 
 
@@ -32,8 +33,7 @@ def new(
 def add(database: Database, samples: Iterable[Sample]) -> None:
     """Store samples in one transaction."""
     with database.transaction():
-        for sample in samples:
-            database.insert("samples", sample)
+        database.insert_many("samples", samples)
 
 
 def expect(database: Database, sample_id: str, reward: float, deviation: float) -> None:
@@ -48,6 +48,21 @@ def get(database: Database, sample_id: str) -> Sample:
     if found is None:
         raise KeyError(sample_id)
     return found
+
+
+def named(database: Database, beginning: str) -> Sample:
+    """The sample whose key begins so. Raises UsageError when there is none, or more than one."""
+    found = database.records(
+        Sample,
+        "SELECT * FROM samples WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2",  # keys are of digits up to f
+        (beginning.strip().lower(),),
+    )
+    if len(found) != 1 or not beginning.strip():
+        what = "there is no answer" if not found else "several answers have keys that begin with"
+        raise UsageError(
+            f"{what} {beginning!r}", "`workbench generate --json` prints the key of each answer as `sample`"
+        )
+    return found[0]
 
 
 def of_prompt(database: Database, prompt_id: str) -> list[Sample]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": ("workbench.commands.generate:generate", "Sample answers and store them."),
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
+    "outcome": ("workbench.commands.outcome:outcome", "Tell what came of an answer."),
     "stats": ("workbench.commands.stats:stats", "Count prompts, answers and ratings, by language."),
     "settings": ("workbench.commands.settings:settings_command", "Show or change a setting of the workspace."),
     "queue": ("workbench.commands.queue:queue", "Show what to review next, and why."),

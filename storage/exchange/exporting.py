@@ -1,150 +1,194 @@
-"""Export: what counts in the workspace today, as records that import again; `events` is the whole log."""
+"""Export: what counts in the workspace today, as records that import again; `events` is the whole log.
+
+Records go from a cursor to the file as they come, all of one moment, so that memory does not grow with their number.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from storage import clock
 from storage.database import Database
-from storage.durable import sync_file
+from storage.durable import sync_folder
 from storage.errors import UsageError
-from storage.exchange.formats import csv_file
+from storage.exchange import formats
 from storage.records import Rating
 
-Records = list[dict[str, Any]]
 _PROMPT = "prompts.text AS prompt, prompts.system, prompts.language, prompts.task, prompts.split"
 _RATED = """FROM effective_ratings AS rating JOIN samples AS a ON a.id = rating.sample_id
             LEFT JOIN samples AS b ON b.id = rating.other_sample_id JOIN prompts ON prompts.id = a.prompt_id"""
+# What says nothing and is left out: no system prompt or task, the usual attribute, an unknown version.
+_USUAL = {"system": "", "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False}
+_EVENT = [name for name in Rating.__struct_fields__ if name != "kind"]
 
 
-def preference(database: Database) -> Records:
-    """Pairs with a winner, as `{prompt, chosen, rejected}`. Ties and pairs both bad stay in `events`."""
-    return _records(
-        database,
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of export: the query of its records, and the type of each field that they may have.
+
+    `nested` records fit no table. `shape` makes a record of a row where its columns are not enough.
+    """
+
+    sql: str
+    columns: dict[str, type]
+    nested: bool = False
+    shape: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row
+
+
+def _columns(**own: type) -> dict[str, type]:
+    """The fields of a prompt and those that are a kind's own."""
+    return {"prompt": str, "system": str, "language": str, "task": str, "split": str, **own}
+
+
+def _event(row: dict[str, Any]) -> dict[str, Any]:
+    told = {"event": row["kind"], **{name: row[name] for name in _EVENT if row[name] is not None}}
+    told["blind"] = bool(row["blind"])
+    if row["tags"] is not None:
+        told["tags"] = json.loads(row["tags"])
+    about = ("prompt", "system", "language", "task", "split", "response", "other_response")
+    return told | {name: row[name] for name in about if row[name] is not None}
+
+
+KINDS: dict[str, Kind] = {
+    # Pairs with a winner. Ties and pairs both bad stay in `events`.
+    "preference": Kind(
         f"""SELECT rating.id, {_PROMPT}, iif(choice = 'a', a.text, b.text) AS chosen,
                    iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source
-            {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.id""",
-    )
-
-
-def unpaired(database: Database) -> Records:
-    """Good and bad answers, as `{prompt, completion, label}`."""
-    found = _records(
-        database,
+            {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.sequence""",
+        {"id": str, **_columns(chosen=str, rejected=str, attribute=str, rater=str, source=str)},
+    ),
+    "unpaired": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version
-            {_RATED} WHERE kind = 'label' ORDER BY rating.id""",
-    )
-    return [{**record, "label": bool(record["label"])} for record in found]
-
-
-def scores(database: Database) -> Records:
-    """Scored answers, as `{prompt, response, score, scale}`."""
-    found = _records(
-        database,
-        f"""SELECT rating.id, {_PROMPT}, a.text AS response, value AS score,
-                   json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version
-            {_RATED} WHERE kind = 'score' ORDER BY rating.id""",
-    )
-    return [{**record, "scale": json.loads(record["scale"])} for record in found]
-
-
-def sft(database: Database) -> Records:
-    """Demonstrations and edited answers, as `{prompt, completion}`; the same answer once."""
-    return _records(
-        database,
-        f"""WITH written(id, prompt_id, text) AS (
-                SELECT id, prompt_id, text FROM samples WHERE origin = 'demonstration'
-                UNION ALL SELECT rating.id, a.prompt_id, rating.text FROM effective_ratings AS rating
+            {_RATED} WHERE kind = 'label' ORDER BY rating.sequence""",
+        {"id": str, **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str)},
+        shape=lambda row: {**row, "label": bool(row["label"])},
+    ),
+    # Demonstrations and edited answers; the same answer once.
+    "sft": Kind(
+        f"""WITH written(place, sequence, prompt_id, text) AS (
+                SELECT 1, sequence, prompt_id, text FROM samples WHERE origin = 'demonstration'
+                UNION ALL SELECT 2, rating.sequence, a.prompt_id, rating.text FROM effective_ratings AS rating
                           JOIN samples AS a ON a.id = rating.sample_id WHERE rating.kind = 'edit')
             SELECT {_PROMPT}, written.text AS completion FROM written JOIN prompts ON prompts.id = written.prompt_id
-            GROUP BY prompt_id, written.text ORDER BY min(written.id)""",
-    )
-
-
-def prompts(database: Database) -> Records:
-    """All prompts."""
-    return _records(database, f"SELECT {_PROMPT} FROM prompts ORDER BY id")
-
-
-def events(database: Database) -> Records:
-    """Every event there ever was, the undone ones and their undos included, each with the texts it is about."""
-    texts = {
-        row["id"]: {name: row[name] for name in row if name not in ("id", "answer")} | {"response": row["answer"]}
-        for row in database.rows(
-            f"SELECT samples.id, samples.text AS answer, {_PROMPT} FROM samples"
-            " JOIN prompts ON prompts.id = samples.prompt_id"
-        )
-    }
-    found = []
-    for rating in database.records(Rating, "SELECT * FROM ratings ORDER BY id"):
-        plain = {name: value for name, value in msgspec.to_builtins(rating).items() if value is not None}
-        record = {"event": plain.pop("kind"), **plain}
-        if rating.sample_id is not None:
-            record |= texts[rating.sample_id]
-        if rating.other_sample_id is not None:
-            record["other_response"] = texts[rating.other_sample_id]["response"]
-        found.append(_without_blanks(record))
-    return found
-
-
-KINDS: dict[str, Callable[[Database], Records]] = {
-    "preference": preference,
-    "unpaired": unpaired,
-    "sft": sft,
-    "scores": scores,
-    "events": events,
-    "prompts": prompts,
+            GROUP BY prompt_id, written.text ORDER BY min(place), min(written.sequence)""",
+        _columns(completion=str),
+    ),
+    "scores": Kind(
+        f"""SELECT rating.id, {_PROMPT}, a.text AS response, value AS score,
+                   json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version
+            {_RATED} WHERE kind = 'score' ORDER BY rating.sequence""",
+        {
+            "id": str,
+            **_columns(response=str, score=float, scale=list, attribute=str, rater=str, source=str, version=str),
+        },
+        shape=lambda row: {**row, "scale": json.loads(row["scale"])},
+    ),
+    # Every event there ever was, the undone ones and their undos included, each with the texts it is about.
+    "events": Kind(
+        f"""SELECT ratings.*, {_PROMPT}, a.text AS response, b.text AS other_response
+            FROM ratings LEFT JOIN samples AS a ON a.id = ratings.sample_id
+            LEFT JOIN samples AS b ON b.id = ratings.other_sample_id LEFT JOIN prompts ON prompts.id = a.prompt_id
+            ORDER BY ratings.sequence""",
+        {},
+        nested=True,
+        shape=_event,
+    ),
+    "prompts": Kind(f"SELECT {_PROMPT} FROM prompts ORDER BY sequence", _columns()),
 }
+
+
+def records(database: Database, kind: str) -> Iterator[dict[str, Any]]:
+    """The records of a kind, one at a time."""
+    chosen = KINDS[kind]
+    found = database.connection.execute(chosen.sql)
+    names = [column[0] for column in found.description]
+    for row in found:
+        record = chosen.shape(dict(zip(names, row, strict=True)))
+        yield {name: value for name, value in record.items() if name not in _USUAL or value != _USUAL[name]}
 
 
 def export_file(database: Database, kind: str, destination: str) -> int:
     """Write the records of a kind to a file (`-` for standard output) and return how many there were.
 
-    A name that ends in `.csv` gets CSV, every other JSON lines. The file appears complete or not at all.
+    The ending of its name tells the format, JSON lines where it tells none, and `.gz` compresses. The file appears
+    complete or not at all; standard output, a pipe and a device are written as it comes.
 
     Raises:
         UsageError: the format cannot hold the kind, or the file cannot be written.
     """
-    suffix = Path(destination).suffix.lower()
-    if suffix == ".parquet" or (suffix == ".csv" and kind == "events"):
-        raise UsageError(f"{kind} cannot be written as {suffix[1:]}", "name a file that ends in .jsonl")
-    records = KINDS[kind](database)
-    lines = csv_file.write(records) if suffix == ".csv" else "".join(map(_line, records))
-    if destination == "-":
-        sys.stdout.write(lines)
-        sys.stdout.flush()
-    else:
-        _write(Path(destination), lines)
-    return len(records)
-
-
-def _records(database: Database, sql: str) -> Records:
-    return [_without_blanks(row) for row in database.rows(sql)]
-
-
-def _without_blanks(record: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what says nothing: an empty system prompt or task, the usual attribute, an unknown version."""
-    usual = {"system": "", "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False}
-    return {name: value for name, value in record.items() if name not in usual or value != usual[name]}
-
-
-def _line(record: dict[str, Any]) -> str:
-    return msgspec.json.encode(record).decode() + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{clock.new_id()}")
+    form = formats.by_name(destination) or formats.by_name("any.jsonl")
+    assert form is not None
+    if KINDS[kind].nested and not form.nested:
+        raise UsageError(f"{kind} cannot be written as {form.endings[0][1:]}", "name a file that ends in .jsonl")
+    counted = _Counted(records(database, kind))
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        sync_file(partial)
-        os.replace(partial, path)
+        with snapshot(database), _opened(destination) as file:
+            if destination.lower().endswith(formats.COMPRESSED) and form.text:
+                with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
+                    form.write(counted, cast(BinaryIO, compressed), KINDS[kind].columns)
+            else:
+                form.write(counted, file, KINDS[kind].columns)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror or error}", "name another file") from error
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"cannot write {destination}: {error.strerror or error}", "name another file") from error
+    return counted.count
+
+
+class _Counted:
+    """Records as they pass, and how many there were."""
+
+    def __init__(self, passing: Iterable[dict[str, Any]]) -> None:
+        self.count = 0
+        self._passing = passing
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for record in self._passing:
+            self.count += 1
+            yield record
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[None]:
+    """Everything read inside is of one moment; nobody is kept from writing."""
+    database.connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        database.connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _opened(destination: str) -> Iterator[BinaryIO]:
+    """The file to write to. A regular one is replaced once it is complete, and keeps its mode; a symlink stays."""
+    if destination == "-":
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+        return
+    path = Path(destination).resolve()
+    there = path.stat() if path.exists() else None
+    if Path(destination).absolute().parts[1] in ("dev", "proc") or (there and not stat.S_ISREG(there.st_mode)):
+        with Path(destination).open("wb") as file:
+            yield file
+        return
+    partial = path.with_name(f".{path.name}.{clock.new_id()}")
+    with ExitStack() as undo:
+        file = undo.enter_context(partial.open("xb"))
+        undo.callback(partial.unlink, missing_ok=True)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if there:
+            partial.chmod(stat.S_IMODE(there.st_mode))
+        os.replace(partial, path)
+        sync_folder(path.parent)

@@ -14,7 +14,7 @@ The table `counted` holds the result; storage/feedback/log.py keeps it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from storage.feedback.kinds import TURNS, RatingKind
@@ -55,7 +55,7 @@ def counted(events: Iterable[Link]) -> set[str]:
     return {event.id for event in standing} - replaced
 
 
-def _replaced(standing: Iterable[Link], by_id: dict[str, Link], reach) -> set[str]:  # type: ignore[no-untyped-def]
+def _replaced(standing: Iterable[Link], by_id: dict[str, Link], reach: Callable[[str], list[str]]) -> set[str]:
     """What these replace down their lines, where to meet an event is to replace all that `reach` tells of it."""
     met: set[str] = set()
     replaced: set[str] = set()

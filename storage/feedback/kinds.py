@@ -225,7 +225,7 @@ SETTLING = tuple(kind for kind, entry in KINDS.items() if entry.settles)
 
 def of(rating: Rating) -> Kind:
     """The entry of a rating's kind."""
-    return KINDS[RatingKind(rating.kind)]
+    return KINDS[rating.kind]
 
 
 def check(rating: Rating) -> None:
@@ -242,9 +242,8 @@ def words(rating: Rating, sample_id: str) -> str:
 
 def examples_taught(kind: str, choice: str | None, tags: str | None) -> int:
     """How many examples a rating teaches, from its columns: what SQL asks when it makes `counted`."""
-    if kind not in KINDS:
-        return 0
-    return KINDS[RatingKind(kind)].teaches(choice, json.loads(tags) if tags else {})
+    entry = KINDS.get(kind)  # type: ignore[call-overload]  # a member of RatingKind equals its text
+    return 0 if entry is None else entry.teaches(choice, json.loads(tags) if tags else {})
 
 
 def sql_list(kinds: tuple[RatingKind, ...]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from storage import unfinished
 from storage.database import Database
 from storage.feedback import counting
 from storage.feedback.counting import Link
@@ -104,7 +105,7 @@ _SUMS = {
 
 def count(database: Database, condition: str, parameter: object) -> None:
     """Let the ratings that fulfil a condition count."""
-    database.execute(f"INSERT INTO counted {COUNTED.format(condition)}", (parameter,))
+    database.execute(f"INSERT INTO main.counted {COUNTED.format(condition)}", (parameter,))
 
 
 def settle(database: Database, keys: Sequence[str]) -> None:
@@ -121,14 +122,16 @@ def settle(database: Database, keys: Sequence[str]) -> None:
     gone = [row["sequence"] for row in family if row["counts"] is not None and row["id"] not in told]
     come = [row["sequence"] for row in family if row["counts"] is None and row["id"] in told]
     if gone:
-        database.execute("DELETE FROM counted WHERE sequence IN (SELECT value FROM json_each(?))", (encoded(gone),))
+        database.execute(
+            "DELETE FROM main.counted WHERE sequence IN (SELECT value FROM json_each(?))", (encoded(gone),)
+        )
     if come:
         count(database, "ratings.sequence IN (SELECT value FROM json_each(?))", encoded(come))
 
 
 def rebuild_effects(database: Database) -> None:
     """Make `counted` and all sums anew from prompts, samples and the events."""
-    with database.transaction():
+    with unfinished.everything(database), database.transaction():
         database.execute("DELETE FROM counted")
         for table in _SUMS:
             database.execute(f"DELETE FROM {table}")
@@ -140,19 +143,21 @@ def rebuild_effects(database: Database) -> None:
 
 def effects_differ(database: Database) -> int:
     """How many rows of `counted` and of its sums are not what the log says; 0 when they are sound."""
-    told = COUNTED.format("ratings.id IN (SELECT value FROM json_each(?1))")
-    different = database.scalar(
-        f"""WITH told AS MATERIALIZED ({told})
-            SELECT (SELECT count(*) FROM (SELECT * FROM told EXCEPT SELECT * FROM counted))
-                 + (SELECT count(*) FROM counted WHERE sequence NOT IN (SELECT sequence FROM told))""",
-        (encoded(_told_by_the_log(database)),),
-    )
-    for table, (sums, nothing) in _SUMS.items():
-        kept = f"SELECT * FROM {table} WHERE NOT ({nothing})"
-        different += database.scalar(
-            f"SELECT (SELECT count(*) FROM (SELECT * FROM ({sums}) EXCEPT {kept}))"
-            f" + (SELECT count(*) FROM ({kept} EXCEPT SELECT * FROM ({sums})))"
+    with unfinished.everything(database):
+        told = COUNTED.format("ratings.id IN (SELECT value FROM json_each(?1))")
+        different = database.scalar(
+            f"""WITH told AS MATERIALIZED ({told})
+                SELECT (SELECT count(*) FROM (SELECT * FROM told EXCEPT SELECT * FROM counted))
+                     + (SELECT count(*) FROM counted WHERE sequence NOT IN (SELECT sequence FROM told))""",
+            (encoded(_told_by_the_log(database)),),
         )
+        for table, (sums, nothing) in _SUMS.items():
+            different += database.scalar(
+                f"""WITH sums AS MATERIALIZED ({sums}),
+                    kept AS (SELECT * FROM {table} WHERE NOT ({nothing}))
+                    SELECT (SELECT count(*) FROM (SELECT * FROM sums EXCEPT SELECT * FROM kept))
+                         + (SELECT count(*) FROM (SELECT * FROM kept EXCEPT SELECT * FROM sums))"""
+            )
     return different
 
 

@@ -1,5 +1,8 @@
 """What there is to train on, counted as the trainer counts it: what counts today, of training prompts alone.
 
+It counts examples, which are not ratings (:mod:`storage.feedback.census`): a note teaches nothing, and a pair of two
+bad answers teaches two things.
+
 The trainer has the last word; these counts say beforehand what it would refuse. They are sums that are kept as ratings
 are stored (storage/schema/0006-stock.sql).
 """
@@ -19,7 +22,7 @@ class Stock:
 
     Attributes:
         prompts: to practise on. held_out: never learned from, to measure with.
-        ratings: scores, labels, pairs, edits and harm tags; a pair of which both are bad is two.
+        examples: what ratings teach: scores, labels, pairs, edits and harm tags; a pair of which both are bad is two.
         imitable: different demonstrations and edited answers.
         rated: different answers that were judged, edited texts among them.
         compared: prompts with two or more of them.
@@ -30,7 +33,7 @@ class Stock:
 
     prompts: int = 0
     held_out: int = 0
-    ratings: int = 0
+    examples: int = 0
     imitable: int = 0
     rated: int = 0
     compared: int = 0
@@ -44,7 +47,7 @@ def take_stock(database: Database, base_digest: str) -> Stock:
     prompts = database.rows("SELECT split, sum(prompts) AS n FROM tally_of_prompts GROUP BY 1")
     splits = {row["split"]: row["n"] for row in prompts}
     ratings = database.row(
-        """SELECT ifnull(sum(teaches), 0) AS ratings, ifnull(sum(ratings) FILTER (WHERE kind = 'outcome'), 0) AS told
+        """SELECT ifnull(sum(teaches), 0) AS examples, ifnull(sum(ratings) FILTER (WHERE kind = 'outcome'), 0) AS told
            FROM tally_of_ratings WHERE split = 'train'"""
     )
     lessons = database.row("SELECT rated, compared, scored, imitable FROM tally_of_lessons WHERE split = 'train'")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from storage import database as storage_database
 from storage import jobs, settings
 from storage.database import open_database
 from storage.errors import LeaseLostError
+from storage.exchange import importing
+from storage.exchange.layouts.entries import Entry
 from storage.feedback import log
 from storage.schema.migrations import CURRENT, MIGRATIONS, Migration
 from storage.workspace import Workspace
@@ -105,6 +109,36 @@ def open_only(workspace: Workspace) -> None:
     sys.stdin.readline()
     with open_database(workspace) as database:
         say(database.journal_mode)
+
+
+def import_some(workspace: Workspace, file: str, after: str) -> None:
+    """Import a file and be killed after so many of its transactions."""
+    stored = 0
+
+    class Killed(importing._Storing):
+        def store(self, entries: list[Entry]) -> None:
+            nonlocal stored
+            super().store(entries)
+            stored += 1
+            if stored == int(after):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    importing._Storing = Killed
+    with open_database(workspace) as database:
+        importing.import_file(database, file)
+    say("imported")
+
+
+def write_all_along(workspace: Workspace) -> None:
+    """Write settings until a line on stdin; prints how many, and the longest that one took in seconds."""
+    with open_database(workspace) as database:
+        count, longest = 0, 0.0
+        say("ready")
+        while not select.select([sys.stdin], [], [], 0.001)[0]:
+            began = time.monotonic()
+            settings.put(database, "counter", count)
+            longest, count = max(longest, time.monotonic() - began), count + 1
+    say(f"{count} {longest}")
 
 
 if __name__ == "__main__":

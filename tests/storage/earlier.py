@@ -22,30 +22,31 @@ def open_earlier(workspace: Workspace, schema: int) -> Database:
         storage_database.MIGRATIONS, storage_database.CURRENT = now
 
 
-def _insert(database: Database, table: str, **row: Any) -> str:
+def insert(database: Database, table: str, **row: Any) -> str:
+    """Insert a row with a fresh key; returns the key."""
     row = {"id": clock.new_id(), "created_at": clock.now(), **row}
     database.insert(table, row)
     return row["id"]
 
 
 def ask(database: Database, text: str, split: str = "train", language: str = "und", **row: Any) -> str:
-    return _insert(database, "prompts", text=text, text_key=text_key(text), split=split, language=language, **row)
+    return insert(database, "prompts", text=text, text_key=text_key(text), split=split, language=language, **row)
 
 
 def answer(database: Database, prompt_id: str, text: str, **row: Any) -> str:
-    return _insert(database, "samples", prompt_id=prompt_id, text=text, **row)
+    return insert(database, "samples", prompt_id=prompt_id, text=text, **row)
 
 
 def begin(database: Database, kind: str, **row: Any) -> str:
     """A job that has begun."""
     row = {"state": "running", "started_at": clock.now(), **row}
-    return _insert(database, "jobs", kind=kind, config="{}", **row)
+    return insert(database, "jobs", kind=kind, config="{}", **row)
 
 
 def rate(database: Database, sample_id: str | None, kind: str, *, counts: bool = True, **row: Any) -> str:
     row = {"rater": "ana", "source": "human", **row}
     if kind == "score":
         row = {"value": 3.0, "scale_low": 1.0, "scale_high": 5.0, **row}
-    key = _insert(database, "ratings", sample_id=sample_id, kind=kind, **row)
+    key = insert(database, "ratings", sample_id=sample_id, kind=kind, **row)
     database.execute("INSERT INTO rating_effects VALUES (?, ?)", (key, counts))
     return key

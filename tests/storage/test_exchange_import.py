@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from storage import conversations
 from storage.database import Database
 from storage.errors import UsageError
+from storage.exchange import formats
 from storage.exchange.importing import Imported, import_file
 from storage.exchange.layouts.entries import Defaults
 from storage.feedback import census, log
@@ -70,7 +72,8 @@ def texts(database: Database, rating: Rating) -> tuple[str | None, ...]:
 def test_every_kind_of_record_is_seen_from_its_fields(database: Database, write: Write) -> None:
     done = import_file(database, write(EVERY_KIND))
     assert done == Imported(
-        records=7, prompts=7, samples=7, ratings=5, already_there=0, ignored_fields=[], dry_run=False,
+        records=7, stored=7, already=0, replaced=0, prompts=7, samples=7, ratings=5, already_there=0,
+        ignored_fields=[], renamed_languages={}, dry_run=False,
         kinds={"demonstration": 1, "label": 1, "pair": 1, "prompt": 1, "score": 2, "tags": 1},
     )  # fmt: skip
     assert {rating.source for rating in log.effective(database)} == {Source.IMPORTED}
@@ -199,6 +202,11 @@ def test_csv(database: Database, write: Write) -> None:
     ]  # fmt: skip
 
 
+def test_a_row_that_is_cut_off_is_refused(database: Database, write: Write) -> None:
+    told = refusal(database, write("prompt,chosen,rejected\nq15,good\n", "short.csv"))
+    assert "short.csv:2: 2 cells under 3 columns" in told
+
+
 def test_csv_errors_name_the_line_on_which_the_record_begins(database: Database, write: Write) -> None:
     told = refusal(database, write('prompt,response,score\n"a\nb",c,3\nd,e,many\nf,g,4,h\n', "bad.csv"))
     assert "bad.csv:4: score: must be a number, not 'many'" in told
@@ -252,6 +260,84 @@ def test_parquet_without_pyarrow_says_what_to_install(
     assert "pip install pyarrow" in refusal(database, write("PAR1", "feedback.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("data", "name", "text"),
+    [
+        (gzip.compress(b'{"prompt": "n28"}\n'), "feedback.jsonl.gz", "n28"),
+        (gzip.compress(b"prompt,language\nn29,en\n"), "feedback", "n29"),
+        ("prompt,language\r\nq8 \u00e4,de\r\n".encode("utf-16"), "utf16.csv", "q8 \u00e4"),
+        (b"prompt;language\nWas ist Tau?;de\n", "semicolon.csv", "Was ist Tau?"),
+        (b"prompt\tlanguage\nWhat, then?\ten\n", "tabs.tsv", "What, then?"),
+        (b"\xef\xbb\xbf" + b'{"prompt": "Hi"}\n', "marked.jsonl", "Hi"),
+        (b"prompt,language\nq1,en\n,\n,\n", "blank-rows.csv", "q1"),
+    ],
+)
+def test_a_file_is_read_as_what_it_is(database: Database, tmp_path: Path, data: bytes, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert import_file(database, str(tmp_path / name)).records == 1
+    assert [prompt.text for prompt in conversations.recent(database)] == [text]
+
+
+def test_a_decimal_comma_between_semicolons(database: Database, write: Write) -> None:
+    import_file(database, write('prompt;response;score\n"Was ist Tau?";"Wasser, kalt";4,5\n', "scores.csv"))
+    assert one(database).value == 4.5
+    assert texts(database, one(database)) == ("Wasser, kalt", None)
+
+
+def test_every_format_is_found_by_being_there() -> None:
+    modules = {path.stem for path in Path(formats.__file__).parent.glob("*.py")} - {"__init__"}
+    assert len(formats.every()) == len(modules)
+    assert {".csv", ".json", ".jsonl", ".parquet", ".tsv"} == set(formats.endings())
+    assert all(formats.by_name(f"any{ending}.gz") is one for one in formats.every() for ending in one.endings)
+
+
+# Several judgements in one record
+
+
+def test_every_judgement_of_a_record_is_stored(database: Database, write: Write) -> None:
+    done = import_file(
+        database,
+        write(
+            [
+                {"prompt": "m1", "response": "r1", "score": 2, "tags": {"harm": "medical", "severity": 1}},
+                {"prompt": "m2", "completion": "r2", "label": True, "score": 4},
+                {"prompt": "m3", "chosen": "c3", "rejected": "d3", "response": "c3", "score": 5},
+                {"prompt": "m4", "response": "r4", "outcome": "the bread did not rise"},
+            ]
+        ),
+    )
+    assert done.kinds == {"label": 1, "outcome": 1, "pair": 1, "score": 3, "tags": 1}
+    assert (done.stored, done.ratings, done.samples) == (7, 7, 5)
+    assert [rating.text for rating in log.effective(database) if rating.kind == "outcome"] == ["the bread did not rise"]
+
+
+def test_what_was_replaced_is_counted(database: Database, write: Write) -> None:
+    scores = [{"prompt": "o1", "response": "ans", "score": score} for score in (5, 1, 5)]
+    pairs = [{"prompt": "o2", "chosen": chosen, "rejected": "AB".replace(chosen, "")} for chosen in "AAB"]
+    done = import_file(database, write([*scores, *pairs]))
+    assert (done.records, done.stored, done.already, done.replaced) == (6, 5, 1, 3)
+    assert [rating.value for rating in log.effective(database) if rating.kind == "score"] == [5]
+
+
+def test_an_answer_that_begins_with_its_prompt(database: Database, write: Write) -> None:
+    def said(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": "A river in Peru?"}, {"role": "assistant", "content": text}]
+
+    record = {"prompt": "A river in Peru?", "chosen": said("The Ucayali."), "rejected": said("The Nile.")}
+    import_file(database, write([record]))
+    assert texts(database, one(database)) == ("The Ucayali.", "The Nile.")
+
+
+# Languages
+
+
+def test_a_language_is_one_however_it_is_written(database: Database, write: Write) -> None:
+    tags = ["pt-BR", "pt_br", "ZH-HANS", "zh-Hans", "eng_Latn", "en", "tl", "iw"]
+    done = import_file(database, write([{"prompt": f"q {tag}", "language": tag} for tag in tags]))
+    assert census.summary(database).languages.keys() == {"pt-BR", "zh-Hans", "en", "fil", "he"}
+    assert done.renamed_languages == {"tl": "fil"}, "other spellings change no meaning"
+
+
 # Refusals
 
 
@@ -281,6 +367,8 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ({"question": {"answer": "good"}}, "'question' -> 'answer': must be a number"),
         ({"prompt": [{"role": "user", "content": "a"}] * 2, "completion": "b"}, "prompt: must be one user message"),
         ({"prompt": "a", "completion": [{"role": "user", "content": "b"}]}, "completion: must be one message of the"),
+        ({"length": {"0": 3, "1": 4}, "score": {"0": 2, "1": 5}}, "'length', 'score': are columns of numbered rows"),
+        ({"prompt": "a", "language": "xx"}, "language: must be a registered language tag"),
         ({"event": "score", "id": "1"}, "created_at: Object missing required field"),
     ],
 )  # fmt: skip

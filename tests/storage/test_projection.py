@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,40 @@ def test_many_at_once_are_stored_as_one_after_the_other(
         together = log.append_many(database, made), log.effective(database)
         database.execute("ROLLBACK TO here")
         assert ([log.append(database, one) for one in made], log.effective(database)) == together
+    finally:
+        database.execute("ROLLBACK")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(here=st.lists(ACTIONS, max_size=10), there=st.lists(ACTIONS, max_size=10), whole=st.booleans())
+def test_two_logs_merged_either_way_count_the_same(
+    database: Database, answers: list[str], here: list[tuple], there: list[tuple], whole: bool
+) -> None:
+    """Of different raters, who never met; their events arrive in one piece or one by one."""
+
+    def events_of(actions: list[tuple], name: str) -> list[Rating]:
+        database.execute("SAVEPOINT here")
+        for action in actions:
+            if action[0] != "hold out":
+                do(database, answers, action)
+        told = database.records(Rating, "SELECT * FROM ratings ORDER BY sequence")
+        database.execute("ROLLBACK TO here")
+        return [msgspec.structs.replace(one, rater=f"{one.rater} {name}") for one in told]
+
+    def merged(*logs: list[Rating]) -> set[str]:
+        database.execute("SAVEPOINT here")
+        for events in logs:
+            for some in [events] if whole else [[one] for one in events]:
+                log.append_many(database, some)
+        assert log.effects_differ(database) == 0
+        counted = {one.id for one in log.effective(database)}
+        database.execute("ROLLBACK TO here")
+        return counted
+
+    database.execute("BEGIN")
+    try:
+        ours, theirs = events_of(here, "here"), events_of(there, "there")
+        assert merged(ours, theirs) == merged(theirs, ours) == merged(ours) | merged(theirs)
     finally:
         database.execute("ROLLBACK")
 

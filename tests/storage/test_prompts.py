@@ -56,3 +56,35 @@ def test_prompts_are_found_by_a_part_of_their_text(database: Database) -> None:
     conversations.add(database, "What is a river?", language="en")
     assert [prompt.language for prompt in conversations.recent(database, search="冰川")] == ["zh"]
     assert [prompt.language for prompt in conversations.recent(database, search="RIVER")] == ["en"]
+
+
+ASKED = (
+    "Évian, où est-ce ?", "Wo ist die Straße?", "什么是冰川？", "नदी क्या है?", "ما هو النهر؟", 'say a "b" OR c*',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize(
+    ("search", "place"),
+    [
+        ("evian", 0), ("ÉVIAN", 0), ("ou est", 0), ("STRASSE", 1), ("冰", 2), ("是冰川", 2), ("नदी", 3), ("النهر", 4),
+        ('a "b', 5), ("OR c*", 5), ("*", 5), ("absent", None), ("मक", None), ("नदि", None),
+    ],
+)  # fmt: skip
+def test_prompts_are_found_in_every_script_whatever_their_case_and_accents(
+    database: Database, indexed: bool, search: str, place: int | None
+) -> None:
+    for text in ASKED:
+        conversations.add(database, text)
+    if not indexed:
+        database.execute("DROP TRIGGER prompts_are_found")
+        database.execute("DROP TABLE prompt_search")
+    found = [prompt.text for prompt in conversations.recent(database, search=search)]
+    assert found == ([] if place is None else [ASKED[place]])
+
+
+def test_what_is_found_comes_newest_first(database: Database) -> None:
+    for number in range(30):
+        conversations.add(database, f"Glacier {number}")
+    found = [prompt.text for prompt in conversations.recent(database, 3, "glacier")]
+    assert found == ["Glacier 29", "Glacier 28", "Glacier 27"]

@@ -233,3 +233,19 @@ def test_answers_to_one_prompt_come_together_and_those_that_stand_alone_last(
     answers(database, "en", ("new", trained), prompt="new")
     singles = [item.samples[0].text for item in next_items(database, "ana") if item.kind == "single"]
     assert singles == ["new", "b2", "b1", "a2", "a1", "alone"], "the newest version first, whatever stands alone"
+
+
+def test_what_lies_further_back_is_found_when_all_else_is_judged(
+    database: Database, base: str, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue looks at the first topics first; nothing is left out in the end."""
+    monkeypatch.setattr(queue, "FIRST_TOPICS", 2)
+    for n in range(5):
+        answers(database, "en", (f"old {n}", base), (f"a {n}", trained), (f"b {n}", trained), prompt=f"{n}")
+    offered = []
+    while items := next_items(database, "ana", 4):
+        for item in items:
+            offered.append(tuple(sample.text for sample in item.samples))
+            a, *b = item.samples
+            log.append(database, log.pair(a.id, b[0].id, Choice.TIE, "ana") if b else log.label(a.id, True, "ana"))
+    assert len(offered) == len(set(offered)) == 5 * (3 + 3), "three answers to each prompt, and each pair of them"

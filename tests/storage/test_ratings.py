@@ -172,7 +172,7 @@ def test_a_damaged_effects_table_is_noticed_and_rebuilt(database: Database, answ
     assert log.effects_differ(database) == 0
     database.execute("DELETE FROM counted")
     assert log.effects_differ(database) == 1
-    database.execute("UPDATE tally_of_ratings SET ratings = 7")
+    database.execute("UPDATE main.tally_of_ratings SET ratings = 7")
     assert log.effects_differ(database) == 2, "the rating that does not count, and the sum that is none"
     database.execute("UPDATE topics SET newest = 0")
     log.rebuild_effects(database)

@@ -112,7 +112,7 @@ async def test_rate_train_and_read_the_verdict(database: Database, app: Workbenc
         await pilot.press("f3")
         await until(pilot, lambda: "48 ratings" in visible(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "w whole pipeline  ✓ needs 20 ratings, has 32" in visible(app))  # less the held-out
+        await until(pilot, lambda: "w whole pipeline  ✓ needs 20 examples, has 32" in visible(app))  # less the held-out
         await pilot.press("w")
         await until(pilot, lambda: "rounds of rollouts" in visible(app))
         await pilot.press("backspace", "backspace", "2", "enter")

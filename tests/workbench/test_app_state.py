@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from storage.languages import canonical, is_tag, matching
 from storage.records import Job, JobState, Prompt, Sampling
 from workbench.engine import protocol
 from workbench.engine.machine import Restarting
@@ -146,11 +145,3 @@ def test_prompts_are_answered_in_turn_and_a_dead_engine_loses_none():
     assert talk.current.texts == ["", ""]
     assert talk.hear(protocol.Done("one", 2, 1.0, 2.0))
     assert talk.next_request() == ask("two").generate
-
-
-def test_language_tags_are_free_but_well_formed():
-    assert [tag for tag, _ in matching("sw")][:1] == ["sw"]
-    assert matching("zh-hant-tw")[-1][0] == "zh-Hant-TW"
-    assert canonical("PT-br") == "pt-BR"
-    assert not any(is_tag(text) for text in ("", "e", "es_AR", "es ar", "\x1b[31m", "[/b]"))
-    assert matching("no such language") == []

@@ -230,7 +230,7 @@ async def test_the_list_says_what_each_recipe_needs_and_what_there_is(
         await until(pilot, lambda: "w whole pipeline  ✓ needs 20" in visible(app))
         assert "s SFT             ✕ needs 8" in visible(app)
         if size[0] >= 80:
-            assert "✓ needs 20 ratings, has 20" in visible(app)
+            assert "✓ needs 20 examples, has 20" in visible(app)
             assert "✕ needs 8 demonstrations or edits, has 0" in visible(app)
             assert "✕ needs a reward model, has none" in visible(app)
             assert "Imitate demonstrations if there are any" in visible(app)

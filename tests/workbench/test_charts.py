@@ -215,7 +215,7 @@ def test_a_figure_that_could_not_be_told_is_a_dash_with_its_reason(database: Dat
         "reasons": {"spearman": "all 12 held-out scores are equal", "pair_accuracy_interval": "1 prompt"},
     }  # fmt: skip
     assert outcome(ended(database, "reward", result)) == (
-        "rm2, learned from 212 ratings, rank correlation - (all 12 held-out scores are equal), "
+        "rm2, learned from 212 examples, rank correlation - (all 12 held-out scores are equal), "
         "pair accuracy 50% (n 2, no interval: 1 prompt)"
     )
 
@@ -251,7 +251,7 @@ def test_a_fitted_reward_model_is_told_with_its_held_out_figures(database: Datab
         "label_accuracy": None, "label_n": 0, "label_accuracy_interval": None,
     }  # fmt: skip
     assert outcome(ended(database, "reward", result)) == (
-        "rm2, learned from 212 ratings, rank correlation +0.62 [+0.41, +0.77] (n 31), pair accuracy 71% (n 14)"
+        "rm2, learned from 212 examples, rank correlation +0.62 [+0.41, +0.77] (n 31), pair accuracy 71% (n 14)"
     )
     within = result | {
         "within_prompt_accuracy": 0.74, "within_prompt_n": 176, "within_prompt_accuracy_interval": [0.66, 0.81],
@@ -259,7 +259,7 @@ def test_a_fitted_reward_model_is_told_with_its_held_out_figures(database: Datab
         "learning_curve": {"words": "half to all of the ratings 70% to 74%, more would help (more would help: de)"},
     }  # fmt: skip
     assert outcome(ended(database, "reward", within)).startswith(
-        "rm2, learned from 212 ratings, better of two answers to a prompt 74% [66%, 81%] (n 176), "
+        "rm2, learned from 212 examples, better of two answers to a prompt 74% [66%, 81%] (n 176), "
         "prompts' means - (3 prompts), rank correlation +0.62"
     )
     assert outcome(ended(database, "reward", within)).endswith("more would help (more would help: de)")

@@ -104,6 +104,19 @@ def test_the_list_of_commands_is_shown_without_importing_any() -> None:
     assert done.stderr.strip() == "set()"
 
 
+def test_nothing_waits_for_sqlite_utils_but_the_doctor(run: Run, workspace: Workspace, feedback: Path) -> None:
+    run("import", str(feedback))
+    code = (
+        "import sys; from workbench.cli import cli, run_command\n"
+        "for command in ('stats', 'queue', 'versions', 'keys'):\n"
+        f"    run_command(cli, ['--workspace', {str(workspace.root)!r}, command])\n"
+        "import workbench.desk\n"
+        "assert 'sqlite_utils' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    assert "ok    contents" in run("doctor").out
+
+
 @pytest.mark.parametrize("name", ["stats", "import", "doctor", "keys", "queue"])
 def test_no_command_imports_torch_or_the_trainer(name: str) -> None:
     module = COMMANDS[name][0].partition(":")[0]
@@ -181,7 +194,7 @@ def test_import_then_stats_then_export(run: Run, feedback: Path, tmp_path: Path)
     assert (exported.code, exported.err) == (0, "wrote 1 records to standard output\n")
     assert exported.document["chosen"] == "冰。"
     assert run("export", "scores", str(tmp_path / "scores.csv")).out == ""
-    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,language,")
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,")
 
 
 def test_stats_for_the_eye(run: Run, feedback: Path) -> None:
@@ -325,8 +338,28 @@ def test_the_doctor_sees_damage_to_the_database(run: Run, workspace: Workspace, 
 
 def test_the_doctor_sees_an_effects_table_that_lies(run: Run, database: Database, feedback: Path) -> None:
     run("import", str(feedback))
-    database.execute("UPDATE rating_effects SET effective = 0")
+    database.execute("DELETE FROM counted")
     assert doctor(run)[1]["ratings"] == ["fail"]
+
+
+def test_the_doctor_tells_where_the_clock_was_set_back(run: Run, database: Database, feedback: Path) -> None:
+    run("import", str(feedback))
+    assert doctor(run)[1]["clock"] == ["ok"]
+    sample = database.scalar("SELECT id FROM samples")
+    for moment in ("2026-03-01", "2026-02-01", "2026-04-01"):
+        log.append(database, log.note(sample, "hm", "ana", created_at=moment))
+    code, found = doctor(run)
+    assert (code, found["clock"], found["ratings"]) == (0, ["warn"], ["ok"])
+
+
+def test_an_outcome_is_told_by_command(run: Run, database: Database, feedback: Path) -> None:
+    run("import", str(feedback))
+    key = database.scalar("SELECT id FROM samples ORDER BY sequence DESC")
+    for told in ("the bread rose", "it fell again"):
+        assert run("outcome", key, told, "--rater", "ana", "--json").document["outcome"] == told
+    assert [one.text for one in log.effective(database, rater="ana")] == ["it fell again"]
+    for beginning, text, code in (("0", "which one?", 2), ("ffff", "which one?", 2), (key, "  ", 1)):
+        assert run("outcome", beginning, text).code == code
 
 
 def test_the_doctor_sees_missing_weights(

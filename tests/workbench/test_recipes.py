@@ -127,16 +127,16 @@ def test_each_recipe_says_what_is_missing_and_what_to_do(recipe: Recipe):
 
 def test_held_out_prompts_are_no_need_but_are_told():
     enough = named("whole pipeline")
-    assert enough.need(Stock(held_out=4, ratings=40)).words == "needs a training prompt, has none"
-    assert enough.need(Stock(prompts=3, ratings=40)).words == "needs 20 ratings, has 40"
+    assert enough.need(Stock(held_out=4, examples=40)).words == "needs a training prompt, has none"
+    assert enough.need(Stock(prompts=3, examples=40)).words == "needs 20 examples, has 40"
     assert recipes.measured(Stock(held_out=4)) == "4 prompts are held out to measure with"
     assert recipes.measured(Stock()) == "no prompts are held out to measure with: too few to tell what is gained"
     assert recipes.measured(Stock(held_out=1)).startswith("1 prompt is held out to measure with: too few")
 
 
 def test_offline_learning_wants_something_that_judges_it():
-    assert named("ILQL").need(Stock(prompts=9, ratings=12, rated=24)).words == "needs 20 ratings, has 12"
-    assert named("ILQL").need(Stock(prompts=9, ratings=12, rated=24, reward_model="rm1")).met
+    assert named("ILQL").need(Stock(prompts=9, examples=12, rated=24)).words == "needs 20 examples, has 12"
+    assert named("ILQL").need(Stock(prompts=9, examples=12, rated=24, reward_model="rm1")).met
 
 
 def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
@@ -176,7 +176,7 @@ def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
     assert take_stock(database, DIGEST) == Stock(
         prompts=4,
         held_out=1,
-        ratings=examples.count(),
+        examples=examples.count(),
         imitable=demonstrations(database, DIGEST).count(),
         rated=len(found),
         compared=len({worse.prompt.id for worse, _ in comparisons(found)}),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from storage.languages import spoken
+
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 def is_in(text: str, language: str) -> bool:
     """Whether a text is rather in a language (a BCP 47 tag) than in any other; false of a text without letters."""
     found = probabilities(text)
-    return bool(found) and max(found, key=found.__getitem__) == _primary(language)
+    return bool(found) and max(found, key=found.__getitem__) == spoken(language)
 
 
 def leaning(text: str, language: str) -> float:
@@ -22,7 +24,7 @@ def leaning(text: str, language: str) -> float:
     Near 0 of a few words that could be of many languages; 0 of a text without letters, and of a language that the
     detector does not know.
     """
-    found, own = probabilities(text), _primary(language)
+    found, own = probabilities(text), spoken(language)
     if own not in found:
         return 0.0
     return found.pop(own) - max(found.values())
@@ -34,14 +36,8 @@ def probabilities(text: str) -> dict[str, float]:
         return {}
     found: dict[str, float] = {}
     for label, probability in detector().rank(text):
-        found[_primary(label)] = found.get(_primary(label), 0.0) + probability
+        found[spoken(label)] = found.get(spoken(label), 0.0) + probability
     return found
-
-
-def _primary(tag: str) -> str:
-    """The language of a tag, without script and region; both written forms of Norwegian are one."""
-    language = tag.split("-")[0].lower()
-    return "no" if language in ("nb", "nn") else language
 
 
 @cache

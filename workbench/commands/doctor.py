@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from storage import jobs, versions
+from storage import jobs, unfinished, versions
 from storage.database import Database, open_database, sqlite_version, write_ahead_log_is_safe
 from storage.durable import file_system
 from storage.errors import WorkbenchError
@@ -81,10 +81,13 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
         sound = integrity(database, workspace)
         yield sound
         if sound.status == "ok":
+            yield contents(database)
             yield effects(database)
+            yield clock(database)
             yield held_out(database)
             yield from version_files(database, workspace)
             yield from stale_jobs(database)
+            yield from unfinished_import(database)
 
 
 def packages() -> Finding:
@@ -153,15 +156,40 @@ def integrity(database: Database, workspace: Workspace) -> Finding:
     return Finding("integrity", "ok", "every page and every reference is sound")
 
 
+def contents(database: Database) -> Finding:
+    """How many rows each table has that holds what people and models said."""
+    told = [f"{database.tables[name].count} {name}" for name in ("prompts", "samples", "ratings", "versions", "jobs")]
+    return Finding("contents", "ok", ", ".join(told))
+
+
 def effects(database: Database) -> Finding:
-    """Does the table of which ratings count agree with the events themselves?"""
+    """Do the table of which ratings count, and all sums, agree with the events themselves?"""
+    if unfinished.find(database) is not None:
+        return Finding("ratings", "ok", "what counts is compared with the log once the import is over")
     different = log.effects_differ(database)
     if different:
         return Finding(
-            "ratings", "fail", f"{different} events are counted otherwise than the log says",
+            "ratings", "fail", f"{different} rows of what counts, and of its sums, are not what the log says",
             "the log is what holds; please report this together with `workbench export events`",
         )  # fmt: skip
-    return Finding("ratings", "ok", "what counts agrees with the log of events")
+    return Finding("ratings", "ok", "what counts, and every sum, agrees with the log of events")
+
+
+def clock(database: Database) -> Finding:
+    """Was the clock set back between two events? Nothing is ordered by it: only the times that are shown are odd."""
+    back = database.scalar(
+        """SELECT count(*) FROM (
+               SELECT created_at < lag(created_at) OVER (ORDER BY sequence) AS earlier FROM ratings
+               WHERE source != 'imported') WHERE earlier"""
+    )
+    if back:
+        times = "once" if back == 1 else f"{back} times"
+        return Finding(
+            "clock", "warn", f"{times} a rating bears an earlier time than the one before it",
+            "the clock was set back, or a log of another workspace was imported: the order that counts is that of the "
+            "log, and is not touched",
+        )  # fmt: skip
+    return Finding("clock", "ok", "the times of ratings run as their order does")
 
 
 def held_out(database: Database) -> Finding:
@@ -216,3 +244,16 @@ def stale_jobs(database: Database) -> Iterator[Finding]:
         yield Finding("jobs", "warn", f"{job.kind} {job.id} stopped at step {job.step}", f"trainer resume {job.id}")
     if not stale:
         yield Finding("jobs", "ok", f"{len(running)} running, none silent")
+
+
+def unfinished_import(database: Database) -> Iterator[Finding]:
+    """An import that was killed left rows that nobody sees."""
+    found = unfinished.find(database)
+    if found is None:
+        return
+    what = f"the import of {found.file} ({found.records} records), begun at {found.started_at},"
+    if unfinished.is_under_way(database):
+        yield Finding("import", "ok", f"{what} is under way")
+    else:
+        hint = "the next import sweeps up what is left of it; import the file again if you want it"
+        yield Finding("import", "warn", f"{what} was ended before it was complete: nothing of it is seen", hint)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import click
 
+from storage import languages
 from storage.errors import UsageError
 from storage.exchange import exporting, importing
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
-from storage.exchange.layouts.entries import language as language_tag
-from storage.exchange.rows import BadFieldError
-from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+from workbench.commands.options import json_option, language_option, opened, print_json, say, workspace_option
 
 
 @click.command("import")
@@ -32,7 +34,7 @@ def import_command(
 ) -> None:
     """Read prompts and feedback from FILE (- for standard input).
 
-    JSONL, JSON, CSV or Parquet. What a record means is seen from its fields:
+    JSONL, JSON, CSV, TSV or Parquet; text may end in .gz. What a record means is seen from its fields:
 
     \b
       prompt                              a prompt
@@ -41,12 +43,13 @@ def import_command(
       prompt, chosen, rejected            a preference
       prompt, completion                  a demonstration
       prompt, response, tags              ethics and culture tags
+      prompt, response, outcome           what came of an answer, in words
       {prompt: {response: score}}         a table of scores, as one JSON object
 
     Every record may also carry language, rater, system, task, split (train, held-out, ethics), attribute and id.
     Without a split, a hash of the text decides whether a new prompt is held out (`workbench settings`).
-    A file goes in whole or not at all; bad records are listed with line, field and reason. What the workspace
-    holds already is not stored twice.
+    A file goes in whole or not at all, even if the import is killed; nobody else waits for it. Bad records are listed
+    with line, field and reason. What the workspace holds already is not stored twice.
 
     \b
     Examples:
@@ -54,14 +57,15 @@ def import_command(
       workbench import scores.csv --language sw --rater amina --dry-run
       cat pairs.jsonl | workbench import -
     """
-    try:
-        defaults = Defaults(language_tag(language), rater, scale)
-    except BadFieldError as error:
-        raise UsageError(f"--language {error.reason}", "for example --language fr") from error
+    defaults = Defaults(language_option(language), rater, scale)
     if scale[0] >= scale[1]:
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
+    told = _Told()
     with opened(workspace) as (_, database):
-        imported = importing.import_file(database, file, defaults, dry_run=dry_run)
+        try:
+            imported = importing.import_file(database, file, defaults, dry_run=dry_run, progress=told)
+        finally:
+            told.end()
     if as_json:
         print_json(imported)
     kinds = ", ".join(f"{count} {kind}" for kind, count in imported.kinds.items())
@@ -69,8 +73,32 @@ def import_command(
     say(f"new: {imported.prompts} prompts, {imported.samples} answers, {imported.ratings} ratings")
     if imported.already_there:
         say(f"{imported.already_there} were in the workspace already")
+    if imported.replaced:
+        say(f"{imported.replaced} ratings were replaced by later ones of the same rater on the same answer")
+    for tag, other in imported.renamed_languages.items():
+        say(f"{tag} ({languages.name_before(tag)}) is stored as {other} ({languages.name(other)})")
     if imported.ignored_fields:
         say(f"fields not read: {', '.join(imported.ignored_fields)}")
+
+
+class _Told:
+    """The progress of an import on standard error: on a terminal as it goes, on one line, once it takes long."""
+
+    def __init__(self) -> None:
+        self._quiet_until = time.monotonic() + 1
+        self._shown = False
+
+    def __call__(self, doing: str, done: int, of: int) -> None:
+        if not sys.stderr.isatty() or time.monotonic() < self._quiet_until:
+            return
+        self._quiet_until = time.monotonic() + 0.1
+        self._shown = True
+        count = f" {done} of {of} records" if of else f" {done} records" if done else " ..."
+        click.echo(f"\r{doing}{count}\x1b[K", err=True, nl=False)
+
+    def end(self) -> None:
+        if self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 @click.command("export")
@@ -88,7 +116,8 @@ def export_command(kind: str, file: str, workspace: str | None) -> None:
       prompts      {prompt, language, split, ...}      all prompts
       events       every rating event there ever was, undone ones included
 
-    JSON lines; a FILE that ends in .csv gets CSV (not for events). Ratings that were undone or replaced appear in
+    JSON lines, or what the end of FILE names: .json, .csv, .tsv or .parquet (the last three not for events); .gz
+    compresses text. Ratings that were undone or replaced appear in
     events only. Every file imports again with `workbench import`. Held-out and ethics prompts are in the files too,
     marked by their split: leave those rows out when you train with other tools.
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +15,12 @@ from tqdm import tqdm
 from storage import clock, conversations, versions
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
+from storage.exchange.importing import read as rows
+from storage.exchange.layouts.entries import language as language_tag
+from storage.exchange.layouts.messages import flatten
+from storage.exchange.rows import BadFieldError, Problem, Row
 from storage.records import Sampling, Split
-from workbench.commands.options import json_option, opened, workspace_option
+from workbench.commands.options import json_option, language_option, opened, workspace_option
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers
@@ -44,7 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
 @click.argument("stdin", metavar="[-]", required=False)
 @click.option("--prompt", "typed", multiple=True, help="A prompt; may be given several times.")
 @click.option(
-    "--from", "file", metavar="FILE", help="JSONL: prompt, and optionally language, system, task, split, seed."
+    "--from", "file", metavar="FILE", help="As for import: prompt, and optionally language, system, task, split, seed."
 )
 @click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
 @click.option("--system", default="", help="System prompt of prompts that name none.")
@@ -92,6 +95,7 @@ def generate(
       workbench generate --from prompts.jsonl --version v3 --temperature 0.7 --json
     """
     asks = read_asks(stdin, typed, file)
+    language = language_option(language)
     try:
         sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
         requests = [
@@ -286,29 +290,34 @@ def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list
         raise UsageError("where are the prompts?", "give exactly one of --prompt TEXT, --from FILE.jsonl, or -")
     if typed:
         return [_checked(Ask(text), "--prompt") for text in typed]
-    asks = []
-    for number, line in enumerate(_lines(file), start=1):
-        if not line.strip():
-            continue
-        where = f"{'standard input' if file in (None, '-') else file}, line {number}"
-        try:
-            ask = msgspec.json.decode(line, type=Ask) if file else Ask(line.decode("utf-8").rstrip("\r\n"))
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{where}: {error}", "nothing was generated; correct the line and run it again") from error
-        asks.append(_checked(ask, where))
+    if file is None:
+        read = [(number, text.rstrip("\r\n")) for number, text in enumerate(_lines(), start=1) if text.strip()]
+        asks = [_checked(Ask(text), f"standard input, line {number}") for number, text in read]
+    else:
+        asks = [_read_ask(file, row) for row in rows(file)]
     if not asks:
         raise UsageError("there are no prompts: the input is empty", "give at least one line")
     return asks
 
 
-def _lines(file: str | None) -> list[bytes]:
-    if file in (None, "-"):
-        return sys.stdin.buffer.readlines()
-    assert file is not None
+def _read_ask(file: str, row: Row | Problem) -> Ask:
+    """One record of a file, in any format that `workbench import` reads."""
+    where = f"{'standard input' if file == '-' else file}, line {row.line}"
     try:
-        return Path(file).read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}", "name a JSONL file of prompts") from error
+        if isinstance(row, Problem):
+            raise BadFieldError(row.field, row.reason)
+        ask = msgspec.convert(flatten(row.fields), Ask, strict=False)
+        ask = msgspec.structs.replace(ask, language=ask.language and language_tag(ask.language))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: {error}", "nothing was generated; correct the line and run it again") from error
+    return _checked(ask, where)
+
+
+def _lines() -> list[str]:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input: {error}", "send the prompts as UTF-8") from error
 
 
 def _checked(ask: Ask, where: str) -> Ask:

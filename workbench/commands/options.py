@@ -9,7 +9,9 @@ from typing import Any
 import click
 import msgspec
 
+from storage import languages
 from storage.database import Database, open_database
+from storage.errors import UsageError
 from storage.workspace import Workspace
 from workbench.text import one_line
 
@@ -23,6 +25,14 @@ def opened(workspace: str | None) -> Iterator[tuple[Workspace, Database]]:
     place = Workspace.locate(workspace)
     with open_database(place) as database:
         yield place, database
+
+
+def language_option(tag: str) -> str:
+    """The tag of `--language` in its normal form. Raises UsageError when it is none."""
+    try:
+        return languages.normal(tag)
+    except languages.BadTagError as error:
+        raise UsageError(f"--language {tag}: {error}", "for example --language fr") from error
 
 
 def print_json(document: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from storage.languages import canonical, is_tag
+from storage.languages import is_tag, normal
 from storage.records import Sampling
 from workbench.widgets.parsing import number, one_of, whole_number
 
@@ -79,7 +79,7 @@ class Setting:
 def _language(text: str) -> str:
     if not is_tag(text):
         raise ValueError("want a BCP 47 tag, such as es-AR")
-    return canonical(text)
+    return normal(text)
 
 
 def _seed(text: str) -> int | None:

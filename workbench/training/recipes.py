@@ -55,7 +55,7 @@ class Need:
 
     @property
     def words(self) -> str:
-        """`needs 20 ratings, has 35`; where one thing is wanted that has a name, `needs a reward model, has rm2`."""
+        """`needs 20 examples, has 35`; where one thing is wanted that has a name, `needs a reward model, has rm2`."""
         if self.wanted == 1:
             return f"needs {self.what}, has {self.name or self.has or 'none'}"
         return f"needs {self.wanted} {self.what}, has {self.has}"
@@ -155,9 +155,9 @@ def needed(supply: Supply, count: int, stock: Stock) -> Need:
         case Supply.JUDGED if name:
             return Need(1, "a reward model", 1, "", name)
         case Supply.JUDGED:
-            return Need(RewardConfig().minimum, "ratings", stock.ratings, rate)
+            return Need(RewardConfig().minimum, "examples", stock.examples, rate)
         case Supply.RATINGS:
-            return Need(count, "ratings", stock.ratings, rate)
+            return Need(count, "examples", stock.examples, rate)
 
 
 def measured(stock: Stock) -> str:

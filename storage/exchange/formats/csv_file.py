@@ -1,12 +1,17 @@
-"""CSV with a header line. An empty cell is an absent field, except a rated text whose rating is there."""
+"""CSV with a header line, its cells parted by commas, semicolons or tabs.
+
+An empty cell is an absent field, except a rated text whose rating is there.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
+from storage.exchange.format import Format
 from storage.exchange.rows import Problem, Row
 
 # A rating may be about an answer of no words at all: with these fields filled, the empty cell beside them is text.
@@ -15,13 +20,37 @@ _RATED_TEXT = {
 }  # fmt: skip
 _JSON_CELLS = ("scale", "tags")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_SEPARATORS = ",;\t"
+_LARGEST_CELL = 2**31 - 1
 
 
-def read(text: str) -> list[Row | Problem]:
-    """One row or problem for each record under the header."""
-    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    found: list[Row | Problem] = []
+def read(file: BinaryIO) -> Iterator[Row | Problem]:
+    """One row or problem for each record under the header; rows of empty cells alone are passed over."""
+    csv.field_size_limit(_LARGEST_CELL)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        yield from _rows(text)
+    finally:
+        text.detach()  # or it would close the file
+
+
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type], separator: str = ",") -> None:
+    """Flat records under a header of all columns; lists as JSON, absent fields as empty cells."""
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    # The line end is CRLF, as RFC 4180 has it: the csv module of Python before 3.11.9 quotes only those line ends in a
+    # cell that are of its own, and a lone CR is a line end to every reader.
+    writer = csv.writer(text, delimiter=separator, lineterminator="\r\n")
+    writer.writerow(columns)
+    for record in records:
+        writer.writerow([_cell(record.get(name)) for name in columns])
+    text.flush()
+    text.detach()
+
+
+def _rows(text: io.TextIOWrapper) -> Iterator[Row | Problem]:
+    separator = _separator(text.readline())
+    text.seek(0)
+    lines = csv.reader(text, strict=True, delimiter=separator)
     header: list[str] | None = None
     begins = 1
     try:
@@ -29,30 +58,26 @@ def read(text: str) -> list[Row | Problem]:
             if header is None:
                 header = [cell.strip() for cell in cells]
                 if len(set(header)) != len(header):
-                    return [Problem(1, "", "the header names a column twice")]
-            elif cells:
-                found.append(_row(header, cells, begins))
+                    yield Problem(1, "", "the header names a column twice")
+                    return
+            elif any(cells):
+                yield _row(header, cells, begins, separator)
             begins = lines.line_num + 1
     except csv.Error as error:
-        found.append(Problem(lines.line_num, "", f"not CSV: {error}"))
-    return found
+        yield Problem(lines.line_num, "", f"not CSV: {error}")
 
 
-def write(records: list[dict[str, Any]]) -> str:
-    """Flat records as CSV text; columns in order of first use, lists as JSON, absent fields as empty cells."""
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for record in records:
-        writer.writerow([_cell(record.get(name)) for name in columns])
-    return out.getvalue()
+def _separator(header: str) -> str:
+    """What parts the most names in the header; a comma where they are alike."""
+    return max(_SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
 
-def _row(header: list[str], cells: list[str], line: int) -> Row | Problem:
+def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row | Problem:
     if len(cells) > len(header):
         return Problem(line, "", f"{len(cells)} cells under {len(header)} columns: is a text with a comma not quoted?")
-    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+    if len(cells) < len(header):
+        return Problem(line, "", f"{len(cells)} cells under {len(header)} columns: is the row cut off?")
+    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
     for rating, rated in _RATED_TEXT.items():
         if rating in fields and rated in header:
             fields.setdefault(rated, "")
@@ -62,8 +87,10 @@ def _row(header: list[str], cells: list[str], line: int) -> Row | Problem:
         except ValueError:
             return Problem(line, name, "must be JSON in a CSV cell, such as [1, 5]")
     if "score" in fields:
+        # Where semicolons part cells, commas are decimal points.
+        score = fields["score"].replace(",", ".") if separator == ";" else fields["score"]
         try:
-            fields["score"] = float(fields["score"])
+            fields["score"] = float(score)
         except ValueError:
             pass  # left as text, which the check of the record refuses with its reason
     if "label" in fields:
@@ -75,3 +102,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# A file without a telling name is read as CSV where no other format knows its first line.
+FORMAT = Format((".csv",), read, write, recognises=lambda line: False)

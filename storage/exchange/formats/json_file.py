@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
+import msgspec
+
+from storage.exchange.format import Format
+from storage.exchange.json_text import DECODER, is_object, not_json, row_of
 from storage.exchange.rows import Problem, Row
 
 _SPACE = " \t\r\n"
 
 
-def read(text: str) -> list[Row | Problem]:
-    """The records of a JSON text, each with the line on which it begins. Reading ends at the first syntax error."""
-    found: list[Row | Problem] = []
+def read(file: BinaryIO) -> Iterator[Row | Problem]:
+    """The records of a JSON text, each with the line on which it begins. Reading ends at the first syntax error.
+
+    The text is held in memory: what belongs together is only known at its end.
+    """
+    text = file.read().decode()
     position, inside = _skip(text, 0, _SPACE), False
     if text[position : position + 1] == "[":
         position, inside = _skip(text, position + 1, _SPACE), True
+    line, counted = 1, 0
     while position < len(text):
-        line = text.count("\n", 0, position) + 1
+        line, counted = line + text.count("\n", counted, position), position
         if inside and text[position] == "]":
             rest = _skip(text, position + 1, _SPACE)
             if rest < len(text):
-                found.append(Problem(text.count("\n", 0, rest) + 1, "", "there is more text after the closing ]"))
-            return found
+                yield Problem(line + text.count("\n", counted, rest), "", "there is more text after the closing ]")
+            return
         try:
             value, position = DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            return [*found, Problem(getattr(error, "lineno", line), "", not_json(error))]
-        found.append(row_of(value, line))
+            yield Problem(getattr(error, "lineno", line), "", not_json(error))
+            return
+        yield row_of(value, line)
         after = _skip(text, position, _SPACE)
         if inside and text[after : after + 1] == ",":
             after = _skip(text, after + 1, _SPACE)
         elif inside and text[after : after + 1] != "]":
-            return [*found, Problem(text.count("\n", 0, after) + 1, "", "not JSON: expected , or ] after a record")]
+            there = line + text.count("\n", counted, after)
+            yield Problem(there, "", "not JSON: expected , or ] after a record")
+            return
         position = after
     if inside:
-        found.append(Problem(text.count("\n") + 1, "", "not JSON: the array never ends"))
-    return found
+        yield Problem(text.count("\n") + 1, "", "not JSON: the array never ends")
 
 
-def row_of(value: Any, line: int) -> Row | Problem:
-    """A decoded value as a row; null fields count as absent."""
-    if not isinstance(value, dict):
-        return Problem(line, "", 'a record must be a JSON object, such as {"prompt": "..."}')
-    return Row(line, {name: field for name, field in value.items() if field is not None})
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+    """One array, a record a line."""
+    before = b"[\n"
+    for record in records:
+        file.write(before + msgspec.json.encode(record))
+        before = b",\n"
+    file.write(b"\n]\n" if before == b",\n" else b"[]\n")
 
 
-def not_json(error: Exception) -> str:
-    """A syntax error in words."""
-    if isinstance(error, RecursionError):
-        return "not JSON that can be read: nested too deeply"
-    return f"not JSON: {getattr(error, 'msg', error)}"
+def recognises(line: bytes) -> bool:
+    """An array, or an object that the first line does not hold whole."""
+    start = line.lstrip()[:1]
+    return start == b"[" or (start == b"{" and not is_object(line))
 
 
 def _skip(text: str, position: int, characters: str) -> int:
@@ -59,16 +70,4 @@ def _skip(text: str, position: int, characters: str) -> int:
     return position
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return made
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+FORMAT = Format((".json",), read, write, recognises, nested=True)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from storage.exchange.formats.json_file import DECODER, not_json, row_of
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+
+from storage.exchange.format import Format
+from storage.exchange.json_text import DECODER, is_object, not_json, row_of
 from storage.exchange.rows import Problem, Row
 
 
-def read(text: str) -> list[Row | Problem]:
+def read(file: BinaryIO) -> Iterator[Row | Problem]:
     """One row or problem for each line that is not blank."""
-    # Not splitlines(): JSON strings may hold U+2028 and other line ends of Unicode.
-    return [_read_line(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    # Lines end with \n alone: JSON strings may hold U+2028 and other line ends of Unicode.
+    for number, line in enumerate(file, start=1):
+        if not line.isspace():
+            yield _read_line(line, number)
 
 
-def _read_line(line: str, number: int) -> Row | Problem:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+    """One object a line."""
+    for record in records:
+        file.write(msgspec.json.encode(record) + b"\n")
+
+
+def _read_line(line: bytes, number: int) -> Row | Problem:
     try:
-        return row_of(DECODER.decode(line), number)
+        return row_of(DECODER.decode(line.decode().strip()), number)
     except (ValueError, RecursionError) as error:
         return Problem(number, "", not_json(error))
+
+
+FORMAT = Format((".jsonl", ".ndjson"), read, write, is_object, nested=True)

@@ -6,6 +6,7 @@
 | `prompt`, `response`, `tags` | tags |
 | `prompt`, `response`, `score` (`scale`) | score |
 | `prompt`, `completion`, `label` | label |
+| `prompt`, `response`, `outcome` | outcome |
 | `prompt`, `completion` | demonstration |
 | `prompt` | prompt |
 | `{prompt: {response: score}}` | a score for each response |
@@ -14,21 +15,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from storage import languages
 from storage.exchange.layouts.messages import flatten
-from storage.exchange.rows import BadFieldError, Problem, Row, number, shown, text
+from storage.exchange.rows import BadFieldError, Problem, Row, shown, text
+from storage.feedback.kinds import KINDS
 from storage.records import Rating, RatingKind, Split
 
 DEFAULT_RATER = "import"
 DEFAULT_SCALE = (1.0, 5.0)
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
-_MEANING = {"prompt", "response", "completion", "chosen", "rejected", "score", "scale", "label", "tags", "messages"}
-_KNOWN = _MEANING | {"id", "rater", "language", "system", "task", "split", "attribute", "source", "version"}
+# The kinds of rating that have a record of their own; pairs are about two texts and read apart.
+_JUDGEMENTS = {kind: entry for kind, entry in KINDS.items() if entry.record and kind != RatingKind.PAIR}
+_KNOWN = {name for entry in KINDS.values() for name in entry.record} | {
+    "prompt", "response", "completion", "messages", "id", "rater", "language", "system", "task", "split", "attribute",
+    "source", "version",
+}  # fmt: skip
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -40,10 +45,10 @@ class Defaults(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One record, checked. `kind` is prompt, demonstration, or the kind of its rating; `event` is set for log events.
+    """One prompt, demonstration, rating or event of a record, checked. `kind` is the kind of the rating, if it is one.
 
-    `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`). `split` is
-    None where the record leaves it to the workspace.
+    `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`), `says` the
+    fields of the rating that hold what it says. `split` is None where the record leaves it to the workspace.
     """
 
     line: int
@@ -58,20 +63,18 @@ class Entry(msgspec.Struct, frozen=True):
     attribute: str = "overall"
     response: str = ""
     other: str = ""
-    value: float = 0.0
-    scale: tuple[float, float] = DEFAULT_SCALE
-    tags: dict[str, Any] = {}
+    says: dict[str, Any] = {}
     event: Rating | None = None
 
 
 def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
-    """The entries of a row: one, or many for the table of prompts; or what is wrong with it."""
+    """The entries of a row: one, one for each judgement, or many for the table of prompts; or what is wrong with it."""
     try:
         if "event" in row.fields:
             return [_event(row)]
         if _is_table(row.fields):
             return _table(row, defaults)
-        return [_entry(row.line, flatten(row.fields), defaults)]
+        return [*_entries(row.line, flatten(row.fields), defaults)]
     except BadFieldError as error:
         return [Problem(row.line, error.field, error.reason)]
 
@@ -88,34 +91,43 @@ def _is_table(fields: dict[str, Any]) -> bool:
 
 
 def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
+    columns = list(row.fields.values())
+    if all(list(column) == [str(number) for number in range(len(column))] for column in columns) and columns[0]:
+        reason = "are columns of numbered rows, not {prompt: {response: score}}: save the table as one record a row"
+        raise BadFieldError(", ".join(map(shown, row.fields)), reason)
     found: list[Entry | Problem] = []
     for prompt, scores in row.fields.items():
         for response, score in scores.items():
             try:
-                found.append(_entry(row.line, {"prompt": prompt, "response": response, "score": score}, defaults))
+                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, defaults)
             except BadFieldError as error:
                 place = f"{shown(prompt)} -> {shown(response)}"
                 found.append(Problem(row.line, place, error.reason))
     return found
 
 
-def _entry(line: int, fields: dict[str, Any], defaults: Defaults) -> Entry:
+def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entry]:
+    """A record may hold several judgements of its answer, and a preference beside them: each is an entry."""
     if "prompt" not in fields:
         raise BadFieldError("prompt", "is missing")
     common = _common(line, fields, defaults)
+    found = []
     if "chosen" in fields or "rejected" in fields:
-        return _pair(fields, common)
-    if "tags" in fields:
-        return Entry(kind="tags", response=_rated(fields, "response"), tags=_tags(fields["tags"]), **common)
-    if "score" in fields:
-        return _score(fields, common, defaults)
-    if "label" in fields:
-        return Entry(kind="label", response=_rated(fields, "completion"), value=_label(fields["label"]), **common)
+        found.append(_pair(fields, common))
+    for kind, entry in _JUDGEMENTS.items():
+        rated, judgement, *_ = entry.record
+        if judgement in fields:
+            says = entry.read({"scale": defaults.scale, **fields})
+            found.append(Entry(kind=kind, response=_rated(fields, rated), says=says, **common))
+    # A key is that of one rating.
+    found[1:] = [msgspec.structs.replace(one, key=None) for one in found[1:]]
+    if found:
+        return found
     if "completion" in fields:
-        return Entry(kind="demonstration", response=text("completion", fields["completion"]), **common)
+        return [Entry(kind="demonstration", response=text("completion", fields["completion"]), **common)]
     if "response" in fields:
         raise BadFieldError("score", "is missing: a response needs a score or tags (a demonstration is a completion)")
-    return Entry(kind="prompt", **common)
+    return [Entry(kind="prompt", **common)]
 
 
 def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
@@ -143,15 +155,7 @@ def _pair(fields: dict[str, Any], common: dict[str, Any]) -> Entry:
     chosen, rejected = (text(name, fields[name], empty=True) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise BadFieldError("rejected", "is the same text as chosen")
-    return Entry(kind="pair", response=chosen, other=rejected, **common)
-
-
-def _score(fields: dict[str, Any], common: dict[str, Any], defaults: Defaults) -> Entry:
-    low, high = _scale(fields["scale"]) if "scale" in fields else defaults.scale
-    value = number("score", fields["score"])
-    if not low <= value <= high:
-        raise BadFieldError("score", f"{value:g} lies outside the scale [{low:g}, {high:g}]")
-    return Entry(kind="score", response=_rated(fields, "response"), value=value, scale=(low, high), **common)
+    return Entry(kind="pair", response=chosen, other=rejected, says=KINDS[RatingKind.PAIR].read(fields), **common)
 
 
 def _rated(fields: dict[str, Any], usual: str) -> str:
@@ -162,36 +166,12 @@ def _rated(fields: dict[str, Any], usual: str) -> str:
     raise BadFieldError(usual, "is missing: a rating needs the text that was rated")
 
 
-def _scale(value: Any) -> tuple[float, float]:
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise BadFieldError("scale", f"must be [low, high], not {shown(value)}")
-    low, high = (number("scale", bound) for bound in value)
-    if low >= high:
-        raise BadFieldError("scale", f"its low end {low:g} must lie below its high end {high:g}")
-    return low, high
-
-
-def _label(value: Any) -> float:
-    if not isinstance(value, bool | int) or value not in (0, 1):
-        raise BadFieldError("label", f"must be true or false, not {shown(value)}")
-    return float(value)
-
-
-def _tags(value: Any) -> dict[str, Any]:
-    if isinstance(value, list) and value and all(isinstance(tag, str) and tag for tag in value):
-        return dict.fromkeys(value, True)
-    if not isinstance(value, dict) or not value:
-        raise BadFieldError("tags", 'must be an object such as {"harm": "medical", "severity": 2}, or a list of names')
-    return value
-
-
 def language(value: Any) -> str:
-    """A language tag with its first part in lower case. Raises BadFieldError when it is none."""
-    tag = text("language", value).strip()
-    if not _LANGUAGE.fullmatch(tag):
-        raise BadFieldError("language", f"must be a language tag such as en or pt-BR, not {shown(value)}")
-    first, *rest = tag.split("-")
-    return "-".join([first.lower(), *rest])
+    """A language tag in its normal form. Raises BadFieldError when it is none."""
+    try:
+        return languages.normal(text("language", value))
+    except languages.BadTagError as error:
+        raise BadFieldError("language", f"{error}, not {shown(value)}") from None
 
 
 def _split(value: Any) -> Split:

@@ -26,6 +26,9 @@ def flatten(fields: dict[str, Any]) -> dict[str, Any]:
         if chosen[:-1] != rejected[:-1]:
             raise BadFieldError("rejected", "must begin with the same messages as chosen when there is no prompt")
         flat["prompt"], flat["chosen"], flat["rejected"] = chosen[:-1], chosen[-1:], rejected[-1:]
+    for name in ANSWERS:
+        if "prompt" in flat and _is_list(flat.get(name)):
+            flat[name] = _after(flat["prompt"], flat[name])
     if _is_list(flat.get("prompt")):
         system, flat["prompt"] = _prompt(flat["prompt"])
         if system:
@@ -34,6 +37,12 @@ def flatten(fields: dict[str, Any]) -> dict[str, Any]:
         if _is_list(flat.get(name)):
             flat[name] = _answer(name, flat[name])
     return flat
+
+
+def _after(prompt: Any, messages: list[Any]) -> list[Any]:
+    """An answer without the prompt, where it stands before the answer as well as apart."""
+    asked = prompt if _is_list(prompt) else [{"role": "user", "content": prompt}]
+    return messages[len(asked) :] if len(messages) > len(asked) and messages[: len(asked)] == asked else messages
 
 
 def _prompt(messages: list[Any]) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -255,11 +257,13 @@ class PromptScreen(Rater, WorkbenchScreen):
 
         self.app.push_screen(PickDialog("Earlier prompts", find, placeholder="search"), chosen)
 
-    def action_language(self) -> None:
+    async def action_language(self) -> None:
+        await asyncio.to_thread(matching, "")  # the names of languages are read from disk the first time
         from workbench.widgets.dialogs import PickDialog
 
         async def find(typed: str) -> list[tuple[str, Content]]:
-            return [(tag, Content.assemble((f"{tag:<8}", "bold $accent"), name)) for tag, name in matching(typed)]
+            found = await asyncio.to_thread(matching, typed)  # the names are read from disk the first time
+            return [(tag, Content.assemble((f"{tag:<8}", "bold $accent"), name)) for tag, name in found]
 
         def chosen(tag: str | None) -> None:
             if tag is not None:

@@ -1,0 +1,86 @@
+"""The registry of rating kinds: one entry each, from which all the rest follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage.database import Database
+from storage.errors import WorkbenchError
+from storage.exchange.rows import BadFieldError
+from storage.feedback import census, kinds, log
+from storage.feedback.kinds import JUDGING, KINDS, SETTLING, TURNS, RatingKind
+from storage.records import Choice, Rating, Sample
+
+A = "01a21784-371b-7694-a0a5-748a96bb73f5"
+B = "01a21784-371b-7694-a0a5-748a96bb73f6"
+RATINGS = {
+    RatingKind.SCORE: log.score(A, 4, "ana", (0, 10)),
+    RatingKind.LABEL: log.label(A, False, "ana"),
+    RatingKind.PAIR: log.pair(A, B, Choice.B, "ana"),
+    RatingKind.EDIT: log.edit(A, "better", "ana"),
+    RatingKind.TAGS: log.tags(A, {"harm": "insult", "severity": 2}, "ana"),
+    RatingKind.OUTCOME: log.outcome(A, "it rose", "ana"),
+    RatingKind.NOTE: log.note(A, "hm", "ana"),
+    RatingKind.SKIP: log.skip(A, "ana"),
+    RatingKind.CANNOT_JUDGE: log.skip(A, "ana", cannot_judge=True),
+}
+
+
+def test_every_kind_has_its_entry() -> None:
+    assert set(KINDS) == set(RatingKind) == {*RATINGS, *TURNS}
+
+
+@pytest.mark.parametrize("kind", RATINGS)
+def test_what_a_rating_says_is_in_the_fields_of_its_kind_and_passes_its_check(kind: RatingKind) -> None:
+    rating = RATINGS[kind]
+    kinds.check(rating)
+    blank = Rating(rating.id, rating.created_at, "ana", kind, sample_id=A)
+    said = {name for name in Rating.__struct_fields__ if getattr(rating, name) != getattr(blank, name)}
+    assert said == set(KINDS[kind].says)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RATINGS if KINDS[kind].says])
+def test_a_rating_that_says_nothing_does_not_pass(kind: RatingKind) -> None:
+    with pytest.raises(BadFieldError):
+        kinds.check(Rating(A, "", "ana", kind, sample_id=A))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RATINGS if KINDS[kind].record and kind != RatingKind.PAIR])
+def test_a_record_tells_what_the_rating_told(kind: RatingKind) -> None:
+    rating, entry = RATINGS[kind], KINDS[kind]
+    fields = entry.write(rating)
+    assert entry.record[1] in fields
+    assert set(fields) <= set(entry.record)
+    read = entry.read(fields)
+    assert {name: getattr(rating, name) for name in entry.says} == read
+
+
+def test_what_a_card_says_of_each_kind() -> None:
+    said = {str(kind): kinds.words(rating, A) for kind, rating in RATINGS.items()}
+    assert said == {
+        "score": "4/10", "label": "bad", "pair": "", "edit": "edited", "tags": "tagged", "outcome": "outcome told",
+        "note": "noted", "skip": "", "cannot-judge": "",
+    }  # fmt: skip
+    assert kinds.words(RATINGS[RatingKind.PAIR], B) == "preferred"
+    for choice, words in ((Choice.TIE, "tie"), (Choice.BOTH_BAD, "both bad")):
+        assert kinds.words(log.pair(A, B, choice, "ana"), A) == words
+
+
+def test_skips_and_notes_judge_nothing_and_notes_and_outcomes_settle_nothing() -> None:
+    assert set(RATINGS) - set(JUDGING) == {RatingKind.NOTE, RatingKind.SKIP, RatingKind.CANNOT_JUDGE}
+    assert set(RATINGS) - set(SETTLING) == {RatingKind.NOTE, RatingKind.OUTCOME}
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_outcome_of_blanks_is_refused(database: Database, answer: Sample, text: str) -> None:
+    with pytest.raises(WorkbenchError, match="must say in words"):
+        log.append(database, log.outcome(answer.id, text, "ana"))
+
+
+def test_an_outcome_told_again_replaces_the_earlier_one_and_counts_as_a_rating(
+    database: Database, answer: Sample
+) -> None:
+    log.append(database, log.outcome(answer.id, "it rose", "ana"))
+    log.append(database, log.outcome(answer.id, "it rose, then fell", "ana"))
+    assert [one.text for one in log.effective(database)] == ["it rose, then fell"]
+    assert census.summary(database).kinds == {"outcome": 1}
