@@ -1,6 +1,6 @@
 """Every way of learning on the same ratings and about the same time: which of them moves the model, and by the ratings?
 
-    python -m benchmarks.methods [--seeds 0,1,2] [--only rloo/real,bestof] [--scale 0.5] [--save]
+    python -m benchmarks.methods [--seeds 0,1,2] [--only rloo/real,best-of-n] [--scale 0.5] [--save]
 
 For each seed, one workspace is sampled and rated as `make demo` does it, with answers of at most 32 tokens, and one
 reward model with its judge is fitted to the ratings. Each row trains a copy of that workspace by one method on the
@@ -80,7 +80,7 @@ WHOLE = ("--held-out", "0")
 # work: SmolLM2 in bf16 with the products of AVX-512, answers of 32 tokens, 320 ratings, means over 2 to 4 steps. A
 # prompt of best of n is 8 answers sampled and judged (1.45), of which one is imitated 8 times (1.9).
 METHODS = {
-    "bestof": Way("--prompts", 48, each=3.35, once=1, constant=True),
+    "best-of-n": Way("--prompts", 48, each=3.35, once=1, constant=True),
     "dpo": Way("--steps", 41, each=3.5, once=17, more=WHOLE),  # once: what the reference says of all answers
     "rloo": Way("--steps", 13, each=11.4, once=11.4, constant=True),  # once: the watch
     "ppo": Way("--steps", 12, each=11.2, once=24, constant=True),  # once: the watch, and the value's fit

@@ -2,7 +2,7 @@
 
 A reward model fitted to the answers of one version is soon asked about answers that nobody has rated. A handful of
 ratings of the new ones mends that, so a run leaves such answers behind, with what its reward model expects of them. The
-review queue (`storage.queue`) leads with those.
+review queue (`storage.feedback.queue`) leads with those.
 """
 
 from __future__ import annotations

@@ -264,8 +264,8 @@ def test_parquet_without_pyarrow_says_what_to_install(
 @pytest.mark.parametrize(
     ("data", "name", "text"),
     [
-        (gzip.compress(b'{"prompt": "n28"}\n'), "feedback.jsonl.gz", "n28"),
-        (gzip.compress(b"prompt,language\nn29,en\n"), "feedback", "n29"),
+        (gzip.compress(b'{"prompt": "n28"}\n', mtime=0), "feedback.jsonl.gz", "n28"),
+        (gzip.compress(b"prompt,language\nn29,en\n", mtime=0), "feedback", "n29"),
         ("prompt,language\r\nq8 \u00e4,de\r\n".encode("utf-16"), "utf16.csv", "q8 \u00e4"),
         (b"prompt;language\nWas ist Tau?;de\n", "semicolon.csv", "Was ist Tau?"),
         (b"prompt\tlanguage\nWhat, then?\ten\n", "tabs.tsv", "What, then?"),

@@ -31,7 +31,7 @@ METHODS = {
     "ppo on a table": (*ROUND, "--reward-model", "table", *GATE),
     "dpo": (*SMALL, *GATE),
     "dpo with kto": (*SMALL, "--loss", "kto", *GATE),
-    "bestof": ("--rank", "4", "--prompts", "40", "--answers", "2", "--max-new-tokens", "4", "--batch", "40", *GATE),
+    "best-of-n": ("--rank", "4", "--prompts", "40", "--answers", "2", "--max-new-tokens", "4", "--batch", "40", *GATE),
     "ilql": (*SMALL, *GATE),
     "hindsight": (*SMALL, *GATE),
     "hindsight chain": (*SMALL, "--relabelling", "chain", *GATE),

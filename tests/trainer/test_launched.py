@@ -205,7 +205,19 @@ def test_a_process_that_shares_weights_and_has_nothing_to_do_is_told_of():
     ("command", "names"),
     [
         (
-            ("bestof", "--answers", "2", "--prompts", "10", "--epochs", "1", "--batch", "4", "--max-new-tokens", "8"),
+            (
+                "best-of-n",
+                "--answers",
+                "2",
+                "--prompts",
+                "10",
+                "--epochs",
+                "1",
+                "--batch",
+                "4",
+                "--max-new-tokens",
+                "8",
+            ),
             ("bestof/best", "objective/scores", "objective/kl", "loss/train"),
         ),
         (

@@ -69,7 +69,7 @@ def test_the_list_of_methods_has_each_with_its_command_and_its_letters():
 
 
 def test_every_command_on_the_page_can_be_given():
-    commands = re.findall(r"`trainer ([a-z]+)((?: --[a-z-]+(?: [\w.]+)?)*)`", PAGE)
+    commands = re.findall(r"`trainer ([a-z-]+)((?: --[a-z-]+(?: [\w.]+)?)*)`", PAGE)
     assert {name for name, _ in commands} >= set(METHODS)
     for name, options in commands:
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}

@@ -18,7 +18,10 @@ from trainer.methods import METHODS
     ("modules", "unwanted"),
     [
         ("trainer.cli, trainer.methods", {"torch", "transformers", "numpy", "scipy", "sqlite_utils"}),
-        ("workbench.app, workbench.recipes, workbench.charts", {"torch", "transformers", "scipy", "trainer.learner"}),
+        (
+            "workbench.shell.app, workbench.training.recipes, workbench.training.boards",
+            {"torch", "transformers", "scipy", "trainer.learner"},
+        ),
     ],
 )
 def test_what_methods_declare_is_read_without_anything_heavy(modules, unwanted):

@@ -44,7 +44,7 @@ STAGES = {
     "sft": ([*FIXED], "loss/train"),
     "dpo": ([*FIXED], "loss/train"),
     "dpo, kto": ([*FIXED, "--loss", "kto"], "loss/train"),
-    "bestof": ([*CHOSEN], "loss/train"),
+    "best-of-n": ([*CHOSEN], "loss/train"),
     "ilql": ([*FIXED], "loss/q"),
     "hindsight": ([*FIXED], "loss/train"),
     "hindsight, chain": ([*FIXED, "--relabelling", "chain"], "loss/train"),
@@ -135,7 +135,7 @@ class Counted:
         return {step: count for (found, step), count in self.counts.items() if found == name}
 
 
-@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "dpo", "bestof", "ilql", "hindsight"])
+@pytest.mark.parametrize("stage", ["ppo on a table", "sft", "dpo", "best-of-n", "ilql", "hindsight"])
 def test_a_stage_that_was_cut_off_in_its_gate_goes_straight_back_to_it(stage, trainer, rated, workspace, monkeypatch):
     options, metric = STAGES[stage]
     command = [stage.split()[0], *options, *GATE, "--no-publish"]
@@ -224,7 +224,7 @@ CONTROLLED = {
     "rloo": [*ROUNDS],
     "sft": [*FIXED],
     "dpo": [*FIXED],
-    "bestof": [*CHOSEN],
+    "best-of-n": [*CHOSEN],
     "ilql": [*FIXED],
     "hindsight": [*FIXED],
 }
@@ -395,7 +395,7 @@ def test_hindsight_that_nothing_judges_is_measured_by_folds(trainer, rated):
     [
         ("sft", "too few answers to imitate"),
         ("dpo", "nothing judges"),
-        ("bestof", "nothing tells which answer is best"),
+        ("best-of-n", "nothing tells which answer is best"),
         ("ilql", "nothing judges"),
         ("hindsight", "too few ratings"),
     ],

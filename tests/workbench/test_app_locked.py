@@ -301,6 +301,9 @@ async def test_a_write_that_the_disk_refuses_leaves_nothing_and_can_be_tried_aga
                 raise DatabaseError(failure)
             return self._connection.execute(sql, *more)
 
+        def executemany(self, sql: str, *more: Any) -> Any:
+            raise DatabaseError(failure)
+
     real: list[Any] = []
 
     def fail(database: Database) -> None:

@@ -204,3 +204,16 @@ def test_a_bad_line_is_named_by_file_line_and_reason(tmp_path, line, says):
 
 def test_prompts_from_the_command_line_are_kept_as_typed():
     assert read_asks(None, ("  नमस्ते ", CORPUS[0]), None) == [Ask("  नमस्ते "), Ask(CORPUS[0])]
+
+
+def test_a_prompt_file_is_read_as_an_import_is(tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_bytes("prompt;language;seed\nOlá?;pt_br;7\n".encode("utf-16"))
+    (ask,) = read_asks(None, (), str(file))
+    assert (ask.prompt, ask.language, ask.seed) == ("Olá?", "pt-BR", 7)
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"prompt": "Hi"}\n')
+    assert [ask.prompt for ask in read_asks(None, (), str(file))] == ["Hi"]
+    file.write_bytes(b'{"prompt": "Hi", "language": "xx"}\n')
+    with pytest.raises(UsageError, match="line 1: language: must be a registered language tag"):
+        read_asks(None, (), str(file))

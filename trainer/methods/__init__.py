@@ -1,4 +1,6 @@
-"""Every way of learning: one file each, and one line here. The order is that in which they are shown."""
+"""Every way of learning: one file each, and one line here. The order is that in which they are shown: those
+that improve a policy by ratings as `benchmarks.methods` found them at equal time, those it has not measured after them.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ METHODS = {
         reward.METHOD,
         ppo.METHOD,
         rloo.METHOD,
+        bestof.METHOD,
+        dpo.METHOD,
         grpo.METHOD,
         reinforce.METHOD,
-        dpo.METHOD,
-        bestof.METHOD,
         ilql.METHOD,
         hindsight.METHOD,
     )

@@ -282,7 +282,7 @@ def memory(config: BestOfStage, whole: Need, sampled_tokens: int) -> Need:
 
 
 METHOD = Method(
-    name="bestof",
+    name="best-of-n",
     summary="imitate the best of n answers: quick and steady, and never far from the base model",
     manual=f"""Best-of-n distillation: imitate the best of n answers to each prompt.
 
@@ -291,8 +291,8 @@ METHOD = Method(
     log n - (n - 1) / n nats a response from what it is chosen from, so that a few rounds stay close. {GATED}
 
     \b
-      trainer bestof --answers 8
-      trainer bestof --rounds 3 --answers 4 --reward-model new
+      trainer best-of-n --answers 8
+      trainer best-of-n --rounds 3 --answers 4 --reward-model new
     """,
     settings=BestOfStage,
     own="bestof",

@@ -53,7 +53,10 @@ def look(database: Database, trainers: Trainers, seen: Seen, *, closely: bool) -
         ratings,
         unfinished.newest(database, "samples"),
         (_newest(database, "version_events"), *_known_of_versions(database)),
-        (_newest(database, "metrics"), _newest(database, "rollouts")),
+        (
+            database.scalar("SELECT max(rowid) FROM metrics") or 0,
+            database.scalar("SELECT max(rowid) FROM rollouts") or 0,
+        ),
         seen.rated if ratings == seen.ratings else census.rated(database),
         job,
         _trainer(database, job),
@@ -79,7 +82,7 @@ def told(before: Seen, now: Seen) -> list[News]:
 
 
 def _newest(database: Database, table: str) -> int:
-    return database.scalar(f"SELECT max(rowid) FROM {table}") or 0
+    return database.scalar(f"SELECT max(sequence) FROM {table}") or 0
 
 
 def _known_of_versions(database: Database) -> tuple[int, ...]:

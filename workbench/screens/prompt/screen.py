@@ -261,7 +261,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         from workbench.widgets.dialogs import PickDialog
 
         async def find(typed: str) -> list[tuple[str, Content]]:
-            return [(tag, Content.assemble((f"{tag:<8}", "bold $accent"), name)) for tag, name in matching(typed)]
+            found = await asyncio.to_thread(matching, typed)  # the names are read from disk the first time
+            return [(tag, Content.assemble((f"{tag:<8}", "bold $accent"), name)) for tag, name in found]
 
         def chosen(tag: str | None) -> None:
             if tag is not None:

@@ -31,6 +31,15 @@ LOW = 5  # read more when fewer are left
 _WORDS = {"a": "left is better", "b": "right is better", "tie": "tie", "both-bad": "both bad"}
 
 
+class Spread(Static):
+    """A line that reaches from edge to edge: it is drawn anew when it has another width."""
+
+    def on_resize(self) -> None:
+        screen = self.screen
+        if isinstance(screen, ReviewScreen):
+            screen.call_later(screen.draw)
+
+
 class ReviewScreen(Rater, WorkbenchScreen):
     """The item in focus; everything else is quiet."""
 
@@ -40,11 +49,11 @@ class ReviewScreen(Rater, WorkbenchScreen):
     NEWS = (AnswersChanged, RatingsChanged, VersionsChanged)
 
     def body(self) -> ComposeResult:
-        yield Static(id="item", markup=False)
+        yield Spread(id="item", markup=False)
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
-        yield Static(id="said", markup=False)
+        yield Spread(id="said", markup=False)
 
     def on_mount(self) -> None:
         self.items: deque[ReviewItem] = deque()
