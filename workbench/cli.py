@@ -110,4 +110,12 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Exception as error:
+        from storage.database import DatabaseError
+
+        if not isinstance(error, DatabaseError):
+            raise
+        click.echo(f"error: the database could not be read or written: {error}", err=True)
+        click.echo("hint: what was committed is safe; `workbench doctor` looks at the disk and the database", err=True)
+        return WorkbenchError.exit_code
     return result if isinstance(result, int) else 0

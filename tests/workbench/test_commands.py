@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
 from storage import conversations, jobs, samples, versions
-from storage.database import Database, open_database
+from storage.database import Database, DatabaseError, open_database
 from storage.feedback import log
 from storage.workspace import Workspace
 from workbench.cli import COMMANDS, cli, run_command
@@ -399,3 +400,12 @@ def test_keys_come_from_the_registry(run: Run) -> None:
     assert [one["id"] for one in listed] == [action.id for action in ACTIONS]
     assert all(one["keys"] and one["help"] for one in listed)
     assert ACTIONS[0].help in run("keys").out
+
+
+def test_a_disk_that_fails_is_told_in_a_sentence(capsys):
+    @click.command()
+    def failing():
+        raise DatabaseError("disk I/O error")
+
+    assert run_command(failing, []) == 1
+    assert "error: the database could not be read or written: disk I/O error" in capsys.readouterr().err
