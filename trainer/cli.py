@@ -49,6 +49,14 @@ def main() -> None:
     except WorkbenchError as error:
         _tell(error)
         sys.exit(error.exit_code)
+    except Exception as error:
+        from storage.troubles import kindly, of_the_database
+
+        if of_the_database(error) is None:
+            raise
+        told = kindly(error)
+        _tell(told)
+        sys.exit(told.exit_code)
 
 
 def _tell(error: WorkbenchError) -> None:

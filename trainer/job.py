@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from storage import jobs, metrics
-from storage.database import Database, open_database
+from storage.database import Database, DatabaseError, open_database
 from storage.errors import LeaseLostError, WorkbenchError
 from storage.records import Job, JobState, Rollout
 from storage.workspace import Workspace
@@ -155,7 +156,10 @@ class HeldJob:
             jobs.fail(self.database, self.job, error.message, error.hint)
             raise
         except Exception as error:
-            jobs.fail(self.database, self.job, f"{type(error).__name__}: {error}", "the job's log has the details")
+            # Where the database is the trouble it may not take this either: then the lease runs out, and the job can
+            # be resumed.
+            with suppress(DatabaseError):
+                jobs.fail(self.database, self.job, f"{type(error).__name__}: {error}", "the job's log has the details")
             raise
         finally:
             self._ended.set()
@@ -173,6 +177,8 @@ class HeldJob:
                     if not self._ended.is_set():
                         self._lost.set()
                     return
+                except DatabaseError:
+                    continue  # locked, or a disk that fails: the next beat may come in time
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

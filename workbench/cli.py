@@ -111,11 +111,12 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
         error.show()
         return error.exit_code
     except Exception as error:
-        from storage.database import DatabaseError
+        from storage.troubles import kindly, of_the_database
 
-        if not isinstance(error, DatabaseError):
+        if of_the_database(error) is None:
             raise
-        click.echo(f"error: the database could not be read or written: {error}", err=True)
-        click.echo("hint: what was committed is safe; `workbench doctor` looks at the disk and the database", err=True)
-        return WorkbenchError.exit_code
+        told = kindly(error)
+        click.echo(f"error: {told.message}", err=True)
+        click.echo(f"hint: {told.hint}", err=True)
+        return told.exit_code
     return result if isinstance(result, int) else 0

@@ -21,12 +21,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
-from storage.database import Database, DatabaseError, open_database
+from storage.database import Database, open_database
 from storage.errors import WorkbenchError
 from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.stock import Stock, take_stock
 from storage.records import Choice, Job, Prompt, Rating, Sample, Version
+from storage.troubles import is_locked, kindly
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
@@ -78,9 +79,14 @@ class Hand:
                 database = database or self._opener()
                 future.set_result(work(database))
             except BaseException as error:  # whatever it was: who asked must hear it, and the thread go on
-                future.set_exception(kindly(error, reading=self._reading))
+                future.set_exception(self._told(error))
         if database is not None:
             database.close()
+
+    def _told(self, error: BaseException) -> WorkbenchError:
+        if self._reading:
+            return kindly(error, safe="what is on screen stays as it is", refused="cannot be read")
+        return kindly(error, safe="nothing was stored")
 
 
 def reads(work: Callable[Concatenate[Desk, Database, P], T]) -> Callable[Concatenate[Desk, P], Awaitable[T]]:
@@ -369,42 +375,6 @@ class Desk:
 def writes_of(kind: type) -> tuple[str, ...]:
     """The names of all methods that write."""
     return tuple(name for name, member in vars(kind).items() if getattr(member, "writes", False))
-
-
-def is_locked(error: BaseException | None) -> bool:
-    """Whether another program holds the database at this moment."""
-    found = _of_the_database(error)
-    return found is not None and ("locked" in str(found) or "busy" in str(found))
-
-
-def _of_the_database(error: BaseException | None) -> DatabaseError | None:
-    """What SQLite said, however it was put into words since."""
-    while error is not None and not isinstance(error, DatabaseError):
-        error = error.__cause__
-    return error
-
-
-def kindly(error: BaseException, *, reading: bool = False) -> WorkbenchError:
-    """What went wrong in the workspace, in words: what happened, what is safe, what to do."""
-    if isinstance(error, WorkbenchError) and _of_the_database(error) is None:
-        return error
-    said = str(_of_the_database(error) or "")
-    safe = "what is on screen stays as it is" if reading else "nothing was stored"
-    if is_locked(error):
-        found = WorkbenchError("another program holds the workspace", f"{safe}; try again when it is done")
-    elif "full" in said:
-        found = WorkbenchError("the disk is full", f"{safe}; make room on it and try again")
-    elif "I/O" in said or isinstance(error, OSError):
-        found = WorkbenchError(f"the disk does not answer as it should: {error}", f"{safe}; try again")
-    elif isinstance(error, WorkbenchError):
-        return error
-    else:
-        what = "cannot be read" if reading else "refused this"
-        found = WorkbenchError(
-            f"the workspace {what}: {error or type(error).__name__}", f"{safe}; ask `workbench doctor`"
-        )
-    found.__cause__ = error
-    return found
 
 
 def _open(workspace: Workspace, patience: float, *, reads_only: bool = False) -> Database:

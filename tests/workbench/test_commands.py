@@ -408,4 +408,4 @@ def test_a_disk_that_fails_is_told_in_a_sentence(capsys):
         raise DatabaseError("disk I/O error")
 
     assert run_command(failing, []) == 1
-    assert "error: the database could not be read or written: disk I/O error" in capsys.readouterr().err
+    assert "error: the disk does not answer as it should: disk I/O error" in capsys.readouterr().err
