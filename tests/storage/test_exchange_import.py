@@ -498,12 +498,12 @@ def test_the_newest_row_is_the_newest_one_seen_and_moves_at_the_switch(
     with open_database(workspace) as other:
         with unfinished.turn(database):
             unfinished.begin(database, "file", 2)
-            with unfinished.storing(database):
+            with unfinished.storing(database, unfinished.Pace()):
                 conversations.add(database, "hidden")
             assert unfinished.newest(other, "prompts") == 1
             conversations.add(other, "meanwhile")
             assert unfinished.newest(other, "prompts") == 3
-            with unfinished.storing(database):
+            with unfinished.storing(database, unfinished.Pace()):
                 conversations.add(database, "hidden too")
             assert unfinished.newest(other, "prompts") == 3
             with unfinished.switching(database):

@@ -61,12 +61,12 @@ async def test_saved_is_not_said_when_the_rating_was_refused(app: WorkbenchApp, 
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot)
         await asked(pilot, app, "one", "two")
-        database.execute("CREATE TRIGGER refuse BEFORE INSERT ON ratings BEGIN SELECT RAISE(ABORT, 'no'); END")
+        database.execute("CREATE TRIGGER main.refuse BEFORE INSERT ON ratings BEGIN SELECT RAISE(ABORT, 'no'); END")
         await pilot.press("4")
         await until(pilot, lambda: "refused" in visible(app) and "✕ not saved  4 of 5" in visible(app))
         assert "saved ✓" not in visible(app)
         assert "✕ 1 unsaved" in visible(app).splitlines()[0]
-        database.execute("DROP TRIGGER refuse")
+        database.execute("DROP TRIGGER main.refuse")
         await pilot.press("4")
         await until(pilot, lambda: "saved ✓" in visible(app))
         assert "unsaved" not in visible(app)

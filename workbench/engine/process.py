@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import sys
@@ -80,6 +81,8 @@ class EngineProcess(asyncio.SubprocessProtocol):
         self._output_ended = False
         self._log_start = 0
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # asyncio tells of a process that ended from a thread that knows no app; whoever listens must find theirs.
+        self._context = contextvars.copy_context()
 
     @classmethod
     async def start(
@@ -200,7 +203,8 @@ class EngineProcess(asyncio.SubprocessProtocol):
             self._kill_group()  # whoever still holds its pipe
         exit_code = self._transport.get_returncode()
         self._transport.close()
-        self._hear(EngineDied(-1 if exit_code is None else exit_code, self._log_tail(), str(log_of(self._workspace))))
+        code = -1 if exit_code is None else exit_code
+        self._tell(EngineDied(code, self._log_tail(), str(log_of(self._workspace))))
 
     def _said(self, line: bytes) -> None:
         if self._gone.done():
@@ -210,7 +214,10 @@ class EngineProcess(asyncio.SubprocessProtocol):
         except protocol.UNREADABLE as error:
             where = f"see {log_of(self._workspace)}"
             event = Failed("protocol", f"the engine said something unreadable: {error}", where)
-        self._hear(event)
+        self._tell(event)
+
+    def _tell(self, event: Event | EngineDied) -> None:
+        self._context.copy().run(self._hear, event)
 
     # Its log
 
