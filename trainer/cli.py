@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -60,9 +60,10 @@ def main() -> None:
 
 
 def _tell(error: WorkbenchError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  {error.hint}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # on a disk that fails the log may be gone as well
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr, flush=True)
 
 
 HELP = """Learn from the feedback in a workspace, and publish what passes the gate.
