@@ -8,7 +8,8 @@ SmolLM2-135M answers one prompt with one token; the reward is a planted function
 over the whole vocabulary after every round, not sampled. No policy lies above the frontier; one that does is a bug in
 the measurement, and ends the report with an error. The learning rate falls linearly to 0.
 
-A round of 64 answers of one token takes a fraction of a second; the default takes some ten minutes on two cores.
+A round of 64 answers of one token takes four to five seconds on two cores (four updates of 32 answers, each a forward
+and a backward pass over some 70 tokens), so that the default takes somewhat over an hour.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class RatingKind(StrEnum):
 
 
 TURNS = (RatingKind.UNDO, RatingKind.REDO)
+Name = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,18 @@ SETTLING = tuple(kind for kind, entry in KINDS.items() if entry.settles)
 def of(rating: Rating) -> Kind:
     """The entry of a rating's kind."""
     return KINDS[rating.kind]
+
+
+def name_of(rating: Rating) -> Name | None:
+    """What a rating is about, and by whom: a later one of the same name replaces it. None where nothing does.
+
+    A pair is about the same two answers whichever of them it names first.
+    """
+    names = of(rating).names
+    if names is None:
+        return None
+    about = frozenset((rating.sample_id, rating.other_sample_id))
+    return (about, rating.rater, rating.kind, rating.source, *(getattr(rating, name) for name in names))
 
 
 def check(rating: Rating) -> None:

@@ -8,7 +8,7 @@ back and replaced together. The same transaction keeps `counted`, the table of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
@@ -272,18 +272,14 @@ def _with_replaced(database: Database, ratings: list[Rating]) -> list[Rating]:
             "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (encoded(sorted(about)),)
         )
     }
-    earlier: dict[tuple[object, ...], Rating] = {}
+    earlier: dict[kinds.Name, Rating] = {}
     found = []
     for rating in ratings:
-        names = kinds.of(rating).names
-        if names is not None and rating.sample_id in places:
-            a, b = places[rating.sample_id], places.get(rating.other_sample_id or "", 0)
-            sample, other = (min(a, b), max(a, b)) if b else (a, 0)
-            attribute = rating.attribute if "attribute" in names else None
-            name = (sample, other, rating.rater, rating.kind, rating.source, attribute)
+        name = kinds.name_of(rating)
+        if name is not None and rating.sample_id in places:
             if rating.supersedes is None:
                 before = earlier.get(name)
-                key = before.id if before is not None else _replaced(database, *name)
+                key = before.id if before is not None else _replaced(database, rating, places)
                 if before is None or before.gesture is None or before.gesture != rating.gesture:
                     rating = msgspec.structs.replace(rating, supersedes=key)
             earlier[name] = rating
@@ -291,16 +287,21 @@ def _with_replaced(database: Database, ratings: list[Rating]) -> list[Rating]:
     return found
 
 
-def _replaced(
-    database: Database, sample: int, other: int, rater: str, kind: str, source: str, attribute: str | None
-) -> str | None:
-    """The rating that counts and has this name; the newest, should there be several."""
+def _replaced(database: Database, rating: Rating, places: Mapping[str, int]) -> str | None:
+    """The rating that counts and has the name of this one (`kinds.name_of`); the newest, should there be several.
+
+    Args:
+        places: the sequences of samples, by their keys.
+    """
+    a, b = places[rating.sample_id or ""], places.get(rating.other_sample_id or "", 0)
+    sample, other = (min(a, b), max(a, b)) if b else (a, 0)
+    attribute = rating.attribute if "attribute" in (kinds.of(rating).names or ()) else None
     return database.scalar(
         """SELECT ratings.id FROM counted JOIN ratings ON ratings.sequence = counted.sequence
            WHERE counted.sample = ? AND counted.rater = ? AND counted.other = ? AND counted.kind = ?
              AND counted.source = ? AND (?6 IS NULL OR counted.attribute = ?6)
            ORDER BY counted.sequence DESC LIMIT 1""",
-        (sample, rater, other, kind, source, attribute),
+        (sample, rating.rater, other, rating.kind, rating.source, attribute),
     )
 
 

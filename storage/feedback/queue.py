@@ -43,12 +43,14 @@ class ReviewItem(msgspec.Struct, frozen=True):
 
     `samples` holds one answer, or `(a, b)` of a pair, where a is the older version when they differ. `shown_order`
     is `ab` when a stands left. A rating or skip of a pair names a as its `sample_id` and b as its `other_sample_id`.
+    `why` holds counts of the moment in which it was chosen; `reason` is the same without them, for what is shown later.
     """
 
     kind: str  # single or pair
     prompt: Prompt
     samples: tuple[Sample, ...]
     why: str
+    reason: str
     shown_order: str | None = None
     old_against_new: bool = False
 
@@ -212,14 +214,12 @@ def _item(database: Database, rater: str, candidate: _Candidate, counts: dict[st
     many = counts.get(prompt.language, 0)
     have = f"{prompt.language} has {many} rating{'' if many == 1 else 's'}"
     if candidate.old_against_new:
-        why = "measures an older version against a newer one"
-    elif len(found) == 2:
-        why = f"two answers not compared yet; {have}"
+        reason, counted = "measures an older version against a newer one", ""
     else:
-        why = f"not rated yet; {have}"
+        reason, counted = ("two answers not compared yet" if len(found) == 2 else "not rated yet"), f"; {have}"
     if candidate.skipped:
-        why = f"skipped before; {why}"
+        reason = f"skipped before; {reason}"
     if len(found) == 1:
-        return ReviewItem("single", prompt, found, why)
+        return ReviewItem("single", prompt, found, reason + counted, reason)
     order = shown_order(rater, found[0].id, found[1].id)
-    return ReviewItem("pair", prompt, found, why, order, candidate.old_against_new)
+    return ReviewItem("pair", prompt, found, reason + counted, reason, order, candidate.old_against_new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 from collections.abc import Callable
@@ -247,8 +248,8 @@ def test_standard_input_is_read_by_its_content(
 
 
 def test_parquet(database: Database, tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
     flat = [{**record, "tags": None} for record in EVERY_KIND[:6]]
     parquet.write_table(pyarrow.Table.from_pylist(flat), tmp_path / "feedback.parquet")
     assert import_file(database, str(tmp_path / "feedback.parquet")).records == 6

@@ -84,3 +84,15 @@ def test_an_outcome_told_again_replaces_the_earlier_one_and_counts_as_a_rating(
     log.append(database, log.outcome(answer.id, "it rose, then fell", "ana"))
     assert [one.text for one in log.effective(database)] == ["it rose, then fell"]
     assert census.summary(database).kinds == {"outcome": 1}
+
+
+def test_what_a_new_rating_replaces_is_named_once_for_the_log_and_for_imports() -> None:
+    named = {kind: kinds.name_of(rating) for kind, rating in RATINGS.items()}
+    assert {kind for kind, name in named.items() if name is None} == {
+        RatingKind.NOTE, RatingKind.SKIP, RatingKind.CANNOT_JUDGE,
+    }  # fmt: skip
+    assert kinds.name_of(log.pair(B, A, Choice.A, "ana")) == named[RatingKind.PAIR], "whichever stands first"
+    assert kinds.name_of(log.edit(A, "other", "ana", attribute="tone")) == named[RatingKind.EDIT]
+    toned = log.score(A, 4, "ana", attribute="tone")
+    for other in (log.score(A, 4, "bo"), log.score(B, 4, "ana"), log.label(A, True, "ana"), toned):
+        assert kinds.name_of(other) != named[RatingKind.SCORE]

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from storage import jobs, metrics
+from storage.database import DatabaseError
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
 from trainer import job as job_module
 from trainer.job import CancelledError, HeldJob, claim, summary
@@ -168,3 +169,37 @@ def test_progress_is_in_the_database_and_on_standard_error_only_when_asked(held,
 def test_a_job_that_somebody_holds_cannot_be_claimed(database, job):
     with pytest.raises(WorkbenchError, match="is running in another process"):
         claim(database, job.id)
+
+
+def test_a_heartbeat_outlives_a_database_that_does_not_answer(held, database, monkeypatch):
+    """Locked, or a disk that fails: what comes after is heard again."""
+    beats = []
+    beat = jobs.heartbeat
+
+    def heartbeat(*given):
+        beats.append(len(beats))
+        if len(beats) <= 2:
+            raise DatabaseError("database is locked")
+        return beat(*given)
+
+    monkeypatch.setattr(job_module.jobs, "heartbeat", heartbeat)
+
+    def work(held):
+        jobs.request_cancel(database, held.job.id)
+        until_stopped(held)
+
+    with pytest.raises(CancelledError):
+        held.run(work)
+    assert len(beats) > 2
+
+
+def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(held, monkeypatch):
+    def fail(*_):
+        raise DatabaseError("disk I/O error")
+
+    def work(held):
+        raise ZeroDivisionError("the true cause")
+
+    monkeypatch.setattr(job_module.jobs, "fail", fail)
+    with pytest.raises(ZeroDivisionError, match="the true cause"):
+        held.run(work)

@@ -143,6 +143,20 @@ async def test_new_answers_appear_without_asking(workspace: Workspace, database:
         await until(pilot, lambda: "1 of 3" in visible(app))
 
 
+async def test_why_an_item_is_asked_holds_no_count_of_an_earlier_moment(workspace: Workspace, database: Database):
+    """Items are read ahead, and the bars below tell how many there are by now."""
+    single_answers(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await reviewing(pilot)
+        await until(pilot, lambda: screen.item is not None)
+        assert "has 0 ratings" in screen.item.why, "as it was when it was chosen"
+        await pilot.press("4")
+        await until(pilot, lambda: "2 of" in visible(app) and "saved ✓" in visible(app))
+        assert "why: not rated yet" in visible(app)
+        assert "has 0 ratings" not in visible(app)
+
+
 async def test_languages_are_counted(workspace: Workspace, database: Database):
     single_answers(database)
     app = WorkbenchApp(workspace, start_engine=False)

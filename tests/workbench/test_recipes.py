@@ -58,12 +58,15 @@ def test_what_a_stage_decides_itself_is_in_its_recipe():
 def test_whatever_a_field_lets_pass_the_trainer_takes(recipe: Recipe):
     tries = ("1", "2", "7", "8", "16", "24", "0.00001", "0.01", "0.5", "1000", "ppo", "rloo", "reinforce", "grpo")
     for setting in recipe.settings:
-        for text in tries:
+        taken = []
+        for text in (setting.default, *tries):
             try:
                 value = setting.parse(text)
             except ValueError:
                 continue
             build(METHODS[recipe.stage].settings, recipe.config(filled(recipe) | {setting.path: value}, "smollm2"))
+            taken.append(text)
+        assert setting.default in taken, setting.path
 
 
 def test_every_stage_of_the_trainer_has_a_recipe():

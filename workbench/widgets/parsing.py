@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """A whole number within bounds."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError(f"want a whole number, not {text or 'nothing'}") from None
-        if not low <= value <= high:
-            raise ValueError(f"want {low} to {high}")
-        return value
-
-    return parse
+    return _within(int, "a whole number", low, high, f"want {low} to {high}")
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
     """A number within bounds."""
+    return _within(float, "a number", low, high, f"want {low:g} to {high:g}")
 
-    def parse(text: str) -> float:
+
+def _within(
+    read: Callable[[str], Number], what: str, low: Number, high: Number, wanted: str
+) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
         try:
-            value = float(text)
+            value = read(text)
         except ValueError:
-            raise ValueError(f"want a number, not {text or 'nothing'}") from None
+            raise ValueError(f"want {what}, not {text or 'nothing'}") from None
         if not low <= value <= high:
-            raise ValueError(f"want {low:g} to {high:g}")
+            raise ValueError(wanted)
         return value
 
     return parse

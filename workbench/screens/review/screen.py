@@ -116,7 +116,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         language = one_line(item.prompt.language, 12)
         left = Content.assemble(
             (f"{len(self.done) + 1} of {many}{more}", "bold"), " · ", (language, "bold $accent"),
-            (f"{use_of(item.prompt)}{blind} · why: {one_line(item.why)}", "$text-muted"),
+            (f"{use_of(item.prompt)}{blind} · why: {one_line(item.reason)}", "$text-muted"),
         )  # fmt: skip
         pace = f"pace {sum(self.pace) / len(self.pace):.1f} s" if self.pace else ""
         line = self.query_one("#item", Static)
