@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import tracemalloc
@@ -84,8 +83,6 @@ def without(records: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 def test_what_is_exported_imports_again_without_loss(
     filled: Database, other: Database, tmp_path: Path, kind: str, ending: str
 ) -> None:
-    if ending == "parquet":
-        importlib.import_module("pyarrow")
     file = str(tmp_path / f"{kind}.{ending}")
     count = export_file(filled, kind, file)
     assert count == len(list(records(filled, kind))) > 0

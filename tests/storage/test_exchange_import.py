@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import io
 import json
 from collections.abc import Callable
@@ -11,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from storage import conversations, unfinished
 from storage.database import Database, open_database
@@ -248,8 +249,6 @@ def test_standard_input_is_read_by_its_content(
 
 
 def test_parquet(database: Database, tmp_path: Path) -> None:
-    pyarrow = importlib.import_module("pyarrow")
-    parquet = importlib.import_module("pyarrow.parquet")
     flat = [{**record, "tags": None} for record in EVERY_KIND[:6]]
     parquet.write_table(pyarrow.Table.from_pylist(flat), tmp_path / "feedback.parquet")
     assert import_file(database, str(tmp_path / "feedback.parquet")).records == 6
