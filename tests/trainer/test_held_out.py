@@ -131,7 +131,7 @@ def learned_from(database: Database) -> set[str]:
 def test_with_one_held_out_prompt_a_job_trains_and_says_that_it_can_tell_no_gain(trainer, database, capsys):
     type_and_rate(database, 0, 12)
     for prompt in conversations.by_split(database, Split.HELD_OUT):
-        database.execute("UPDATE prompts SET split = 'train' WHERE id = ?", (prompt.id,))
+        database.execute("UPDATE main.prompts SET split = 'train' WHERE id = ?", (prompt.id,))
     conversations.add(database, "Kwa nini?", language="sw", split=Split.HELD_OUT)
     trainer("reward", *METHODS["reward"])
     code, found = trainer("rloo", *METHODS["rloo"])
