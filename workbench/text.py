@@ -1,9 +1,9 @@
 """The boundary between stored text and the terminal.
 
-Everything a model, a prompt or an imported file says is kept raw, in the store and in every editor. Where it is drawn it
-passes `safe_text`, or, in an editor, `drawn`: escape sequences, other control characters and bidirectional overrides become visible signs, so that no
-text can move the cursor, write to the clipboard, or show itself in another order than it is stored. What they return is
-for the eye alone: nothing of it is ever stored, sent or compared.
+Everything a model, a prompt or an imported file says is kept raw, in the store and in every editor. Where it is drawn
+it passes `safe_text`, or `drawn` in an editor: escape sequences, other control characters and bidirectional overrides
+become visible signs, so that no text can move the cursor, write to the clipboard, or show itself in another order than
+it is stored. What these return is for the eye alone: it is never stored, sent or compared.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -139,7 +140,7 @@ def test_a_paste_is_one_event_however_the_terminal_cuts_it(text: str, before: st
     if (after_escape := stream.index("\x1b[200~") + 1) in cuts:
         cuts.remove(after_escape)  # an ESC that comes alone is a key
     parser = PasteParser()
-    heard = [message for start, end in zip(cuts, cuts[1:], strict=False) for message in parser.feed(stream[start:end])]
+    heard = [message for start, end in itertools.pairwise(cuts) for message in parser.feed(stream[start:end])]
     assert [message.text for message in heard if isinstance(message, events.Paste)] == [text]
     assert [message.character for message in heard if isinstance(message, events.Key)] == [*before, "x"]
 

@@ -1,7 +1,7 @@
 """The text of an editor, to the character, and how it is drawn.
 
-Textual's own document takes ten characters for line breaks and joins all lines by one of them: a text that is loaded and
-read again has changed. Here a line ends at a line feed alone; every other character is a character of its line.
+Textual's own document takes ten characters for line breaks and joins all lines by one of them: a text that is loaded
+and read again has changed. Here a line ends at a line feed alone; every other character is one of its line.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _typed(event: events.Key) -> str | None:
 
 
 class SafeInput(Input):
-    """A one-line field that holds any text as it is, line breaks in a paste too, and draws signs for what has no shape."""
+    """A one-line field that holds any text as it is, with its line breaks, and draws signs for what has no shape."""
 
     def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default().stop()  # Textual would call its own handler as well: it takes the first line alone
