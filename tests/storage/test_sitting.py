@@ -68,15 +68,20 @@ def test_a_rating_that_replaced_one_gives_way_to_it(database: Database, answers:
     assert said == [[2], []]
 
 
-def test_what_was_replaced_elsewhere_can_still_be_taken_back_when_that_is(database: Database, answers: list[Sample]):
+def test_what_was_replaced_elsewhere_is_taken_back_too_and_does_not_come_back(
+    database: Database, answers: list[Sample]
+):
     here, there = Sitting(0), Sitting(0)
     here.append(database, log.score(answers[0].id, 2, "ana"))
     there.append(database, log.score(answers[0].id, 5, "ana"))
+    undone = here.undo(database, "ana")
+    assert undone is not None
+    assert (undone.value, values(database)) == (2, [5])
     assert here.undo(database, "ana") is None
     there.undo(database, "ana")
-    assert values(database) == [2]
-    assert here.undo(database, "ana") is not None
     assert values(database) == []
+    assert here.redo(database, "ana") is not None
+    assert values(database) == [2]
 
 
 def test_a_gesture_is_one_act_and_a_rater_has_their_own(database: Database, answers: list[Sample]):
