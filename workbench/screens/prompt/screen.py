@@ -135,9 +135,10 @@ class PromptScreen(Rater, WorkbenchScreen):
                  f"{session.candidates} answer{'s' * (session.candidates > 1)}"]  # fmt: skip
         if session.seed is not None:
             parts.append(f"seed {session.seed}")
-        if self.system:
-            parts.append(f"system: {one_line(self.system, 24)}")
-        self.editor.border_title = Content.assemble((one_line(self.language, 12), "bold $accent"), " ▸")
+        language, system = self.asks_in
+        if system:
+            parts.append(f"system: {one_line(system, 24)}")
+        self.editor.border_title = Content.assemble((one_line(language, 12), "bold $accent"), " ▸")
         self.editor.border_subtitle = Content.styled(" · ".join(parts), "$text-muted")
 
     def _draw_said(self) -> None:
@@ -167,16 +168,10 @@ class PromptScreen(Rater, WorkbenchScreen):
         return self.query_one("#input", PromptInput)
 
     @property
-    def language(self) -> str:
-        """The language of what is being written: an earlier prompt's own, until another is chosen."""
-        earlier = self.workbench.draft.of
-        return earlier.language if earlier is not None else self.workbench.session.language
-
-    @property
-    def system(self) -> str:
-        """The system prompt of what is being written, likewise."""
-        earlier = self.workbench.draft.of
-        return earlier.system if earlier is not None else self.workbench.session.system
+    def asks_in(self) -> tuple[str, str]:
+        """Language and system prompt of what is being written: an earlier prompt's own, until others are chosen."""
+        chosen = self.workbench.draft.of or self.workbench.session
+        return chosen.language, chosen.system
 
     async def action_send(self) -> None:
         """Store the prompt and put it in the engine's queue; it stays in its field until it is stored."""
@@ -189,14 +184,18 @@ class PromptScreen(Rater, WorkbenchScreen):
         if earlier is not None and earlier.text == text:
             self._ask(earlier)
             self._sent(text)
-            return
+        else:
+            await self.ask(text)
+
+    async def ask(self, text: str) -> None:
+        """Store a prompt and queue it."""
 
         def stored(prompt: Prompt) -> None:
             self._ask(prompt)
             self._sent(text)
 
-        asked = (text, self.language, self.system)
-        await self.record(lambda desk: desk.remember_prompt(*asked), "your prompt", stored)
+        language, system = self.asks_in
+        await self.record(lambda desk: desk.remember_prompt(text, language, system), "your prompt", stored)
 
     def _sent(self, text: str) -> None:
         """Take the prompt out of its field, and leave there what was typed meanwhile."""
