@@ -22,7 +22,8 @@ from workbench.shell.session import BY_NAME, SETTINGS, Setting
 def settings_command(name: str | None, value: str | None, as_json: bool, workspace: str | None) -> None:
     """Show the settings of the workspace, or one of them (NAME), or change it to VALUE.
 
-    In the app, the same settings stand in a form. An app that is open goes on with its own, and writes them down.
+    In the app, the same settings stand in a form. An app that is open goes on with its own, and
+    writes down what is changed in it alone.
 
     \b
     held-out-share   from 0 to below 1, 0.15 at first: the share of new prompts that are held out. Which ones, a hash

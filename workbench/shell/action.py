@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from workbench.screens import PLACES
 
-UNDO = "Take back your latest rating, also one from an earlier session"
+UNDO = "Take back your latest rating in this app, then those from before it was opened"
 REDO = "Bring back the rating that the latest undo took away"
 
 
