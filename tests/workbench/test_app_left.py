@@ -99,9 +99,25 @@ async def test_the_next_start_goes_on_where_the_app_was(workspace: Workspace, da
         assert not once_more.conversation.waiting
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(once_more.focused, AnswerCard))
-        await pilot.press("right", "4")
+        await pilot.press("right", "n")
+        await until(pilot, lambda: len(once_more.screen_stack) == 2)
+        await type_text(pilot, "half a no")
+    noting = WorkbenchApp(workspace, start_engine=False)
+    async with noting.run_test(size=(100, 30)) as pilot:
+        await opened(pilot)
+        await until(pilot, lambda: "trois" in visible(noting))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(noting.focused, AnswerCard))
+        await pilot.press("right", "n")
+        await until(pilot, lambda: "half a no" in visible(noting))
+        await type_text(pilot, "te")
+        await pilot.press("ctrl+j")
         await until(pilot, lambda: log.effective(database))
-        (score,) = log.effective(database)
+        assert [rating.text for rating in log.effective(database)] == ["half a note"]
+        assert not noting.half_written
+        await pilot.press("4")
+        await until(pilot, lambda: len(log.effective(database)) == 2)
+        _, score = log.effective(database)
         assert samples.get(database, score.sample_id or "").text == "trois"
 
 

@@ -83,6 +83,7 @@ class WorkbenchApp(Frame):
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
         self.draft = Draft()
+        self.half_written: dict[str, str] = {}  # edits, notes and outcomes whose dialog is open, or was when it closed
         self.seat: Seat | None = None
         self.left: Latest[Left] | None = None
         self._unasked: list[Exchange] | None = None  # what waits for the next start, of an app that closes
@@ -137,10 +138,11 @@ class WorkbenchApp(Frame):
         )
         if not self.draft.text:
             self.draft = found.draft
+        self.half_written |= found.half_written
         self.conversation.waiting.extendleft(reversed(found.waiting))
         self.conversation.current = self.conversation.current or found.shown
         self.left = Latest(
-            self.saver, "what is not sent yet", lambda: left(self.draft, *self._under_way()),
+            self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
             lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
         )  # fmt: skip
         if chosen.theme in self.available_themes:
