@@ -1,58 +1,22 @@
 """The boundary between stored text and the terminal.
 
 Everything a model, a prompt or an imported file says is kept raw in the store. Before it reaches a widget it passes
-`safe_text`: escape sequences, other control characters and bidirectional overrides become visible signs, so that no
-text can move the cursor, write to the clipboard, or show itself in another order than it is stored.
+`safe_text` (storage/signs.py): escape sequences, other control characters and bidirectional overrides become visible
+signs, so that no text can move the cursor, write to the clipboard, or show itself in another order than it is stored.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from storage.signs import UNSAFE, one_line, safe_text
 
 if TYPE_CHECKING:
     from rich.text import Text
     from textual.content import Content
     from textual.style import Style
 
-_BIDI = {
-    "\u061c": "ALM", "\u200e": "LRM", "\u200f": "RLM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
-    "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI",
-}  # fmt: skip
-_KEPT = "\n\t"
-
-
-def _signs() -> dict[int, str]:
-    """One visible sign for each character that must not reach a terminal."""
-    table = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in _KEPT}
-    table[0x7F] = "␡"
-    table.update({code: f"‹{code:02X}›" for code in range(0x80, 0xA0)})
-    table.update({ord(sign): f"‹{name}›" for sign, name in _BIDI.items()})
-    table.update({0x2028: "␤", 0x2029: "␤"})
-    return table
-
-
-_SIGNS = _signs()
-_SURROGATES = re.compile("[\ud800-\udfff]")
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f" + "".join(_BIDI) + "\u2028\u2029\ud800-\udfff]")
-"""Matches any character that `safe_text` replaces."""
-
-
-def safe_text(text: str) -> str:
-    """The text with C0, C1, DEL, bidi controls and lone surrogates made visible.
-
-    Newline, tab, and the joiners that scripts and emoji need (ZWJ, ZWNJ) stay. A pasted `\\r\\n` counts as one newline.
-    Works character by character, so a sequence split across streamed pieces is as harmless as a whole one.
-    """
-    if UNSAFE.search(text) is None:
-        return text
-    return _SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").translate(_SIGNS))
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """Safe text on one line, white space folded, cut with an ellipsis at `limit` characters."""
-    folded = " ".join(safe_text(text[: 4 * limit]).split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+__all__ = ["UNSAFE", "cell", "content", "one_line", "safe_text"]
 
 
 def content(text: str, style: Style | str = "") -> Content:

@@ -13,7 +13,8 @@ import click
 import msgspec
 
 from storage import jobs, unfinished, versions
-from storage.database import Database, open_database, sqlite_version, write_ahead_log_is_safe
+from storage.command_line import works_on
+from storage.database import Database, read_database, sqlite_version, write_ahead_log_is_safe
 from storage.durable import file_system
 from storage.errors import WorkbenchError
 from storage.feedback import census, log
@@ -46,7 +47,7 @@ def doctor(as_json: bool, workspace: str | None) -> int:
       workbench doctor
       workbench doctor --json | jq '.[] | select(.status != "ok")'
     """
-    findings = list(examine(Workspace.locate(workspace)))
+    findings = list(examine(works_on(Workspace.locate(workspace))))
     if as_json:
         print_json(findings)
     else:
@@ -71,7 +72,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
     yield disk(workspace.root)
     yield write_ahead_log(workspace.database)
     try:
-        database = open_database(workspace)
+        database = read_database(workspace)
     except WorkbenchError as error:
         yield Finding("database", "fail", error.message, error.hint)
         return

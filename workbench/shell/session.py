@@ -12,6 +12,7 @@ import msgspec
 
 from storage.languages import is_tag, normal
 from storage.records import Sampling
+from storage.signs import without_surrogates
 from workbench.widgets.parsing import number, one_of, whole_number
 
 if TYPE_CHECKING:
@@ -153,6 +154,6 @@ def save(database: Database, session: Session) -> None:
 def default_rater() -> str:
     """The name ratings are kept under until another is chosen: the account's."""
     try:
-        return getpass.getuser()
+        return without_surrogates(getpass.getuser())
     except (KeyError, OSError):
         return "rater"
