@@ -94,11 +94,16 @@ def turn(database: Database, wait: Callable[[], None] = lambda: None) -> Iterato
 @contextmanager
 def everything(database: Database) -> Iterator[None]:
     """Inside, this connection sees the rows of the unfinished import too."""
+    reads_only = database.scalar("PRAGMA query_only")  # which keeps views that are temporary from changing too
+    database.execute("PRAGMA query_only = OFF")
     show_unfinished(database.connection)
+    database.execute(f"PRAGMA query_only = {reads_only}")
     try:
         yield
     finally:
+        database.execute("PRAGMA query_only = OFF")
         hide_unfinished(database.connection)
+        database.execute(f"PRAGMA query_only = {reads_only}")
 
 
 @contextmanager

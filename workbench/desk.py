@@ -19,15 +19,15 @@ from functools import partial, wraps
 from queue import SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from storage import comparison, conversations, jobs, versions
+from storage import comparison, conversations, faults, jobs, versions
 from storage.comparison import Comparison, Curves
-from storage.database import Database, open_database
+from storage.database import Database, open_database, read_database
 from storage.errors import WorkbenchError
 from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.stock import Stock, take_stock
 from storage.records import Choice, Job, Prompt, Rating, Sample, Version
-from storage.troubles import is_locked, kindly
+from storage.troubles import ReadOnlyError, is_known, is_locked, kindly
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
@@ -52,10 +52,11 @@ class Hand:
     It ends with the process, whatever it waits for: a transaction that was not committed leaves nothing behind.
     """
 
-    def __init__(self, name: str, opener: Callable[[], Database], *, reading: bool) -> None:
+    def __init__(self, name: str, workspace: Workspace, patience: float, *, reading: bool) -> None:
+        self._workspace = workspace
+        self._patience = patience
         self._reading = reading
         self._asked: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
-        self._opener = opener
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -76,14 +77,21 @@ class Hand:
             if not future.set_running_or_notify_cancel():
                 continue  # who asked has gone
             try:
-                database = database or self._opener()
+                database = database or self._opened()
                 future.set_result(work(database))
             except BaseException as error:  # whatever it was: who asked must hear it, and the thread go on
                 future.set_exception(self._told(error))
         if database is not None:
             database.close()
 
+    def _opened(self) -> Database:
+        database = read_database(self._workspace) if self._reading else open_database(self._workspace)
+        database.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
+        return database
+
     def _told(self, error: BaseException) -> WorkbenchError:
+        if not is_known(error):
+            return faults.in_words(error, self._workspace)
         if self._reading:
             return kindly(error, safe="what is on screen stays as it is", refused="cannot be read")
         return kindly(error, safe="nothing was stored")
@@ -123,12 +131,14 @@ class Desk:
         self.trainers = Trainers(workspace)
         self.figures = History()  # of the reading thread
         self.closing = False
-        self.reading = Hand("reading", partial(_open, workspace, READING_PATIENCE, reads_only=True), reading=True)
-        self.writing = Hand("writing", partial(_open, workspace, BETWEEN_TRIES), reading=False)
+        self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
+        self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
+        self.writing = Hand("writing", workspace, BETWEEN_TRIES, reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
         """Open the database, creating or migrating it; while another program holds it, tell `waits` and go on trying.
+        One that may not be written is opened to read: `read_only` says so, and each write is refused with that.
 
         Raises:
             WorkbenchError: as `open_database`.
@@ -136,7 +146,10 @@ class Desk:
         desk = cls(workspace, rater)
         while True:
             try:
-                await desk.writing.do(lambda database: None)  # the one that may migrate comes first
+                try:
+                    await desk.writing.do(lambda database: None)  # the one that may migrate comes first
+                except ReadOnlyError as error:
+                    desk.read_only = error
                 await desk.reading.do(lambda database: None)
                 return desk
             except WorkbenchError as error:
@@ -375,13 +388,6 @@ class Desk:
 def writes_of(kind: type) -> tuple[str, ...]:
     """The names of all methods that write."""
     return tuple(name for name, member in vars(kind).items() if getattr(member, "writes", False))
-
-
-def _open(workspace: Workspace, patience: float, *, reads_only: bool = False) -> Database:
-    database = open_database(workspace)
-    database.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
-    database.execute(f"PRAGMA query_only = {int(reads_only)}")
-    return database
 
 
 def _at_one_moment(work: Callable[[Database], T], database: Database) -> T:

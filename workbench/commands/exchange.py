@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
 from storage import languages
-from storage.database import Database, open_database
 from storage.errors import UsageError
 from storage.exchange import exporting, importing
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
-from storage.workspace import Workspace
 from workbench.commands.options import json_option, language_option, opened, print_json, reading, say, workspace_option
 
 
@@ -67,7 +61,7 @@ def import_command(
     if scale[0] >= scale[1]:
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
     told = _Told()
-    with _to_try_on(workspace) if dry_run else opened(workspace, create=True) as (_, database):
+    with opened(workspace, create=True) as (_, database):
         try:
             imported = importing.import_file(database, file, defaults, dry_run=dry_run, progress=told)
         finally:
@@ -85,19 +79,6 @@ def import_command(
         say(f"{tag} ({languages.name_before(tag)}) is stored as {other} ({languages.name(other)})")
     if imported.ignored_fields:
         say(f"fields not read: {', '.join(imported.ignored_fields)}")
-
-
-@contextmanager
-def _to_try_on(workspace: str | None) -> Iterator[tuple[Workspace, Database]]:
-    """The workspace, and where there is none an empty one that is gone afterwards."""
-    if Workspace.locate(workspace).database.exists():
-        with opened(workspace) as found:
-            yield found
-    else:
-        with TemporaryDirectory(prefix="workbench-") as folder:
-            place = Workspace(Path(folder))
-            with open_database(place) as database:
-                yield place, database
 
 
 class _Told:

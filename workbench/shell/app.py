@@ -51,10 +51,16 @@ def run(workspace: Workspace) -> None:
     """Open the app on a workspace; returns when it is closed.
 
     Raises:
-        UsageError: the workspace cannot be used, or a keymap file is wrong.
+        UsageError: a keymap file is wrong.
+        WorkbenchError: there is no workspace, and none can be made.
+        Exception: the fault that ended the app.
     """
-    workspace.prepare()
-    WorkbenchApp(workspace).run()
+    if not workspace.database.exists():
+        workspace.prepare()
+    app = WorkbenchApp(workspace)
+    app.run()
+    if app._exception is not None:
+        raise app._exception
 
 
 class WorkbenchApp(Frame):
@@ -126,6 +132,8 @@ class WorkbenchApp(Frame):
         ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
         self.set_interval(AGAIN_SECONDS, self._save_again)

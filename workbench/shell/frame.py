@@ -10,6 +10,7 @@ from typing import Any
 from textual.app import App, SystemCommand
 from textual.binding import BindingsMap
 from textual.content import Content
+from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -17,7 +18,7 @@ from textual.screen import Screen
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.screens import PLACES
-from workbench.shell import keymap, palette, themes
+from workbench.shell import keymap, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
 from workbench.text import safe_text
@@ -74,6 +75,14 @@ class Frame(App[None]):
 
     def say(self, text: str) -> None:
         self.notify(safe_text(text), markup=False)
+
+    def get_driver_class(self) -> type[Driver]:
+        return terminal.driver(super().get_driver_class())
+
+    def _fatal_error(self) -> None:
+        """A fault ends the app; `run` raises it, and it is told and written down as that of any command."""
+        self.bell()
+        self._close_messages_no_wait()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         return palette.commands(self, self.base_screen, super().get_system_commands(screen))
