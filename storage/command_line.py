@@ -54,9 +54,13 @@ def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> i
 
 
 def _run(command: click.Command, arguments: Sequence[str] | None, name: str, running: Running) -> int:
+    _complete(command, name)
     try:
-        result: Any = command.main(args=arguments, prog_name=name, standalone_mode=False, obj=running)
-    except click.Abort:
+        # Not `command.main`, which keeps to itself that nobody reads the output any more.
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with command.make_context(name, given, obj=running) as context:
+            result: Any = command.invoke(context)
+    except (click.Abort, KeyboardInterrupt, EOFError):
         say("interrupted")
         return INTERRUPTED
     except click.exceptions.Exit as ending:
@@ -64,17 +68,23 @@ def _run(command: click.Command, arguments: Sequence[str] | None, name: str, run
     except click.ClickException as error:
         error.show(sys.stderr)
         return error.exit_code
-    except SystemExit as ending:
-        if isinstance(ending.__context__, BrokenPipeError):  # click ends so where nobody reads its output any more
-            return _output_failed(ending.__context__)
-        raise
-    except BrokenPipeError as error:
-        return _output_failed(error)
     except Exception as error:
+        unsaid = _flushed(sys.stdout) if isinstance(error, OSError) else None
+        if unsaid is not None or isinstance(error, BrokenPipeError):
+            return _output_failed(unsaid or error)
         told = in_words(error, running.workspace)
         tell(told)
         return told.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _complete(command: click.Command, name: str) -> None:
+    """Answer a shell that asks how a line could go on, as click's `main` does."""
+    variable = f"_{name.upper()}_COMPLETE"
+    if instruction := os.environ.get(variable):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(command, {}, name, variable, instruction))
 
 
 def in_words(error: Exception, workspace: Workspace | None) -> WorkbenchError:
@@ -140,7 +150,6 @@ def _output_failed(error: Exception) -> int:
 
     what = "cannot write standard output"
     stored = "what the command has stored is stored"
-    _flushed(sys.stdout)
     tell(of_file(what, error, stored) if isinstance(error, OSError) else WorkbenchError(f"{what}: {error}", stored))
     return FAILED
 

@@ -7,17 +7,19 @@ is full or fails, nor a folder that may not be written.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+
+import msgspec
 
 from storage.errors import UsageError, WorkbenchError
 from storage.signs import one_line
 from storage.sqlite import DatabaseError
 
 SAFE = "what was committed before is safe"
-LITTLE = 64 * 1024  # bytes free; SQLite takes 32 KiB to begin with
+LITTLE = 64 * 1024  # bytes; SQLite takes 32 KiB to begin with
 READING_GOES_ON = "reading and exporting work; to change anything, make it writable or copy the folder elsewhere"
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 CLOSED_ERRORS = frozenset({errno.EACCES, errno.EPERM})
@@ -45,8 +47,9 @@ def of_the_database(error: BaseException | None) -> DatabaseError | None:
 
 
 def is_known(error: BaseException) -> bool:
-    """Whether this is a trouble of the database, the disk, a file or the memory, and no fault of the program."""
-    known = (WorkbenchError, OSError, MemoryError, UnicodeError)
+    """Whether this is a trouble of the database, a row in it, the disk, a file or the memory, and no fault of the
+    program."""
+    known = (WorkbenchError, OSError, MemoryError, UnicodeError, msgspec.MsgspecError)
     return isinstance(error, known) or of_the_database(error) is not None
 
 
@@ -66,8 +69,8 @@ def kindly(
     if told is not None:
         found = _of_sqlite(told, safe, refused, folder)
     elif isinstance(error, OSError):
-        name = f" ({one_line(_name(error.filename))})" if error.filename else ""
-        found = of_file(f"the system refused what was asked{name}", error, safe)
+        name = f" {one_line(_name(error.filename))}" if error.filename else ""
+        found = of_file(f"cannot read or write{name}", error, safe)
     elif isinstance(error, MemoryError):
         found = WorkbenchError("out of memory", f"{safe}; close other programs, or ask for less at once")
     elif isinstance(error, UnicodeError):
@@ -98,7 +101,7 @@ def of_file(doing: str, error: OSError, safe: str = "", hint: str = "name anothe
     elif number in CLOSED_ERRORS:
         why, advice = said[:1].lower() + said[1:], "choose another place, or make this one writable"
     elif number == errno.EPIPE:
-        why, advice = "nobody reads it any more", "let what reads it stay to the end"
+        why, advice = "nobody reads it any more", "read it to the end, or have it written to a file"
     elif number in (errno.EMFILE, errno.ENFILE):
         why, advice = "too many files are open", "close other programs, or see `ulimit -n`"
     elif number in WRONG_NAMES:
@@ -118,12 +121,13 @@ def told_of_file(doing: str, safe: str = "", hint: str = "name another file") ->
 
 
 def has_no_room(folder: Path) -> bool:
-    """Whether the disk of a folder is as good as full."""
+    """Whether there is not even a little room for files in a folder: the disk is full, or a quota used up."""
     try:
-        found = os.statvfs(folder)
-    except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < LITTLE
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(LITTLE))
+    except OSError as error:
+        return error.errno in FULL_ERRORS
+    return False
 
 
 def _of_sqlite(told: DatabaseError, safe: str, refused: str, folder: Path | None) -> WorkbenchError:
