@@ -142,6 +142,13 @@ def load(database: Database) -> Session:
         found = msgspec.convert(settings.get(database, KEY, {}), Session)
     except (msgspec.ValidationError, msgspec.DecodeError):
         found = Session()
+    usual = Session()
+    for setting in SETTINGS:
+        if setting.path and (value := setting.of(found)) != setting.of(usual):
+            try:
+                setting.parse(setting.shown(value))
+            except ValueError:
+                found = changed(found, {setting.path: setting.of(usual)})
     return found if found.rater else msgspec.structs.replace(found, rater=default_rater())
 
 
