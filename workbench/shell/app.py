@@ -57,11 +57,16 @@ def run(workspace: Workspace) -> int:
     """Open the app on a workspace; returns when it is closed, with the exit code.
 
     Raises:
-        UsageError: the workspace cannot be used, or a keymap file is wrong.
+        UsageError: a keymap file is wrong.
+        WorkbenchError: there is no workspace, and none can be made.
+        Exception: the fault that ended the app.
     """
-    workspace.prepare()
+    if not workspace.database.exists():
+        workspace.prepare()
     app = WorkbenchApp(workspace)
     app.run()
+    if app._exception is not None:
+        raise app._exception
     return app.return_code or 0
 
 
@@ -154,6 +159,8 @@ class WorkbenchApp(Frame):
         ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
         self.set_interval(AGAIN_SECONDS, self._save_again)
@@ -222,7 +229,7 @@ class WorkbenchApp(Frame):
 
     def save_session(self) -> None:
         """Write down what is chosen and what the window is at, where either has changed."""
-        if self.remembered is not None and self.left is not None:
+        if self.remembered is not None and self.left is not None and self.desk is not None and not self.desk.read_only:
             self.remembered.save()
             self.left.save()
 

@@ -11,7 +11,6 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingsMap
 from textual.content import Content
 from textual.driver import Driver
-from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -19,10 +18,9 @@ from textual.screen import Screen
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.screens import PLACES
-from workbench.shell import keymap, palette, themes
+from workbench.shell import keymap, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
-from workbench.shell.terminal import Terminal
 from workbench.text import safe_text
 from workbench.widgets.filter import SafeFilter
 
@@ -79,12 +77,16 @@ class Frame(App[None]):
         self.notify(safe_text(text), markup=False)
 
     def get_driver_class(self) -> type[Driver]:
-        found = super().get_driver_class()
-        return Terminal if found is LinuxDriver else found
+        return terminal.driver(super().get_driver_class())
 
     def terminal_is_gone(self) -> None:
         """Nobody can see the app any more."""
         self.exit()
+
+    def _fatal_error(self) -> None:
+        """A fault ends the app; `run` raises it, and it is told and written down as that of any command."""
+        self.bell()
+        self._close_messages_no_wait()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         return palette.commands(self, self.base_screen, super().get_system_commands(screen))
