@@ -21,7 +21,9 @@ from workbench.shell import keymap, palette, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
 from workbench.text import safe_text
-from workbench.widgets.filter import SafeFilter
+from workbench.widgets.filter import ContrastFilter, SafeFilter
+
+_LINE_FILTERS = (SafeFilter(), ContrastFilter())  # one of each: what they gave for a line is kept by the filter
 
 
 class Frame(App[None]):
@@ -44,6 +46,8 @@ class Frame(App[None]):
             self.add_mode(place.name, partial(place.open, self.chosen_keys))
         for theme in themes.THEMES:
             self.register_theme(theme)
+        for name in themes.not_offered(self.available_themes):
+            self.unregister_theme(name)
         self.theme = DEFAULT_THEME
 
     @property
@@ -78,8 +82,9 @@ class Frame(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         return palette.commands(self, self.base_screen, super().get_system_commands(screen))
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return themes.VARIABLES
+    def get_css_variables(self) -> dict[str, str]:
+        self.theme_variables = themes.completed(super().get_css_variables())
+        return self.theme_variables
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), SafeFilter()]
+        return [*super().get_line_filters(), *_LINE_FILTERS]
