@@ -319,7 +319,7 @@ class WorkbenchApp(Frame):
     def action_help(self) -> None:
         from workbench.screens.help.screen import HelpScreen
 
-        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.current_mode), self.keys))
+        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
 
     @work
     async def action_settings(self) -> None:
@@ -328,7 +328,18 @@ class WorkbenchApp(Frame):
         await ask_settings(self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action in ("show", "help", "settings") and self.screen.is_modal)
+        """What applies now; with the palette open, where it was called."""
+        front = self.front
+        match action:
+            case "show":
+                return not front.is_modal and parameters != (self.current_mode,)
+            case "settings" | "command_palette":
+                return not front.is_modal
+            case "help":
+                return not front.is_modal or hasattr(front, "KEY")
+            case "restart_engine":
+                return self.supervisor is not None
+        return True
 
     def watch_theme(self, name: str) -> None:
         if self.desk is not None and self.session.theme != name:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import BindingsMap
+from textual.command import CommandPalette
 from textual.content import Content
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
@@ -32,6 +33,7 @@ class Frame(App[None]):
     TITLE = "workbench"
     CSS_PATH = Path(__file__).with_name("workbench.tcss")
     DEFAULT_MODE = PLACES[0].name
+    COMMANDS = {palette.WorkbenchCommands}  # noqa: RUF012
     ESCAPE_TO_MINIMIZE = False
     NOTIFICATION_TIMEOUT = 6
 
@@ -54,6 +56,11 @@ class Frame(App[None]):
     def base_screen(self) -> Screen[Any]:
         """The numbered screen in front, under any dialog."""
         return self.screen_stack[0]
+
+    @property
+    def front(self) -> Screen[Any]:
+        """The screen or dialog in front, the palette aside."""
+        return next(one for one in reversed(self.screen_stack) if not isinstance(one, CommandPalette))
 
     def refresh_bars(self) -> None:
         if not self.is_running:
@@ -78,9 +85,6 @@ class Frame(App[None]):
 
     def say(self, text: str) -> None:
         self.notify(safe_text(text), markup=False)
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        return palette.commands(self, self.base_screen, super().get_system_commands(screen))
 
     def get_css_variables(self) -> dict[str, str]:
         self.theme_variables = themes.completed(super().get_css_variables())

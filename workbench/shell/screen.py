@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from workbench.shell import keymap
+from workbench.shell.action import Action
 from workbench.shell.bars import HeaderBar, KeyBar, TabBar
 from workbench.shell.messages import News, Opened
 
@@ -60,7 +61,7 @@ class WorkbenchScreen(Screen[None]):
 
     def __init__(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
         super().__init__()
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings(self.KEY, chosen_keys)])
+        self._bindings = BindingsMap.merge([keymap.bindings(self.KEY, chosen_keys), self._bindings])  # ours first
         self._looking = self._look_once_more = False
         self._drawing = asyncio.Lock()
 
@@ -136,6 +137,10 @@ class WorkbenchScreen(Screen[None]):
         except WorkbenchError as error:
             self.workbench.report(error)
             return None
+
+    def in_footer(self, action: Action) -> bool:
+        """Whether the footer names an action that works now."""
+        return True
 
     def refresh_bars(self) -> None:
         for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):

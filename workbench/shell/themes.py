@@ -79,7 +79,9 @@ def completed(variables: Mapping[str, str]) -> dict[str, str]:
     (Textual's muted text is black or white, and so stands out more than the text in many a light theme.)
     """
     foreground, background = Color.parse(variables["foreground"]), Color.parse(variables["background"])
-    muted = {} if not variables["text-muted"].startswith("auto") else {"text-muted": foreground.blend(background, 0.3).hex}
+    muted = (
+        {} if not variables["text-muted"].startswith("auto") else {"text-muted": foreground.blend(background, 0.3).hex}
+    )
     ours = {
         "policy": variables["warning"],
         "reference": variables["primary"],

@@ -1,4 +1,4 @@
-"""What every drawn line passes last, whichever widget drew it: no control character, and no colour too faint to read."""
+"""What every drawn line passes last, whichever widget drew it: no control character, and nothing too faint to read."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from storage.errors import WorkbenchError
 from storage.languages import matching
 from workbench.engine import protocol
 from workbench.screens.prompt.conversation import Ask, Exchange
+from workbench.shell.action import Action
 from workbench.shell.actions import spoken
 from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, Streamed
 from workbench.shell.screen import WorkbenchScreen, present
@@ -52,6 +53,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         yield PromptInput(id="input", placeholder="Write a prompt", compact=True)
 
     def on_mount(self) -> None:
+        self.painted: Exchange | None = None
         self.ratings: dict[str, list[Rating]] = {}
         self.earlier: list[str] = []
         self.recalled = -1
@@ -84,7 +86,11 @@ class PromptScreen(Rater, WorkbenchScreen):
 
     async def paint(self) -> None:
         exchange = self.workbench.conversation.current
-        await self.query_one(AnswerGrid).show(self._cards(exchange))
+        grid = self.query_one(AnswerGrid)
+        await grid.show(self._cards(exchange))
+        if exchange is not self.painted:
+            self.painted = exchange
+            grid.begin()
         self._draw_asked(exchange)
         self._draw_settings()
         self._draw_said()
@@ -206,9 +212,11 @@ class PromptScreen(Rater, WorkbenchScreen):
             await self.ask(exchange.ask.prompt.text)
 
     def action_stop(self) -> None:
+        """Whatever the moment, nothing is being written afterwards, and the answers are in front."""
         exchange = self.workbench.conversation.current
-        if exchange is not None:
+        if exchange is not None and self.workbench.conversation.is_writing:
             self.workbench.send(protocol.Cancel(exchange.ask.generate.request))
+        self.action_leave_input()
 
     def action_drop(self) -> None:
         """Drop what waits and what was set aside. The newest text comes back where nothing is being written."""
@@ -316,19 +324,19 @@ class PromptScreen(Rater, WorkbenchScreen):
         self.look_again()
 
     def action_previous(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current - 1)
+        self.query_one(AnswerGrid).step(-1)
 
     def action_next(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current + 1)
+        self.query_one(AnswerGrid).step(1)
 
     def action_leave_input(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current)
+        self.query_one(AnswerGrid).step(0)
 
     def action_write(self) -> None:
         self.editor.focus()
+
+    def in_footer(self, action: Action) -> bool:
+        return action.id != "prompt.stop" or self.workbench.conversation.is_writing
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Which keys mean something now: it depends on the focus, and on how many answers are finished."""
@@ -336,15 +344,15 @@ class PromptScreen(Rater, WorkbenchScreen):
         conversation = self.workbench.conversation
         match action:
             case "stop":
-                return conversation.is_writing
+                return conversation.is_writing or (writing and bool(self.query_one(AnswerGrid).cards))
             case "drop":
                 return bool(conversation.waiting or conversation.aside)
             case "send":
                 return writing
             case "leave_input":
-                return writing and bool(self.query_one(AnswerGrid).cards) and not conversation.is_writing
+                return writing and bool(self.query_one(AnswerGrid).cards)
             case "write":
-                return not writing and not conversation.is_writing
+                return not writing
             case "prefer":
                 return answers > 1 and LETTERS.index(str(parameters[0])) < answers
             case "tie":
