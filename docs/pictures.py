@@ -90,7 +90,7 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         app.desk.rater = RATER
         await pilot.pause(0.4)
         app.hear(protocol.Ready("smollm2", "v2", "cpu", "bfloat16", 134_515_008, 2048, 3.0))
-        await _ask(app, pilot)
+        await ask(app, pilot)
         picture("prompt")
         await pilot.press("f12")
         await pilot.pause(0.1)
@@ -111,7 +111,7 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
     return written
 
 
-async def _ask(app: WorkbenchApp, pilot) -> None:
+async def ask(app: WorkbenchApp, pilot) -> None:
     """A prompt with two answers: the left one finished and scored, the right one preferred less."""
     from workbench.screens.prompt.screen import PromptScreen
 

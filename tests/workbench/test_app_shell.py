@@ -43,7 +43,7 @@ async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Worksp
         assert "help" in lines[-1]
         assert all(len(line) <= size[0] for line in lines)
         if size[0] >= 80:
-            assert "1 Prompt   2 Review   3 Train   6 Versions" in lines[1]
+            assert "f1 Prompt   f2 Review   f3 Train   f6 Versions" in lines[1]
             assert "Insight" not in "\n".join(lines)
         assert len(list(app.screen.walk_children())) < 60
 
