@@ -261,7 +261,7 @@ async def test_every_column_of_a_table_comes_into_sight(workspace: Workspace):
     async with app.run_test(size=SMALL) as pilot:
         await opened(pilot)
         await pilot.press("f6")
-        await until(pilot, lambda: "v2" in visible(app) and "→/← more" in foot(app))
+        await until(pilot, lambda: "v2" in visible(app) and "←/→ more" in foot(app))
         table = app.screen.query_one(RowTable)
         names = [column.label.plain for column in table.ordered_columns if column.label.plain]
         seen: set[str] = set()

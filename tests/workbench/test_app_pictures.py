@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from driving import opened, ready, until, visible
 
-from docs.pictures import RATER, furnish
+from docs.pictures import RATER, ask, furnish
 from storage import clock
 from storage.database import open_database
 from storage.workspace import Workspace
@@ -62,6 +62,7 @@ async def test_every_screen_looks_as_it_did(tmp_path: Path, keys_in_order: None,
         app.update_session(rater=RATER, seed=7)
         app.desk.rater = RATER
         ready(app, "v2")
+        await ask(app, pilot)
         for name, key in SCREENS.items():
             await pilot.press(key)
             shown = TIMES.sub(lambda found: "-" * len(found[0]), await settled(pilot, app))

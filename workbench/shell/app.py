@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -96,7 +97,7 @@ class WorkbenchApp(Frame):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
-        self.call_after_refresh(lambda: self.run_worker(self._open(), name="open"))
+        self.call_after_refresh(lambda: self.run_worker(self._open, name="open"))
 
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
@@ -188,7 +189,7 @@ class WorkbenchApp(Frame):
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self.run_worker(self._announce(event))
+                self.run_worker(partial(self._announce, event))
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
@@ -277,7 +278,7 @@ class WorkbenchApp(Frame):
     def _look_soon(self) -> None:
         """Look whether the workspace has changed, beside the event loop."""
         if self.desk is not None and self.is_running:
-            self.run_worker(self._look(self.desk))
+            self.run_worker(partial(self._look, self.desk))
 
     async def _look(self, desk: Desk) -> None:
         if await self.looking.look(desk):

@@ -117,7 +117,7 @@ class WorkbenchScreen(Screen[None]):
         self._look_once_more = True
         if not self._looking and self.is_attached and self.app.is_running:
             self._looking = True
-            self.run_worker(self._look(), group="look")
+            self.run_worker(self._look, group="look")
 
     async def _look(self) -> None:
         try:

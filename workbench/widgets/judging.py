@@ -141,7 +141,7 @@ class Rater:
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
     def action_edit(self) -> None:
-        self.workbench.run_worker(self._edit(), exclusive=True, group="edit")
+        self.workbench.run_worker(self._edit, exclusive=True, group="edit")
 
     async def _edit(self) -> None:
         """Write a better answer, starting from what this rater made of it before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 
 from rich.console import Console
@@ -81,7 +82,7 @@ class CurvePlot(PlotextPlot, can_focus=False):
         wanted = Drawing(lines, level, theme, colors, self.size.width, self.size.height)
         if wanted != self.wanted:
             self.wanted = wanted
-            self.run_worker(self._build(wanted), exclusive=True)
+            self.run_worker(partial(self._build, wanted), exclusive=True)
 
     async def _build(self, wanted: Drawing) -> None:
         picture = await asyncio.get_running_loop().run_in_executor(_PLOTTING, build, wanted)
