@@ -23,7 +23,7 @@ from workbench.widgets.plots import CurvePlot
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = [(40, 12), (80, 24), (120, 40)]
 SCREENS = {"prompt": "f1", "review": "f2", "train": "f3", "versions": "f6", "help": "f12", "settings": "f7"}
-TIMES = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d(:\d\d)?")
+TIMES = re.compile(r"\d{4}-\d\d-\d\d|(\d\d)?:\d\d(:\d\d)?")
 JOBS = re.compile(r"(?<= )[0-9a-f]{8}(?= )")
 
 

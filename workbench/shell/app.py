@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -97,8 +96,9 @@ class WorkbenchApp(Frame):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
-        self.call_after_refresh(lambda: self.run_worker(self._open, name="open"))
+        self.call_after_refresh(self._open)
 
+    @work
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
@@ -189,7 +189,7 @@ class WorkbenchApp(Frame):
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self.run_worker(partial(self._announce, event))
+                self._announce(event)
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
@@ -264,6 +264,7 @@ class WorkbenchApp(Frame):
         self.follower.follow(self.engine)
         self.refresh_bars()
 
+    @work
     async def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
         try:
@@ -278,8 +279,9 @@ class WorkbenchApp(Frame):
     def _look_soon(self) -> None:
         """Look whether the workspace has changed, beside the event loop."""
         if self.desk is not None and self.is_running:
-            self.run_worker(partial(self._look, self.desk))
+            self._look(self.desk)
 
+    @work
     async def _look(self, desk: Desk) -> None:
         if await self.looking.look(desk):
             self.refresh_bars()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Vertical
@@ -117,8 +118,9 @@ class WorkbenchScreen(Screen[None]):
         self._look_once_more = True
         if not self._looking and self.is_attached and self.app.is_running:
             self._looking = True
-            self.run_worker(self._look, group="look")
+            self._look()
 
+    @work(group="look")
     async def _look(self) -> None:
         try:
             while self._look_once_more:

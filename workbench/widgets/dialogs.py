@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
 from textual import work
@@ -267,8 +266,9 @@ class PickDialog(Dialog[str]):
         self.refill(event.value)
 
     def refill(self, typed: str) -> None:
-        self.search = self.run_worker(partial(self._refill, typed), exclusive=True)
+        self.search = self._refill(typed)
 
+    @work(exclusive=True)
     async def _refill(self, typed: str) -> None:
         self.choices = await self.find(typed)
         listed = self.query_one(OptionList)
