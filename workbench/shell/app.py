@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,10 +46,6 @@ STREAM_SECONDS = 1 / 25
 BANNER_SECONDS = 12.0
 CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last writes
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
-
-
-# What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
-ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
 def run(workspace: Workspace) -> int:
@@ -114,11 +109,9 @@ class WorkbenchApp(Frame):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
-        if not self.is_headless:
-            for number in ENDING:
-                asyncio.get_running_loop().add_signal_handler(number, self.end, 128 + number)
-        self.call_after_refresh(lambda: self.run_worker(self._open(), name="open"))
+        self.call_after_refresh(self._open)
 
+    @work
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
@@ -184,13 +177,6 @@ class WorkbenchApp(Frame):
         elif not isinstance(self.screen, LeaveDialog):
             self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
 
-    def end(self, code: int) -> None:
-        """Close, because something outside wants it: nothing is asked, and what can be kept is."""
-        self.exit(return_code=code)
-
-    def terminal_is_gone(self) -> None:
-        self.end(128 + signal.SIGHUP)
-
     async def on_unmount(self) -> None:
         """The one end of the app, whatever ended it: what was said and what was not sent yet is kept."""
         conversation, desk = self.conversation, self.desk
@@ -215,11 +201,8 @@ class WorkbenchApp(Frame):
 
     def _under_way(self) -> tuple[list[Exchange], Exchange | None]:
         """The prompts that are not answered, and the exchange on screen."""
-        conversation = self.conversation
-        if self._unasked is not None:
-            return self._unasked, conversation.current
-        writing = [conversation.current] if conversation.current is not None and conversation.is_writing else []
-        return [*writing, *conversation.waiting], conversation.current
+        unasked = self.conversation.unanswered if self._unasked is None else self._unasked
+        return unasked, self.conversation.current
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
@@ -251,7 +234,7 @@ class WorkbenchApp(Frame):
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self.run_worker(self._announce(event))
+                self._announce(event)
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
@@ -326,6 +309,7 @@ class WorkbenchApp(Frame):
         self.follower.follow(self.engine)
         self.refresh_bars()
 
+    @work
     async def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
         try:
@@ -340,8 +324,9 @@ class WorkbenchApp(Frame):
     def _look_soon(self) -> None:
         """Look whether the workspace has changed, beside the event loop."""
         if self.desk is not None and self.is_running:
-            self.run_worker(self._look(self.desk))
+            self._look(self.desk)
 
+    @work
     async def _look(self, desk: Desk) -> None:
         if await self.looking.look(desk):
             self.refresh_bars()
@@ -382,7 +367,7 @@ class WorkbenchApp(Frame):
     def action_help(self) -> None:
         from workbench.screens.help.screen import HelpScreen
 
-        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.current_mode), self.keys))
+        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
 
     @work
     async def action_settings(self) -> None:
@@ -391,7 +376,18 @@ class WorkbenchApp(Frame):
         await ask_settings(self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action in ("show", "help", "settings") and self.screen.is_modal)
+        """What applies now; with the palette open, where it was called."""
+        front = self.front
+        match action:
+            case "show":
+                return not front.is_modal and parameters != (self.current_mode,)
+            case "settings" | "command_palette":
+                return not front.is_modal
+            case "help":
+                return not front.is_modal or hasattr(front, "KEY")
+            case "restart_engine":
+                return self.supervisor is not None
+        return True
 
     def watch_theme(self, name: str) -> None:
         if self.desk is not None and self.session.theme != name:

@@ -274,8 +274,9 @@ class PickDialog(Dialog[str]):
         self.refill(event.value)
 
     def refill(self, typed: str) -> None:
-        self.search = self.run_worker(self._refill(typed), exclusive=True)
+        self.search = self._refill(typed)
 
+    @work(exclusive=True)
     async def _refill(self, typed: str) -> None:
         self.choices = await self.find(typed)
         listed = self.query_one(OptionList)

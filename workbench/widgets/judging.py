@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from textual import work
 from textual.content import Content
 
 from storage.errors import WorkbenchError
@@ -140,10 +141,8 @@ class Rater:
         """A rating was taken back or brought back."""
         self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
 
-    def action_edit(self) -> None:
-        self.workbench.run_worker(self._edit(), exclusive=True, group="edit")
-
-    async def _edit(self) -> None:
+    @work(exclusive=True, group="edit")
+    async def action_edit(self) -> None:
         """Write a better answer, starting from what this rater made of it before."""
         sample, desk = self.sample, self.desk
         if sample is None or desk is None:

@@ -15,6 +15,8 @@ from storage.errors import WorkbenchError
 from storage.languages import matching
 from workbench.engine import protocol
 from workbench.screens.prompt.conversation import Ask, Draft, Exchange
+from workbench.screens.prompt.welcome import welcome
+from workbench.shell.action import Action
 from workbench.shell.actions import spoken
 from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, Streamed
 from workbench.shell.screen import WorkbenchScreen, present
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
     from storage.records import Prompt, Rating, Sample
 
 LETTERS = "abcd"
-_WELCOME = (
-    "Ask something, in any language.",
-    "The answers appear here side by side, to be scored, compared and edited.",
-)
 
 
 class PromptScreen(Rater, WorkbenchScreen):
@@ -50,6 +48,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         yield PromptInput(id="input", placeholder="Write a prompt", compact=True)
 
     def on_mount(self) -> None:
+        self.painted: Exchange | None = None
         self.ratings: dict[str, list[Rating]] = {}
         self.earlier: list[Prompt] = []
         self.recalled = -1
@@ -83,7 +82,11 @@ class PromptScreen(Rater, WorkbenchScreen):
 
     async def paint(self) -> None:
         exchange = self.workbench.conversation.current
-        await self.query_one(AnswerGrid).show(self._cards(exchange))
+        grid = self.query_one(AnswerGrid)
+        await grid.show(self._cards(exchange))
+        if exchange is not self.painted:
+            self.painted = exchange
+            grid.begin()
         self._draw_asked(exchange)
         self._draw_settings()
         self._draw_said()
@@ -112,7 +115,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         present(asked, exchange is not None)
         present(self.query_one(AnswerGrid), exchange is not None)
         if exchange is None:
-            empty.update(_welcome(self.workbench.keys))
+            empty.update(welcome(self.workbench.keys))
             return
         generate = exchange.ask.generate
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
@@ -221,8 +224,11 @@ class PromptScreen(Rater, WorkbenchScreen):
             self._ask(exchange.ask.prompt)
 
     def action_stop(self) -> None:
-        if (exchange := self.workbench.conversation.current) is not None:
+        """Whatever the moment, nothing is being written afterwards, and the answers are in front."""
+        exchange = self.workbench.conversation.current
+        if exchange is not None and self.workbench.conversation.is_writing:
             self.workbench.send(protocol.Cancel(exchange.ask.generate.request))
+        self.action_leave_input()
 
     def action_drop(self) -> None:
         """Drop what waits and what was set aside. The newest text comes back where nothing is being written."""
@@ -347,19 +353,19 @@ class PromptScreen(Rater, WorkbenchScreen):
         self.look_again()
 
     def action_previous(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current - 1)
+        self.query_one(AnswerGrid).step(-1)
 
     def action_next(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current + 1)
+        self.query_one(AnswerGrid).step(1)
 
     def action_leave_input(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current)
+        self.query_one(AnswerGrid).step(0)
 
     def action_write(self) -> None:
         self.editor.focus()
+
+    def in_footer(self, action: Action) -> bool:
+        return action.id != "prompt.stop" or self.workbench.conversation.is_writing
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Which keys mean something now: it depends on the focus, and on how many answers are finished."""
@@ -367,15 +373,15 @@ class PromptScreen(Rater, WorkbenchScreen):
         conversation = self.workbench.conversation
         match action:
             case "stop":
-                return conversation.is_writing
+                return conversation.is_writing or (writing and bool(self.query_one(AnswerGrid).cards))
             case "drop":
                 return bool(conversation.waiting or conversation.aside)
             case "send":
                 return writing
             case "leave_input":
-                return writing and bool(self.query_one(AnswerGrid).cards) and not conversation.is_writing
+                return writing and bool(self.query_one(AnswerGrid).cards)
             case "write":
-                return not writing and not conversation.is_writing
+                return not writing
             case "prefer":
                 return answers > 1 and LETTERS.index(str(parameters[0])) < answers
             case "tie":
@@ -387,12 +393,3 @@ class PromptScreen(Rater, WorkbenchScreen):
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1
         return True
-
-
-def _welcome(keys: dict[str, tuple[str, ...]]) -> Content:
-    """What stands on the screen before the first prompt."""
-    hints = [(keys[f"prompt.{word}"][0], word) for word in ("language", "parameters", "history")]
-    offered = [Content.assemble((spoken(key), "bold $accent"), (f" {word}", "$text-muted")) for key, word in hints]
-    first, second = _WELCOME
-    lines = [Content.styled(first, "bold"), Content.styled(second, "$text-muted"), Content("")]
-    return Content("\n").join([*lines, Content("   ").join(offered)])
