@@ -135,7 +135,7 @@ def told(record: dict[str, Any]) -> tuple[Any, ...]:
         {"prompt": BASIL, "chosen": GOOD["content"], "rejected": [*BASIL, BAD]},
         {"chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD]},
         {"prompt": "Oven.", "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD]},
-        {"prompt": BASIL[1]["content"], "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD], "messages": [*BASIL, GOOD]},
+        {"prompt": BASIL[1]["content"], "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD], "messages": BASIL},
         {"prompt": BASIL[1:], "system": "Be short.", "chosen": [GOOD], "rejected": [BAD]},
         {"prompt": BASIL, "system": "Be short.", "chosen": [GOOD], "rejected": [BAD]},
     ],
