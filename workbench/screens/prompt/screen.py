@@ -23,9 +23,10 @@ from workbench.text import one_line, safe_text
 from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
 from workbench.widgets.editor import PromptInput, edit_outside
 from workbench.widgets.judging import Rater, use_of, verdict
+from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
-    from storage.records import Prompt, Rating, Sample
+    from storage.records import Message, Prompt, Rating, Sample
 
 LETTERS = "abcd"
 _WELCOME = (
@@ -43,6 +44,7 @@ class PromptScreen(Rater, WorkbenchScreen):
     NEWS = (AnswersChanged, RatingsChanged)
 
     def body(self) -> ComposeResult:
+        yield TurnsBefore()
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
@@ -111,11 +113,14 @@ class PromptScreen(Rater, WorkbenchScreen):
         present(empty, exchange is None)
         present(asked, exchange is not None)
         present(self.query_one(AnswerGrid), exchange is not None)
+        self.query_one(TurnsBefore).show(exchange.ask.prompt if exchange is not None else None)
         if exchange is None:
             empty.update(_welcome(self.workbench.keys))
             return
         generate = exchange.ask.generate
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
+        if exchange.note:
+            facts += f" · {one_line(exchange.note)}"
         asked.update(
             Content.assemble(
                 (one_line(exchange.ask.prompt.language, 12), "bold $accent"),
@@ -137,7 +142,10 @@ class PromptScreen(Rater, WorkbenchScreen):
             parts.append(f"seed {session.seed}")
         if self.system:
             parts.append(f"system: {one_line(self.system, 24)}")
-        self.editor.border_title = Content.assemble((one_line(self.language, 12), "bold $accent"), " ▸")
+        after = f" after {len(self.turns)} turn{'s' * (len(self.turns) > 1)}" if self.turns else ""
+        self.editor.border_title = Content.assemble(
+            (one_line(self.language, 12), "bold $accent"), " ▸", (after, "$text-muted")
+        )  # fmt: skip
         self.editor.border_subtitle = Content.styled(" · ".join(parts), "$text-muted")
 
     def _draw_said(self) -> None:
@@ -178,6 +186,12 @@ class PromptScreen(Rater, WorkbenchScreen):
         earlier = self.workbench.draft.of
         return earlier.system if earlier is not None else self.workbench.session.system
 
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """What was said before what is being written, where that comes from an earlier prompt."""
+        earlier = self.workbench.draft.of
+        return earlier.earlier if earlier is not None else ()
+
     async def action_send(self) -> None:
         """Store the prompt and put it in the engine's queue; it stays in its field until it is stored."""
         text, earlier = self.editor.text, self.workbench.draft.of
@@ -195,7 +209,7 @@ class PromptScreen(Rater, WorkbenchScreen):
             self._ask(prompt)
             self._sent(text)
 
-        asked = (text, self.language, self.system)
+        asked = (text, self.language, self.system, self.turns)
         await self.record(lambda desk: desk.remember_prompt(*asked), "your prompt", stored)
 
     def _sent(self, text: str) -> None:
@@ -209,7 +223,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         """Queue a stored prompt with the session's parameters."""
         app, session = self.workbench, self.workbench.session
         generate = protocol.Generate(
-            request=clock.new_id(), prompt=prompt.text, system=prompt.system, count=session.candidates,
+            request=clock.new_id(), prompt=prompt.text, system=prompt.system, earlier=prompt.earlier,
+            count=session.candidates,
             seed=secrets.randbelow(2**31) if session.seed is None else session.seed, sampling=session.sampling,
         )  # fmt: skip
         app.conversation.ask(Ask(prompt, generate))
@@ -277,7 +292,7 @@ class PromptScreen(Rater, WorkbenchScreen):
             found = {p.id: p for p in await self.attempt(lambda desk: desk.history(typed)) or []}
             earlier.update(found)
             return [
-                (key, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.text, 160)))
+                (key, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.transcript, 160)))
                 for key, p in found.items()
             ]
 
