@@ -323,3 +323,13 @@ def test_prompts_of_the_schema_before_are_as_they_were(workspace: Workspace) -> 
         assert conversations.add(database, "Why?", earlier=said).split == Split.HELD_OUT
         assert [one.text for one in conversations.recent(database, search="evian")] == [texts[0]]
         assert database.rows("PRAGMA foreign_key_check") == []
+
+
+def test_how_a_prompt_is_written_and_read() -> None:
+    text, system, said = parts_of([Message(**message) for message in BASIL])
+    whole = Prompt("p", text, "en", "", system=system, earlier=said)
+    assert whole.written == BASIL
+    assert Prompt("p", text, "en", "", system=system).written == [BASIL[0], BASIL[3]]
+    assert Prompt("p", text, "en", "").written == text
+    assert whole.transcript == ("user: How do I dry basil?\n\nassistant: Hang it or use an oven?\n\nuser: Oven.")
+    assert Prompt("p", text, "en", "", system=system).transcript == text
