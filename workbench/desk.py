@@ -24,7 +24,7 @@ from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
-from storage.records import Choice, Job, Prompt, Rating, Sample, Version
+from storage.records import Choice, Job, Message, Prompt, Rating, Sample, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
@@ -168,9 +168,11 @@ class Desk:
     # Prompts and answers
 
     @writes
-    def remember_prompt(self, database: Database, text: str, language: str, system: str) -> Prompt:
-        """Store what is asked, as typed."""
-        return conversations.add(database, text, language=language, system=system)
+    def remember_prompt(
+        self, database: Database, text: str, language: str, system: str, earlier: tuple[Message, ...] = ()
+    ) -> Prompt:
+        """Store what is asked, as typed, after what was said before."""
+        return conversations.add(database, text, language=language, system=system, earlier=earlier)
 
     @writes
     def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:

@@ -14,6 +14,7 @@ from storage import clock
 from storage.errors import WorkbenchError
 from storage.languages import matching
 from workbench.engine import protocol
+from workbench.screens.prompt.cards import LETTERS, cards
 from workbench.screens.prompt.conversation import Ask, Draft, Exchange
 from workbench.screens.prompt.welcome import welcome
 from workbench.shell.action import Action
@@ -22,14 +23,13 @@ from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsC
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.shell.session import SETTINGS
 from workbench.text import one_line, safe_text
-from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
+from workbench.widgets.answers import AnswerGrid
 from workbench.widgets.editor import PromptInput, edit_outside
-from workbench.widgets.judging import Rater, use_of, verdict
+from workbench.widgets.judging import Rater, use_of
+from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
-    from storage.records import Prompt, Rating, Sample
-
-LETTERS = "abcd"
+    from storage.records import Message, Prompt, Rating, Sample
 
 
 class PromptScreen(Rater, WorkbenchScreen):
@@ -41,6 +41,7 @@ class PromptScreen(Rater, WorkbenchScreen):
     NEWS = (AnswersChanged, RatingsChanged)
 
     def body(self) -> ComposeResult:
+        yield TurnsBefore()
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
@@ -83,7 +84,7 @@ class PromptScreen(Rater, WorkbenchScreen):
     async def paint(self) -> None:
         exchange = self.workbench.conversation.current
         grid = self.query_one(AnswerGrid)
-        await grid.show(self._cards(exchange))
+        await grid.show(cards(exchange, self.ratings, self.workbench.engine.speed))
         if exchange is not self.painted:
             self.painted = exchange
             grid.begin()
@@ -92,33 +93,19 @@ class PromptScreen(Rater, WorkbenchScreen):
         self._draw_said()
         self.refresh_bindings()
 
-    def _cards(self, exchange: Exchange | None) -> list[CardFacts]:
-        if exchange is None:
-            return []
-        cards = []
-        for n, (text, tokens) in enumerate(zip(exchange.texts, exchange.tokens, strict=True)):
-            answer, sample = exchange.answers.get(n), next(iter(exchange.samples[n : n + 1]), None)
-            cards.append(
-                card_of(
-                    LETTERS[n], text, exchange.ask.prompt.language, tokens=tokens,
-                    said_by=answer.version if answer else "", ended=answer.finish_reason if answer else "",
-                    speed=None if answer else self.workbench.engine.speed,
-                    verdict=verdict(self.ratings.get(sample.id, []), sample) if sample else "",
-                    writing=exchange.state in ("writing", "waiting") and answer is None,
-                )
-            )  # fmt: skip
-        return cards
-
     def _draw_asked(self, exchange: Exchange | None) -> None:
         asked, empty = self.query_one("#asked", Static), self.query_one("#empty", Static)
         present(empty, exchange is None)
         present(asked, exchange is not None)
         present(self.query_one(AnswerGrid), exchange is not None)
+        self.query_one(TurnsBefore).show(exchange.ask.prompt if exchange is not None else None)
         if exchange is None:
             empty.update(welcome(self.workbench.keys))
             return
         generate = exchange.ask.generate
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
+        if exchange.note:
+            facts += f" · {one_line(exchange.note)}"
         asked.update(
             Content.assemble(
                 (one_line(exchange.ask.prompt.language, 12), "bold $accent"),
@@ -141,7 +128,10 @@ class PromptScreen(Rater, WorkbenchScreen):
         language, system = self.asks_in
         if system:
             parts.append(f"system: {one_line(system, 24)}")
-        self.editor.border_title = Content.assemble((one_line(language, 12), "bold $accent"), " ▸")
+        after = f" after {len(self.turns)} turn{'s' * (len(self.turns) > 1)}" if self.turns else ""
+        self.editor.border_title = Content.assemble(
+            (one_line(language, 12), "bold $accent"), " ▸", (after, "$text-muted")
+        )  # fmt: skip
         self.editor.border_subtitle = Content.styled(" · ".join(parts), "$text-muted")
 
     def _draw_said(self) -> None:
@@ -176,6 +166,12 @@ class PromptScreen(Rater, WorkbenchScreen):
         chosen = self.workbench.draft.of or self.workbench.session
         return chosen.language, chosen.system
 
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """What was said before what is being written, where that comes from an earlier prompt."""
+        earlier = self.workbench.draft.of
+        return earlier.earlier if earlier is not None else ()
+
     async def action_send(self) -> None:
         """Store the prompt and put it in the engine's queue; it stays in its field until it is stored."""
         text, earlier = self.editor.text, self.workbench.draft.of
@@ -197,8 +193,8 @@ class PromptScreen(Rater, WorkbenchScreen):
             self._ask(prompt)
             self._sent(text)
 
-        language, system = self.asks_in
-        await self.record(lambda desk: desk.remember_prompt(text, language, system), "your prompt", stored)
+        asked = (text, *self.asks_in, self.turns)
+        await self.record(lambda desk: desk.remember_prompt(*asked), "your prompt", stored)
 
     def _sent(self, text: str) -> None:
         """Take the prompt out of its field, and leave there what was typed meanwhile."""
@@ -211,7 +207,8 @@ class PromptScreen(Rater, WorkbenchScreen):
         """Queue a stored prompt with the session's parameters."""
         app, session = self.workbench, self.workbench.session
         generate = protocol.Generate(
-            request=clock.new_id(), prompt=prompt.text, system=prompt.system, count=session.candidates,
+            request=clock.new_id(), prompt=prompt.text, system=prompt.system, earlier=prompt.earlier,
+            count=session.candidates,
             seed=secrets.randbelow(2**31) if session.seed is None else session.seed, sampling=session.sampling,
         )  # fmt: skip
         app.conversation.ask(Ask(prompt, generate))
@@ -282,7 +279,7 @@ class PromptScreen(Rater, WorkbenchScreen):
             found = {p.id: p for p in await self.attempt(lambda desk: desk.history(typed)) or []}
             earlier.update(found)
             return [
-                (key, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.text, 160)))
+                (key, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.transcript, 160)))
                 for key, p in found.items()
             ]
 
