@@ -22,13 +22,24 @@ from storage.database import Database
 from storage.durable import sync_folder
 from storage.errors import UsageError
 from storage.exchange import formats
+from storage.exchange.chunk import FROM_MODEL
 from storage.records import Rating
 
 _PROMPT = "prompts.text AS prompt, prompts.system, prompts.language, prompts.task, prompts.split"
 _RATED = """FROM effective_ratings AS rating JOIN samples AS a ON a.id = rating.sample_id
             LEFT JOIN samples AS b ON b.id = rating.other_sample_id JOIN prompts ON prompts.id = a.prompt_id"""
-# What says nothing and is left out: no system prompt or task, the usual attribute, an unknown version.
-_USUAL = {"system": "", "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False}
+# What says nothing and is left out: no system prompt or task, the usual attribute, an unknown version or model.
+_USUAL = {
+    "system": "", "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False,
+    "model": None, "chosen_model": None, "rejected_model": None,
+}  # fmt: skip
+
+
+def _model(answer: str) -> str:
+    """In SQL, the model that gave an imported answer; null where it is not known."""
+    return f"iif({answer}.origin LIKE '{FROM_MODEL}%', substr({answer}.origin, {len(FROM_MODEL) + 1}), NULL)"
+
+
 _EVENT = [name for name in Rating.__struct_fields__ if name != "kind"]
 
 
@@ -64,14 +75,25 @@ KINDS: dict[str, Kind] = {
     # Pairs with a winner. Ties and pairs both bad stay in `events`.
     "preference": Kind(
         f"""SELECT rating.id, {_PROMPT}, iif(choice = 'a', a.text, b.text) AS chosen,
-                   iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source
+                   iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source,
+                   iif(choice = 'a', {_model("a")}, {_model("b")}) AS chosen_model,
+                   iif(choice = 'a', {_model("b")}, {_model("a")}) AS rejected_model
             {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.sequence""",
-        {"id": str, **_columns(chosen=str, rejected=str, attribute=str, rater=str, source=str)},
+        {
+            "id": str,
+            **_columns(
+                chosen=str, rejected=str, attribute=str, rater=str, source=str, chosen_model=str, rejected_model=str
+            ),
+        },
     ),
     "unpaired": Kind(
-        f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version
+        f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version,
+                   {_model("a")} AS model
             {_RATED} WHERE kind = 'label' ORDER BY rating.sequence""",
-        {"id": str, **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str)},
+        {
+            "id": str,
+            **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str, model=str),
+        },
         shape=lambda row: {**row, "label": bool(row["label"])},
     ),
     # Demonstrations and edited answers; the same answer once.
@@ -86,11 +108,14 @@ KINDS: dict[str, Kind] = {
     ),
     "scores": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS response, value AS score,
-                   json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version
+                   json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version,
+                   {_model("a")} AS model
             {_RATED} WHERE kind = 'score' ORDER BY rating.sequence""",
         {
             "id": str,
-            **_columns(response=str, score=float, scale=list, attribute=str, rater=str, source=str, version=str),
+            **_columns(
+                response=str, score=float, scale=list, attribute=str, rater=str, source=str, version=str, model=str
+            ),
         },
         shape=lambda row: {**row, "scale": json.loads(row["scale"])},
     ),

@@ -15,12 +15,21 @@ from tqdm import tqdm
 from storage import clock, conversations, versions
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.exchange.importing import read as rows
+from storage.exchange.importing import prompts
 from storage.exchange.layouts.entries import language as language_tag
 from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
 from storage.records import Sampling, Split
-from workbench.commands.options import json_option, language_option, opened, workspace_option
+from storage.exchange.translating import Reading
+from workbench.commands.options import (
+    as_option,
+    json_option,
+    language_option,
+    map_option,
+    opened,
+    reading_option,
+    workspace_option,
+)
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers
@@ -49,6 +58,8 @@ class Ask(msgspec.Struct, frozen=True):
 @click.option(
     "--from", "file", metavar="FILE", help="As for import: prompt, and optionally language, system, task, split, seed."
 )
+@as_option
+@map_option
 @click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
 @click.option("--system", default="", help="System prompt of prompts that name none.")
 @click.option("--count", default=1, show_default=True, help="Answers a prompt.")
@@ -69,6 +80,8 @@ def generate(
     stdin: str | None,
     typed: tuple[str, ...],
     file: str | None,
+    layout: str | None,
+    names: tuple[str, ...],
     language: str,
     system: str,
     count: int,
@@ -94,7 +107,7 @@ def generate(
       workbench generate --prompt "¿Qué es un glaciar?" --language es --count 4
       workbench generate --from prompts.jsonl --version v3 --temperature 0.7 --json
     """
-    asks = read_asks(stdin, typed, file)
+    asks = read_asks(stdin, typed, file, reading_option(layout, names))
     language = language_option(language)
     try:
         sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
@@ -279,7 +292,12 @@ def together(requests: Sequence[Generate]) -> Generate:
     return msgspec.structs.replace(first, request=clock.new_id(), also=also, stream=not others)
 
 
-def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list[Ask]:
+def read_asks(
+    stdin: str | None,
+    typed: Iterable[str],
+    file: str | None,
+    reading: Reading = Reading(),  # noqa: B008 (it is frozen)
+) -> list[Ask]:
     """The prompts from the one place that was named.
 
     Raises:
@@ -294,7 +312,7 @@ def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list
         read = [(number, text.rstrip("\r\n")) for number, text in enumerate(_lines(), start=1) if text.strip()]
         asks = [_checked(Ask(text), f"standard input, line {number}") for number, text in read]
     else:
-        asks = [_read_ask(file, row) for row in rows(file)]
+        asks = [_read_ask(file, row) for row in prompts(file, reading)]
     if not asks:
         raise UsageError("there are no prompts: the input is empty", "give at least one line")
     return asks

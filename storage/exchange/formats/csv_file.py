@@ -1,7 +1,4 @@
-"""CSV with a header line, its cells parted by commas, semicolons or tabs.
-
-An empty cell is an absent field, except a rated text whose rating is there.
-"""
+"""CSV with a header line, its cells parted by commas, semicolons or tabs; storage/exchange/cells.py has their values."""
 
 from __future__ import annotations
 
@@ -14,12 +11,6 @@ from typing import Any, BinaryIO
 from storage.exchange.format import Format
 from storage.exchange.rows import Problem, Row
 
-# A rating may be about an answer of no words at all: with these fields filled, the empty cell beside them is text.
-_RATED_TEXT = {
-    "score": "response", "tags": "response", "label": "completion", "chosen": "rejected", "rejected": "chosen",
-}  # fmt: skip
-_JSON_CELLS = ("scale", "tags")
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _SEPARATORS = ",;\t"
 _LARGEST_CELL = 2**31 - 1
 
@@ -77,25 +68,8 @@ def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row 
         return Problem(line, "", f"{len(cells)} cells under {len(header)} columns: is a text with a comma not quoted?")
     if len(cells) < len(header):
         return Problem(line, "", f"{len(cells)} cells under {len(header)} columns: is the row cut off?")
-    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
-    for rating, rated in _RATED_TEXT.items():
-        if rating in fields and rated in header:
-            fields.setdefault(rated, "")
-    for name in fields.keys() & _JSON_CELLS:
-        try:
-            fields[name] = json.loads(fields[name])
-        except ValueError:
-            return Problem(line, name, "must be JSON in a CSV cell, such as [1, 5]")
-    if "score" in fields:
-        # Where semicolons part cells, commas are decimal points.
-        score = fields["score"].replace(",", ".") if separator == ";" else fields["score"]
-        try:
-            fields["score"] = float(score)
-        except ValueError:
-            pass  # left as text, which the check of the record refuses with its reason
-    if "label" in fields:
-        fields["label"] = _TRUTH.get(fields["label"].strip().lower(), fields["label"])
-    return Row(line, fields)
+    fields = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+    return Row(line, fields, tuple(header), separator == ";")
 
 
 def _cell(value: Any) -> str:
