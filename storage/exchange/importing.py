@@ -18,9 +18,9 @@ from storage import conversations, splits, unfinished
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.exchange.chunk import Chunk, Name, encoded
-from storage.exchange.input_file import InputFile
 from storage.exchange.examples import MOST as MOST_EXAMPLES
 from storage.exchange.examples import Example, example
+from storage.exchange.input_file import InputFile
 from storage.exchange.layouts.entries import Defaults, Entry, parse
 from storage.exchange.naming import advice, could_be
 from storage.exchange.rows import Problem, Row
@@ -44,9 +44,9 @@ class Imported(msgspec.Struct, frozen=True):
         replaced: ratings, of before or of this file, that a later one of the same rater now stands for.
         prompts, samples, ratings: new rows.
         kinds: all records by kind.
-        ignored_fields: names of fields that were not read. could_be: those of them that could be one of ours, with its name.
+        ignored_fields: names of fields that were not read. could_be: those that could be one of ours, with its name.
         layouts: how many records were of each foreign layout.
-        skipped: records that were left out because they cannot be imported. skipped_because: the first of them, in words.
+        skipped: records that were left out, for they cannot be imported. skipped_because: the first of them, in words.
         examples: what the first records become; of a dry run alone.
         renamed_languages: tags whose normal form goes by another name, such as `tl` (Tagalog) by `fil` (Filipino).
     """

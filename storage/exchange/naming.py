@@ -15,8 +15,8 @@ _LIKELY = {
     "chosen": ("preferred", "better", "winner_response", "accepted", "positive"),
     "rejected": ("dispreferred", "worse", "loser_response", "negative"),
     "score": (
-        "overall", "overall_score", "rating", "ratings", "stars", "quality", "grade", "points", "mark", "reward", "value",
-        "helpfulness", "likert",
+        "overall", "overall_score", "rating", "ratings", "stars", "quality", "grade", "points", "mark", "reward",
+        "value", "helpfulness", "likert",
     ),
     "label": ("is_good", "good", "thumbs", "thumbs_up", "accept", "acceptable", "feedback"),
     "rater": (

@@ -11,8 +11,8 @@ import msgspec
 class Row(msgspec.Struct, frozen=True):
     """The fields of one record and the line (from 1) on which it begins; absent and null fields are left out.
 
-    Where they are cells of a table, and so text, `columns` names them all, empty ones too (storage/exchange/cells.py), and
-    `decimal_comma` says that numbers among them are written with one.
+    Where they are cells of a table, and so text (storage/exchange/cells.py), `columns` names them all, empty ones too,
+    and `decimal_comma` says that numbers among them are written with one.
     """
 
     line: int

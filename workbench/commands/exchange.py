@@ -12,8 +12,8 @@ import click
 from storage import languages
 from storage.errors import UsageError
 from storage.exchange import exporting, importing
-from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
 from storage.exchange.examples import Example
+from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
 from workbench.commands.options import (
     as_option,
     json_option,

@@ -19,8 +19,8 @@ from storage.exchange.importing import prompts
 from storage.exchange.layouts.entries import language as language_tag
 from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
-from storage.records import Sampling, Split
 from storage.exchange.translating import Reading
+from storage.records import Sampling, Split
 from workbench.commands.options import (
     as_option,
     json_option,

@@ -1,4 +1,4 @@
-"""CSV with a header line, its cells parted by commas, semicolons or tabs; storage/exchange/cells.py has their values."""
+"""CSV with a header line, its cells parted by commas, semicolons or tabs; cells.py says what their texts are."""
 
 from __future__ import annotations
 

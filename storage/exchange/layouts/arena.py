@@ -1,4 +1,4 @@
-"""Arena battles (lmsys/chatbot_arena_conversations and later sets): two models answer, somebody votes, ties included."""
+"""Arena battles (lmsys/chatbot_arena_conversations and later sets): two models answer, somebody votes, or ties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from storage.exchange.rows import BadFieldError
 from storage.exchange.values import figure, one_of, truth
 
 _WINNERS = {
-    "model_a": "a", "model_b": "b", "tie": "tie", "tie (bothbad)": "both-bad", "bothbad": "both-bad", "both_bad": "both-bad",
+    "model_a": "a", "model_b": "b", "tie": "tie", "tie (bothbad)": "both-bad", "bothbad": "both-bad",
+    "both_bad": "both-bad",
 }  # fmt: skip
 _COLUMNS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 
@@ -73,7 +74,8 @@ def _texts(name: str, value: Any) -> list[str]:
 
 LAYOUT = Layout(
     name="arena",
-    known_by="`conversation_a` and `conversation_b`, or `prompt`, `response_a` and `response_b`, with `winner` or its columns",
+    known_by="`conversation_a` and `conversation_b`, or `prompt`, `response_a` and `response_b`, with `winner` or "
+    "`winner_model_a`, `winner_model_b`, `winner_tie`",
     becomes={
         **{
             f"conversation_{side}": "the turns before the last answer are the prompt, that answer is compared"
@@ -82,7 +84,7 @@ LAYOUT = Layout(
         "prompt": "the prompt, a text or a list of one text a turn",
         **{f"response_{side}": "the answers to it" for side in "ab"},
         "winner": "a preference, a tie, or both bad",
-        **{name: "a preference" for name in ("winner_model_a", "winner_model_b")},
+        **dict.fromkeys(("winner_model_a", "winner_model_b"), "a preference"),
         "winner_tie": "a tie",
         "model_a": "the model of the first answer",
         "model_b": "the model of the second",
@@ -90,8 +92,8 @@ LAYOUT = Layout(
         "turn": "how many turns were judged; what follows them is left out",
         "language": "the language, by its name or its tag; `unknown` is `und`",
     },
-    left="`question_id`, `id`, `tstamp`, `anony`, `toxic_chat_tag`, moderation, statistics; battles whose earlier answers "
-    "differ are refused",
+    left="`question_id`, `id`, `tstamp`, `anony`, `toxic_chat_tag`, moderation, statistics; battles whose earlier "
+    "answers differ are refused",
     recognises=recognises,
     read=read,
 )

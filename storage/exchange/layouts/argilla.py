@@ -216,12 +216,13 @@ LAYOUT = Layout(
     name="argilla",
     known_by="`fields` and `responses`; or `QUESTION.responses` columns; or columns of `{user_id, value}`",
     becomes={
-        "fields": "`prompt`, `instruction`, `question`, ... are the prompt; `response`, `completion`, ... are answers, also "
-        "numbered, also `chosen` and `rejected`",
-        "responses": "to a question about one answer a number is a score (on `--scale`), yes and no are a label, other labels "
-        "are tags; a label that names one of two answers is a preference, or a tie; a ranking is a preference of each two; "
-        "a text to a correction, or where there is no answer, is a demonstration; the question is the attribute, "
-        "`user_id` the rater",
+        "fields": "the prompt is `prompt`, `instruction`, `question`, `input`, `context` or `conversation`; answers are "
+        "`response`, `completion`, `answer`, `output`, `generation`, `reply` or `text`, also numbered, and `chosen` and "
+        "`rejected`",
+        "responses": "of one answer, a number is a score (on `--scale`), yes and no are a label, other labels are "
+        "tags; of two answers, the name of one or a tie is a preference; a ranking is a preference of each two; a text "
+        "to a correction, or where there is no answer, is a demonstration. The question is the attribute, `user_id` "
+        "the rater",
         "QUESTION.responses": "the same",
         "QUESTION.responses.users": "the raters",
         "QUESTION.responses.status": "drafts and discarded responses are left out",

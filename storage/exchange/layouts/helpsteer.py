@@ -62,13 +62,13 @@ def _prompt(fields: Fields) -> str | list[Message]:
 
 LAYOUT = Layout(
     name="helpsteer",
-    known_by="`prompt`, `response` and `helpfulness`, `correctness` or `coherence`; or two answers and `preference_strength` "
-    "or `overall_preference`",
+    known_by="`prompt`, `response` and `helpfulness`, `correctness` or `coherence`; or two answers and "
+    "`preference_strength` or `overall_preference`",
     becomes={
         "prompt": "the prompt; `<extra_id_1>` parts its turns",
         "context": "the prompt, as turns",
         "response": "an answer",
-        **{name: "a score of that attribute on [0, 4]" for name in _ATTRIBUTES},
+        **dict.fromkeys(_ATTRIBUTES, "a score of that attribute on [0, 4]"),
         **{name: "an answer" for pair in _ANSWERS for name in pair},
         "preference_strength": "the first answer is better below 0, the second above, and 0 is a tie",
         "overall_preference": "the same",

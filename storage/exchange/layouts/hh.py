@@ -24,7 +24,7 @@ def read(fields: Fields) -> list[dict[str, Any]]:
     for name in ("chosen", "rejected"):
         if not has(fields, name):
             raise BadFieldError(name, "is missing: a pair of transcripts needs chosen and rejected")
-    prompt, chosen, rejected = parted(*((name, _turns(name, fields[name])) for name in ("chosen", "rejected")))  # type: ignore[misc]
+    prompt, chosen, rejected = parted(*((name, _turns(name, fields[name])) for name in ("chosen", "rejected")))
     return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}]
 
 

@@ -43,7 +43,7 @@ def _said(fields: Fields) -> dict[str, Any]:
 
 LAYOUT = Layout(
     name="kto",
-    known_by="`kto_tag`, or `label` beside `conversations` or `instruction`; `prompt`, `completion`, `label` is our own",
+    known_by="`kto_tag`, or `label` beside `conversations` or `instruction` and `output`; the form of TRL is our own",
     becomes={
         "prompt": "as in our own records",
         "completion": "as in our own records",

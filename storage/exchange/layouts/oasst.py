@@ -101,8 +101,8 @@ def _labels(node: Node) -> dict[str, float]:
 
 LAYOUT = Layout(
     name="oasst",
-    known_by="`prompt` as a message with `role`, `text` and `replies`; or messages with `message_tree_id`, those of a tree "
-    "one after the other",
+    known_by="`prompt` as a message with `role`, `text` and `replies`; or messages with `message_tree_id`, those of a "
+    "tree one after the other",
     becomes={
         "prompt": "the first message of the tree; all `replies` are read as the messages below",
         "message_tree_id": "which messages are one tree",
@@ -113,7 +113,7 @@ LAYOUT = Layout(
         "lang": "the language of what is asked",
         "rank": "answers to one message are compared two by two, the lower rank is preferred, equal ranks are a tie; "
         "answers without ranks are demonstrations",
-        "labels": "of an answer, `quality`, `helpfulness`, `creativity` and `humor` are scores on [0, 1] of these attributes",
+        "labels": "of an answer, `quality`, `helpfulness`, `creativity` and `humor` are scores on [0, 1] of it",
         "model_name": "the model that answered",
         "deleted": "a deleted message is left out with its replies",
     },

@@ -54,7 +54,8 @@ def _answer(name: str, fields: Fields) -> str:
 
 LAYOUT = Layout(
     name="ranking",
-    known_by="`chosen` and `rejected` beside `instruction`, `question` or `conversations`; `instruction` with a list of `output`",
+    known_by="`chosen` and `rejected` beside `instruction`, `question` or `conversations`; or `instruction` and a list "
+    "of `output`",
     becomes={
         "instruction": "the prompt, as in `alpaca`",
         "question": "the prompt, where there is no instruction",

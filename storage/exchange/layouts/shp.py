@@ -35,7 +35,7 @@ LAYOUT = Layout(
         "human_ref_B": "the preferred answer where `labels` is 0",
         "labels": "which one is preferred",
     },
-    left="`score_A`, `score_B`, `upvote_ratio_A` and the like (votes, on no scale), `post_id`, `domain`, `split`, times",
+    left="`score_A`, `score_B`, `score_ratio` and `upvote_ratio` (votes, on no scale), `post_id`, `domain`, times",
     recognises=recognises,
     read=read,
 )

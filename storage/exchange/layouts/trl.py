@@ -5,7 +5,6 @@ The explicit form, and lists of messages in either, are our own records.
 
 from __future__ import annotations
 
-from os.path import commonprefix
 from typing import Any
 
 from storage.exchange.layout import Fields, Layout
@@ -22,12 +21,15 @@ def recognises(fields: Fields) -> bool:
 def read(fields: Fields) -> list[dict[str, Any]]:
     """One preference. Raises BadFieldError where the texts do not begin alike."""
     chosen, rejected = (text(name, fields.get(name)) for name in ("chosen", "rejected"))
-    shared = commonprefix([chosen, rejected])
-    # As TRL has it: where the texts part inside their words, the space before these words is theirs.
-    end = len(shared) - 1 if shared.endswith(" ") else len(shared)
-    if not shared[:end].strip():
+    parting = next(
+        (place for place, pair in enumerate(zip(chosen, rejected, strict=False)) if len(set(pair)) > 1), None
+    )
+    end = min(len(chosen), len(rejected)) if parting is None else parting
+    # As TRL parts them: a space before the first letter that differs goes to the answers.
+    end -= chosen[:end].endswith(" ")
+    if not chosen[:end].strip():
         raise BadFieldError("rejected", "does not begin as chosen does, and there is no prompt beside them")
-    return [{"prompt": shared[:end], "chosen": chosen[end:], "rejected": rejected[end:]}]
+    return [{"prompt": chosen[:end], "chosen": chosen[end:], "rejected": rejected[end:]}]
 
 
 LAYOUT = Layout(

@@ -97,8 +97,8 @@ LAYOUT = Layout(
     known_by="`instruction` and `completions`; or `chosen` and `rejected` with a score of each",
     becomes={
         "instruction": "the prompt",
-        "completions": "of each, `response` is an answer, `model` the model that gave it, `overall_score` a score on [1, 10], "
-        "and each `Rating` of `annotations` a score on [1, 5] of the attribute of that name",
+        "completions": "of each, `response` is an answer, `model` the model that gave it, `overall_score` a score on "
+        "[1, 10], and each `Rating` of `annotations` a score on [1, 5] of the attribute of that name",
         "prompt": "the prompt, where the answers do not begin with it",
         "messages": "the same as `chosen`",
         "chosen": "the turns before the last one are the prompt, that one is preferred",
