@@ -216,8 +216,8 @@ LAYOUT = Layout(
     name="argilla",
     known_by="`fields` and `responses`; or `QUESTION.responses` columns; or columns of `{user_id, value}`",
     becomes={
-        "fields": "the prompt is `prompt`, `instruction`, `question`, `input`, `context` or `conversation`; answers are "
-        "`response`, `completion`, `answer`, `output`, `generation`, `reply` or `text`, also numbered, and `chosen` and "
+        "fields": "the prompt is `prompt`, `instruction`, `question`, `input`, `context` or `conversation`; answers "
+        "are `response`, `completion`, `answer`, `output`, `generation`, `reply` or `text`, also numbered, `chosen` and "
         "`rejected`",
         "responses": "of one answer, a number is a score (on `--scale`), yes and no are a label, other labels are "
         "tags; of two answers, the name of one or a tie is a preference; a ranking is a preference of each two; a text "
