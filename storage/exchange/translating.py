@@ -16,6 +16,7 @@ from storage.exchange.rows import BadFieldError, Problem, Row, shown
 OURS = "workbench"
 # What a record of any layout may say beside what its layout knows.
 _CARRIED = ("rater", "language", "task", "split")
+_ASKED = ("prompt", "messages", "system", "language")
 _NO_LANGUAGE = {"", "unknown", "und"}
 
 
@@ -41,19 +42,12 @@ class Record(msgspec.Struct, frozen=True):
     renamed: set[str] = set()
 
     def prompts(self) -> list[Row]:
-        """What it asks, each of it once: the rows of one judgement or more without what was said of the answers."""
-        found: list[Row] = []
-        for row in self.rows:
-            fields = row.fields
-            if not entries.is_own(fields):
-                asked = [fields]
-            elif "event" in fields:
-                asked = [fields] if "prompt" in fields else []
-            else:
-                asked = [{"prompt": prompt} for prompt in fields]
-            found += [Row(row.line, one) for one in asked]
-        told = [{name: row.fields.get(name) for name in ("prompt", "system", "language")} for row in found]
-        return [row for place, row in enumerate(found) if told[place] not in told[:place]]
+        """The rows that ask something, of those that ask the same the first."""
+        asking = [row for row in self.rows if "event" not in row.fields or "prompt" in row.fields]
+        told = [[row.fields.get(name) for name in _ASKED] for row in asking]
+        return [
+            row for place, row in enumerate(asking) if told[place] not in told[:place] or entries.is_own(row.fields)
+        ]
 
 
 def translated(rows: Iterable[Row | Problem], reading: Reading) -> Iterator[Record | Problem]:

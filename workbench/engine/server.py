@@ -239,7 +239,7 @@ class Engine:
         if serving is None:
             raise UsageError("no model is loaded", "load one first")
         questions = request.questions()
-        encoded = [serving.tokenizer.encode_prompt(question.prompt, question.system) for question in questions]
+        encoded = [serving.tokenizer.encode_messages(question.messages) for question in questions]
         longest = max(map(len, encoded))
         room = serving.decoder.context - longest
         if room < 1:

@@ -22,11 +22,11 @@ from uuid import UUID
 import msgspec
 
 from storage import languages
-from storage.exchange.layouts.messages import flatten
+from storage.exchange.layouts.messages import flatten, unread
 from storage.exchange.rows import BadFieldError, Problem, Row, shown, text
 from storage.exchange.values import one_of
 from storage.feedback.kinds import KINDS
-from storage.records import Rating, RatingKind, Split
+from storage.records import Message, Rating, RatingKind, Split
 
 DEFAULT_RATER = "import"
 DEFAULT_SCALE = (1.0, 5.0)
@@ -55,7 +55,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     `response` is the rated or demonstrated text (the first one of a pair, whose second one is `other`), `model` the one
     that gave it, `says` the fields of the rating that hold what it says. `split` is None where the record leaves it to
-    the workspace.
+    the workspace. `prompt` is the user's last message, `earlier` the turns between the system message and it.
     """
 
     line: int
@@ -74,6 +74,7 @@ class Entry(msgspec.Struct, frozen=True):
     other_model: str = ""
     says: dict[str, Any] = {}
     event: Rating | None = None
+    earlier: tuple[Message, ...] = ()
 
 
 def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
@@ -81,9 +82,9 @@ def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
     try:
         if "event" in row.fields:
             return [_event(row)]
-        if _is_table(row.fields):
+        if is_table(row.fields):
             return _table(row, defaults)
-        return [*_entries(row.line, flatten(row.fields), defaults)]
+        return [*_entries(row.line, *flatten(row.fields), defaults)]
     except BadFieldError as error:
         return [Problem(row.line, error.field, error.reason)]
 
@@ -93,15 +94,16 @@ def ignored(row: Row) -> set[str]:
     if is_own(row.fields):
         return set()
     known = KNOWN if row.fields.keys() & _JUDGED else KNOWN - _MODELS
-    return row.fields.keys() - known
+    return row.fields.keys() - known | unread(row.fields)
 
 
 def is_own(fields: dict[str, Any]) -> bool:
     """Whether a record is of the two kinds that hold no `prompt` field: an event, or a table of scores."""
-    return "event" in fields or _is_table(fields)
+    return "event" in fields or is_table(fields)
 
 
-def _is_table(fields: dict[str, Any]) -> bool:
+def is_table(fields: dict[str, Any]) -> bool:
+    """Whether a record is the table of the articles: `{prompt: {response: score}}`."""
     return bool(fields) and all(isinstance(value, dict) for value in fields.values())
 
 
@@ -114,18 +116,18 @@ def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
     for prompt, scores in row.fields.items():
         for response, score in scores.items():
             try:
-                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, defaults)
+                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, (), defaults)
             except BadFieldError as error:
                 place = f"{shown(prompt)} -> {shown(response)}"
                 found.append(Problem(row.line, place, error.reason))
     return found
 
 
-def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entry]:
+def _entries(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> list[Entry]:
     """A record may hold several judgements of its answer, and a preference beside them: each is an entry."""
     if "prompt" not in fields:
         raise BadFieldError("prompt", "is missing")
-    common = _common(line, fields, defaults)
+    common = _common(line, fields, earlier, defaults)
     found = []
     if "chosen" in fields or "rejected" in fields:
         found.append(_pair(fields, common))
@@ -149,7 +151,7 @@ def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entr
     return [Entry(kind="prompt", **common)]
 
 
-def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+def _common(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> dict[str, Any]:
     """The fields that every record may carry."""
     key = fields.get("id")
     if key is not None and (isinstance(key, bool) or not isinstance(key, str | int)):
@@ -157,6 +159,7 @@ def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, 
     return {
         "line": line,
         "prompt": text("prompt", fields["prompt"]),
+        "earlier": earlier,
         "language": language(fields.get("language", defaults.language)),
         "system": text("system", fields.get("system", ""), empty=True),
         "task": text("task", fields.get("task", ""), empty=True),
@@ -240,10 +243,11 @@ def _event(row: Row) -> Entry:
     for name, needed in (("prompt", True), ("response", True), ("other_response", rating.other_sample_id is not None)):
         if needed and name not in fields:
             raise BadFieldError(name, "is missing")
+    flat, earlier = flatten(fields)
     return Entry(
-        kind="event", response=text("response", fields["response"], empty=True),
-        other=text("other_response", fields.get("other_response", ""), empty=True), event=rating,
-        **_common(row.line, fields, Defaults()),
+        kind="event", response=text("response", flat["response"], empty=True),
+        other=text("other_response", flat.get("other_response", ""), empty=True), event=rating,
+        **_common(row.line, flat, earlier, Defaults()),
     )  # fmt: skip
 
 
