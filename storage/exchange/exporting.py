@@ -5,9 +5,11 @@ Records go from a cursor to the file as they come, all of one moment, so that me
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -194,6 +196,13 @@ def snapshot(database: Database) -> Iterator[None]:
         database.connection.execute("ROLLBACK")
 
 
+def _descriptor(destination: str) -> int | None:
+    """The number of the open file that a name such as `/dev/fd/3` stands for."""
+    named = {"/dev/stdout": 1, "/dev/stderr": 2}
+    found = re.fullmatch(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)", destination)
+    return int(found[1] or found[2]) if found else named.get(destination)
+
+
 @contextmanager
 def _opened(destination: str) -> Iterator[BinaryIO]:
     """The file to write to. A regular one is replaced once it is complete, and keeps its mode; a symlink stays."""
@@ -202,9 +211,17 @@ def _opened(destination: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    path = Path(destination).resolve()
+    if (number := _descriptor(destination)) is not None:
+        # What it names is open already, perhaps to append: opening it by this name would begin it anew.
+        with os.fdopen(os.dup(number), "wb") as file:
+            yield file
+        return
+    try:
+        path = Path(destination).resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
     there = path.stat() if path.exists() else None
-    if Path(destination).absolute().parts[1] in ("dev", "proc") or (there and not stat.S_ISREG(there.st_mode)):
+    if there and not stat.S_ISREG(there.st_mode):
         with Path(destination).open("wb") as file:
             yield file
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ class BadFieldError(ValueError):
 
 def number(field: str, value: Any) -> float:
     """A finite number. Raises BadFieldError for anything else (a truth value is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadFieldError(field, f"must be a number, not {shown(value)}")
     try:
         converted = float(value)

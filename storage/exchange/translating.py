@@ -98,7 +98,7 @@ def _together(rows: Iterable[Row | Problem], reading: Reading, chosen: Layout | 
 
 def _layout_of(row: Row) -> Layout | None:
     """The foreign layout that the fields show; None for records of our own."""
-    return None if entries.is_own(row.fields) else layouts.of(row.fields)
+    return None if "event" in row.fields else layouts.of(row.fields)
 
 
 def _record(layout: Layout | None, rows: list[Row], found: set[str]) -> Record:

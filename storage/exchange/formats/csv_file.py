@@ -5,22 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 from storage.exchange.format import Format
 from storage.exchange.rows import Problem, Row
 
 _SEPARATORS = ",;\t"
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # a first line with which Excel names the separator
+# A lone CR in a cell without quotes, as Python's csv module wrote it before 3.11.9, and pandas with it. To a reader it
+# ends a line; where lines end with \n it is a character of its cell, and passes the reader as half a surrogate pair, of
+# which UTF-8 holds none.
+_CARRIAGE_RETURN, _PASSING = "\r", "\udc0d"
+_LONGEST_HEADER = 2**24
 _LARGEST_CELL = 2**31 - 1
 
 
 def read(file: BinaryIO) -> Iterator[Row | Problem]:
     """One row or problem for each record under the header; rows of empty cells alone are passed over."""
     csv.field_size_limit(_LARGEST_CELL)
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    header = file.readline(_LONGEST_HEADER)
+    file.seek(0)
+    end = "\r" if b"\r" in header.rstrip(b"\r\n") else "\r\n" if header.endswith(b"\r\n") else "\n"
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="" if end == "\r" else "\n")
     try:
-        yield from _rows(text)
+        yield from _rows(iter(text) if end == "\r" else (_passing(line, end) for line in text))
     finally:
         text.detach()  # or it would close the file
 
@@ -38,14 +49,23 @@ def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, 
     text.detach()
 
 
-def _rows(text: io.TextIOWrapper) -> Iterator[Row | Problem]:
-    separator = _separator(text.readline())
-    text.seek(0)
-    lines = csv.reader(text, strict=True, delimiter=separator)
+def _passing(line: str, end: str) -> str:
+    """A line whose CRs pass the reader, but for that of the end that the header's line has."""
+    body = line.removesuffix(end).removesuffix("\n")
+    return body.replace(_CARRIAGE_RETURN, _PASSING) + line[len(body) :]
+
+
+def _rows(text: Iterator[str]) -> Iterator[Row | Problem]:
+    first = next(text, "")
+    named = _SEPARATOR_LINE.fullmatch(first)
+    separator = named[1] if named else _separator(first)
+    lines = csv.reader(text if named else chain([first], text), strict=True, delimiter=separator)
     header: list[str] | None = None
-    begins = 1
+    passed = 1 if named else 0
+    begins = 1 + passed
     try:
         for cells in lines:
+            cells = [cell.replace(_PASSING, _CARRIAGE_RETURN) for cell in cells]
             if header is None:
                 header = [cell.strip() for cell in cells]
                 if len(set(header)) != len(header):
@@ -53,9 +73,9 @@ def _rows(text: io.TextIOWrapper) -> Iterator[Row | Problem]:
                     return
             elif any(cells):
                 yield _row(header, cells, begins, separator)
-            begins = lines.line_num + 1
+            begins = lines.line_num + 1 + passed
     except csv.Error as error:
-        yield Problem(lines.line_num, "", f"not CSV: {error}")
+        yield Problem(lines.line_num + passed, "", f"not CSV: {error}")
 
 
 def _separator(header: str) -> str:

@@ -108,8 +108,7 @@ def is_table(fields: dict[str, Any]) -> bool:
 
 
 def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
-    columns = list(row.fields.values())
-    if all(list(column) == [str(number) for number in range(len(column))] for column in columns) and columns[0]:
+    if _is_frame(row.fields):
         reason = "are columns of numbered rows, not {prompt: {response: score}}: save the table as one record a row"
         raise BadFieldError(", ".join(map(shown, row.fields)), reason)
     found: list[Entry | Problem] = []
@@ -121,6 +120,14 @@ def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
                 place = f"{shown(prompt)} -> {shown(response)}"
                 found.append(Problem(row.line, place, error.reason))
     return found
+
+
+def _is_frame(fields: dict[str, Any]) -> bool:
+    """Whether a table is one of columns, `{column: {row: value}}`, as pandas writes it: its rows are numbered, or its
+    columns have names of ours and the same rows."""
+    rows = [tuple(column) for column in fields.values()]
+    numbered = any(rows) and all(row == tuple(map(str, range(len(row)))) for row in rows)
+    return numbered or (len(rows) > 1 and len(set(rows)) == 1 and bool(fields.keys() & KNOWN))
 
 
 def _entries(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> list[Entry]:
