@@ -36,8 +36,11 @@ class Layout(msgspec.Struct, frozen=True):
 
     def row(self) -> str:
         """This layout as a row of the table in docs/data-formats.md."""
-        becomes = "; ".join(f"`{name}`: {meaning}" for name, meaning in self.becomes.items())
-        return f"| `{self.name}` | {self.known_by} | {becomes} | {self.left or 'nothing'} |"
+        names: dict[str, list[str]] = {}
+        for name, meaning in self.becomes.items():
+            names.setdefault(meaning, []).append(f"`{name}`")
+        becomes = "; ".join(f"{', '.join(named)}: {meaning}" for meaning, named in names.items())
+        return f"| `{self.name}` | {self.known_by} | {becomes} | {self.left or 'no others are known'} |"
 
 
 def has(fields: Fields, *names: str) -> bool:

@@ -47,8 +47,7 @@ LAYOUT = Layout(
     becomes={
         "prompt": "as in our own records",
         "completion": "as in our own records",
-        "conversations": "the turns before the last answer are the prompt, that answer is rated",
-        "messages": "the same",
+        **{name: "the turns before the last answer are the prompt, that answer is rated" for name in _CONVERSATIONS},
         "instruction": "the prompt, as in `alpaca`",
         "input": "as in `alpaca`",
         "history": "as in `alpaca`",

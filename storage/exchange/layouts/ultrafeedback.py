@@ -105,9 +105,9 @@ LAYOUT = Layout(
         "rejected": "its last turn is the other answer",
         **_each("score_{}", "a score of that answer on [1, 10]"),
         **_each("{}-rating", "a score of that answer on [1, 5]"),
-        **_each("{}_rating", "the same"),
+        **_each("{}_rating", "a score of that answer on [1, 5]"),
         **_each("{}-model", "the model that answered"),
-        **_each("{}_model", "the same"),
+        **_each("{}_model", "the model that answered"),
     },
     left="`prompt_id`, `source`, `models`, `correct_answers`, `incorrect_answers`; of completions `critique`, "
     "`principle`, `custom_system_prompt` and `fine-grained_score` (a mean of the others)",

@@ -1,0 +1,188 @@
+"""Foreign layouts: each record of each becomes what the table in docs/data-formats.md says, and no other layout's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from foreign import CASES, Case
+
+from storage.database import Database
+from storage.errors import UsageError
+from storage.exchange import layouts
+from storage.exchange.importing import import_file
+from storage.exchange.layouts.entries import Defaults, Entry, parse
+from storage.exchange.rows import Problem, Row
+from storage.exchange.translating import OURS, Reading, Record, translated
+
+DOCS = Path(__file__).parents[2] / "docs" / "data-formats.md"
+NAMED = (
+    "hh",
+    "sharegpt",
+    "oasst",
+    "ultrafeedback",
+    "helpsteer",
+    "shp",
+    "pku",
+    "kto",
+    "alpaca",
+    "ranking",
+    "arena",
+    "argilla",
+)
+OWN = [
+    {"prompt": "a", "chosen": "b", "rejected": "c"},
+    {"prompt": "a", "response": "b", "score": 3, "tags": ["x"]},
+    {
+        "prompt": [{"role": "user", "content": "a"}],
+        "completion": [{"role": "assistant", "content": "b"}],
+        "label": True,
+    },
+    {"prompt": "a", "response": "b", "other_response": "c", "choice": "tie"},
+    {"chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "a"}]},
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    {"Mto ni nini?": {"Maji.": 2}},
+]
+
+
+def rows(records: list[dict[str, Any]]) -> list[Row | Problem]:
+    return [Row(line, record) for line, record in enumerate(records, start=1)]
+
+
+def read(records: list[dict[str, Any]], reading: Reading = Reading()) -> list[Record]:  # noqa: B008
+    found = []
+    for record in translated(rows(records), reading):
+        assert isinstance(record, Record), record
+        found.append(record)
+    return found
+
+
+def of(case: Case) -> str:
+    return case.layout
+
+
+@pytest.mark.parametrize("case", CASES, ids=of)
+def test_a_record_becomes_what_it_says(case: Case) -> None:
+    (record,) = read(case.records)
+    assert record.layout == case.layout
+    assert [row.fields for row in record.rows] == case.becomes
+    entries = [entry for row in record.rows for entry in parse(row, Defaults())]
+    assert all(isinstance(entry, Entry) for entry in entries), entries
+
+
+@pytest.mark.parametrize("case", CASES, ids=of)
+def test_a_layout_that_is_named_reads_the_same(case: Case) -> None:
+    (record,) = read(case.records, Reading(layout=case.layout))
+    assert [row.fields for row in record.rows] == case.becomes
+
+
+@pytest.mark.parametrize("case", CASES, ids=of)
+def test_no_two_layouts_know_one_record(case: Case) -> None:
+    for record in case.records:
+        assert [name for name, layout in layouts.every().items() if layout.recognises(record)] == [case.layout]
+
+
+def test_records_of_our_own_are_of_no_foreign_layout() -> None:
+    assert [record.layout for record in read(OWN)] == [OURS] * len(OWN)
+
+
+def test_a_record_that_two_layouts_know_is_refused() -> None:
+    both = {"instruction": "a", "output": "b", "history": "c", "human_ref_A": "d", "human_ref_B": "e", "labels": 1}
+    (problem,) = translated(rows([both]), Reading())
+    assert isinstance(problem, Problem)
+    assert "could be of the layouts alpaca and shp: name one with --as" in problem.reason
+    assert read([both], Reading(layout="shp"))[0].rows[0].fields["chosen"] == "d"
+
+
+def test_layouts_follow_one_another_in_a_file() -> None:
+    told = [case for case in CASES if case.layout in ("hh", "oasst", "pku")]
+    found = read([record for case in told for record in case.records])
+    assert [row.fields for record in found for row in record.rows] == [one for case in told for one in case.becomes]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_layout_has_its_records_here(name: str) -> None:
+    assert name in {case.layout for case in CASES}
+
+
+# The table in the documentation
+
+
+def test_the_table_says_what_the_layouts_say() -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    table = page.split("## Foreign layouts")[1].split("\n## ")[0]
+    found = [line for line in table.split("\n") if line.startswith("| `")]
+    assert found == [layout.row() for layout in layouts.every().values()]
+
+
+@pytest.mark.parametrize("name", list(layouts.every()))
+def test_every_field_of_the_table_is_read_and_no_other(name: str) -> None:
+    layout = layouts.every()[name]
+    cases = [case for case in CASES if case.layout == name]
+    mine = [field for case in cases for record in case.records for field in _names(record)]
+    told = {field for field in layout.becomes if "QUESTION" not in field}
+    assert told - set(mine) <= {"prompt", "completion"} if name == "kto" else told <= set(mine)
+    for case in cases:
+        (record,) = read(case.records)
+        carried = {"rater", "language", "split", "task"}
+        for field in record.fields:
+            if layout.reads is None:
+                assert (field in record.unread) == (field not in layout.becomes and field not in carried)
+
+
+def _names(value: Any) -> list[str]:
+    """The names of fields, at every depth."""
+    if isinstance(value, dict):
+        return [*value, *(name for one in value.values() for name in _names(one))]
+    return [name for one in value for name in _names(one)] if isinstance(value, list) else []
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [
+        (
+            [{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "rejected": "\n\nHuman: a\n\nAssistant: x\n\nHuman: c\n\nAssistant: e"}],
+            "rejected: parts from chosen before the last message",
+        ),
+        ([{"chosen": "Yes.", "rejected": "No."}], "rejected: does not begin as chosen does"),
+        ([{"conversations": [{"from": "function_call", "value": "{}"}]}], "which is neither user, assistant nor system"),
+        ([{"conversations": []}], "conversations: must be a list of messages"),
+        ([{"instruction": "a", "output": "b", "history": [["c"]]}], "history: must be a list of rounds"),
+        ([{"kto_tag": "so so", "instruction": "a", "output": "b"}], "kto_tag: must be true or false, not 'so so'"),
+        ([{"history": "a", "human_ref_A": "b", "human_ref_B": "c", "labels": 2}], "labels: must be true or false"),
+        ([{"prompt": "a", "response_0": "b", "response_1": "c", "better_response_id": 4}], "must be 0 or 1, not 4"),
+        ([{"prompt": "a", "response": "b", "helpfulness": 7}], "score: 7 lies outside the scale [0, 4] (read as helpsteer)"),
+        ([{"instruction": "a", "completions": [{"model": "m"}]}], "completions: holds one without a response"),
+        (
+            [{"message_tree_id": "t", "message_id": "2", "parent_id": "1", "role": "assistant", "text": "a"}],
+            "parent_id: names no message of this tree here",
+        ),
+        (
+            [{"prompt": "a", "response_a": "b", "response_b": "c", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
+            "2 of them are true, and one must be",
+        ),
+        ([{"prompt": "a", "response_a": "b", "response_b": "c", "winner": "nobody"}], "winner: must be one of model_a"),
+        ([{"fields": {"prompt": "a", "text-1": "b"}, "responses": {"q": [{"value": {"x": 1}}]}}], "q: is answered with"),
+        ([{"fields": {"colour": "a"}, "responses": {}}], "hold no prompt (prompt, instruction, question"),
+        (
+            [{"prompt": "a", "response_a": "b", "response_b": "c", "winner": "tie", "language": "Qwxyz"}],
+            "no language goes by the tag or the name 'Qwxyz'",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_with_the_fields_that_were_found(
+    database: Database, tmp_path: Path, records: list[dict[str, Any]], told: str
+) -> None:
+    file = tmp_path / "foreign.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        import_file(database, str(file))
+    message = str(caught.value)
+    assert told in message
+    assert "foreign.jsonl:1: " in message
+    assert "read as helpsteer" in message or all(name in message for name in records[0])
