@@ -107,6 +107,21 @@ class Prompt(msgspec.Struct, frozen=True):
         """All turns, from the system message, if there is one, to the user's last."""
         return messages_of(self.text, self.system, self.earlier)
 
+    @property
+    def written(self) -> str | list[dict[str, str]]:
+        """The prompt as records hold it: the text of one turn without a system message, else the messages."""
+        if not self.system and not self.earlier:
+            return self.text
+        return [{"role": message.role, "content": message.content} for message in self.messages]
+
+    @property
+    def transcript(self) -> str:
+        """What was said, to be read: the text of one turn, or every turn after the name of who said it."""
+        if not self.earlier:
+            return self.text
+        turns = messages_of(self.text, "", self.earlier)
+        return "\n\n".join(f"{message.role}: {message.content}" for message in turns)
+
 
 def messages_of(text: str, system: str = "", earlier: tuple[Message, ...] = ()) -> tuple[Message, ...]:
     """A prompt as messages, from its parts."""

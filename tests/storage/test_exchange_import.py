@@ -366,7 +366,7 @@ def test_a_language_is_one_however_it_is_written(database: Database, write: Writ
         ({"prompt": "a", "id": 1.5}, "id: must be text or a whole number"),
         ({"prompt": "half \ud800"}, "prompt: holds half of a surrogate pair"),
         ({"question": {"answer": "good"}}, "'question' -> 'answer': must be a number"),
-        ({"prompt": [{"role": "assistant", "content": "a"}]}, "prompt: must not end with a message of the assistant"),
+        ({"prompt": [{"role": "assistant", "content": "a"}]}, "prompt: ends with a message of the assistant: a"),
         ({"prompt": [{"role": "tool", "content": "a"}]}, "prompt: message 1 has the role 'tool'"),
         ({"prompt": "a", "completion": [{"role": "user", "content": "b"}]}, "completion: must be one message of the"),
         ({"length": {"0": 3, "1": 4}, "score": {"0": 2, "1": 5}}, "'length', 'score': are columns of numbered rows"),

@@ -20,6 +20,9 @@ PLAIN_TEMPLATE = (
 )
 
 
+SYSTEM_FOLDED = (
+    "the model's chat template takes no such system message: what it says stands before the user's next message instead"
+)
 # Stands for a text while it is found out what a template makes of it.
 _MARK = "qxanswerxq"
 _SYSTEM, _QUESTION, _ANSWER = Message("system", _MARK), Message("user", "?"), Message("assistant", "!")

@@ -261,7 +261,9 @@ class Session:
                         on_text(event)
                     case Answer():
                         answers.append(event)
-                    case Done():
+                    case Done(note=note):
+                        if note:
+                            self.printer.narrate(note)
                         return answers
                     case Failed(error=error, hint=hint):
                         raise WorkbenchError(error, hint)

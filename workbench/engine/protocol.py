@@ -146,6 +146,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     tokens: int
     seconds: float
     tokens_per_second: float
+    note: str = ""  # what was not asked as it stands, in words
 
 
 class Swapped(msgspec.Struct, frozen=True, tag="swapped"):

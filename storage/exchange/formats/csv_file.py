@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
+from storage.exchange.cells import as_written
 from storage.exchange.format import Format
 from storage.exchange.rows import Problem, Row
 
@@ -36,7 +37,7 @@ def read(file: BinaryIO) -> Iterator[Row | Problem]:
         text.detach()  # or it would close the file
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type], separator: str = ",") -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, Any], separator: str = ",") -> None:
     """Flat records under a header of all columns; lists as JSON, absent fields as empty cells."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # The line end is CRLF, as RFC 4180 has it: the csv module of Python before 3.11.9 quotes only those line ends in a
@@ -44,7 +45,7 @@ def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, 
     writer = csv.writer(text, delimiter=separator, lineterminator="\r\n")
     writer.writerow(columns)
     for record in records:
-        writer.writerow([_cell(record.get(name)) for name in columns])
+        writer.writerow([_cell(name, record.get(name)) for name in columns])
     text.flush()
     text.detach()
 
@@ -92,10 +93,11 @@ def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row 
     return Row(line, fields, tuple(header), separator == ";")
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    said = as_written(name, value)
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
 
 
 # A file without a telling name is read as CSV where no other format knows its first line.

@@ -70,7 +70,7 @@ LAYOUT = Layout(
         "response": "an answer",
         **dict.fromkeys(_ATTRIBUTES, "a score of that attribute on [0, 4]"),
         **{name: "an answer" for pair in _ANSWERS for name in pair},
-        **{name: "the first answer is better below 0, the second above, and 0 is a tie" for name in _PREFERENCES},
+        **dict.fromkeys(_PREFERENCES, "the first answer is better below 0, the second above, and 0 is a tie"),
         "split": "`val` is held out",
     },
     left="`preference_statement`, `preference_elaboration`, `individual_preference`, `domain`",

@@ -47,7 +47,7 @@ LAYOUT = Layout(
     becomes={
         "prompt": "as in our own records",
         "completion": "as in our own records",
-        **{name: "the turns before the last answer are the prompt, that answer is rated" for name in _CONVERSATIONS},
+        **dict.fromkeys(_CONVERSATIONS, "the turns before the last answer are the prompt, that answer is rated"),
         "instruction": "the prompt, as in `alpaca`",
         "input": "as in `alpaca`",
         "history": "as in `alpaca`",

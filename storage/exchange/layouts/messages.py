@@ -4,7 +4,8 @@ A prompt is a text, or a list of messages that ends with the user's. An answer i
 the assistant, before which the prompt may stand once more. Without a `prompt`,
 
 - the messages that `chosen` and `rejected` begin with alike are the prompt,
-- the last of `messages` is the answer, where it is the assistant's, to those before it.
+- the last of `messages` is the answer, where it is the assistant's, to those before it; so it is where the first words
+  of the user in them stand beside them as `prompt`, and nothing else answers it.
 """
 
 from __future__ import annotations
@@ -34,14 +35,12 @@ def flatten(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Message, .
         return flat, ()
     for name, messages in lists.items():
         flat[name] = _answer(name, _after(asked, messages), several="prompt" not in fields)
-    if asked == [] or asked[-1].role != "user":
-        last = f"end with a message of the {asked[-1].role}" if asked else "hold no message before the answer"
-        name = next((name for name in ("prompt", "messages") if name in fields), "chosen")
-        raise BadFieldError(
-            name, f"must not {last}: a prompt ends with the user's, and an answer stands in completion or response"
-        )
+    if not asked or asked[-1].role != "user":
+        ends = f"ends with a message of the {asked[-1].role}" if asked else "has no message before the answer"
+        reason = f"{ends}: a prompt ends with the user's, and what answers it stands in completion or response"
+        raise BadFieldError(next((name for name in ("prompt", "messages") if name in fields), "chosen"), reason)
     flat["prompt"], system, earlier = parts_of(asked)
-    if system and flat.get("system", system) != system:
+    if system and (flat.get("system") or system) != system:
         raise BadFieldError("system", "says something else than the system message that the prompt begins with")
     if system:
         flat["system"] = system
@@ -50,9 +49,8 @@ def flatten(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Message, .
 
 def unread(fields: Mapping[str, Any]) -> set[str]:
     """What :func:`flatten` passes over: `messages` beside a prompt, and what messages hold but role and content."""
-    read = {"prompt", *ANSWERS} if "prompt" in fields or "chosen" in fields else {"messages", *ANSWERS}
-    found = {"messages"} & fields.keys() - read
-    for name in read & fields.keys():
+    found = set() if _speaks(fields) else {"messages"} & fields.keys()
+    for name in {"prompt", "messages", *ANSWERS} & fields.keys() - found:
         for message in fields[name] if _is_list(fields[name]) else ():
             if isinstance(message, dict):
                 more = (key for key, value in message.items() if key not in ("role", "content") and value is not None)
@@ -62,6 +60,11 @@ def unread(fields: Mapping[str, Any]) -> set[str]:
 
 def _asked(flat: dict[str, Any], lists: dict[str, list[Message]]) -> list[Message] | None:
     """The messages of the prompt; None where no field holds messages. The answer of `messages` becomes a completion."""
+    if _speaks(flat):
+        said = _messages("messages", flat["messages"])
+        if said[-1].role == "assistant" and not set(ANSWERS) & flat.keys():
+            flat["completion"] = said.pop().content
+        return said
     given = flat.get("prompt")
     if _is_list(given):
         return _messages("prompt", given)
@@ -70,18 +73,23 @@ def _asked(flat: dict[str, Any], lists: dict[str, list[Message]]) -> list[Messag
         before = [messages[:-1] for messages in lists.values() if len(messages) > 1]
         # A prompt that is given as a text as well may be the last of the turns before the answers, or their first.
         whole = bool(before) and all(messages == before[0] for messages in before)
-        return before[0] if whole and any(message in before[0] for message in asked) else asked
+        return before[0] if whole and asked[0] in before[0] else asked
     if given is not None:
         return None
     if {"chosen", "rejected"} <= lists.keys():
         return _common_prefix(lists["chosen"], lists["rejected"])
-    whole_conversation = flat.get("messages")
-    if _is_list(whole_conversation) and not {"chosen", "rejected"} & flat.keys():
-        said = _messages("messages", whole_conversation)
-        if said[-1].role == "assistant" and not lists and not {"completion", "response"} & flat.keys():
-            flat["completion"] = said.pop().content
-        return said
     return None
+
+
+def _speaks(fields: Mapping[str, Any]) -> bool:
+    """Whether `messages` are the conversation of a record."""
+    told = fields.get("messages")
+    if not _is_list(told):
+        return False
+    if "prompt" not in fields:
+        return not {"chosen", "rejected"} & fields.keys()
+    asked = (one.get("content") for one in told if isinstance(one, dict) and one.get("role") == "user")
+    return next(asked, None) == fields["prompt"] and not set(ANSWERS) & fields.keys()
 
 
 def _common_prefix(one: list[Message], other: list[Message]) -> list[Message]:
