@@ -1,7 +1,7 @@
 """Cells of a table, which are text, as values of our fields.
 
-An empty cell is an absent field, except a rated text whose rating is there. A conversation is a cell of JSON; a text that
-could be taken for one is written as a conversation of one message.
+An empty cell is an absent field, except a rated text whose rating is there. A conversation is a cell of JSON; a text
+that could be taken for one is written as a conversation of one message.
 """
 
 from __future__ import annotations

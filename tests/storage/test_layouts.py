@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from foreign import CASES, Case
 
 from storage.database import Database
 from storage.errors import UsageError
@@ -18,20 +17,25 @@ from storage.exchange.rows import Problem, Row
 from storage.exchange.translating import OURS, Reading, Record, translated
 
 DOCS = Path(__file__).parents[2] / "docs" / "data-formats.md"
-NAMED = (
-    "hh",
-    "sharegpt",
-    "oasst",
-    "ultrafeedback",
-    "helpsteer",
-    "shp",
-    "pku",
-    "kto",
-    "alpaca",
-    "ranking",
-    "arena",
-    "argilla",
-)
+NAMED = {
+    "hh", "sharegpt", "oasst", "ultrafeedback", "helpsteer", "shp", "pku", "kto", "alpaca", "ranking", "arena", "argilla",
+}  # fmt: skip
+
+
+class Case(NamedTuple):
+    """Records of one layout that are one thing together, and the records of our own that they become."""
+
+    layout: str
+    records: list[dict[str, Any]]
+    becomes: list[dict[str, Any]]
+
+
+# In sentences of our own, in the shapes that the data sets' pages show.
+CASES = [
+    Case(file.stem, **case)
+    for file in sorted((Path(__file__).parent / "layouts").glob("*.json"))
+    for case in json.loads(file.read_text(encoding="utf-8"))
+]
 OWN = [
     {"prompt": "a", "chosen": "b", "rejected": "c"},
     {"prompt": "a", "response": "b", "score": 3, "tags": ["x"]},
@@ -102,9 +106,8 @@ def test_layouts_follow_one_another_in_a_file() -> None:
     assert [row.fields for record in found for row in record.rows] == [one for case in told for one in case.becomes]
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_every_layout_has_its_records_here(name: str) -> None:
-    assert name in {case.layout for case in CASES}
+def test_every_layout_has_its_records_here() -> None:
+    assert NAMED < layouts.every().keys() == {case.layout for case in CASES}
 
 
 # The table in the documentation
@@ -141,48 +144,42 @@ def _names(value: Any) -> list[str]:
 
 # What cannot be read
 
+_BASIL = "\n\nHuman: Basil?\n\nAssistant: {}\n\nHuman: Dry.\n\nAssistant: {}"
+_SIDES = {"prompt": "a", "response_a": "b", "response_b": "c"}
+_BOTH = {"winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}
+_ORPHAN = {"message_tree_id": "t", "message_id": "2", "parent_id": "1", "role": "assistant", "text": "a"}
+_ODD = {"fields": {"prompt": "a", "text-1": "b"}, "responses": {"q": [{"value": {"x": 1}}]}}
+
 
 @pytest.mark.parametrize(
-    ("records", "told"),
+    ("record", "told"),
     [
-        (
-            [{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "rejected": "\n\nHuman: a\n\nAssistant: x\n\nHuman: c\n\nAssistant: e"}],
-            "rejected: parts from chosen before the last message",
-        ),
-        ([{"chosen": "Yes.", "rejected": "No."}], "rejected: does not begin as chosen does"),
-        ([{"conversations": [{"from": "function_call", "value": "{}"}]}], "which is neither user, assistant nor system"),
-        ([{"conversations": []}], "conversations: must be a list of messages"),
-        ([{"instruction": "a", "output": "b", "history": [["c"]]}], "history: must be a list of rounds"),
-        ([{"kto_tag": "so so", "instruction": "a", "output": "b"}], "kto_tag: must be true or false, not 'so so'"),
-        ([{"history": "a", "human_ref_A": "b", "human_ref_B": "c", "labels": 2}], "labels: must be true or false"),
-        ([{"prompt": "a", "response_0": "b", "response_1": "c", "better_response_id": 4}], "must be 0 or 1, not 4"),
-        ([{"prompt": "a", "response": "b", "helpfulness": 7}], "score: 7 lies outside the scale [0, 4] (read as helpsteer)"),
-        ([{"instruction": "a", "completions": [{"model": "m"}]}], "completions: holds one without a response"),
-        (
-            [{"message_tree_id": "t", "message_id": "2", "parent_id": "1", "role": "assistant", "text": "a"}],
-            "parent_id: names no message of this tree here",
-        ),
-        (
-            [{"prompt": "a", "response_a": "b", "response_b": "c", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-            "2 of them are true, and one must be",
-        ),
-        ([{"prompt": "a", "response_a": "b", "response_b": "c", "winner": "nobody"}], "winner: must be one of model_a"),
-        ([{"fields": {"prompt": "a", "text-1": "b"}, "responses": {"q": [{"value": {"x": 1}}]}}], "q: is answered with"),
-        ([{"fields": {"colour": "a"}, "responses": {}}], "hold no prompt (prompt, instruction, question"),
-        (
-            [{"prompt": "a", "response_a": "b", "response_b": "c", "winner": "tie", "language": "Qwxyz"}],
-            "no language goes by the tag or the name 'Qwxyz'",
-        ),
+        ({"chosen": _BASIL.format("a", "b"), "rejected": _BASIL.format("c", "d")}, "parts from chosen before the last"),
+        ({"chosen": "Yes.", "rejected": "No."}, "rejected: does not begin as chosen does"),
+        ({"conversations": [{"from": "tool", "value": "{}"}]}, "which is neither user, assistant nor system"),
+        ({"conversations": []}, "conversations: must be a list of messages"),
+        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history: must be a list of rounds"),
+        ({"kto_tag": "so so", "instruction": "a", "output": "b"}, "kto_tag: must be true or false, not 'so so'"),
+        ({"history": "a", "human_ref_A": "b", "human_ref_B": "c", "labels": 2}, "labels: must be true or false"),
+        ({"prompt": "a", "response_0": "b", "response_1": "c", "better_response_id": 4}, "must be 0 or 1, not 4"),
+        ({"prompt": "a", "response": "b", "helpfulness": 7}, "7 lies outside the scale [0, 4] (read as helpsteer)"),
+        ({"instruction": "a", "completions": [{"model": "m"}]}, "completions: holds one without a response"),
+        (_ORPHAN, "parent_id: names no message of this tree here"),
+        ({**_SIDES, **_BOTH}, "2 of them are true, and one must be"),
+        ({**_SIDES, "winner": "nobody"}, "winner: must be one of model_a"),
+        ({**_SIDES, "winner": "tie", "language": "Qwxyz"}, "no language goes by the tag or the name 'Qwxyz'"),
+        (_ODD, "q: is answered with neither a number"),
+        ({"fields": {"colour": "a"}, "responses": {}}, "hold no prompt (prompt, instruction, question"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_refused_with_the_fields_that_were_found(
-    database: Database, tmp_path: Path, records: list[dict[str, Any]], told: str
+    database: Database, tmp_path: Path, record: dict[str, Any], told: str
 ) -> None:
     file = tmp_path / "foreign.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    file.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         import_file(database, str(file))
     message = str(caught.value)
     assert told in message
     assert "foreign.jsonl:1: " in message
-    assert "read as helpsteer" in message or all(name in message for name in records[0])
+    assert "read as helpsteer" in message or all(name in message for name in record)
