@@ -98,7 +98,9 @@ def _together(rows: Iterable[Row | Problem], reading: Reading, chosen: Layout | 
 
 def _layout_of(row: Row) -> Layout | None:
     """The foreign layout that the fields show; None for records of our own."""
-    return None if "event" in row.fields else layouts.of(row.fields)
+    # Most records are our own, and seen to be so at once.
+    own = isinstance(row.fields.get("prompt"), str | list) and row.fields.keys() <= entries.KNOWN
+    return None if own or "event" in row.fields else layouts.of(row.fields)
 
 
 def _record(layout: Layout | None, rows: list[Row], found: set[str]) -> Record:

@@ -18,7 +18,8 @@ from storage.exchange.translating import OURS, Reading, Record, translated
 
 DOCS = Path(__file__).parents[2] / "docs" / "data-formats.md"
 NAMED = {
-    "hh", "sharegpt", "oasst", "ultrafeedback", "helpsteer", "shp", "pku", "kto", "alpaca", "ranking", "arena", "argilla",
+    "hh", "sharegpt", "oasst", "ultrafeedback", "helpsteer", "shp", "pku", "kto", "alpaca", "ranking", "arena",
+    "argilla",
 }  # fmt: skip
 
 
