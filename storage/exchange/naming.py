@@ -69,11 +69,12 @@ def renamed(row: Row, names: Mapping[str, str]) -> tuple[Row, set[str]]:
     taken = {ours: value for ours, theirs in names.items() if (value := _at(row.fields, theirs)) is not None}
     gone = {names[ours] for ours in taken}
     fields = {name: value for name, value in row.fields.items() if name not in gone and name not in taken}
-    columns = row.columns
-    if columns is not None:
+    columns, found = row.columns, set(taken)
+    if columns is not None:  # a cell may be empty where its column is there
+        found |= {ours for ours, theirs in names.items() if theirs in columns}
         back = {theirs: ours for ours, theirs in names.items()}
         columns = tuple(back.get(name, name) for name in columns)
-    return Row(row.line, fields | taken, columns, row.decimal_comma), set(taken)
+    return Row(row.line, fields | taken, columns, row.decimal_comma), found
 
 
 def _at(fields: Mapping[str, Any], name: str) -> Any:

@@ -11,12 +11,14 @@ from storage import languages
 from storage.exchange import cells, layouts, naming
 from storage.exchange.layout import Layout
 from storage.exchange.layouts import entries
+from storage.exchange.layouts.messages import ANSWERS
 from storage.exchange.rows import BadFieldError, Problem, Row, shown
 
 OURS = "workbench"
 # What a record of any layout may say beside what its layout knows.
 _CARRIED = ("rater", "language", "task", "split")
 _ASKED = ("prompt", "messages", "system", "language")
+_NESTED = {"prompt", "messages", "scale", *ANSWERS}  # fields of ours that may hold more than a value
 _NO_LANGUAGE = {"", "unknown", "und"}
 
 
@@ -98,9 +100,11 @@ def _together(rows: Iterable[Row | Problem], reading: Reading, chosen: Layout | 
 
 def _layout_of(row: Row) -> Layout | None:
     """The foreign layout that the fields show; None for records of our own."""
+    fields = row.fields
     # Most records are our own, and seen to be so at once.
-    own = isinstance(row.fields.get("prompt"), str | list) and row.fields.keys() <= entries.KNOWN
-    return None if own or "event" in row.fields else layouts.of(row.fields)
+    own = isinstance(fields.get("prompt"), str | list) and fields.keys() <= entries.KNOWN
+    plain = own and not any(isinstance(value, dict | list) and name not in _NESTED for name, value in fields.items())
+    return None if plain or "event" in fields else layouts.of(fields)
 
 
 def _record(layout: Layout | None, rows: list[Row], found: set[str]) -> Record:

@@ -14,17 +14,8 @@ from storage.errors import UsageError
 from storage.exchange import exporting, importing
 from storage.exchange.examples import Example
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
-from workbench.commands.options import (
-    as_option,
-    json_option,
-    language_option,
-    map_option,
-    opened,
-    print_json,
-    reading_option,
-    say,
-    workspace_option,
-)
+from workbench.commands.options import json_option, language_option, opened, print_json, say, workspace_option
+from workbench.commands.reading import as_option, map_option, reading_option
 from workbench.text import one_line
 
 _LONGEST_SHOWN = 120  # characters of a text in a dry run

@@ -12,24 +12,11 @@ import msgspec
 from storage import languages
 from storage.database import Database, open_database
 from storage.errors import UsageError
-from storage.exchange import layouts, naming
-from storage.exchange.layouts.entries import KNOWN
-from storage.exchange.translating import Reading
 from storage.workspace import Workspace
 from workbench.text import one_line
 
 workspace_option = click.option("--workspace", metavar="DIR", help="The folder of the project.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-as_option = click.option(
-    "--as",
-    "layout",
-    type=click.Choice(list(layouts.every())),
-    help="Layout of the records, where their fields do not tell.",
-)
-map_option = click.option(
-    "--map", "names", multiple=True, metavar="OURS=THEIRS",
-    help="A field under another name, such as score=overall; several times for several.",
-)  # fmt: skip
 
 
 @contextmanager
@@ -46,22 +33,6 @@ def language_option(tag: str) -> str:
         return languages.normal(tag)
     except languages.BadTagError as error:
         raise UsageError(f"--language {tag}: {error}", "for example --language fr") from error
-
-
-def reading_option(layout: str | None, names: Sequence[str]) -> Reading:
-    """What `--as` and `--map` say of a file's records.
-
-    Raises:
-        UsageError: a name is none of ours, nor one of the layout's.
-    """
-    given = naming.read_map(names)
-    foreign = [layouts.every()[layout]] if layout else list(layouts.every().values())
-    known = KNOWN.union(*(one.becomes for one in foreign))
-    for ours in given.keys() - known:
-        raise UsageError(
-            f"--map {ours}={given[ours]}: {ours} is no field", f"the fields are {', '.join(sorted(KNOWN))}"
-        )
-    return Reading(layout, given)
 
 
 def print_json(document: Any) -> None:
