@@ -18,6 +18,14 @@ from workbench.engine.protocol import Answer, Generate
 SENDINGS = 2  # how often a prompt is sent when the engine ends each time
 
 
+@dataclass
+class Draft:
+    """What stands in the prompt field. `of` is the earlier prompt that it came from: asked again, it is that one."""
+
+    text: str = ""
+    of: Prompt | None = None
+
+
 @dataclass(frozen=True)
 class Ask:
     """One prompt to be answered, as it was when it was sent."""
