@@ -47,6 +47,12 @@ def parsed(value: Any) -> Any:
         return value
 
 
+def are_messages(value: Any) -> bool:
+    """Whether a value is a list of objects, or JSON text of one, and not a text like any other."""
+    found = parsed(value)
+    return isinstance(found, list) and bool(found) and all(isinstance(one, dict) for one in found)
+
+
 def asked(said: Sequence[Message], field: str = "prompt") -> str | list[Message]:
     """A prompt: a text where it is one message of the user, else the messages. Raises BadFieldError for another end."""
     if not said or said[-1]["role"] != "user":

@@ -109,7 +109,7 @@ def import_command(
     for line in imported.skipped_because:
         say(f"left out: {one_line(line, 300)}")
     for name, count in imported.layouts.items():
-        say(f"{count} records were read as {name}")
+        say(f"read as {name}: {count}")
     if imported.ignored_fields:
         say(f"fields not read: {one_line(', '.join(imported.ignored_fields), 1000)}")
     for theirs, ours in imported.could_be.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from storage.exchange.dialogue import Message, message, messages, parsed, parted
 from storage.exchange.layout import Fields, Layout, has
-from storage.exchange.rows import BadFieldError
+from storage.exchange.rows import BadFieldError, text
 from storage.exchange.values import figure, one_of, truth
 
 _WINNERS = {
@@ -66,10 +66,9 @@ def _round(asked: str, answered: str) -> tuple[Message, Message]:
 def _texts(name: str, value: Any) -> list[str]:
     """One text, or as many as there were turns; a turn without an answer is null."""
     found = parsed(value)
-    turns = found if isinstance(found, list) else [found]
-    if not all(isinstance(turn, str | None) for turn in turns) or value is None:
-        raise BadFieldError(name, "must be a text, or a list of one text a turn")
-    return [turn or "" for turn in turns]
+    if isinstance(found, list) and found and all(isinstance(turn, str | None) for turn in found):
+        return [turn or "" for turn in found]
+    return [text(name, value, empty=True)]
 
 
 LAYOUT = Layout(

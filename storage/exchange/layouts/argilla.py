@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from storage.exchange.dialogue import asked, messages, parsed
+from storage.exchange.dialogue import are_messages, asked, messages, parsed
 from storage.exchange.layout import Fields, Layout, has
 from storage.exchange.rows import BadFieldError, text
 
@@ -20,15 +20,8 @@ _ANSWERS = ("response", "completion", "answer", "output", "generation", "reply",
 _NUMBERED = re.compile(r"(.*?)[-_ ]?(\d+|[ab])$", re.IGNORECASE)
 _OVERALL = {"rating", "score", "quality", "overall", "preference", "ranking", "label", "choice"}
 _TRUTH = {
-    "yes": True,
-    "good": True,
-    "true": True,
-    "accept": True,
-    "no": False,
-    "bad": False,
-    "false": False,
-    "reject": False,
-}
+    "yes": True, "good": True, "true": True, "accept": True, "no": False, "bad": False, "false": False, "reject": False,
+}  # fmt: skip
 _WRITTEN = re.compile(r"correct|edit|rewrite|improve|demonstration")
 _TIES = {"tie", "equal", "same", "both", "neutral"}
 _DISCARDED = {"discarded", "draft"}
@@ -48,9 +41,13 @@ def read(fields: Fields) -> list[dict[str, Any]]:
     prompt = next((name for name in _PROMPTS if shown.get(name)), None)
     if prompt is None:
         raise BadFieldError("fields", f"hold no prompt ({', '.join(_PROMPTS)}), but {', '.join(shown)}")
-    value = parsed(shown[prompt])
-    about = {"prompt": asked(messages(prompt, value), prompt) if isinstance(value, list) else shown[prompt]}
-    answers = _answers(shown)
+    about = {"prompt": shown[prompt]}
+    answers = _answers({name: value for name, value in shown.items() if name != prompt})
+    if are_messages(shown[prompt]):
+        turns = messages(prompt, shown[prompt])
+        if not answers and turns[-1]["role"] == "assistant":
+            answers = {"response": turns.pop()["content"]}
+        about = {"prompt": asked(turns, prompt)}
     found = [one for said in _said(fields) for one in _judged(about, answers, *said)]
     return found or [about]
 
@@ -216,9 +213,9 @@ LAYOUT = Layout(
     name="argilla",
     known_by="`fields` and `responses`; or `QUESTION.responses` columns; or columns of `{user_id, value}`",
     becomes={
-        "fields": "the prompt is `prompt`, `instruction`, `question`, `input`, `context` or `conversation`; answers "
-        "are `response`, `completion`, `answer`, `output`, `generation`, `reply` or `text`, also numbered, and "
-        "`chosen` and `rejected`",
+        "fields": "the prompt is `prompt`, `instruction`, `question`, `input`, `context`, `conversation`, `chat` or "
+        "`messages` (a conversation may end with the answer); answers are `response`, `completion`, `answer`, `output`, "
+        "`generation`, `reply` or `text`, also numbered, and `chosen` and `rejected`",
         "responses": "of one answer, a number is a score (on `--scale`), yes and no are a label, other labels are "
         "tags; of two answers, the name of one or a tie is a preference; a ranking is a preference of each two; a text "
         "to a correction, or where there is no answer, is a demonstration. The question is the attribute, `user_id` "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from storage.exchange.dialogue import Message, asked, message, messages
+from storage.exchange.dialogue import Message, are_messages, asked, message, messages
 from storage.exchange.layout import Fields, Layout, has
 from storage.exchange.layouts.alpaca import instructed
 from storage.exchange.rows import BadFieldError, text
@@ -44,7 +44,7 @@ def _prompt(fields: Fields) -> str | list[Message]:
 
 def _answer(name: str, fields: Fields) -> str:
     value = fields.get(name)
-    if isinstance(value, str) and "conversations" not in fields:
+    if isinstance(value, str) and not are_messages(value):
         return value
     said = messages(name, value)
     if [one["role"] for one in said] != ["assistant"]:

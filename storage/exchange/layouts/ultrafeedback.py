@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.dialogue import message, messages, parsed, parted
+from storage.exchange.dialogue import are_messages, message, messages, parsed, parted
 from storage.exchange.layout import Fields, Layout, has
-from storage.exchange.rows import BadFieldError
+from storage.exchange.rows import BadFieldError, text
 from storage.exchange.values import figure
 
 _OVERALL = [1, 10]
@@ -79,10 +79,10 @@ def _said(fields: Fields) -> tuple[Any, str, str]:
     asked = fields.get("prompt", fields.get("instruction"))
     said = []
     for name in _PAIR:
-        if isinstance(fields[name], str) and not isinstance(parsed(fields[name]), list):
+        if not are_messages(fields[name]):
             if not isinstance(asked, str):
                 raise BadFieldError("prompt", "is missing: chosen and rejected are answers alone")
-            said.append([message("user", asked), message("assistant", fields[name])])
+            said.append([message("user", asked), message("assistant", text(name, fields[name], empty=True))])
         else:
             said.append(messages(name, fields[name]))
     return parted((_PAIR[0], said[0]), (_PAIR[1], said[1]))
