@@ -214,8 +214,8 @@ LAYOUT = Layout(
     known_by="`fields` and `responses`; or `QUESTION.responses` columns; or columns of `{user_id, value}`",
     becomes={
         "fields": "the prompt is `prompt`, `instruction`, `question`, `input`, `context`, `conversation`, `chat` or "
-        "`messages` (a conversation may end with the answer); answers are `response`, `completion`, `answer`, `output`, "
-        "`generation`, `reply` or `text`, also numbered, and `chosen` and `rejected`",
+        "`messages` (a conversation may end with the answer); answers are `response`, `completion`, `answer`, "
+        "`output`, `generation`, `reply` or `text`, also numbered, and `chosen` and `rejected`",
         "responses": "of one answer, a number is a score (on `--scale`), yes and no are a label, other labels are "
         "tags; of two answers, the name of one or a tie is a preference; a ranking is a preference of each two; a text "
         "to a correction, or where there is no answer, is a demonstration. The question is the attribute, `user_id` "
