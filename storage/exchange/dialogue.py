@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from storage.exchange.rows import BadFieldError, shown
+from storage.exchange.values import parsed
 
 Message = dict[str, str]
 # What public data sets call those who speak. Other roles (tools and what they return) are none of a conversation here.
@@ -35,16 +35,6 @@ def messages(field: str, value: Any) -> list[Message]:
     if not isinstance(found, list) or not found:
         raise BadFieldError(field, f"must be a list of messages, not {shown(value)}")
     return [_message(field, one) for one in found]
-
-
-def parsed(value: Any) -> Any:
-    """What JSON text holds, as cells of tables do; anything else is itself."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
 
 
 def are_messages(value: Any) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from storage.exchange.rows import BadFieldError
+
 Fields = Mapping[str, Any]
 
 
@@ -46,6 +48,13 @@ class Layout(msgspec.Struct, frozen=True):
 def has(fields: Fields, *names: str) -> bool:
     """Whether all of these fields are there."""
     return all(name in fields for name in names)
+
+
+def need(fields: Fields, *names: str) -> None:
+    """Raises BadFieldError for the first of these fields that is missing."""
+    for name in names:
+        if name not in fields:
+            raise BadFieldError(name, "is missing")
 
 
 def kept(fields: Fields, *names: str) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def translated(rows: Iterable[Row | Problem], reading: Reading) -> Iterator[Reco
             yield _record(layout, parts, found)
         except BadFieldError as error:
             yield Problem(parts[0].line, error.field, f"{error.reason}; {_fields_of(parts)}")
+        except RecursionError:
+            yield Problem(parts[0].line, "", "is nested too deeply")
 
 
 _Together = tuple[Layout | None, list[Row], set[str]]

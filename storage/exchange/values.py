@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, TypeVar
+
+import msgspec
 
 from storage.exchange.rows import BadFieldError, number, shown
 
+Shape = TypeVar("Shape")
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+
+
+def parsed(value: Any) -> Any:
+    """What JSON text holds, as cells of tables do; anything else is itself."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def shaped(field: str, value: Any, shape: type[Shape]) -> Shape:
+    """A value, or JSON text of one, as what its layout says it is; a number may stand as text.
+
+    Raises:
+        BadFieldError: it is something else; the field names the place inside.
+    """
+    try:
+        return msgspec.convert(parsed(value), shape, strict=False)
+    except (msgspec.ValidationError, RecursionError) as error:
+        reason, _, place = str(error).partition(" - at `$")
+        raise BadFieldError(field + place.rstrip("`"), reason[:1].lower() + reason[1:]) from None
 
 
 def figure(field: str, value: Any) -> float:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storage.database import Database
 from storage.errors import UsageError
@@ -159,12 +162,15 @@ _ODD = {"fields": {"prompt": "a", "text-1": "b"}, "responses": {"q": [{"value": 
         ({"chosen": "Yes.", "rejected": "No."}, "rejected: does not begin as chosen does"),
         ({"conversations": [{"from": "tool", "value": "{}"}]}, "which is neither user, assistant nor system"),
         ({"conversations": []}, "conversations: must be a list of messages"),
-        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history: must be a list of rounds"),
+        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history[0]: expected `array` of length 2"),
         ({"kto_tag": "so so", "instruction": "a", "output": "b"}, "kto_tag: must be true or false, not 'so so'"),
         ({"history": "a", "human_ref_A": "b", "human_ref_B": "c", "labels": 2}, "labels: must be true or false"),
         ({"prompt": "a", "response_0": "b", "response_1": "c", "better_response_id": 4}, "must be 0 or 1, not 4"),
         ({"prompt": "a", "response": "b", "helpfulness": 7}, "7 lies outside the scale [0, 4] (read as helpsteer)"),
-        ({"instruction": "a", "completions": [{"model": "m"}]}, "completions: holds one without a response"),
+        (
+            {"instruction": "a", "completions": [{"model": "m"}]},
+            "completions[0]: object missing required field `response`",
+        ),
         (_ORPHAN, "parent_id: names no message of this tree here"),
         ({**_SIDES, **_BOTH}, "2 of them are true, and one must be"),
         ({**_SIDES, "winner": "nobody"}, "winner: must be one of model_a"),
@@ -184,3 +190,35 @@ def test_what_cannot_be_read_is_refused_with_the_fields_that_were_found(
     assert told in message
     assert "foreign.jsonl:1: " in message
     assert "read as helpsteer" in message or all(name in message for name in record)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The ways to every value inside."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [way for key, one in inner for way in [(*before, key), *_places(one, (*before, key))]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_a_field_is_read_or_told(data: st.DataObject) -> None:
+    """No value, of whatever type at whatever depth, is anything but read or refused in words."""
+    case = data.draw(st.sampled_from([*CASES, *(Case(OURS, [record], []) for record in OWN)]))
+    records = deepcopy(case.records)
+    way = data.draw(st.sampled_from(_places(records)))
+    at: Any = records
+    for step in way[:-1]:
+        at = at[step]
+    at[way[-1]] = data.draw(JSON)
+    whole = [record for record in records if isinstance(record, dict)]
+    layout = data.draw(st.sampled_from([None, case.layout])) if case.layout != OURS else None
+    cleaned = [{name: value for name, value in record.items() if value is not None} for record in whole]
+    for found in translated(rows(cleaned), Reading(layout=layout)):
+        if isinstance(found, Record):
+            assert all(isinstance(one, Entry | Problem) for row in found.rows for one in parse(row, Defaults()))

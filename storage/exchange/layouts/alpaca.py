@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.dialogue import Message, asked, message, parsed
-from storage.exchange.layout import Fields, Layout, has
-from storage.exchange.rows import BadFieldError, text
+from storage.exchange.dialogue import Message, asked, message
+from storage.exchange.layout import Fields, Layout, has, need
+from storage.exchange.rows import text
+from storage.exchange.values import shaped
 
 _JUDGED = {"chosen", "rejected", "label", "kto_tag"}
 
@@ -18,23 +19,18 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """One demonstration."""
-    if "output" not in fields:
-        raise BadFieldError("output", "is missing: it is the answer to the instruction")
+    need(fields, "output")
     return [{"prompt": instructed(fields), "completion": fields["output"]}]
 
 
 def instructed(fields: Fields) -> str | list[Message]:
     """The prompt of an instruction: with its system prompt and its earlier rounds, and its input on the next line."""
-    if "instruction" not in fields:
-        raise BadFieldError("instruction", "is missing: it is what is asked")
+    need(fields, "instruction")
     instruction = text("instruction", fields["instruction"])
     about = text("input", fields.get("input", ""), empty=True)
     said = [message("user", f"{instruction}\n{about}" if about else instruction)]
-    history = parsed(fields.get("history", []))
-    if not isinstance(history, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in history):
-        raise BadFieldError("history", "must be a list of rounds, each of them [asked, answered]")
-    for question, answer in reversed(history):
-        said[:0] = [message("user", text("history", question)), message("assistant", text("history", answer))]
+    for question, answer in reversed(shaped("history", fields.get("history", []), list[tuple[str, str]])):
+        said[:0] = [message("user", question), message("assistant", answer)]
     system = text("system", fields.get("system", ""), empty=True)
     return asked([message("system", system), *said] if system else said)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.dialogue import Message, message, messages, parsed, parted
+from storage.exchange.dialogue import Message, message, messages, parted
 from storage.exchange.layout import Fields, Layout, has
 from storage.exchange.rows import BadFieldError, text
-from storage.exchange.values import figure, one_of, truth
+from storage.exchange.values import figure, one_of, parsed, truth
 
 _WINNERS = {
     "model_a": "a", "model_b": "b", "tie": "tie", "tie (bothbad)": "both-bad", "bothbad": "both-bad",

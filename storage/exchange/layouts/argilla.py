@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import Any
 
-from storage.exchange.dialogue import are_messages, asked, messages, parsed
+import msgspec
+
+from storage.exchange.dialogue import are_messages, asked, messages
 from storage.exchange.layout import Fields, Layout, has
-from storage.exchange.rows import BadFieldError, text
+from storage.exchange.rows import BadFieldError, shown
+from storage.exchange.values import parsed, shaped
 
 _PROMPTS = ("prompt", "instruction", "question", "input", "context", "conversation", "chat", "messages")
 _ANSWERS = ("response", "completion", "answer", "output", "generation", "reply", "text")
@@ -28,6 +31,37 @@ _DISCARDED = {"discarded", "draft"}
 Said = tuple[str, Any, str]  # a question, an answer to it, and who gave it
 
 
+class Answer(msgspec.Struct):
+    """What one annotator said."""
+
+    value: Any = None
+    user_id: str | int | None = None
+    status: str | None = None
+
+
+class Answers(msgspec.Struct):
+    """What all of them said, in lists side by side."""
+
+    value: list[Any]
+    user_id: list[str | int | None]
+    status: list[str | None] | None = None
+
+
+class Response(msgspec.Struct):
+    """What one annotator said to all questions."""
+
+    values: dict[str, Answer] | None = None
+    user_id: str | int | None = None
+    status: str | None = None
+
+
+class Ranked(msgspec.Struct):
+    """The place of one answer, whose field `value` names."""
+
+    value: str
+    rank: int
+
+
 def recognises(fields: Fields) -> bool:
     """Fields with responses beside them, or columns of responses."""
     if has(fields, "fields", "responses"):
@@ -37,14 +71,14 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """What each annotator said, question by question; a prompt or a demonstration where nobody said anything."""
-    shown = parsed(fields["fields"]) if "fields" in fields else fields
-    prompt = next((name for name in _PROMPTS if shown.get(name)), None)
+    told = shaped("fields", fields["fields"], dict[str, Any]) if "fields" in fields else fields
+    prompt = next((name for name in _PROMPTS if told.get(name)), None)
     if prompt is None:
-        raise BadFieldError("fields", f"hold no prompt ({', '.join(_PROMPTS)}), but {', '.join(shown)}")
-    about = {"prompt": shown[prompt]}
-    answers = _answers({name: value for name, value in shown.items() if name != prompt})
-    if are_messages(shown[prompt]):
-        turns = messages(prompt, shown[prompt])
+        raise BadFieldError("fields", f"hold no prompt ({', '.join(_PROMPTS)}), but {', '.join(told)}")
+    about = {"prompt": told[prompt]}
+    answers = _answers({name: value for name, value in told.items() if name != prompt})
+    if are_messages(told[prompt]):
+        turns = messages(prompt, told[prompt])
         if not answers and turns[-1]["role"] == "assistant":
             answers = {"response": turns.pop()["content"]}
         about = {"prompt": asked(turns, prompt)}
@@ -75,10 +109,10 @@ def _is_column(name: str, value: Any) -> bool:
     )
 
 
-def _answers(shown: Fields) -> dict[str, str]:
+def _answers(told: Fields) -> dict[str, str]:
     """The fields that are answers: `response`, or `response-1` and `response-2`, or `chosen` and `rejected`."""
     found = {}
-    for name, value in shown.items():
+    for name, value in told.items():
         numbered = _NUMBERED.match(name)
         stem = numbered[1] if numbered else name
         if isinstance(value, str) and (stem.lower() in _ANSWERS or name in ("chosen", "rejected")):
@@ -88,40 +122,35 @@ def _answers(shown: Fields) -> dict[str, str]:
 
 def _said(fields: Fields) -> Iterator[Said]:
     """Each answer to each question, from any of the forms."""
-    if "responses" in fields and "fields" in fields:
-        yield from _nested(parsed(fields["responses"]))
+    for question, answer in _given(fields):
+        if answer.status not in _DISCARDED:
+            yield question, answer.value, str(answer.user_id or "")
+
+
+def _given(fields: Fields) -> Iterator[tuple[str, Answer]]:
+    if "fields" in fields:
+        responses = parsed(fields.get("responses", {}))
+        if isinstance(responses, dict):  # {question: [{value, user_id}]}
+            told = shaped("responses", responses, dict[str, list[Answer] | None])
+            yield from ((question, one) for question, given in told.items() for one in given or [])
+            return
+        for response in shaped("responses", responses, list[Response]):  # [{user_id, values: {question: {value}}}]
+            for question, one in (response.values or {}).items():
+                yield question, Answer(one.value, response.user_id, response.status)
         return
     for name, value in fields.items():
-        if not _is_column(name, value):
-            continue
-        value = parsed(value)
         if name.endswith(".responses"):
-            users, states = (parsed(fields.get(f"{name}.{which}")) or [] for which in ("users", "status"))
-            for place, one in enumerate(value if isinstance(value, list) else [value]):
-                if place >= len(states) or states[place] not in _DISCARDED:
-                    yield name.removesuffix(".responses"), one, users[place] if place < len(users) else ""
-        elif isinstance(value, dict):  # lists side by side
-            states = value.get("status") or [None] * len(value["value"])
-            for user, one, status in zip(value["user_id"], value["value"], states, strict=True):
-                if status not in _DISCARDED:
-                    yield name, one, user or ""
-        else:
-            yield from (
-                (name, one["value"], one["user_id"] or "") for one in value if one.get("status") not in _DISCARDED
-            )
-
-
-def _nested(responses: Any) -> Iterator[Said]:
-    if isinstance(responses, dict):  # {question: [{value, user_id}]}
-        for question, given in responses.items():
-            for one in given or []:
-                if one.get("status") not in _DISCARDED:
-                    yield question, one.get("value"), str(one.get("user_id") or "")
-        return
-    for response in responses or []:  # [{user_id, values: {question: {value}}}]
-        if response.get("status") not in _DISCARDED:
-            for question, one in (response.get("values") or {}).items():
-                yield question, one.get("value") if isinstance(one, dict) else one, str(response.get("user_id") or "")
+            users = shaped(f"{name}.users", fields.get(f"{name}.users", []), list[str | int | None])
+            states = shaped(f"{name}.status", fields.get(f"{name}.status", []), list[str | None])
+            given = parsed(value) if isinstance(parsed(value), list) else [value]
+            for one, user, status in zip_longest(given, users[: len(given)], states[: len(given)]):
+                yield name.removesuffix(".responses"), Answer(one, user, status)
+        elif _is_column(name, value) and isinstance(parsed(value), dict):
+            lists = shaped(name, value, Answers)
+            for one, user, status in zip_longest(lists.value, lists.user_id, lists.status or []):
+                yield name, Answer(one, user, status)
+        elif _is_column(name, value):
+            yield from ((name, one) for one in shaped(name, value, list[Answer]))
 
 
 def _judged(
@@ -179,7 +208,7 @@ def _pair(answers: dict[str, str], question: str, value: str) -> dict[str, Any]:
     said = value.strip().lower()
     named = [name for name in (first, second) if said == name.lower() or _place(name) == _place(said) != ""]
     if said not in _TIES and len(named) != 1:
-        raise BadFieldError(question, f"must name {first} or {second}, or be a tie, not {value!r}")
+        raise BadFieldError(question, f"must name {first} or {second}, or be a tie, not {shown(value)}")
     choice = "tie" if said in _TIES else "a" if named == [first] else "b"
     return {"response": answer, "other_response": other, "choice": choice}
 
@@ -197,16 +226,15 @@ def _is_ranking(value: Any) -> bool:
     )
 
 
-def _ranked(
-    about: dict[str, Any], answers: dict[str, str], question: str, ranking: list[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
+def _ranked(about: dict[str, Any], answers: dict[str, str], question: str, value: Any) -> Iterator[dict[str, Any]]:
     """Each two of the ranked answers; of equal ranks a tie."""
+    ranking = shaped(question, value, list[Ranked])
     for one in ranking:
-        if text(question, one["value"]) not in answers:
-            raise BadFieldError(question, f"ranks {one['value']!r}, which is none of {', '.join(answers)}")
-    for better, worse in combinations(sorted(ranking, key=lambda one: one["rank"]), 2):
-        texts = {"response": answers[better["value"]], "other_response": answers[worse["value"]]}
-        yield {**about, **texts, "choice": "tie" if better["rank"] == worse["rank"] else "a"}
+        if one.value not in answers:
+            raise BadFieldError(question, f"ranks {shown(one.value)}, which is none of {', '.join(answers)}")
+    for better, worse in combinations(sorted(ranking, key=lambda one: one.rank), 2):
+        texts = {"response": answers[better.value], "other_response": answers[worse.value]}
+        yield {**about, **texts, "choice": "tie" if better.rank == worse.rank else "a"}
 
 
 LAYOUT = Layout(

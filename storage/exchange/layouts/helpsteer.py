@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from storage.exchange.dialogue import Message, asked, message, messages
-from storage.exchange.layout import Fields, Layout, has
+from storage.exchange.layout import Fields, Layout, has, need
 from storage.exchange.rows import BadFieldError, text
 from storage.exchange.values import figure, one_of
 
@@ -39,8 +39,7 @@ def read(fields: Fields) -> list[dict[str, Any]]:
         strength = figure(name, fields[name])
         choice = "tie" if strength == 0 else "a" if strength < 0 else "b"
         return [{**about, "response": fields[pair[0]], "other_response": fields[pair[1]], "choice": choice}]
-    if "response" not in fields:
-        raise BadFieldError("response", "is missing")
+    need(fields, "response")
     rated = {**about, "response": fields["response"], "scale": _SCALE}
     return [{**rated, "score": figure(name, fields[name]), "attribute": name} for name in _ATTRIBUTES if name in fields]
 
@@ -49,8 +48,7 @@ def _prompt(fields: Fields) -> str | list[Message]:
     """The first turn stands without a mark, the later ones after theirs."""
     if "context" in fields:
         return asked(messages("context", fields["context"]), "context")
-    if "prompt" not in fields:
-        raise BadFieldError("prompt", "is missing")
+    need(fields, "prompt")
     if not isinstance(fields["prompt"], str):
         return asked(messages("prompt", fields["prompt"]))
     first, *rest = _TURN.split(text("prompt", fields["prompt"]))

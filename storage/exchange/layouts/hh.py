@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from storage.exchange.dialogue import Message, message, parted
-from storage.exchange.layout import Fields, Layout, has
+from storage.exchange.layout import Fields, Layout, need
 from storage.exchange.rows import BadFieldError, text
 
 _TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
@@ -21,9 +21,7 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """One preference."""
-    for name in ("chosen", "rejected"):
-        if not has(fields, name):
-            raise BadFieldError(name, "is missing: a pair of transcripts needs chosen and rejected")
+    need(fields, "chosen", "rejected")
     prompt, chosen, rejected = parted(*((name, _turns(name, fields[name])) for name in ("chosen", "rejected")))
     return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}]
 

@@ -7,16 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
-from storage.exchange.dialogue import Message, asked, message, parsed
+import msgspec
+
+from storage.exchange.dialogue import Message, asked, message
 from storage.exchange.layout import Fields, Layout, has
-from storage.exchange.rows import BadFieldError, text
-from storage.exchange.values import figure
+from storage.exchange.rows import BadFieldError
+from storage.exchange.values import shaped
 
-_ROLES = {"prompter": "user", "assistant": "assistant"}
 _ATTRIBUTES = ("quality", "helpfulness", "creativity", "humor")
-Node = dict[str, Any]
+
+
+class Label(msgspec.Struct):
+    """What people said of a message, on average."""
+
+    value: float | None = None
+
+
+class Labels(msgspec.Struct):
+    """The same as a table has it: lists side by side."""
+
+    name: list[str]
+    value: list[float | None]
+
+
+class Node(msgspec.Struct):
+    """One message of a tree, and those that answer it."""
+
+    text: str
+    role: Literal["prompter", "assistant"]
+    message_id: str | None = None
+    parent_id: str | None = None
+    lang: str | None = None
+    rank: int | None = None
+    deleted: bool | None = None
+    model_name: str | None = None
+    labels: dict[str, Any] | None = None
+    replies: list[Node] | None = None
 
 
 def recognises(fields: Fields) -> bool:
@@ -33,37 +61,46 @@ def tree_of(fields: Fields) -> str | None:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """Preferences between ranked answers, demonstrations of the others, and scores of what labels say of each."""
-    root = _grown(fields["together"]) if "together" in fields else fields.get("prompt")
-    if not isinstance(root, dict):
-        raise BadFieldError("prompt", "must be a message with its replies, or the records must be messages of a tree")
+    if "together" in fields:
+        root = _grown([shaped("", row, Node) for row in fields["together"]])
+    elif "prompt" in fields:
+        root = shaped("prompt", fields["prompt"], Node)
+    else:
+        raise BadFieldError("prompt", "is missing: a record is a message with its replies, or a message of a tree")
     return list(_walk(root, []))
 
 
-def _grown(rows: list[Node]) -> Node:
+def _grown(nodes: list[Node]) -> Node:
     """The first message of a tree with the others under it, from messages that name their parents."""
-    nodes = {row["message_id"]: {**row, "replies": []} for row in rows}
+    by_key = {node.message_id: node for node in nodes}
+    if len(by_key) != len(nodes):
+        raise BadFieldError("message_id", "names two messages of this tree")
     roots = []
-    for node in nodes.values():
-        if node.get("parent_id") is None:
+    for node in nodes:
+        if node.parent_id is None:
             roots.append(node)
-        elif node["parent_id"] in nodes:
-            nodes[node["parent_id"]]["replies"].append(node)
+        elif node.parent_id in by_key:
+            parent = by_key[node.parent_id]
+            parent.replies = [*(parent.replies or []), node]
         else:
             raise BadFieldError("parent_id", "names no message of this tree here: all of them must follow one another")
     if len(roots) != 1:
         raise BadFieldError("parent_id", f"{len(roots)} messages of this tree have none: its first one alone may")
+    if _size(roots[0]) != len(nodes):
+        raise BadFieldError("parent_id", "leads in a circle")
     return roots[0]
 
 
-def _walk(node: Node, before: list[Message]) -> Iterator[Node]:
+def _size(node: Node) -> int:
+    return 1 + sum(map(_size, node.replies or []))
+
+
+def _walk(node: Node, before: list[Message]) -> Iterator[dict[str, Any]]:
     """What the answers to a message say, and those further down."""
-    role = node.get("role")
-    if role not in _ROLES:
-        raise BadFieldError("role", "must be prompter or assistant")
-    said = [*before, message(_ROLES[role], text("text", node.get("text"), empty=True))]
-    replies = [reply for reply in node.get("replies") or [] if not reply.get("deleted")]
-    if role == "prompter":
-        prompt = {"prompt": asked(said), **({"language": node["lang"]} if node.get("lang") else {})}
+    said = [*before, message("user" if node.role == "prompter" else "assistant", node.text)]
+    replies = [reply for reply in node.replies or [] if not reply.deleted]
+    if node.role == "prompter":
+        prompt = {"prompt": asked(said), **({"language": node.lang} if node.lang else {})}
         yield from _judged(prompt, replies)
         if not before and not replies:
             yield prompt
@@ -71,32 +108,32 @@ def _walk(node: Node, before: list[Message]) -> Iterator[Node]:
         yield from _walk(reply, said)
 
 
-def _judged(prompt: Node, answers: list[Node]) -> Iterator[Node]:
-    ranked = sorted((one for one in answers if one.get("rank") is not None), key=lambda one: one["rank"])
+def _judged(prompt: dict[str, Any], answers: list[Node]) -> Iterator[dict[str, Any]]:
+    ranked = sorted((one for one in answers if one.rank is not None), key=lambda one: one.rank or 0)
     for better, worse in combinations(ranked, 2):
-        if better["text"] == worse["text"]:
+        if better.text == worse.text:
             continue
-        models = {"model": better.get("model_name"), "other_model": worse.get("model_name")}
-        choice = "tie" if better["rank"] == worse["rank"] else "a"
-        told = {"response": better["text"], "other_response": worse["text"], "choice": choice}
+        models = {"model": better.model_name, "other_model": worse.model_name}
+        choice = "tie" if better.rank == worse.rank else "a"
+        told = {"response": better.text, "other_response": worse.text, "choice": choice}
         yield {**prompt, **told, **{name: model for name, model in models.items() if model}}
     for answer in answers:
-        model = {"model": answer["model_name"]} if answer.get("model_name") else {}
-        if len(ranked) < 2 and text("text", answer.get("text"), empty=True).strip():
-            yield {**prompt, "completion": answer["text"]}
+        if len(ranked) < 2 and answer.text.strip():
+            yield {**prompt, "completion": answer.text}
         for attribute, score in _labels(answer).items():
-            rated = {"response": answer["text"], "score": score, "scale": [0, 1], "attribute": attribute}
-            yield {**prompt, **rated, **model}
+            rated = {"response": answer.text, "score": score, "scale": [0, 1], "attribute": attribute}
+            yield {**prompt, **rated, **({"model": answer.model_name} if answer.model_name else {})}
 
 
 def _labels(node: Node) -> dict[str, float]:
     """The labels that are attributes of an answer: `{name: {value}}` in trees, lists side by side in tables."""
-    labels = parsed(node.get("labels") or {})
-    if has(labels, "name", "value") and isinstance(labels["name"], list):
-        found = dict(zip(labels["name"], labels["value"], strict=False))
+    labels = node.labels or {}
+    if isinstance(labels.get("name"), list):
+        table = shaped("labels", labels, Labels)
+        found = dict(zip(table.name, table.value, strict=False))
     else:
-        found = {name: one["value"] if isinstance(one, dict) else one for name, one in labels.items()}
-    return {name: figure("labels", found[name]) for name in _ATTRIBUTES if found.get(name) is not None}
+        found = {name: one.value for name, one in shaped("labels", labels, dict[str, Label]).items()}
+    return {name: value for name in _ATTRIBUTES if (value := found.get(name)) is not None}
 
 
 LAYOUT = Layout(

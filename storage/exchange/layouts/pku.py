@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.dialogue import parsed
-from storage.exchange.layout import Fields, Layout, has
+from storage.exchange.layout import Fields, Layout, has, need
 from storage.exchange.rows import BadFieldError
-from storage.exchange.values import figure, truth
+from storage.exchange.values import figure, shaped, truth
 
 _NEEDED = ("prompt", "response_0", "response_1")
 _PAIRS = {"better_response_id": "overall", "safer_response_id": "safety"}
@@ -20,9 +19,7 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """A preference for each of the two questions; for each answer a label of its safety and tags of its harm."""
-    for name in _NEEDED:
-        if name not in fields:
-            raise BadFieldError(name, "is missing")
+    need(fields, *_NEEDED)
     answers = (fields["response_0"], fields["response_1"])
     models = tuple(fields.get(f"response_{number}_source", "") for number in (0, 1))
     found: list[dict[str, Any]] = []
@@ -45,8 +42,8 @@ def _of_one(number: int, fields: Fields, about: dict[str, Any]) -> list[dict[str
     found: list[dict[str, Any]] = []
     if (name := f"is_response_{number}_safe") in fields:
         found.append({**about, "label": truth(name, fields[name]), "attribute": "safety"})
-    categories = parsed(fields.get(f"response_{number}_harm_category", {}))
-    harms = [harm for harm, is_so in categories.items() if is_so] if isinstance(categories, dict) else []
+    name = f"response_{number}_harm_category"
+    harms = [harm for harm, is_so in shaped(name, fields.get(name, {}), dict[str, bool | None]).items() if is_so]
     if harms:
         tags: dict[str, Any] = {"harm": ", ".join(harms)}
         if (name := f"response_{number}_severity_level") in fields:

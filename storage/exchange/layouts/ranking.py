@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from storage.exchange.dialogue import Message, are_messages, asked, message, messages
-from storage.exchange.layout import Fields, Layout, has
+from storage.exchange.layout import Fields, Layout, has, need
 from storage.exchange.layouts.alpaca import instructed
 from storage.exchange.rows import BadFieldError, text
 
@@ -43,7 +43,8 @@ def _prompt(fields: Fields) -> str | list[Message]:
 
 
 def _answer(name: str, fields: Fields) -> str:
-    value = fields.get(name)
+    need(fields, name)
+    value = fields[name]
     if isinstance(value, str) and not are_messages(value):
         return value
     said = messages(name, value)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage.exchange.dialogue import answered, asked, message, messages
-from storage.exchange.layout import Fields, Layout
-from storage.exchange.rows import BadFieldError
+from storage.exchange.layout import Fields, Layout, need
 
 _JUDGED = {"chosen", "rejected", "label", "kto_tag"}
 
@@ -18,8 +17,7 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """A demonstration of the last answer, or a prompt where the user speaks last."""
-    if "conversations" not in fields:
-        raise BadFieldError("conversations", "is missing")
+    need(fields, "conversations")
     said = messages("conversations", fields["conversations"])
     if isinstance(fields.get("system"), str) and fields["system"] and said[0]["role"] != "system":
         said.insert(0, message("system", fields["system"]))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.layout import Fields, Layout, has
-from storage.exchange.rows import BadFieldError
+from storage.exchange.layout import Fields, Layout, has, need
 from storage.exchange.values import truth
 
 _NEEDED = ("history", "human_ref_A", "human_ref_B", "labels")
@@ -18,9 +17,7 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """One preference."""
-    for name in _NEEDED:
-        if name not in fields:
-            raise BadFieldError(name, "is missing")
+    need(fields, *_NEEDED)
     first, second = fields["human_ref_A"], fields["human_ref_B"]
     chosen, rejected = (first, second) if truth("labels", fields["labels"]) else (second, first)
     return [{"prompt": fields["history"], "chosen": chosen, "rejected": rejected}]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.layout import Fields, Layout
+from storage.exchange.layout import Fields, Layout, need
 from storage.exchange.rows import BadFieldError, text
 
 
@@ -20,7 +20,8 @@ def recognises(fields: Fields) -> bool:
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """One preference. Raises BadFieldError where the texts do not begin alike."""
-    chosen, rejected = (text(name, fields.get(name)) for name in ("chosen", "rejected"))
+    need(fields, "chosen", "rejected")
+    chosen, rejected = (text(name, fields[name]) for name in ("chosen", "rejected"))
     parting = next(
         (place for place, pair in enumerate(zip(chosen, rejected, strict=False)) if len(set(pair)) > 1), None
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.exchange.dialogue import are_messages, message, messages, parsed, parted
-from storage.exchange.layout import Fields, Layout, has
+import msgspec
+
+from storage.exchange.dialogue import are_messages, message, messages, parted
+from storage.exchange.layout import Fields, Layout, has, need
 from storage.exchange.rows import BadFieldError, text
-from storage.exchange.values import figure
+from storage.exchange.values import figure, shaped
 
 _OVERALL = [1, 10]
 _ASPECT = [1, 5]
@@ -15,6 +17,21 @@ _ASPECT = [1, 5]
 _SCORES = {"score_{}": _OVERALL, "{}-rating": _ASPECT, "{}_rating": _ASPECT}
 _MODELS = ("{}-model", "{}_model")
 _PAIR = ("chosen", "rejected")
+
+
+class Aspect(msgspec.Struct):
+    """What was said of one aspect of a completion."""
+
+    Rating: str | float | None = None
+
+
+class Completion(msgspec.Struct):
+    """One answer and its ratings."""
+
+    response: str
+    model: str | None = None
+    overall_score: float | None = None
+    annotations: dict[str, Aspect | list[Aspect] | None] | None = None
 
 
 def recognises(fields: Fields) -> bool:
@@ -30,33 +47,26 @@ def read(fields: Fields) -> list[dict[str, Any]]:
 
 
 def _completions(fields: Fields) -> list[dict[str, Any]]:
-    if "instruction" not in fields:
-        raise BadFieldError("instruction", "is missing: it is what the completions answer")
-    completions = parsed(fields["completions"])
-    if not isinstance(completions, list) or not all(isinstance(one, dict) for one in completions):
-        raise BadFieldError("completions", "must be a list of objects, each with a response")
+    need(fields, "instruction")
     found = []
-    for one in completions:
-        if not isinstance(one.get("response"), str):
-            raise BadFieldError("completions", "holds one without a response")
-        about = {"prompt": fields["instruction"], "response": one["response"]}
-        if one.get("model"):
-            about["model"] = one["model"]
+    for one in shaped("completions", fields["completions"], list[Completion]):
+        about = {"prompt": fields["instruction"], "response": one.response}
+        if one.model:
+            about["model"] = one.model
         for attribute, score, scale in _ratings(one):
             found.append({**about, "score": score, "scale": scale, "attribute": attribute})
     return found or [{"prompt": fields["instruction"]}]
 
 
-def _ratings(completion: dict[str, Any]) -> list[tuple[str, float, list[int]]]:
+def _ratings(completion: Completion) -> list[tuple[str, float, list[int]]]:
     """`(attribute, score, scale)` of all that was rated; an aspect that does not apply is N/A."""
     found = []
-    if completion.get("overall_score") is not None:
-        found.append(("overall", figure("overall_score", completion["overall_score"]), _OVERALL))
-    for aspect, told in (completion.get("annotations") or {}).items():
+    if completion.overall_score is not None:
+        found.append(("overall", completion.overall_score, _OVERALL))
+    for aspect, told in (completion.annotations or {}).items():
         for one in told if isinstance(told, list) else [told]:
-            rating = one.get("Rating") if isinstance(one, dict) else None
-            if rating not in (None, "", "N/A"):
-                found.append((aspect, figure(f"annotations.{aspect}.Rating", rating), _ASPECT))
+            if one is not None and one.Rating not in (None, "", "N/A"):
+                found.append((aspect, figure(f"completions.annotations.{aspect}.Rating", one.Rating), _ASPECT))
     return found
 
 
@@ -76,6 +86,7 @@ def _pair(fields: Fields) -> list[dict[str, Any]]:
 
 def _said(fields: Fields) -> tuple[Any, str, str]:
     """`(prompt, chosen, rejected)`: the answers are conversations that begin with the prompt, or texts beside it."""
+    need(fields, *_PAIR)
     asked = fields.get("prompt", fields.get("instruction"))
     said = []
     for name in _PAIR:
