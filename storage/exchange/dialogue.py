@@ -52,7 +52,7 @@ def asked(said: Sequence[Message], field: str = "prompt") -> str | list[Message]
 
 def answered(field: str, said: Sequence[Message]) -> tuple[str | list[Message], str]:
     """`(prompt, answer)` of a conversation that ends with the assistant. Raises BadFieldError for another end."""
-    if said[-1]["role"] != "assistant":
+    if not said or said[-1]["role"] != "assistant":
         raise BadFieldError(field, "does not end with a message of the assistant")
     return asked(said[:-1], field), said[-1]["content"]
 

@@ -54,6 +54,8 @@ def _side(fields: Fields, side: str) -> tuple[str, list[Message]]:
         said = [one for pair in zip(asked, answers, strict=True) for one in _round(*pair)]
     if "turn" in fields:
         turns = int(figure("turn", fields["turn"]))
+        if turns < 1:
+            raise BadFieldError("turn", f"must be 1 or more, not {turns}")
         systems = sum(one["role"] == "system" for one in said)
         said = said[: systems + 2 * turns]
     return name, said
