@@ -38,9 +38,10 @@ def messages(field: str, value: Any) -> list[Message]:
 
 
 def are_messages(value: Any) -> bool:
-    """Whether a value is a list of objects, or JSON text of one, and not a text like any other."""
+    """Whether a value is a message or a list of them, or JSON text of that, and not a text like any other."""
     found = parsed(value)
-    return isinstance(found, list) and bool(found) and all(isinstance(one, dict) for one in found)
+    said = found if isinstance(found, list) else [found]
+    return bool(said) and all(isinstance(one, dict) and one.keys() & {"role", "from"} for one in said)
 
 
 def asked(said: Sequence[Message], field: str = "prompt") -> str | list[Message]:

@@ -13,6 +13,7 @@ from storage.exchange.layout import Layout
 from storage.exchange.layouts import entries
 from storage.exchange.layouts.messages import ANSWERS
 from storage.exchange.rows import BadFieldError, Problem, Row, shown
+from storage.exchange.values import parsed
 
 OURS = "workbench"
 # What a record of any layout may say beside what its layout knows.
@@ -105,7 +106,9 @@ def _layout_of(row: Row) -> Layout | None:
     fields = row.fields
     # Most records are our own, and seen to be so at once.
     own = isinstance(fields.get("prompt"), str | list) and fields.keys() <= entries.KNOWN
-    plain = own and not any(isinstance(value, dict | list) and name not in _NESTED for name, value in fields.items())
+    plain = own and not any(
+        isinstance(parsed(value), dict | list) and name not in _NESTED for name, value in fields.items()
+    )
     return None if plain or "event" in fields else layouts.of(fields)
 
 

@@ -50,7 +50,7 @@ class Answers(msgspec.Struct):
 class Response(msgspec.Struct):
     """What one annotator said to all questions."""
 
-    values: dict[str, Answer] | None = None
+    values: dict[str, Answer | None] | None = None
     user_id: str | int | None = None
     status: str | None = None
 
@@ -136,7 +136,8 @@ def _given(fields: Fields) -> Iterator[tuple[str, Answer]]:
             return
         for response in shaped("responses", responses, list[Response]):  # [{user_id, values: {question: {value}}}]
             for question, one in (response.values or {}).items():
-                yield question, Answer(one.value, response.user_id, response.status)
+                if one is not None:
+                    yield question, Answer(one.value, response.user_id, response.status)
         return
     for name, value in fields.items():
         if name.endswith(".responses"):

@@ -14,7 +14,7 @@ import msgspec
 from storage.exchange.dialogue import Message, asked, message
 from storage.exchange.layout import Fields, Layout, has
 from storage.exchange.rows import BadFieldError
-from storage.exchange.values import shaped
+from storage.exchange.values import parsed, shaped
 
 _ATTRIBUTES = ("quality", "helpfulness", "creativity", "humor")
 
@@ -51,7 +51,8 @@ def recognises(fields: Fields) -> bool:
     """A tree, or a message of one."""
     if has(fields, "message_tree_id", "message_id", "role", "text"):
         return True
-    return isinstance(fields.get("prompt"), dict) and has(fields["prompt"], "role", "text")
+    root = parsed(fields.get("prompt"))
+    return isinstance(root, dict) and has(root, "role", "text")
 
 
 def tree_of(fields: Fields) -> str | None:
@@ -62,7 +63,8 @@ def tree_of(fields: Fields) -> str | None:
 def read(fields: Fields) -> list[dict[str, Any]]:
     """Preferences between ranked answers, demonstrations of the others, and scores of what labels say of each."""
     if "together" in fields:
-        root = _grown([shaped("", row, Node) for row in fields["together"]])
+        rows = ({**row, "labels": parsed(row.get("labels"))} for row in fields["together"])
+        root = _grown([shaped("", row, Node) for row in rows])
     elif "prompt" in fields:
         root = shaped("prompt", fields["prompt"], Node)
     else:
@@ -132,7 +134,9 @@ def _labels(node: Node) -> dict[str, float]:
         table = shaped("labels", labels, Labels)
         found = dict(zip(table.name, table.value, strict=False))
     else:
-        found = {name: one.value for name, one in shaped("labels", labels, dict[str, Label]).items()}
+        found = {
+            name: one.value if one else None for name, one in shaped("labels", labels, dict[str, Label | None]).items()
+        }
     return {name: value for name in _ATTRIBUTES if (value := found.get(name)) is not None}
 
 
