@@ -20,6 +20,10 @@ OURS = "workbench"
 _CARRIED = ("rater", "language", "task", "split")
 _ASKED = ("prompt", "messages", "system", "language")
 _NESTED = {"prompt", "messages", "scale", *ANSWERS}  # fields of ours that may hold more than a value
+_SPLITS = {
+    "training": "train", "val": "held-out", "valid": "held-out", "validation": "held-out", "dev": "held-out",
+    "eval": "held-out", "test": "held-out",
+}  # fmt: skip
 _NO_LANGUAGE = {"", "unknown", "und"}
 
 
@@ -121,21 +125,26 @@ def _record(layout: Layout | None, rows: list[Row], found: set[str]) -> Record:
     together = {"together": [row.fields for row in rows]} if layout.together(one) is not None else one
     read = set().union(*(layout.reads(row.fields) for row in rows)) if layout.reads else set(layout.becomes)
     carried = _carried(one, layout)
-    made = [Row(rows[0].line, carried | _by_tag(record)) for record in layout.read(together)]
+    made = [Row(rows[0].line, _in_our_words(carried | record)) for record in layout.read(together)]
     return Record(rows[0].line, layout.name, made, names, set(names) - read - carried.keys(), found)
 
 
 def _carried(fields: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     """What a foreign record says in fields of our own that its layout does not read."""
-    found = {
+    return {
         name: fields[name] for name in _CARRIED if name in fields and (name not in layout.becomes or name == "language")
     }
-    return _by_tag(found)
 
 
-def _by_tag(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose language is a tag, where it was told by its English name. Raises BadFieldError for no language."""
-    named = record.get("language")
+def _in_our_words(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose language is a tag and whose split is one of ours, where others told them by their names.
+
+    Raises:
+        BadFieldError: no language goes by the name.
+    """
+    split, named = record.get("split"), record.get("language")
+    if isinstance(split, str):
+        record = record | {"split": _SPLITS.get(split.strip().lower(), split)}
     if not isinstance(named, str) or languages.is_tag(named):
         return record
     if named.strip().lower() in _NO_LANGUAGE:

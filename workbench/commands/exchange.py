@@ -14,8 +14,8 @@ from storage.errors import UsageError
 from storage.exchange import exporting, importing
 from storage.exchange.examples import Example
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
+from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import json_option, language_option, opened, print_json, say, workspace_option
-from workbench.commands.reading import as_option, map_option, reading_option
 from workbench.text import one_line
 
 _LONGEST_SHOWN = 120  # characters of a text in a dry run
@@ -83,12 +83,12 @@ def import_command(
     defaults = Defaults(language_option(language), rater, scale)
     if scale[0] >= scale[1]:
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
-    reading = reading_option(layout, names)
+    how = reading_option(layout, names)
     told = _Told()
     with opened(workspace) as (_, database):
         try:
             imported = importing.import_file(
-                database, file, defaults, reading=reading, skip_bad=skip_bad, dry_run=dry_run, progress=told
+                database, file, defaults, reading=how, skip_bad=skip_bad, dry_run=dry_run, progress=told
             )
         finally:
             told.end()

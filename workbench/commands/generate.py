@@ -22,8 +22,8 @@ from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
 from storage.exchange.translating import Reading
 from storage.records import Message, Sampling, Split, messages_of
+from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import json_option, language_option, opened, workspace_option
-from workbench.commands.reading import as_option, map_option, reading_option
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers

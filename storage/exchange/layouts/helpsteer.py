@@ -8,7 +8,8 @@ from typing import Any
 from storage.exchange.dialogue import Message, asked, message, messages
 from storage.exchange.layout import Fields, Layout, has, need
 from storage.exchange.rows import BadFieldError, text
-from storage.exchange.values import figure, one_of
+from storage.exchange.values import figure
+from storage.languages import UNKNOWN
 
 _ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _SCALE = [0, 4]
@@ -16,7 +17,6 @@ _TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 _ROLES = {"User": "user", "Assistant": "assistant"}
 _ANSWERS = (("response_1", "response_2"), ("response1", "response2"))
 _PREFERENCES = ("preference_strength", "overall_preference")
-_SPLITS = {"train": "train", "training": "train", "val": "held-out", "validation": "held-out", "test": "held-out"}
 
 
 def recognises(fields: Fields) -> bool:
@@ -30,8 +30,8 @@ def read(fields: Fields) -> list[dict[str, Any]]:
     """A score for each attribute, or a pair; equal answers are a tie."""
     pair = next((pair for pair in _ANSWERS if has(fields, *pair)), None)
     about: dict[str, Any] = {"prompt": _prompt(fields)}
-    if "split" in fields:
-        about["split"] = one_of("split", fields["split"], _SPLITS)
+    if fields.get("domain") == "code":
+        about["language"] = UNKNOWN
     if pair is not None:
         name = next((name for name in _PREFERENCES if name in fields), None)
         if name is None:
@@ -69,9 +69,9 @@ LAYOUT = Layout(
         **dict.fromkeys(_ATTRIBUTES, "a score of that attribute on [0, 4]"),
         **{name: "an answer" for pair in _ANSWERS for name in pair},
         **dict.fromkeys(_PREFERENCES, "the first answer is better below 0, the second above, and 0 is a tie"),
-        "split": "`val` is held out",
+        "domain": "of `code`, the language is one of programming, and not read",
     },
-    left="`preference_statement`, `preference_elaboration`, `individual_preference`, `domain`",
+    left="`preference_statement`, `preference_elaboration`, `individual_preference`",
     recognises=recognises,
     read=read,
 )

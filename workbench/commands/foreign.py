@@ -1,4 +1,4 @@
-"""What the commands that read files share: `--as` and `--map`, which say how their records are read."""
+"""How foreign files are read, for the commands that read files: `--as` and `--map`."""
 
 from __future__ import annotations
 
