@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.message import Message
@@ -15,45 +15,25 @@ from textual.widgets import Input, TextArea
 
 from storage.errors import WorkbenchError
 from workbench.text import safe_text
+from workbench.widgets.asking import HelpWhenEmpty
 
 if TYPE_CHECKING:
     from textual.app import App
 
-    from workbench.shell.frame import Frame
 
-
-def asks_for_help(app: App[object], key: str, text: str) -> bool:
-    """Whether a key in a field means help: a question mark where nothing is written yet, unless it was remapped."""
-    return key == "question_mark" and not text and key in cast("Frame", app).keys["app.help"]
-
-
-class SafeInput(Input):
+class SafeInput(HelpWhenEmpty, Input):
     """A one-line field; control characters in a paste become visible signs."""
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return super().check_consume_key(key, character) and not asks_for_help(self.app, key, self.value)
-
-    async def _on_key(self, event: events.Key) -> None:
-        if asks_for_help(self.app, event.key, self.value):
-            event.prevent_default()  # and let it go on to the binding
 
     def _on_paste(self, event: events.Paste) -> None:
         event.text = " ".join(safe_text(event.text).split("\n"))
         super()._on_paste(event)
 
 
-class SafeTextArea(TextArea):
+class SafeTextArea(HelpWhenEmpty, TextArea):
     """A field of several lines; control characters in a paste become visible signs."""
 
     def __init__(self, text: str = "", **options: object) -> None:
         super().__init__(safe_text(text), soft_wrap=True, highlight_cursor_line=False, **options)  # type: ignore[arg-type]
-
-    def check_consume_key(self, key: str, character: str | None = None) -> bool:
-        return super().check_consume_key(key, character) and not asks_for_help(self.app, key, self.text)
-
-    async def _on_key(self, event: events.Key) -> None:
-        if asks_for_help(self.app, event.key, self.text):
-            event.prevent_default()  # and let it go on to the binding
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.text = safe_text(event.text)
