@@ -34,9 +34,10 @@ Command = Callable[..., Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code; failures are told on standard error, in words, with what to do."""
+    """Run the command line; a failure is told on standard error, in words, with what to do, and exits with its code."""
     native.configure()
-    sys.exit(command_line.run(cli, arguments, "trainer"))
+    if code := command_line.run(cli, arguments, "trainer"):
+        sys.exit(code)
 
 
 HELP = """Learn from the feedback in a workspace, and publish what passes the gate.

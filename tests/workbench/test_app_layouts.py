@@ -99,6 +99,30 @@ async def test_another_item_begins_with_its_first_answer_at_its_top(app: Workben
         assert app.screen.query_one(AnswerGrid).cards[1].scroll_y == 0
 
 
+@pytest.mark.parametrize("screen", ["f1", "f2"])
+async def test_a_prompt_that_has_no_room_is_read_whole(app: WorkbenchApp, screen: str):
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot)
+        app.update_session(system="Be brief.")
+        app.screen.query_one(PromptInput).write("Why? " * 60 + "And how?")
+        await pilot.press("enter")
+        ready(app)
+        await until(pilot, lambda: app.conversation.is_writing)
+        answer(app, LEFT, RIGHT)
+        await until(pilot, lambda: app.conversation.current is not None and app.conversation.current.samples)
+        await pilot.press("escape", screen)
+        wanted = "p all" if screen == "f2" else "score"
+        await until(pilot, lambda: wanted in foot(app))
+        assert "how?" not in visible(app)
+        await pilot.press("p")
+        await until(pilot, lambda: "Be brief." in visible(app))
+        await pilot.press("end")
+        await until(pilot, lambda: "how?" in visible(app))
+        await pilot.press("escape")
+        await pilot.resize_terminal(120, 40)
+        await until(pilot, lambda: "how?" in visible(app) and "p prompt" not in foot(app))
+
+
 @pytest.mark.parametrize("width", range(8, 60, 4))
 def test_the_line_of_answers_names_them_all_with_their_lengths(width: int):
     facts = [CardFacts("a", "x", verdict="4/5 preferred", tokens=120), CardFacts("b", "y", tokens=9)]

@@ -131,18 +131,21 @@ class WorkbenchApp(Frame):
         if self.model is not None:
             chosen = msgspec.structs.replace(chosen, model=self.model)
         self.session, desk.rater, self.desk = chosen, chosen.rater, desk
-        self.remembered = Latest(
-            self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
-        )
         if not self.draft.text:
             self.draft = found.draft
         self.half_written |= found.half_written
         self.conversation.waiting.extendleft(reversed(found.waiting))
         self.conversation.current = self.conversation.current or found.shown
-        self.left = Latest(
-            self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
-            lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
-        )  # fmt: skip
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
+        else:
+            self.remembered = Latest(
+                self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
+            )
+            self.left = Latest(
+                self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
+                lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
+            )  # fmt: skip
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (
@@ -152,8 +155,6 @@ class WorkbenchApp(Frame):
         ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
-        if desk.read_only is not None:
-            self.report(desk.read_only, severity="warning")
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
         self.set_interval(AGAIN_SECONDS, self._save_again)
@@ -212,7 +213,7 @@ class WorkbenchApp(Frame):
 
     def save_session(self) -> None:
         """Write down what is chosen and what the window is at, where either has changed."""
-        if self.remembered is not None and self.left is not None and self.desk is not None and not self.desk.read_only:
+        if self.remembered is not None and self.left is not None:
             self.remembered.save()
             self.left.save()
 

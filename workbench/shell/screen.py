@@ -113,6 +113,9 @@ class WorkbenchScreen(Screen[None]):
         self.show_banner(self.workbench.banner)
         self.look_again()
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.refresh_bindings)  # some actions are for what there is no room for
+
     def look_again(self) -> None:
         """Reload, soon; a workspace that cannot be read at this moment is told, and read again at the next news."""
         self._look_once_more = True

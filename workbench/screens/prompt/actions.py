@@ -25,6 +25,8 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "bad", "x", "bad", "Label the answer in focus bad", when="answers"),
     on(SCREEN, "bad-one", "b", "bad", "Label the only answer bad", when="one answer"),
     on(SCREEN, "tie", "equals_sign", "tie", "The answers are equally good", when="several answers"),
+    on(SCREEN, "prompt", "p", "prompt", "Read the whole prompt, where there is no room for it above the answers",
+        when="answers"),
     on(SCREEN, "write", "i", "write", "Write a prompt", when="answers"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="answers"),
     on(SCREEN, "again", "r", "again", "Ask the same again with a fresh seed", when="answers"),

@@ -26,6 +26,7 @@ from workbench.text import one_line, safe_text
 from workbench.widgets.answers import AnswerGrid
 from workbench.widgets.editor import PromptInput, edit_outside
 from workbench.widgets.judging import Rater, use_of
+from workbench.widgets.reading import PromptSheet, is_cut
 from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         if exchange is not self.painted:
             self.painted = exchange
             grid.begin()
+            self.call_after_refresh(self.refresh_bindings)  # by then it is known whether the prompt is cut
         self._draw_asked(exchange)
         self._draw_settings()
         self._draw_said()
@@ -358,6 +360,10 @@ class PromptScreen(Rater, WorkbenchScreen):
     def action_leave_input(self) -> None:
         self.query_one(AnswerGrid).step(0)
 
+    def action_prompt(self) -> None:
+        if (exchange := self.workbench.conversation.current) is not None:
+            self.app.push_screen(PromptSheet(exchange.ask.prompt))
+
     def action_write(self) -> None:
         self.editor.focus()
 
@@ -379,6 +385,8 @@ class PromptScreen(Rater, WorkbenchScreen):
                 return writing and bool(self.query_one(AnswerGrid).cards)
             case "write":
                 return not writing
+            case "prompt":
+                return conversation.current is not None and is_cut(self.query_one("#asked", Static))
             case "prefer":
                 return answers > 1 and LETTERS.index(str(parameters[0])) < answers
             case "tie":

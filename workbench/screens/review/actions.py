@@ -7,6 +7,8 @@ from workbench.shell.action import REDO, UNDO, Action, on, scores
 SCREEN = "review"
 
 ACTIONS: tuple[Action, ...] = (
+    on(SCREEN, "prompt", "p", "prompt", "Read the whole prompt, where there is no room for it above the answers",
+       short="all"),
     on(SCREEN, "prefer-a", "a", "left", "The left answer is better", when="pair", call="choose('a')"),
     on(SCREEN, "prefer-b", "b", "right", "The right answer is better", when="pair", call="choose('b')"),
     on(SCREEN, "tie", "equals_sign", "tie", "Both are equally good", when="pair", call="choose('tie')"),

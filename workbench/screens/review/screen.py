@@ -20,6 +20,7 @@ from workbench.text import one_line, safe_text
 from workbench.training.curves import bar
 from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
 from workbench.widgets.judging import Rater, use_of
+from workbench.widgets.reading import PromptSheet, is_cut
 from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
             await grid.show(_cards(item))
             if item is not self.painted:
                 grid.begin()
+                self.call_after_refresh(self.refresh_bindings)  # by then it is known whether the prompt is cut
             if not any(card.has_focus for card in grid.cards) and not self.app.screen.is_modal:
                 grid.select(0)
         self.painted = item
@@ -215,6 +217,10 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def action_previous(self) -> None:
         self.query_one(AnswerGrid).step(-1)
 
+    def action_prompt(self) -> None:
+        if self.item is not None:
+            self.app.push_screen(PromptSheet(self.item.prompt))
+
     async def action_skip(self) -> None:
         await self._pass_over(False, "skipped")
 
@@ -248,6 +254,8 @@ class ReviewScreen(Rater, WorkbenchScreen):
                 return self.item is not None and self.item.kind == "pair"
             case "score" | "label" | "edit" | "outcome":
                 return self.item is not None and self.item.kind == "single"
+            case "prompt":
+                return self.item is not None and is_cut(self.query_one("#asked", Static))
             case "skip" | "cannot_judge" | "note":
                 return self.item is not None
         return True

@@ -130,9 +130,6 @@ class VersionsScreen(WorkbenchScreen):
     def action_columns(self, by: int) -> None:
         self.table.scroll_columns(by)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self.refresh_bindings)  # whether columns are cut
-
     def action_follow(self) -> None:
         self.workbench.follow(not self.workbench.session.follow)
 
