@@ -5,7 +5,6 @@ The served version is the newest row of `version_events`; publishing and rolling
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 from storage import clock
 from storage.database import Database
+from storage.digests import sha256_of
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Begun, Version, VersionState
 from storage.workspace import Workspace
@@ -224,12 +224,6 @@ def _refuse_control(version: Version) -> None:
             f"{version.name} is a control: it learned from {control} ratings and is never published",
             "it shows what a run gains without the ratings; publish a version that learned from them",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """The digest of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _event(database: Database, name: str, action: str, reason: str) -> None:

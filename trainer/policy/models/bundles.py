@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from storage import digests
 from storage.errors import UsageError, WorkbenchError
 from storage.workspace import Workspace
 from trainer.policy.models.folder import ModelFolder, OnProgress
-from trainer.policy.models.gguf import converted, converted_folder
+from trainer.policy.models.gguf import converted, copy_of
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,24 @@ def bundled(name: str, workspace: Workspace, on_progress: OnProgress) -> ModelFo
     parts = bundled_parts(name)
     if len(parts) == 1:
         return converted(name, parts[0], workspace, on_progress)
+    return copy_of(name, bundle.sha256, workspace, on_progress, lambda: _whole(bundle, parts, workspace))
+
+
+@contextmanager
+def _whole(bundle: Bundle, parts: list[Path], workspace: Workspace) -> Iterator[Path]:
+    """The file that the parts make, in the workspace for as long as it is needed.
+
+    Raises:
+        WorkbenchError: they make another.
+    """
     whole = workspace.models / bundle.file_name
-    if not converted_folder(name, whole, sum(part.stat().st_size for part in parts), workspace).exists():
-        on_progress(f"putting {bundle.file_name} together", None)
+    try:
         with whole.open("wb") as target:
             for part in parts:
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, target)
-        with whole.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        if digest != bundle.sha256:
-            whole.unlink()
+        if digests.sha256_of(whole) != bundle.sha256:
             raise WorkbenchError(f"the parts of {bundle.file_name} do not make the file they should", bundle.install)
-    found = converted(name, whole, workspace, on_progress, sum(part.stat().st_size for part in parts))
-    whole.unlink(missing_ok=True)
-    return found
+        yield whole
+    finally:
+        whole.unlink(missing_ok=True)

@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from storage import converted as copies
+from storage import digests
 from storage.durable import sync_file, sync_folder
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
-from trainer.policy.models.digests import weights_digest
-from trainer.policy.models.folder import ModelFolder, OnProgress
+from trainer.policy.models.folder import ModelFolder, OnProgress, refuse_pointer, weight_files
 
-MANIFEST = "manifest.json"
 # The tokenizer takes the first third of a conversion, writing the last tenth.
 UNPACKING_FROM, WRITING_FROM = 0.35, 0.9
+_MAGIC = b"GGUF"
+_ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}$")
 
 
-def converted_folder(name: str, source: Path, size: int, workspace: Workspace) -> Path:
-    signature = f"{source.name}:{size}"
-    return workspace.models / f"{name}-{hashlib.sha256(signature.encode()).hexdigest()[:8]}"
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as GGUF files do."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
-def converted(
-    name: str, source: Path, workspace: Workspace, on_progress: OnProgress, size: int | None = None
+def check(path: Path) -> None:
+    """Refuse what cannot be converted, before any work.
+
+    Raises:
+        WorkbenchError: a pointer in its place, no GGUF file, or one of several parts.
+    """
+    refuse_pointer(path)
+    if not is_gguf(path):
+        raise WorkbenchError(f"{path} is no GGUF file: it does not begin as one", "fetch it again")
+    if _ONE_OF_SEVERAL.search(path.stem):
+        raise WorkbenchError(
+            f"{path} is one of several parts of a model", "join them first: llama-gguf-split --merge FIRST-PART WHOLE"
+        )
+
+
+def converted(name: str, source: Path, workspace: Workspace, on_progress: OnProgress) -> ModelFolder:
+    """The converted copy of a GGUF file: one for each content that such a file has had, made once a workspace.
+
+    Raises:
+        WorkbenchError: it cannot be unpacked, or changed while it was.
+    """
+    check(source)
+    sha256 = digests.remembered(workspace, source)
+    made = copy_of(name, sha256, workspace, on_progress, lambda: nullcontext(source), str(source))
+    if digests.remembered(workspace, source) != sha256:
+        raise WorkbenchError(f"{source} changed while it was being read", "start again once it is complete")
+    return made
+
+
+def copy_of(
+    name: str,
+    sha256: str,
+    workspace: Workspace,
+    on_progress: OnProgress,
+    opened: Callable[[], AbstractContextManager[Path]],
+    source_path: str = "",
 ) -> ModelFolder:
-    """The converted copy of a GGUF file (of `size` bytes, where it is gone already), made once per workspace."""
-    folder = converted_folder(name, source, source.stat().st_size if size is None else size, workspace)
-    with _lock(workspace.models / f"{folder.name}.lock"):
-        if not (folder / MANIFEST).exists():
-            _convert(source, folder, on_progress)
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return ModelFolder(name, folder, manifest["digest"])
+    """The converted copy of the file with that digest; where there is none yet, the file is `opened` and converted."""
+    with _lock(workspace.models / f"{sha256[:12]}.lock"):
+        folder = copies.place(workspace, name, sha256)
+        if not (folder / copies.MANIFEST).exists():
+            with opened() as source:
+                _convert(source, folder, sha256, source_path, on_progress)
+    return ModelFolder(name, folder, copies.read(folder).digest)
 
 
-def _convert(source: Path, folder: Path, on_progress: OnProgress) -> None:
+def _convert(source: Path, folder: Path, sha256: str, source_path: str, on_progress: OnProgress) -> None:
     """Unpack GGUF weights to bf16 safetensors beside the final place, then rename: a half-made copy is never seen."""
     import torch
     import transformers
@@ -64,10 +100,10 @@ def _convert(source: Path, folder: Path, on_progress: OnProgress) -> None:
     on_progress(f"writing {folder.name}", WRITING_FROM)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    digest = weights_digest(partial)
+    digest = digests.of_all(weight_files(partial), None)
     for file in partial.iterdir():
         sync_file(file)
-    _write_manifest(partial, {"source": source.name, "digest": digest})
+    copies.write(partial, copies.Manifest(source.name, digest, sha256, source_path))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
     sync_folder(folder.parent)
@@ -104,13 +140,6 @@ def _reported(on_progress: OnProgress, text: str) -> Iterator[None]:
         yield
     finally:
         unpacking.tqdm = original
-
-
-def _write_manifest(folder: Path, content: dict[str, str]) -> None:
-    path = folder / MANIFEST
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    sync_file(path)
-    sync_folder(folder)
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage import digests
 from storage.errors import UsageError
 from storage.workspace import Workspace
 from trainer.policy.models.bundles import BUNDLES, bundled
-from trainer.policy.models.digests import folder_digest
-from trainer.policy.models.folder import ModelFolder, OnProgress, check_folder
-from trainer.policy.models.gguf import converted
+from trainer.policy.models.folder import ModelFolder, OnProgress, check_folder, weight_files
+from trainer.policy.models.gguf import converted, is_gguf
 from trainer.policy.models.hub import download, looks_like_hub_name
 
 
@@ -30,18 +30,24 @@ def resolve(
     if reference in BUNDLES:
         return bundled(reference, workspace, on_progress)
     path = Path(reference).expanduser()
-    if path.is_file() and path.suffix.lower() == ".gguf":
+    if path.is_file() and (path.suffix.lower() == ".gguf" or is_gguf(path)):
         return converted(path.stem, path.absolute(), workspace, on_progress)
     if path.is_dir():
-        check_folder(path)
-        return ModelFolder(path.name, path.absolute(), folder_digest(path, on_progress))
+        return _folder(path.name, path.absolute(), workspace, on_progress)
     if path.exists():
         raise UsageError(f"{reference} is not a model", "name a folder with safetensors weights, or a .gguf file")
     if looks_like_hub_name(reference):
-        folder = download(reference, on_progress)
-        check_folder(folder)
-        return ModelFolder(reference.split("/")[-1], folder, folder_digest(folder, on_progress))
+        return _folder(reference.split("/")[-1], download(reference, on_progress), workspace, on_progress)
     raise UsageError(
         f"no model called {reference!r}: not a bundled name, not a folder, not a file",
         f"use one of {', '.join(BUNDLES)}, a folder, a GGUF file, or a hub name such as owner/model",
     )
+
+
+def _folder(name: str, folder: Path, workspace: Workspace, on_progress: OnProgress) -> ModelFolder:
+    ggufs = sorted(file.name for file in folder.glob("*.gguf"))
+    if ggufs and not (folder / "config.json").exists():
+        raise UsageError(f"{folder} holds GGUF files", f"name one of them, such as {folder / ggufs[0]}")
+    check_folder(folder)
+    digest = digests.of_all(weight_files(folder), workspace, lambda: on_progress(f"checking {folder.name}", None))
+    return ModelFolder(name, folder, digest)
