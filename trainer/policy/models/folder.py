@@ -13,7 +13,9 @@ from storage.errors import WorkbenchError
 
 OnProgress = Callable[[str, float | None], None]
 INDEX = "model.safetensors.index.json"
-EMBEDDING = "model.embed_tokens.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# Architectures whose output head is a weight of its own unless the configuration says otherwise.
+_UNTIED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 # Weights that are no part of the model itself: an adapter of it, and another layout of the same weights.
 _BESIDE = ("adapter_", "consolidated")
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -111,27 +113,52 @@ def stored_bytes(folder: Path) -> int:
 
 
 def _check_weights(folder: Path, config: dict[str, Any]) -> None:
-    from safetensors import SafetensorError, safe_open
-
     files = weight_files(folder)
     missing = [file.name for file in files if not file.is_file()] or _missing_shards(files)
     if missing:
         raise WorkbenchError(
             f"{folder} lacks {len(missing)} of its weight files, such as {min(missing)}", "fetch the model again"
         )
-    for file in files:
-        refuse_pointer(file)
-        try:
-            with safe_open(str(file), framework="numpy") as opened:
-                rows = opened.get_slice(EMBEDDING).get_shape()[0] if EMBEDDING in opened.keys() else None  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
-        stated = config.get("vocab_size")
-        if rows is not None and stated is not None and rows != stated:
-            raise WorkbenchError(
-                f"{file} has embeddings of {rows} tokens, config.json states {stated}",
-                "set vocab_size in config.json to what the weights have, or fetch the model again",
-            )
+    shapes = {name: (shape, file) for file in files for name, shape in _header(file).items()}
+    if EMBEDDING not in shapes:  # an architecture with names of its own: transformers says what is wrong
+        return
+    rows, stated = shapes[EMBEDDING][0][0], config.get("vocab_size")
+    if stated is not None and rows != stated:
+        raise WorkbenchError(
+            f"the weights of {folder} have embeddings of {rows} tokens, its config.json states {stated}",
+            "set vocab_size in config.json to what the weights have, or fetch the model again",
+        )
+    tied = config.get("tie_word_embeddings")
+    if not tied and HEAD not in shapes and config.get("model_type") in _UNTIED:
+        raise WorkbenchError(
+            f"the weights of {folder} lack an output head ({HEAD})",
+            "where it is the embedding as well, set tie_word_embeddings to true in config.json",
+        )
+    if tied and HEAD in shapes and not _equal(shapes[HEAD][1], HEAD, shapes[EMBEDDING][1], EMBEDDING):
+        raise WorkbenchError(
+            f"the weights of {folder} have an output head of their own, its config.json says that it is the embedding",
+            "set tie_word_embeddings to false in config.json",
+        )
+
+
+def _header(file: Path) -> dict[str, list[int]]:
+    """The shapes of a weight file's tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    refuse_pointer(file)
+    try:
+        with safe_open(str(file), framework="numpy") as opened:
+            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
+
+
+def _equal(file: Path, name: str, other_file: Path, other: str) -> bool:
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as here, safe_open(str(other_file), framework="pt") as there:
+        return torch.equal(here.get_tensor(name), there.get_tensor(other))
 
 
 def _missing_shards(files: list[Path]) -> list[str]:
