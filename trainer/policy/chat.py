@@ -38,9 +38,11 @@ class ChatTokenizer:
         eos_ids: all token ids that end an answer, that one among them.
         template: the chat template in use.
         vocabulary: how many tokens the model has embeddings of, where that is known: a tokenizer may have more.
+        words: where it was read from, if not from the model's own folder.
     """
 
     vocabulary: int | None = None
+    words: Path | None = None
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self.tokenizer = tokenizer
@@ -80,7 +82,7 @@ class ChatTokenizer:
         if not own:
             tokenizer.eos_token = None
         made = cls(tokenizer, frozenset(eos_ids))
-        made.vocabulary = rows
+        made.vocabulary, made.words = rows, words
         return made
 
     def encode_prompt(self, text: str, system: str = "") -> list[int]:

@@ -24,11 +24,26 @@ _SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safete
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A local model, ready to load: `digest` is the SHA-256 over its weight files."""
+    """A local model, ready to load.
+
+    Attributes:
+        digest: SHA-256 over its weight files.
+        hub: its name on the hub, where it came from there.
+        adapter: the folder of an adapter that was named, of which this is the base model.
+        words: a folder with another tokenizer than its own, as an adapter may bring one.
+    """
 
     name: str
     path: Path
     digest: str
+    hub: str = ""
+    adapter: Path | None = None
+    words: Path | None = None
+
+    @property
+    def reference(self) -> str:
+        """What any other program opens it by: its name on the hub, or its path."""
+        return self.hub or str(self.path.absolute())
 
 
 def check_folder(folder: Path) -> None:
@@ -119,10 +134,10 @@ def _check_weights(folder: Path, config: dict[str, Any]) -> None:
         raise WorkbenchError(
             f"{folder} lacks {len(missing)} of its weight files, such as {min(missing)}", "fetch the model again"
         )
-    shapes = {name: (shape, file) for file in files for name, shape in _header(file).items()}
+    shapes = shapes_of(folder)
     if EMBEDDING not in shapes:  # an architecture with names of its own: transformers says what is wrong
         return
-    rows, stated = shapes[EMBEDDING][0][0], config.get("vocab_size")
+    rows, stated = shapes[EMBEDDING][0], config.get("vocab_size")
     if stated is not None and rows != stated:
         raise WorkbenchError(
             f"the weights of {folder} have embeddings of {rows} tokens, its config.json states {stated}",
@@ -134,11 +149,27 @@ def _check_weights(folder: Path, config: dict[str, Any]) -> None:
             f"the weights of {folder} lack an output head ({HEAD})",
             "where it is the embedding as well, set tie_word_embeddings to true in config.json",
         )
-    if tied and HEAD in shapes and not _equal(shapes[HEAD][1], HEAD, shapes[EMBEDDING][1], EMBEDDING):
+    if tied and HEAD in shapes and not tensor_of(folder, HEAD).equal(tensor_of(folder, EMBEDDING)):
         raise WorkbenchError(
             f"the weights of {folder} have an output head of their own, its config.json says that it is the embedding",
             "set tie_word_embeddings to false in config.json",
         )
+
+
+def shapes_of(folder: Path) -> dict[str, list[int]]:
+    """The shapes of a model's weights, as their files call them."""
+    return {name: shape for file in weight_files(folder) for name, shape in _header(file).items()}
+
+
+def tensor_of(folder: Path, name: str) -> Any:
+    """A weight as a model's files have it. Raises KeyError where they have none of that name."""
+    from safetensors import safe_open
+
+    file = next((file for file in weight_files(folder) if name in _header(file)), None)
+    if file is None:
+        raise KeyError(name)
+    with safe_open(str(file), framework="pt") as opened:
+        return opened.get_tensor(name)
 
 
 def _header(file: Path) -> dict[str, list[int]]:
@@ -151,14 +182,6 @@ def _header(file: Path) -> dict[str, list[int]]:
             return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
-
-
-def _equal(file: Path, name: str, other_file: Path, other: str) -> bool:
-    import torch
-    from safetensors import safe_open
-
-    with safe_open(str(file), framework="pt") as here, safe_open(str(other_file), framework="pt") as there:
-        return torch.equal(here.get_tensor(name), there.get_tensor(other))
 
 
 def _missing_shards(files: list[Path]) -> list[str]:

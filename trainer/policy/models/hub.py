@@ -13,14 +13,17 @@ def looks_like_hub_name(reference: str) -> bool:
     return len(parts) == 2 and all(parts) and not reference.startswith((".", "/", "~"))
 
 
-def download(reference: str, on_progress: OnProgress) -> Path:
+def download(reference: str, on_progress: OnProgress, revision: str | None = None) -> Path:
     """Fetch weights and tokenizer files of a hub model (nothing that could be code), or find them in its cache."""
     import huggingface_hub
 
     on_progress(f"fetching {reference}", None)
     try:
         folder = huggingface_hub.snapshotdownload(
-            reference, allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+            reference,
+            revision=revision,
+            allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+            ignore_patterns=["original/*", "consolidated*", "onnx/*"],
         )
     except Exception as error:
         raise WorkbenchError(
