@@ -273,7 +273,9 @@ def _statements(script: str) -> Iterator[str]:
 @cache
 def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
     """The fields of a record that are stored as JSON text: its lists, objects and nested records."""
-    nested = (msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.StructType)
+    nested = (
+        msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.VarTupleType, msgspec.inspect.StructType,
+    )  # fmt: skip
     described = msgspec.inspect.type_info(kind)
     assert isinstance(described, msgspec.inspect.StructType)
     names = set()
@@ -290,6 +292,6 @@ def _to_column(value: Any) -> Any:
         return value
     if isinstance(value, str):  # a member of an enumeration
         return str.__str__(value)
-    if isinstance(value, dict | list | msgspec.Struct):
+    if isinstance(value, dict | list | tuple | msgspec.Struct):
         return msgspec.json.encode(value).decode()
     return int(value) if isinstance(value, bool) else value

@@ -42,6 +42,7 @@ class Exchange:
     answers: dict[int, Answer] = field(default_factory=dict)
     speed: float | None = None
     error: str = ""
+    note: str = ""  # what was not asked as it stands
     samples: list[Sample] = field(default_factory=list)  # the stored answers, once they are stored
 
     def __post_init__(self) -> None:
@@ -63,8 +64,8 @@ class Exchange:
                 self.tokens[n], self.versions[n] = event.tokens, event.version
             case protocol.Answer(candidate=n, text=text, token_ids=ids) if n not in self.answers:
                 self.answers[n], self.texts[n], self.tokens[n] = event, text, len(ids)
-            case protocol.Done(tokens_per_second=speed):
-                self.state, self.speed = "done", speed
+            case protocol.Done(tokens_per_second=speed, note=note):
+                self.state, self.speed, self.note = "done", speed, note
             case protocol.Failed(error=error):
                 self.state, self.error = "failed", error
 
