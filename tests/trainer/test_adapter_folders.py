@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from architectures import LLAMA_FAMILY, make_model, reference_logits, reference_model, tokens
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
+from tiny_model import save_adapter
 
 from storage import versions
 from storage.errors import UsageError, WorkbenchError
@@ -43,18 +44,6 @@ MORE: dict[str, tuple[dict[str, Any], str]] = {
     "biases": ({**PLAIN, "lora_bias": True}, "more than low-rank updates"),
     "another start": ({**PLAIN, "init_lora_weights": "pissa"}, "changed base model"),
 }
-
-
-def save_adapter(folder: Path, base: Path, **config: Any) -> Path:
-    """Have peft save a random adapter of a model."""
-    model = get_peft_model(reference_model(base), LoraConfig(task_type="CAUSAL_LM", **config))
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "lora_" in name:
-                value.copy_(torch.randn(value.shape, generator=generator) * 0.2)
-    model.save_pretrained(folder)
-    return folder
 
 
 def adopted(workspace, database, folder: Path) -> tuple[models.ModelFolder, Path]:
