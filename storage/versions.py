@@ -182,12 +182,14 @@ def lineage(database: Database, version: Version) -> dict[str, Version]:
     return found
 
 
-def adopted(database: Database, base: Version, digest: str) -> Version | None:
-    """The version that an adapter of others became, by the digest of its files; None where it is none yet."""
+def adopted(database: Database, base: Version, digest: str, sha256: str) -> Version | None:
+    """The version that an adapter is or became, by the digest of all its files, or the SHA-256 of a weights file of our
+    own; None where it is none yet."""
     return database.record(
         Version,
-        "SELECT * FROM versions WHERE base_digest = ? AND json_extract(metrics, '$.adopted') = ?",
-        (base.base_digest, digest),
+        """SELECT * FROM versions WHERE base_digest = ? AND (json_extract(metrics, '$.adopted') = ? OR sha256 = ?)
+           ORDER BY sequence LIMIT 1""",
+        (base.base_digest, digest, sha256),
     )
 
 

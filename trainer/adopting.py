@@ -40,11 +40,11 @@ def root_of(database: Database, workspace: Workspace, model: ModelFolder) -> Ver
         return base
     brought = tokenizer_files(model.adapter)
     files = [model.adapter / WEIGHTS_NAME, model.adapter / CONFIG_NAME, *brought]
-    digest = digests.of_all(files, workspace)
-    if known := versions.adopted(database, base, digest):
+    digest, sha256 = digests.of_all(files, workspace), digests.remembered(workspace, files[0])
+    if known := versions.adopted(database, base, digest, sha256):
         return known
     with _one_at_a_time(workspace):
-        if known := versions.adopted(database, base, digest):  # another process was quicker
+        if known := versions.adopted(database, base, digest, sha256):  # another process was quicker
             return known
         adapter = read_adapter(files[0])
         _check(adapter, model)
@@ -56,7 +56,7 @@ def root_of(database: Database, workspace: Workspace, model: ModelFolder) -> Ver
         for file in brought:
             sync_file(Path(shutil.copyfile(file, partial / file.name)))
         sync_folder(partial)
-        sha256 = versions.sha256_of(weights)
+        written = versions.sha256_of(weights)
         with database.transaction():
             place = workspace.versions / versions.next_name(database)
             made = versions.add_candidate(
@@ -64,7 +64,7 @@ def root_of(database: Database, workspace: Workspace, model: ModelFolder) -> Ver
                 base=base,
                 parent=base.name,
                 file=str((place / weights.name).relative_to(workspace.root)),
-                sha256=sha256,
+                sha256=written,
                 metrics={"adopted": digest, "adopted_from": str(model.adapter)},
             )
             shutil.rmtree(place, ignore_errors=True)  # left by a crash between rename and commit: no row named it

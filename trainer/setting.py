@@ -83,6 +83,8 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
             apart = collect_examples(database, folder.digest, begun, split=Split.HELD_OUT)
             split = table_split(split, examples, apart)
         root = adopting.root_of(database, held.workspace, folder)
+        if folder.adapter is not None:
+            held.say(f"{folder.adapter.name} is {root.name} of this workspace, on {folder.name}")
         served = versions.served(database, begun)
         parent = served if served is not None and versions.goes_back_to(database, served, root) else root
         words = versions.words_of(database, held.workspace, parent)

@@ -102,6 +102,7 @@ def test_it_is_one_version_however_often_and_from_wherever_it_is_named(workspace
     (moved / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 16}))
     assert adopted(workspace, database, moved)[1] != file, "a stronger one is another"
     assert not list(workspace.versions.glob(f"{adopting.PARTIAL}*"))
+    assert adopted(workspace, database, file.parent)[1] == file, "the folder of a version is that version"
     assert found.digest == version.base_digest
 
 

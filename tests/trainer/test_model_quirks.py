@@ -101,6 +101,14 @@ def pads_beyond(folder: Path) -> None:
         stated(folder, name, pad_token_id=rows)
 
 
+def ends_beyond(folder: Path) -> None:
+    """A token of the end was added to the tokenizer alone; the template closes turns with the one that is known."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"eos_token": "[END]"})
+    tokenizer.save_pretrained(folder)
+    assert tokenizer.eos_token_id == 384
+
+
 def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None], **config: Any) -> None:
     file = folder / "model.safetensors"
     tensors = load_file(file)
@@ -187,6 +195,7 @@ QUIRKS = {
         lambda f: ends(f, generation=None, config=None, tokenizer={"content": "<|im_end|>", "__type": "AddedToken"})
     ),
     "ends: beyond the table": Quirk(lambda f: ends(f, generation=[2, 9999], config=9999)),
+    "ends: the tokenizer's is beyond the table": Quirk(ends_beyond),
     "ends: nowhere": Quirk(
         lambda f: (ends(f, generation=None, config=None, tokenizer=None), template(f, "{{ messages[0]['content'] }}")),
         refused="no end-of-text token",
@@ -241,6 +250,9 @@ QUIRKS = {
     "pointer: template": Quirk(text("chat_template.jinja", POINTER), refused="is a Git LFS pointer"),
     "damaged: generation_config": Quirk(text("generation_config.json", "{half"), refused="cannot be read"),
     "damaged: tokenizer": Quirk(text("tokenizer.json", "{half"), refused="the tokenizer .* cannot be loaded"),
+    "an adapter's configuration beside": Quirk(
+        text("adapter_config.json", "{}"), refused="holds a model and the configuration of an adapter"
+    ),
     "quantised": Quirk(
         lambda f: stated(f, "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
         refused=r"are quantised \(gptq\)",

@@ -174,8 +174,8 @@ class ChatTokenizer:
 
         What a template writes after that token, such as a line break, is no part of the answer.
         """
-        ids = self._known(list(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
-        return [*ids, self.eos_id] if end else ids
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._known([*ids, self.eos_id] if end else ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids; special tokens are left out, everything else stays as it was generated."""

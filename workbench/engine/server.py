@@ -153,6 +153,8 @@ class Engine:
             chosen = versions.get(database, request.version) if request.version else None
             version = chosen or versions.served_of(database, root)
         _check_base(version, base)
+        if folder.adapter is not None:
+            self.send(Progress("load", f"{folder.adapter.name} is {root.name} of this workspace, on {folder.name}"))
 
         def build(version: Version) -> tuple[ChatTokenizer, Decoder, str]:
             words = self._words(folder.path, version)

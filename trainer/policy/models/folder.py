@@ -74,6 +74,11 @@ def check_folder(folder: Path) -> None:
             f"there are no safetensors weights in {folder}{found}",
             "convert the weights to safetensors, or use a GGUF file",
         )
+    if (folder / "adapter_config.json").exists():  # transformers would load the adapter, on the model that it names
+        raise WorkbenchError(
+            f"{folder} holds a model and the configuration of an adapter",
+            "put adapter_config.json, and its weights, into a folder of their own",
+        )
     _check_weights(folder, config)
 
 
