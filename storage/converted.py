@@ -37,6 +37,11 @@ def place(workspace: Workspace, name: str, source_sha256: str) -> Path:
     return min(found, default=workspace.models / f"{name}-{short}")
 
 
+def name_of(folder: Path) -> str:
+    """What the model of a copy is called."""
+    return folder.name.rpartition("-")[0] or folder.name
+
+
 def read(folder: Path) -> Manifest:
     """The manifest of a copy. Raises OSError or ValueError where it is none."""
     return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import save_adapter
 
 from storage import versions
+from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
 from trainer import adopting
 from trainer.policy import models
@@ -104,6 +107,21 @@ def test_it_is_one_version_however_often_and_from_wherever_it_is_named(workspace
     assert not list(workspace.versions.glob(f"{adopting.PARTIAL}*"))
     assert adopted(workspace, database, file.parent)[1] == file, "the folder of a version is that version"
     assert found.digest == version.base_digest
+
+
+def test_two_programs_that_name_it_at_once_make_one_version(workspace, database, tiny_model, tmp_path):
+    found = models.resolve(str(save_adapter(tmp_path / "adapter", tiny_model, **PLAIN)), workspace)
+    versions.ensure_base(database, found.name, found.digest)
+    both = threading.Barrier(4)
+
+    def name_it(_: int) -> str:
+        with open_database(workspace) as mine:
+            both.wait(timeout=60)
+            return adopting.root_of(mine, workspace, found).name
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(name_it, range(4))) == {"v1"}
+    assert [path.name for path in workspace.versions.iterdir() if path.is_dir()] == ["v1"]
 
 
 @pytest.mark.parametrize("kind", MORE)

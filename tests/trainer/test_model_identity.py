@@ -54,6 +54,7 @@ def test_two_gguf_files_of_one_name_and_size_are_two_models(two_files, workspace
     assert one.path != other.path
     assert one.digest != other.digest
     assert torch.equal(final_norm(one.path) + 1, final_norm(other.path))
+    assert resolve(str(one.path), workspace) == one, "a copy that is named by its place is that model"
     mine = load_file(tiny_model / "model.safetensors")
     for name, value in load_file(one.path / "model.safetensors").items():
         assert torch.equal(value, mine[name].to(torch.bfloat16)), name

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from storage import converted as copies
 from storage import digests
 from storage.errors import UsageError, WorkbenchError
 from storage.workspace import Workspace
@@ -65,6 +66,8 @@ class _Resolving:
     def folder(self, name: str, folder: Path, hub: str = "") -> ModelFolder:
         if is_adapter_folder(folder):
             return self.base_of(folder)
+        if folder.parent == self.workspace.models and (folder / copies.MANIFEST).is_file():
+            return ModelFolder(copies.name_of(folder), folder, copies.read(folder).digest)
         ggufs = sorted(file.name for file in folder.glob("*.gguf"))
         if ggufs and not (folder / "config.json").exists():
             raise UsageError(f"{folder} holds GGUF files", f"name one of them, such as {folder / ggufs[0]}")
