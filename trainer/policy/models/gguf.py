@@ -66,11 +66,13 @@ def copy_of(
     source_path: str = "",
 ) -> ModelFolder:
     """The converted copy of the file with that digest; where there is none yet, the file is `opened` and converted."""
-    with _lock(workspace.models / f"{sha256[:12]}.lock"):
-        folder = copies.place(workspace, name, sha256)
-        if not (folder / copies.MANIFEST).exists():
-            with opened() as source:
-                _convert(source, folder, sha256, source_path, on_progress)
+    folder = copies.place(workspace, name, sha256)
+    if not (folder / copies.MANIFEST).exists():
+        with _lock(workspace.models / f"{sha256[:12]}.lock"):
+            folder = copies.place(workspace, name, sha256)
+            if not (folder / copies.MANIFEST).exists():  # another process was no quicker
+                with opened() as source:
+                    _convert(source, folder, sha256, source_path, on_progress)
     return ModelFolder(name, folder, copies.read(folder).digest)
 
 
