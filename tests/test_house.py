@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -30,3 +32,31 @@ def test_every_room_says_what_it_is() -> None:
     for room in ("storage", "trainer", "workbench"):
         for start in (HOUSE / room).rglob("__init__.py"):
             assert start.read_text(encoding="utf-8").startswith('"""'), f"{start} does not say its room"
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """pytest takes the folders of tests for no packages: it refuses the second of a name, and all tests with it."""
+    names = Counter(file.name for file in (HOUSE / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_no_handler_of_a_message_calls_the_one_it_overrides() -> None:
+    """Textual calls the handler of every class that has one: a call to `super()` is a second time."""
+    twice = [
+        f"{file.name}: {handler.name}"
+        for file in (HOUSE / "workbench").rglob("*.py")
+        for handler in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(handler, ast.FunctionDef | ast.AsyncFunctionDef) and handler.name.startswith(("on_", "_on_"))
+        if f"super().{handler.name}(" in ast.unparse(handler)
+    ]
+    assert not twice
+
+
+def test_workers_are_methods_marked_as_such() -> None:
+    """`run_worker(coroutine())` makes what is never awaited where the worker is replaced before it begins."""
+    calls = []
+    for file in (HOUSE / "workbench").rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "run_worker":
+                calls.append(f"{file.relative_to(HOUSE)}:{call.lineno}")
+    assert calls == [], "mark the method with textual.work"

@@ -134,6 +134,8 @@ def told(record: dict[str, Any]) -> tuple[Any, ...]:
         {"prompt": BASIL, "chosen": [GOOD], "rejected": [BAD]},
         {"prompt": BASIL, "chosen": GOOD["content"], "rejected": [*BASIL, BAD]},
         {"chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD]},
+        {"prompt": BASIL[:2], "chosen": [*BASIL[2:], GOOD], "rejected": [*BASIL[2:], BAD]},
+        {"prompt": BASIL[:2], "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD]},
         {"prompt": "Oven.", "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD]},
         {"prompt": BASIL[1]["content"], "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD], "messages": BASIL},
         {"prompt": BASIL[1:], "system": "Be short.", "chosen": [GOOD], "rejected": [BAD]},
@@ -151,6 +153,7 @@ def test_a_preference_between_ends_of_a_conversation(database: Database, importe
     [
         ({"messages": [*BASIL, GOOD]}, []),
         ({"messages": BASIL, "completion": [GOOD]}, []),
+        ({"prompt": BASIL[:2], "completion": [*BASIL[2:], GOOD]}, []),
         ({"prompt": "How do I dry basil?", "messages": [*BASIL, GOOD]}, []),
         ({"messages": [*BASIL, GOOD], "score": 4}, ["score"]),
         ({"messages": [*BASIL, GOOD], "label": True, "tags": ["kind"]}, ["label", "tags"]),
@@ -179,6 +182,8 @@ def test_messages_that_end_with_the_user_are_a_prompt(database: Database, import
         ({"chosen": [*BASIL, GOOD], "rejected": [BASIL[1], BAD]}, "chosen: must be one message of the assistant where"),
         ({"prompt": "Name a river.", "completion": [*BASIL, GOOD]}, "completion: must be one message of the assistant"),
         ({"prompt": BASIL, "completion": [GOOD, GOOD]}, "completion: must be one message of the assistant after"),
+        ({"prompt": BASIL[:2], "chosen": [*BASIL[2:], GOOD], "rejected": [BAD]}, "chosen: must be one message of the"),
+        ({"prompt": BASIL[3:], "chosen": [*BASIL, GOOD], "rejected": [*BASIL, BAD]}, "chosen: must be one message of"),
         ({"prompt": BASIL, "system": "Be long."}, "system: says something else than the system message"),
         ({"prompt": [{"role": "user", "content": ["a"]}]}, 'prompt: every message must be {"role"'),
         ({"prompt": [{"role": "user", "content": "\ud800"}]}, "prompt: holds half of a surrogate pair"),
@@ -323,3 +328,13 @@ def test_prompts_of_the_schema_before_are_as_they_were(workspace: Workspace) -> 
         assert conversations.add(database, "Why?", earlier=said).split == Split.HELD_OUT
         assert [one.text for one in conversations.recent(database, search="evian")] == [texts[0]]
         assert database.rows("PRAGMA foreign_key_check") == []
+
+
+def test_how_a_prompt_is_written_and_read() -> None:
+    text, system, said = parts_of([Message(**message) for message in BASIL])
+    whole = Prompt("p", text, "en", "", system=system, earlier=said)
+    assert whole.written == BASIL
+    assert Prompt("p", text, "en", "", system=system).written == [BASIL[0], BASIL[3]]
+    assert Prompt("p", text, "en", "").written == text
+    assert whole.transcript == ("user: How do I dry basil?\n\nassistant: Hang it or use an oven?\n\nuser: Oven.")
+    assert Prompt("p", text, "en", "", system=system).transcript == text

@@ -117,7 +117,7 @@ def generate(
     except ValueError as error:
         raise UsageError(str(error), "see `workbench generate --help`") from error
     printer = Printer(as_json)
-    with opened(workspace) as (place, database):
+    with opened(workspace, create=True) as (place, database):
         if version:
             versions.get(database, version)  # an unknown name is told before a model is loaded
         session = Session(EngineClient(place), Load(model, version, device, dtype), database, printer)
@@ -328,9 +328,7 @@ def _read_asks(file: str, row: Row | Problem) -> list[Ask]:
 def _ask(fields: dict[str, Any]) -> Ask:
     flat, earlier = flatten(fields)
     ask = msgspec.convert({name: value for name, value in flat.items() if name in _FIELDS}, Ask, strict=False)
-    given = fields.get("prompt")
-    if not isinstance(given, str):
-        given = msgspec.to_builtins(messages_of(ask.prompt, ask.system or "", earlier))
+    given = fields.get("prompt", msgspec.to_builtins(list(messages_of(ask.prompt, ask.system or "", earlier))))
     return msgspec.structs.replace(
         ask, language=ask.language and language_tag(ask.language), earlier=earlier,
         given=given if isinstance(given, list) else None,

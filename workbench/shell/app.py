@@ -22,7 +22,7 @@ from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
 from workbench.engine.supervisor import Supervisor
 from workbench.screens import PLACES
-from workbench.screens.prompt.conversation import Conversation, Exchange
+from workbench.screens.prompt.conversation import Conversation, Draft, Exchange
 from workbench.shell import messages
 from workbench.shell.follow import Follower, swap_banner
 from workbench.shell.frame import Frame
@@ -37,6 +37,7 @@ from workbench.training.status import TrainerStatus
 if TYPE_CHECKING:
     from storage.records import Sample
     from workbench.desk import Desk
+    from workbench.shell.left import Left, Seat
 
 LOOK_SECONDS = 0.25
 AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
@@ -47,14 +48,21 @@ CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
-def run(workspace: Workspace) -> None:
-    """Open the app on a workspace; returns when it is closed.
+def run(workspace: Workspace) -> int:
+    """Open the app on a workspace; returns when it is closed, with the exit code.
 
     Raises:
-        UsageError: the workspace cannot be used, or a keymap file is wrong.
+        UsageError: a keymap file is wrong.
+        WorkbenchError: there is no workspace, and none can be made.
+        Exception: the fault that ended the app.
     """
-    workspace.prepare()
-    WorkbenchApp(workspace).run()
+    if not workspace.database.exists():
+        workspace.prepare()
+    app = WorkbenchApp(workspace)
+    app.run()
+    if app._exception is not None:
+        raise app._exception
+    return app.return_code or 0
 
 
 class WorkbenchApp(Frame):
@@ -74,6 +82,11 @@ class WorkbenchApp(Frame):
         self.looking = Watch(self.tell, self.report)
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
+        self.draft = Draft()
+        self.half_written: dict[str, str] = {}  # edits, notes and outcomes whose dialog is open, or was when it closed
+        self.seat: Seat | None = None
+        self.left: Latest[Left] | None = None
+        self._unasked: list[Exchange] | None = None  # what waits for the next start, of an app that closes
         self.follower = Follower()
         self.supervisor: Supervisor | None = None
         self.engine = EngineStatus()
@@ -96,16 +109,20 @@ class WorkbenchApp(Frame):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
-        self.call_after_refresh(lambda: self.run_worker(self._open(), name="open"))
+        self.call_after_refresh(self._open)
 
+    @work
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
         from workbench.desk import Desk
+        from workbench.shell.left import Seat, left
 
         try:
             desk = await Desk.open(self.workspace, "", waits=self.looking.say_once)
             chosen = await desk.session()
+            self.seat = seat = await asyncio.to_thread(Seat.take, self.workspace)
+            found = await desk.left(seat.number)
         except WorkbenchError as error:
             self.report(error)
             self.engine = EngineStatus("down", detail=error.message)
@@ -117,6 +134,15 @@ class WorkbenchApp(Frame):
         self.remembered = Latest(
             self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
         )
+        if not self.draft.text:
+            self.draft = found.draft
+        self.half_written |= found.half_written
+        self.conversation.waiting.extendleft(reversed(found.waiting))
+        self.conversation.current = self.conversation.current or found.shown
+        self.left = Latest(
+            self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
+            lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
+        )  # fmt: skip
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (
@@ -126,6 +152,8 @@ class WorkbenchApp(Frame):
         ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
         self.set_interval(AGAIN_SECONDS, self._save_again)
@@ -150,15 +178,31 @@ class WorkbenchApp(Frame):
             self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
 
     async def on_unmount(self) -> None:
-        if self.supervisor is not None:
-            await self.supervisor.close()
-        for exchange in self.conversation.close():
+        """The one end of the app, whatever ended it: what was said and what was not sent yet is kept."""
+        conversation, desk = self.conversation, self.desk
+        unasked, now = list(conversation.waiting), conversation.current
+        for exchange in conversation.close():
             self._keep_answers(exchange)
-        if self.desk is not None:
+            if exchange is now and not exchange.answers:
+                unasked.insert(0, exchange)  # nothing was said to it: it waits for the next start
+        self._unasked = unasked
+        ending = asyncio.create_task(self.supervisor.close()) if self.supervisor is not None else None
+        if desk is not None:
+            await self.saver.settled(CLOSING_SECONDS)  # answers that are stored are among what is kept
             self.save_session()
             await self.saver.settled(CLOSING_SECONDS)
-            desk, self.desk = self.desk, None
+        if ending is not None:
+            await ending
+        if desk is not None:
+            self.desk = None
             await desk.close(GIVING_UP_SECONDS)
+        if self.seat is not None:
+            self.seat.leave()
+
+    def _under_way(self) -> tuple[list[Exchange], Exchange | None]:
+        """The prompts that are not answered, and the exchange on screen."""
+        unasked = self.conversation.unanswered if self._unasked is None else self._unasked
+        return unasked, self.conversation.current
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
@@ -167,8 +211,10 @@ class WorkbenchApp(Frame):
         self.tell(messages.SessionChanged())
 
     def save_session(self) -> None:
-        if self.remembered is not None:
+        """Write down what is chosen and what the window is at, where either has changed."""
+        if self.remembered is not None and self.left is not None and self.desk is not None and not self.desk.read_only:
             self.remembered.save()
+            self.left.save()
 
     # News from the engine
 
@@ -188,7 +234,7 @@ class WorkbenchApp(Frame):
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self.run_worker(self._announce(event))
+                self._announce(event)
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
@@ -263,6 +309,7 @@ class WorkbenchApp(Frame):
         self.follower.follow(self.engine)
         self.refresh_bars()
 
+    @work
     async def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
         try:
@@ -277,8 +324,9 @@ class WorkbenchApp(Frame):
     def _look_soon(self) -> None:
         """Look whether the workspace has changed, beside the event loop."""
         if self.desk is not None and self.is_running:
-            self.run_worker(self._look(self.desk))
+            self._look(self.desk)
 
+    @work
     async def _look(self, desk: Desk) -> None:
         if await self.looking.look(desk):
             self.refresh_bars()
@@ -319,7 +367,7 @@ class WorkbenchApp(Frame):
     def action_help(self) -> None:
         from workbench.screens.help.screen import HelpScreen
 
-        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.current_mode), self.keys))
+        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
 
     @work
     async def action_settings(self) -> None:
@@ -328,7 +376,18 @@ class WorkbenchApp(Frame):
         await ask_settings(self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action in ("show", "help", "settings") and self.screen.is_modal)
+        """What applies now; with the palette open, where it was called."""
+        front = self.front
+        match action:
+            case "show":
+                return not front.is_modal and parameters != (self.current_mode,)
+            case "settings" | "command_palette":
+                return not front.is_modal
+            case "help":
+                return not front.is_modal or hasattr(front, "KEY")
+            case "restart_engine":
+                return self.supervisor is not None
+        return True
 
     def watch_theme(self, name: str) -> None:
         if self.desk is not None and self.session.theme != name:

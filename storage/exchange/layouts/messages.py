@@ -1,7 +1,8 @@
 """Conversations as lists of `{role, content}` messages, the form that TRL's data sets use.
 
 A prompt is a text, or a list of messages that ends with the user's. An answer is a text, or a list of one message of
-the assistant, before which the prompt may stand once more. Without a `prompt`,
+the assistant, before which the prompt may stand once more, and further turns that all answers of the record share: they
+belong to the prompt. Without a `prompt`,
 
 - the messages that `chosen` and `rejected` begin with alike are the prompt,
 - the last of `messages` is the answer, where it is the assistant's, to those before it; so it is where the first words
@@ -33,8 +34,12 @@ def flatten(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Message, .
     asked = _asked(flat, lists)
     if asked is None:
         return flat, ()
+    lists = {name: _after(asked, messages) for name, messages in lists.items()}
+    if lists.keys() == set(ANSWERS) & flat.keys() and (more := _further_turns([*lists.values()])):
+        asked = [*asked, *more]
+        lists = {name: messages[-1:] for name, messages in lists.items()}
     for name, messages in lists.items():
-        flat[name] = _answer(name, _after(asked, messages), several="prompt" not in fields)
+        flat[name] = _answer(name, messages, several="prompt" not in fields)
     if not asked or asked[-1].role != "user":
         ends = f"ends with a message of the {asked[-1].role}" if asked else "has no message before the answer"
         reason = f"{ends}: a prompt ends with the user's, and what answers it stands in completion or response"
@@ -101,6 +106,13 @@ def _common_prefix(one: list[Message], other: list[Message]) -> list[Message]:
 def _after(asked: list[Message], messages: list[Message]) -> list[Message]:
     """An answer without the prompt, where it stands before the answer as well as apart."""
     return messages[len(asked) :] if len(messages) > len(asked) and messages[: len(asked)] == asked else messages
+
+
+def _further_turns(found: list[list[Message]]) -> list[Message]:
+    """The turns, the first the assistant's and the last the user's, before the last message of all answers alike."""
+    first = found[0][:-1] if found else []
+    turns = bool(first) and first[0].role == "assistant" and first[-1].role == "user"
+    return first if turns and all(messages[:-1] == first for messages in found) else []
 
 
 def _answer(field: str, messages: Sequence[Message], *, several: bool) -> str:

@@ -18,6 +18,14 @@ from workbench.engine.protocol import Answer, Generate
 SENDINGS = 2  # how often a prompt is sent when the engine ends each time
 
 
+@dataclass
+class Draft:
+    """What stands in the prompt field. `of` is the earlier prompt that it came from: asked again, it is that one."""
+
+    text: str = ""
+    of: Prompt | None = None
+
+
 @dataclass(frozen=True)
 class Ask:
     """One prompt to be answered, as it was when it was sent."""
@@ -89,6 +97,12 @@ class Conversation:
     @property
     def is_writing(self) -> bool:
         return self.current is not None and self.current.state == "writing"
+
+    @property
+    def unanswered(self) -> list[Exchange]:
+        """The one that is being answered and those that wait, oldest first."""
+        writing = [self.current] if self.current is not None and self.is_writing else []
+        return [*writing, *self.waiting]
 
     def ask(self, ask: Ask) -> None:
         """Put a prompt at the end of the queue."""

@@ -20,6 +20,7 @@ from workbench.text import one_line, safe_text
 from workbench.training.curves import bar
 from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
 from workbench.widgets.judging import Rater, use_of
+from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
     from storage.feedback.queue import ReviewItem
@@ -50,6 +51,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
 
     def body(self) -> ComposeResult:
         yield Spread(id="item", markup=False)
+        yield TurnsBefore()
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
@@ -58,6 +60,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def on_mount(self) -> None:
         self.items: deque[ReviewItem] = deque()
         self.done: list[ReviewItem] = []
+        self.painted: ReviewItem | None = None
         self.counts: list[tuple[str, int]] = []
         self.began: int | None = None  # where the log ended when the first items were asked for
         self.shown_at = time.monotonic()
@@ -90,6 +93,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):
             present(self.query_one(name), item is not None)
+        self.query_one(TurnsBefore).show(item.prompt if item is not None else None)
         grid = self.query_one(AnswerGrid)
         if item is None:
             self.query_one("#empty", Static).update(self._nothing())
@@ -97,8 +101,11 @@ class ReviewScreen(Rater, WorkbenchScreen):
         else:
             self._draw_head(item)
             await grid.show(_cards(item))
+            if item is not self.painted:
+                grid.begin()
             if not any(card.has_focus for card in grid.cards) and not self.app.screen.is_modal:
                 grid.select(0)
+        self.painted = item
         self._draw_said()
         self.refresh_bindings()
 
@@ -202,6 +209,12 @@ class ReviewScreen(Rater, WorkbenchScreen):
         more = {"shown_order": item.shown_order, "blind": True, **self.circumstances()}
         await self.judge(lambda desk: desk.pair(a, b, meant, **more), _WORDS[choice])
 
+    def action_next(self) -> None:
+        self.query_one(AnswerGrid).step(1)
+
+    def action_previous(self) -> None:
+        self.query_one(AnswerGrid).step(-1)
+
     async def action_skip(self) -> None:
         await self._pass_over(False, "skipped")
 
@@ -231,7 +244,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
-            case "choose":
+            case "choose" | "next" | "previous":
                 return self.item is not None and self.item.kind == "pair"
             case "score" | "label" | "edit" | "outcome":
                 return self.item is not None and self.item.kind == "single"
