@@ -8,7 +8,7 @@ import click
 
 from storage import versions
 from storage.errors import UsageError
-from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+from workbench.commands.options import json_option, print_json, reading, say, workspace_option
 from workbench.text import safe_text
 
 
@@ -31,7 +31,7 @@ def export_model(version: str, folder: str, kind: str, model: str | None, as_jso
       workbench export model v3 ./v3
       workbench export model v3 ./v3-whole --as merged
     """
-    with opened(workspace) as (place, database):
+    with reading(workspace) as (place, database):
         chosen, target = versions.get(database, version), Path(folder).expanduser().absolute()
         from trainer import handing_over
 
