@@ -27,7 +27,8 @@ WORDS = {
     "full output": ": the disk is full",
 }  # fmt: skip
 LEFT_BY_SQLITE = ("workbench.db-shm", "workbench.db-wal")  # empty, where it could not go on with them
-ELSEWHERE = {"workbench export", "workbench backup"}  # what they write is a file of the user's
+# What they write is a file of the user's.
+ELSEWHERE = {"workbench export", "workbench export model", "workbench backup"}
 
 
 def without_rights(*line: str) -> list[str]:
