@@ -15,13 +15,13 @@ from textual.widgets import Input, TextArea
 
 from storage.errors import WorkbenchError
 from workbench.text import safe_text
-from workbench.widgets.asking import HelpWhenEmpty
+from workbench.widgets.passing import PassesOn
 
 if TYPE_CHECKING:
     from textual.app import App
 
 
-class SafeInput(HelpWhenEmpty, Input):
+class SafeInput(PassesOn, Input):
     """A one-line field; control characters in a paste become visible signs."""
 
     def _on_paste(self, event: events.Paste) -> None:
@@ -29,7 +29,7 @@ class SafeInput(HelpWhenEmpty, Input):
         super()._on_paste(event)
 
 
-class SafeTextArea(HelpWhenEmpty, TextArea):
+class SafeTextArea(PassesOn, TextArea):
     """A field of several lines; control characters in a paste become visible signs."""
 
     def __init__(self, text: str = "", **options: object) -> None:
