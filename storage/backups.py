@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from storage.durable import sync_file, sync_folder
 from storage.errors import WorkbenchError
-from storage.sqlite import sqlite3
+from storage.signs import one_line
+from storage.sqlite import DatabaseError, sqlite3
 
 if TYPE_CHECKING:
     from storage.database import Database
@@ -18,7 +19,8 @@ def backup(database: Database, destination: Path) -> Path:
     """Copy the whole database to a new file and check the copy.
 
     Raises:
-        WorkbenchError: the destination exists, or the copy did not pass `integrity_check`.
+        WorkbenchError: the destination exists.
+        DatabaseError: the copy did not pass `integrity_check`, since what was copied would not; nothing is left of it.
     """
     if destination.exists():
         raise WorkbenchError(f"{destination} exists already", "name a new file: a backup never overwrites one")
@@ -31,13 +33,13 @@ def backup(database: Database, destination: Path) -> Path:
         database.connection.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
         verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        if verdict != "ok":
+            raise DatabaseError(f"malformed, as its copy shows: {one_line(verdict)}")
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     finally:
         copy.close()
-    if verdict != "ok":
-        raise WorkbenchError(f"the copy in {partial} is not sound: {verdict}", "run `workbench doctor`")
     sync_file(partial)
     os.replace(partial, destination)
     sync_folder(destination.parent)

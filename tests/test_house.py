@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -31,6 +32,12 @@ def test_every_room_says_what_it_is() -> None:
     for room in ("storage", "trainer", "workbench"):
         for start in (HOUSE / room).rglob("__init__.py"):
             assert start.read_text(encoding="utf-8").startswith('"""'), f"{start} does not say its room"
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """pytest takes the folders of tests for no packages: it refuses the second of a name, and all tests with it."""
+    names = Counter(file.name for file in (HOUSE / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_no_handler_of_a_message_calls_the_one_it_overrides() -> None:
