@@ -46,6 +46,7 @@ class Faults:
             self.path.write_bytes(bytes(ctypes.sizeof(_Control)))
         with self.path.open("r+b") as file:
             self._mapped = mmap.mmap(file.fileno(), 0)
+        self._mapped[:] = bytes(len(self._mapped))
         self._control = _Control.from_buffer(self._mapped)
 
     def environment(self, slot: str) -> dict[str, str]:

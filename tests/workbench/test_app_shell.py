@@ -122,7 +122,7 @@ async def test_a_damaged_database_is_told_and_nothing_is_lost(workspace: Workspa
     workspace.database.write_bytes(b"this is no database, but somebody's file" * 100)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "database is damaged" in visible(app))
+        await until(pilot, lambda: "is damaged" in visible(app))
         await pilot.press(*"kept")
         await pilot.press("enter")
         await until(pilot, lambda: "your prompt stays here" in visible(app) and "kept" in visible(app))
