@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from driving import answer, opened, ready, served_base, type_text, until, visible
+from textual import events
 from textual.pilot import Pilot
 
 from docs.pictures import furnish
@@ -143,13 +144,16 @@ async def test_undo_and_help_are_in_the_footer_at_every_width(app: WorkbenchApp,
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(pilot)
         await answered(pilot, app, LEFT, RIGHT)
+
+        def fits(width: int) -> bool:
+            shown = foot(app).rstrip()
+            return len(shown) <= width and " undo  " in shown and shown.endswith(" help")
+
         for focus in ("i", "escape", "f2"):
             await pilot.press(focus)
             for width in (120, 100, 80, 60, 40, 30, 24):
                 await pilot.resize_terminal(width, 24)
-                await until(pilot, lambda width=width: app.size.width == width and "undo" in foot(app))
-                assert foot(app).rstrip().endswith("help")
-                assert len(foot(app).rstrip()) <= width
+                await until(pilot, lambda width=width: app.size.width == width and fits(width))
             await pilot.resize_terminal(80, 24)
             await until(pilot, lambda: app.size.width == 80)
             shown = foot(app)
@@ -235,6 +239,19 @@ async def test_a_question_mark_in_an_empty_field_is_help_and_else_a_sign(app: Wo
         await pilot.press("escape", "a", "question_mark")
         await until(pilot, lambda: "a?" in visible(app))
         assert len(app.screen_stack) == 2
+
+
+async def test_undo_works_while_a_prompt_is_written(app: WorkbenchApp, database: Database):
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        await answered(pilot, app, LEFT, RIGHT)
+        await pilot.press("tab", "4")
+        await until(pilot, lambda: log.effective(database))
+        await pilot.press("i", "n", "o")
+        assert "alt+u undo" in foot(app)
+        app.post_message(events.Key("alt+u", "u"))  # as it comes from a terminal
+        await until(pilot, lambda: not log.effective(database))
+        assert app.screen.query_one(PromptInput).text == "no"
 
 
 # The palette

@@ -22,8 +22,8 @@ from textual.widgets import Input, TextArea
 
 from storage.errors import WorkbenchError
 from workbench.text import drawn, pasted
-from workbench.widgets.asking import HelpWhenEmpty
 from workbench.widgets.document import DrawnDocument, RawDocument
+from workbench.widgets.passing import PassesOn
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -50,7 +50,7 @@ def _typed(event: events.Key) -> str | None:
     return sign if sign is not None and len(sign) == 1 and sign >= "\xa0" and not event.is_printable else None
 
 
-class SafeInput(HelpWhenEmpty, Input):
+class SafeInput(PassesOn, Input):
     """A one-line field that holds any text as it is, with its line breaks, and draws signs for what has no shape."""
 
     async def _on_key(self, event: events.Key) -> None:
@@ -79,7 +79,7 @@ class SafeInput(HelpWhenEmpty, Input):
         return cell_width_to_column_index(self._shown, offset + self.scroll_offset[0], 1)
 
 
-class SafeTextArea(HelpWhenEmpty, TextArea):
+class SafeTextArea(PassesOn, TextArea):
     """A field of several lines that holds any text to the character, and draws signs for what has no shape."""
 
     def __init__(self, text: str = "", **options: object) -> None:
