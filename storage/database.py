@@ -21,7 +21,7 @@ import msgspec
 from storage import clock
 from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
-from storage.errors import SchemaTooNewError, WorkbenchError
+from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
 from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
 from storage.schema.visible import hide_unfinished
 from storage.sqlite import sqlite3
@@ -80,7 +80,7 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
         """Run one writing statement; returns the number of rows it changed."""
-        return self.connection.execute(sql, parameters).rowcount
+        return self._run(sql, parameters).rowcount
 
     def insert(self, table: str, record: msgspec.Struct | dict[str, Any], **overrides: Any) -> None:
         """Insert a record whose field names are the table's columns; lists and objects are stored as JSON."""
@@ -94,14 +94,22 @@ class Database:
         if first is None:
             return
         marks = ", ".join("?" * len(first))
-        self.connection.executemany(
-            f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})",
-            ([_to_column(value) for value in values.values()] for values in chain([first], plain)),
-        )
+        columns = ([_to_column(value) for value in values.values()] for values in chain([first], plain))
+        try:
+            self.connection.executemany(f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})", columns)
+        except UnicodeEncodeError as error:
+            raise no_text(error) from error
+
+    def _run(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> Any:
+        """Run a statement; half of a surrogate pair, which is no text, goes no further. Raises UsageError for it."""
+        try:
+            return self.connection.execute(sql, parameters)
+        except UnicodeEncodeError as error:
+            raise no_text(error) from error
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""
-        cursor = self.connection.execute(sql, parameters)
+        cursor = self._run(sql, parameters)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
@@ -128,7 +136,7 @@ class Database:
 
     def scalar(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
         """The first column of the first row, or None."""
-        found = self.connection.execute(sql, parameters).fetchone()
+        found = self._run(sql, parameters).fetchone()
         return found[0] if found else None
 
     def has_table(self, name: str) -> bool:
@@ -273,7 +281,9 @@ def _statements(script: str) -> Iterator[str]:
 @cache
 def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
     """The fields of a record that are stored as JSON text: its lists, objects and nested records."""
-    nested = (msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.StructType)
+    nested = (
+        msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.VarTupleType, msgspec.inspect.StructType,
+    )  # fmt: skip
     described = msgspec.inspect.type_info(kind)
     assert isinstance(described, msgspec.inspect.StructType)
     names = set()
@@ -284,12 +294,19 @@ def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(names)
 
 
+def no_text(error: UnicodeEncodeError) -> UsageError:
+    """What to say of half of a surrogate pair, as a byte that is no UTF-8 becomes it in an argument or a file name."""
+    return UsageError(
+        f"half of a surrogate pair is no text: {ascii(error.object)[:60]}", "give it as UTF-8; nothing was stored"
+    )
+
+
 def _to_column(value: Any) -> Any:
     kind = type(value)
     if kind is str or value is None or kind is int or kind is float:
         return value
     if isinstance(value, str):  # a member of an enumeration
         return str.__str__(value)
-    if isinstance(value, dict | list | msgspec.Struct):
+    if isinstance(value, dict | list | tuple | msgspec.Struct):
         return msgspec.json.encode(value).decode()
     return int(value) if isinstance(value, bool) else value

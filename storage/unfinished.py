@@ -201,12 +201,12 @@ class Pace:
         self.rows = max(1, min(MOST_ROWS, int(self.rows * min(2.0, SHORT / took))))
 
 
-def show_prompt(database: Database, text_key: str, system: str, language: str) -> bool:
-    """Show the prompt with this text that the import has stored, if it has: someone asks it now, and it stays."""
+def show_prompt(database: Database, prompt_key: str, system: str, language: str) -> bool:
+    """Show the prompt with this key that the import has stored, if it has: someone asks it now, and it stays."""
     found = database.row(
         """SELECT sequence, language, split FROM main.prompts WHERE text_key = ? AND system = ? AND language = ?
            AND sequence IN (SELECT sequence FROM main.hidden_prompts)""",
-        (text_key, system, language),
+        (prompt_key, system, language),
     )
     if found is None:
         return False

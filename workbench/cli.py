@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
               "the user's data folder.")  # fmt: skip
 @click.version_option(package_name="alignment-workbench", prog_name="workbench")
 @click.pass_context
-def cli(context: click.Context, workspace: str | None) -> None:
+def cli(context: click.Context, workspace: str | None) -> int | None:
     """Prompt, rate, train and hot-swap a local language model.
 
     Without a command, open the app.
@@ -75,17 +75,16 @@ def cli(context: click.Context, workspace: str | None) -> None:
     130 interrupted.
     """
     context.default_map = {name: {"workspace": workspace} for name in COMMANDS}
-    if context.invoked_subcommand is None:
-        open_app(Workspace.locate(workspace))
+    return open_app(Workspace.locate(workspace)) if context.invoked_subcommand is None else None
 
 
-def open_app(workspace: Workspace) -> None:
-    """Open the app. Raises UsageError where there is no terminal."""
+def open_app(workspace: Workspace) -> int:
+    """Open the app; returns the exit code. Raises UsageError where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
     from workbench.shell.app import run
 
-    run(workspace)
+    return run(workspace)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,8 +1,9 @@
 """The boundary between stored text and the terminal.
 
-Everything a model, a prompt or an imported file says is kept raw in the store. Before it reaches a widget it passes
-`safe_text`: escape sequences, other control characters and bidirectional overrides become visible signs, so that no
-text can move the cursor, write to the clipboard, or show itself in another order than it is stored.
+Everything a model, a prompt or an imported file says is kept raw, in the store and in every editor. Where it is drawn
+it passes `safe_text`, or `drawn` in an editor: escape sequences, other control characters and bidirectional overrides
+become visible signs, so that no text can move the cursor, write to the clipboard, or show itself in another order than
+it is stored. What these return is for the eye alone: it is never stored, sent or compared.
 """
 
 from __future__ import annotations
@@ -47,6 +48,32 @@ def safe_text(text: str) -> str:
     if UNSAFE.search(text) is None:
         return text
     return _SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").translate(_SIGNS))
+
+
+# What an editor draws for a character that has no shape of its own: of one cell each, so that every place in the text
+# is a place on screen. Where `safe_text` would need several letters, a shape that no keyboard has.
+_DRAWN = str.maketrans(
+    {code: chr(0x2400 + code) for code in range(0x20) if chr(code) != "\t"}
+    | {0x7F: "␡"} | dict.fromkeys(range(0x80, 0xA0), "␦") | {0x85: "␤", 0x2028: "␤", 0x2029: "⁋"}
+    | {"\u200e": "⇾", "\u200f": "⇽", "\u061c": "⇠", "\u202a": "⊳", "\u202b": "⊲", "\u202c": "⋄", "\u202d": "⋗",
+       "\u202e": "⋖", "\u2066": "⊐", "\u2067": "⊏", "\u2068": "⊓", "\u2069": "⊔"}
+    | {"\u00ad": "⁃", "\u200b": "⋅", "\u2060": "⁀", "\ufeff": "⍰"}
+    | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+)  # fmt: skip
+
+
+def drawn(text: str) -> str:
+    """The text as an editor draws it: as many characters, each with a shape, and none that a terminal obeys.
+
+    Tabs, and the joiners that scripts and emoji need (ZWJ, ZWNJ), stay. What is edited is the text, never this.
+    """
+    return text.translate(_DRAWN)
+
+
+def pasted(text: str) -> str:
+    """What a terminal hands over as a paste, as the text that was copied: terminals send a line break as CR, and half
+    of a surrogate pair is no text."""
+    return _SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def one_line(text: str, limit: int = 200) -> str:

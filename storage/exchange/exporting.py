@@ -1,5 +1,8 @@
 """Export: what counts in the workspace today, as records that import again; `events` is the whole log.
 
+A prompt of one turn without a system message is a text, any other a list of messages; beside a list, answers are lists
+of one message in the kinds that TRL reads.
+
 Records go from a cursor to the file as they come, all of one moment, so that memory does not grow with their number.
 """
 
@@ -22,24 +25,27 @@ from storage.database import Database
 from storage.durable import sync_folder
 from storage.errors import UsageError
 from storage.exchange import formats
-from storage.records import Rating
+from storage.records import Message, Rating, messages_of
 
-_PROMPT = "prompts.text AS prompt, prompts.system, prompts.language, prompts.task, prompts.split"
+_PROMPT = "prompts.text AS prompt, prompts.system, prompts.earlier, prompts.language, prompts.task, prompts.split"
 _RATED = """FROM effective_ratings AS rating JOIN samples AS a ON a.id = rating.sample_id
             LEFT JOIN samples AS b ON b.id = rating.other_sample_id JOIN prompts ON prompts.id = a.prompt_id"""
-# What says nothing and is left out: no system prompt or task, the usual attribute, an unknown version.
-_USUAL = {"system": "", "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False}
+# What says nothing and is left out: no task, the usual attribute, an unknown version.
+_USUAL = {"task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False}
+_NO_TURNS = "[]"  # how a prompt without earlier turns is stored
 _EVENT = [name for name in Rating.__struct_fields__ if name != "kind"]
 
 
 class Kind(msgspec.Struct, frozen=True):
     """One kind of export: the query of its records, and the type of each field that they may have.
 
-    `nested` records fit no table. `shape` makes a record of a row where its columns are not enough.
+    `nested` records fit no table. `shape` makes a record of a row where its columns are not enough. `answers` are the
+    fields that hold messages where the prompt does.
     """
 
     sql: str
-    columns: dict[str, type]
+    columns: dict[str, Any]
+    answers: tuple[str, ...] = ()
     nested: bool = False
     shape: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row
 
@@ -48,7 +54,7 @@ def _columns(**own: type) -> dict[str, type]:
     """The fields of a prompt and those that are a kind's own; those that are mostly empty come last."""
     rare = {name: kind for name, kind in own.items() if name in _USUAL}
     usual = {name: kind for name, kind in own.items() if name not in _USUAL}
-    return {"prompt": str, "language": str, "split": str, **usual, "system": str, "task": str, **rare}
+    return {"prompt": str, "language": str, "split": str, **usual, "task": str, **rare}
 
 
 def _event(row: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def _event(row: dict[str, Any]) -> dict[str, Any]:
     told["blind"] = bool(row["blind"])
     if row["tags"] is not None:
         told["tags"] = json.loads(row["tags"])
-    about = ("prompt", "system", "language", "task", "split", "response", "other_response")
+    about = ("prompt", "language", "task", "split", "response", "other_response")
     return told | {name: row[name] for name in about if row[name] is not None}
 
 
@@ -67,11 +73,13 @@ KINDS: dict[str, Kind] = {
                    iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source
             {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.sequence""",
         {"id": str, **_columns(chosen=str, rejected=str, attribute=str, rater=str, source=str)},
+        answers=("chosen", "rejected"),
     ),
     "unpaired": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version
             {_RATED} WHERE kind = 'label' ORDER BY rating.sequence""",
         {"id": str, **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str)},
+        answers=("completion",),
         shape=lambda row: {**row, "label": bool(row["label"])},
     ),
     # Demonstrations and edited answers; the same answer once.
@@ -83,6 +91,7 @@ KINDS: dict[str, Kind] = {
             SELECT {_PROMPT}, written.text AS completion FROM written JOIN prompts ON prompts.id = written.prompt_id
             GROUP BY prompt_id, written.text ORDER BY min(place), min(written.sequence)""",
         _columns(completion=str),
+        answers=("completion",),
     ),
     "scores": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS response, value AS score,
@@ -108,14 +117,29 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def records(database: Database, kind: str) -> Iterator[dict[str, Any]]:
-    """The records of a kind, one at a time."""
+def records(database: Database, kind: str, *, messages: bool = False) -> Iterator[dict[str, Any]]:
+    """The records of a kind, one at a time; with `messages` every prompt is a list of messages."""
     chosen = KINDS[kind]
     found = database.connection.execute(chosen.sql)
     names = [column[0] for column in found.description]
     for row in found:
-        record = chosen.shape(dict(zip(names, row, strict=True)))
+        record = chosen.shape(_conversation(dict(zip(names, row, strict=True)), chosen.answers, messages))
         yield {name: value for name, value in record.items() if name not in _USUAL or value != _USUAL[name]}
+
+
+def _conversation(row: dict[str, Any], answers: tuple[str, ...], always: bool) -> dict[str, Any]:
+    """A row with its prompt as messages, where it is more than one turn or `always`, and its answers too then."""
+    system, earlier = row.pop("system"), row.pop("earlier")
+    if earlier is None or not (always or system or earlier != _NO_TURNS):
+        return row
+    asked = messages_of(row["prompt"], system, msgspec.json.decode(earlier, type=tuple[Message, ...]))
+    said = {name: [{"role": "assistant", "content": row[name]}] for name in answers}
+    return {**row, "prompt": msgspec.to_builtins(list(asked)), **said}
+
+
+def _holds_conversations(database: Database, kind: Kind) -> bool:
+    found = database.scalar(f"SELECT 1 FROM ({kind.sql}) WHERE system != '' OR earlier != ? LIMIT 1", (_NO_TURNS,))
+    return found is not None
 
 
 def export_file(database: Database, kind: str, destination: str) -> int:
@@ -131,14 +155,18 @@ def export_file(database: Database, kind: str, destination: str) -> int:
     assert form is not None
     if KINDS[kind].nested and not form.nested:
         raise UsageError(f"{kind} cannot be written as {form.endings[0][1:]}", "name a file that ends in .jsonl")
-    counted = _Counted(records(database, kind))
     try:
         with snapshot(database), _opened(destination) as file:
+            messages = form.typed and _holds_conversations(database, KINDS[kind])
+            counted = _Counted(records(database, kind, messages=messages))
+            columns = dict(KINDS[kind].columns)
+            if messages:
+                columns |= dict.fromkeys(("prompt", *KINDS[kind].answers), list[Message])
             if destination.lower().endswith(formats.COMPRESSED) and form.text:
                 with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
-                    form.write(counted, cast(BinaryIO, compressed), KINDS[kind].columns)
+                    form.write(counted, cast(BinaryIO, compressed), columns)
             else:
-                form.write(counted, file, KINDS[kind].columns)
+                form.write(counted, file, columns)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise

@@ -23,7 +23,7 @@ from storage.exchange.layouts.entries import Defaults, Entry, ignored, parse
 from storage.exchange.rows import Problem, Row
 from storage.feedback import log, projection
 from storage.feedback.kinds import TURNS
-from storage.forms import text_key
+from storage.forms import opening_key
 from storage.languages import renamed
 from storage.records import Rating, Split
 
@@ -113,8 +113,8 @@ class _Checked(msgspec.Struct):
     """What the first reading told.
 
     Attributes:
-        strictest: the strictest split that the file names for each text. hashed: of these texts, those that stand
-            earlier in the file without a split, so that the hash has decided about them by then.
+        strictest: the strictest split that the file names for each text that prompts open with. hashed: of these texts,
+            those that stand earlier in the file without a split, so that the hash has decided about them by then.
     """
 
     kinds: Counter[str] = msgspec.field(default_factory=Counter)
@@ -143,7 +143,7 @@ def _check(file: InputFile, defaults: Defaults, progress: Progress) -> _Checked:
                 problems.append(entry)
                 continue
             found.kinds[entry.kind] += 1
-            key = text_key(entry.prompt)
+            key = opening_key(entry.prompt, entry.earlier)
             if entry.split is None:
                 without_split.add(hash(key))
             else:
@@ -198,7 +198,7 @@ class _Storing:
         self.already += chunk.already
         self.problems += chunk.problems
         self.tasks |= chunk.tasks
-        texts = encoded({text_key(entry.prompt) for entry in entries})
+        texts = encoded({opening_key(entry.prompt, entry.earlier) for entry in entries})
         if self.problems:
             return
         if not (chunk.prompts or chunk.samples or chunk.ratings):
@@ -238,28 +238,28 @@ class _Storing:
         return conversations.strictest_of([named, *hashed])
 
     def _meet(self, texts: str, new: dict[Name, dict[str, Any]]) -> dict[str, str]:
-        """Let new prompts meet those of the same texts that are there by now: what is there gives the split where it is
-        stricter, and takes the place of a new prompt that someone else has asked meanwhile.
+        """Let new prompts meet those that open with the same texts and are there by now: what is there gives the split
+        where it is stricter, and takes the place of a new prompt that someone else has asked meanwhile.
 
         Returns:
             the key of the prompt that took its place, by the new one's key; the new one is dropped.
         """
         moved = {}
         there = self.database.rows(
-            """SELECT id, text_key, system, language, split FROM prompts
-               WHERE text_key IN (SELECT value FROM json_each(?))""",
+            """SELECT id, text_key, opening, system, language, split FROM prompts
+               WHERE opening IN (SELECT value FROM json_each(?))""",
             (texts,),
         )
         strictest: dict[str, Split] = {}
         for row in there:
-            uses = [Split(row["split"]), strictest.get(row["text_key"]), self.checked.strictest.get(row["text_key"])]
-            strictest[row["text_key"]] = conversations.strictest_of(use for use in uses if use is not None)
+            uses = [Split(row["split"]), strictest.get(row["opening"]), self.checked.strictest.get(row["opening"])]
+            strictest[row["opening"]] = conversations.strictest_of(use for use in uses if use is not None)
             same = new.pop((row["text_key"], row["system"], row["language"]), None)
             if same is not None:
                 moved[same["id"]] = row["id"]
-        self.stricter |= {row["text_key"] for row in there if row["split"] != strictest[row["text_key"]]}
-        for name, prompt in new.items():
-            prompt["split"] = strictest.get(name[0], prompt["split"])
+        self.stricter |= {row["opening"] for row in there if row["split"] != strictest[row["opening"]]}
+        for prompt in new.values():
+            prompt["split"] = strictest.get(prompt["opening"], prompt["split"])
         return moved
 
     def _waits(self, rating: Rating) -> bool:

@@ -1,4 +1,4 @@
-"""Turning what a person typed into token ids and back."""
+"""Turning conversations into token ids and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.errors import WorkbenchError
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Message, messages_of
 
 # For base models, which come without a chat template of their own.
 PLAIN_TEMPLATE = (
@@ -19,8 +20,12 @@ PLAIN_TEMPLATE = (
 )
 
 
-# Stands for an answer while it is found out what a template writes after one.
+SYSTEM_FOLDED = (
+    "the model's chat template takes no such system message: what it says stands before the user's next message instead"
+)
+# Stands for a text while it is found out what a template makes of it.
 _MARK = "qxanswerxq"
+_SYSTEM, _QUESTION, _ANSWER = Message("system", _MARK), Message("user", "?"), Message("assistant", "!")
 
 
 class ChatTokenizer:
@@ -35,9 +40,14 @@ class ChatTokenizer:
         eos_ids: all token ids that end an answer, that one among them.
         pad_id: the id written where there is no token. It may equal an EOS id: what counts is always said by a mask.
         template: the chat template in use.
+        takes_system: whether the template writes a system message that comes first, and one that comes later. What it
+            does not write stands before the user's next message instead.
+        room: how many tokens a prompt may have; None is as many as it has. The earliest turns of a conversation that
+            has more are left out: see :meth:`fitted`.
     """
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
+        self.room: int | None = None
         self.tokenizer = tokenizer
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos_ids)
         self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
@@ -45,6 +55,9 @@ class ChatTokenizer:
         closing = closing_token(tokenizer, self.template, eos_ids)
         self.eos_id: int = stated if closing is None else closing
         self.eos_ids = eos_ids | {self.eos_id}
+        self.takes_system = (
+            self._writes([_SYSTEM, _QUESTION]), self._writes([_QUESTION, _ANSWER, _SYSTEM, _QUESTION])
+        )  # fmt: skip
 
     @classmethod
     def load(cls, folder: Path) -> ChatTokenizer:
@@ -68,16 +81,76 @@ class ChatTokenizer:
 
     def encode_prompt(self, text: str, system: str = "") -> list[int]:
         """The token ids of a prompt, up to where the answer begins."""
-        return self.encode_conversation([("user", text)], system)
+        return self.encode_messages(messages_of(text, system))
 
-    def encode_conversation(self, turns: Sequence[tuple[str, str]], system: str = "") -> list[int]:
-        """The token ids of a conversation of (role, text), up to where the next answer begins."""
-        messages = [{"role": "system", "content": system}] if system else []
-        messages += [{"role": role, "content": text} for role, text in turns]
-        encoded = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, add_generation_prompt=True, tokenize=True, return_dict=True
+    def encode_messages(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a conversation that ends with the user's message, up to where the answer begins; what does
+        not fit into `room` is left out as :meth:`fitted` says.
+
+        Raises:
+            UsageError: the template refuses the conversation.
+        """
+        return self.fitted(messages, self.room)[0]
+
+    def fitted(self, messages: Sequence[Message], room: int | None) -> tuple[list[int], int]:
+        """The token ids of a conversation within so many tokens, and how many of its messages were left out.
+
+        The earliest turns go first, a question with its answer; the system message that it begins with and the last
+        message always stay, however long they are.
+        """
+        kept = list(messages)
+        head = 1 if kept[0].role == "system" else 0
+        ids = self._encoded(kept)
+        while room is not None and len(ids) > room and len(kept) > head + 1:
+            del kept[head]
+            while len(kept) > head + 1 and kept[head].role == "assistant":
+                del kept[head]
+            ids = self._encoded(kept)
+        return ids, len(messages) - len(kept)
+
+    def folds(self, messages: Sequence[Message]) -> bool:
+        """Whether a system message of these is written into the user's next message."""
+        return any(
+            message.role == "system" and not self.takes_system[place > 0] for place, message in enumerate(messages)
         )
+
+    def _encoded(self, messages: Sequence[Message]) -> list[int]:
+        try:
+            encoded = self._rendered(self._folded(messages), begin=True, tokenize=True, return_dict=True)
+        except Exception as error:  # a template is a program of somebody else's, and any error is its own
+            roles = ", ".join(message.role for message in messages)
+            raise UsageError(
+                f"the model's chat template refuses the conversation ({roles}): {error}",
+                "use a model whose template takes such turns, or leave the prompt out",
+            ) from error
         return list(encoded["input_ids"])
+
+    def _folded(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages, with what system messages say that the template does not write before the user's next one."""
+        found: list[Message] = []
+        said: list[str] = []
+        for place, message in enumerate(messages):
+            if message.role == "system" and not self.takes_system[place > 0]:
+                said.append(message.content)
+            elif message.role == "user" and said:
+                found.append(Message("user", "\n\n".join([*said, message.content])))
+                said = []
+            else:
+                found.append(message)
+        return found
+
+    def _writes(self, messages: Sequence[Message]) -> bool:
+        """Whether the template writes the system message that says :data:`_MARK`."""
+        try:
+            return _MARK in self._rendered(messages, begin=True, tokenize=False)
+        except Exception:  # as in closing_token: it refuses the message
+            return False
+
+    def _rendered(self, messages: Sequence[Message], *, begin: bool, **more: Any) -> Any:
+        return self.tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in messages],
+            chat_template=self.template, add_generation_prompt=begin, **more,
+        )  # fmt: skip
 
     def encode_response(self, text: str, *, end: bool = True) -> list[int]:
         """The token ids of an answer that was written rather than sampled; `end` appends the token that ends it.

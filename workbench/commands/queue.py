@@ -34,7 +34,7 @@ def queue(rater: str | None, limit: int, as_json: bool, workspace: str | None) -
                 {
                     "kind": item.kind,
                     "language": item.prompt.language,
-                    "prompt": item.prompt.text,
+                    "prompt": item.prompt.written,
                     "texts": [sample.text for sample in item.shown],
                     "samples": [sample.id for sample in item.shown],
                     "old_against_new": item.old_against_new,

@@ -43,6 +43,7 @@ from workbench.engine.protocol import (
     Generate,
     Load,
     Progress,
+    Question,
     Ready,
     Request,
     Shutdown,
@@ -239,7 +240,9 @@ class Engine:
         if serving is None:
             raise UsageError("no model is loaded", "load one first")
         questions = request.questions()
-        encoded = [serving.tokenizer.encode_prompt(question.prompt, question.system) for question in questions]
+        room = max(serving.decoder.context - request.sampling.max_new_tokens, serving.decoder.context // 2)
+        fitted = [serving.tokenizer.fitted(question.messages, room) for question in questions]
+        encoded = [ids for ids, _ in fitted]
         longest = max(map(len, encoded))
         room = serving.decoder.context - longest
         if room < 1:
@@ -271,7 +274,20 @@ class Engine:
                 stream.end(candidate, text)
             self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate]))
         tokens = sum(len(completion.token_ids) for completion in completions)
-        return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9))
+        note = _note(serving.tokenizer, questions, [dropped for _, dropped in fitted], room)
+        return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9), note)
+
+
+def _note(tokenizer: ChatTokenizer, questions: list[Question], dropped: list[int], room: int) -> str:
+    """What the model was not told as it stands, in words."""
+    from trainer.policy.chat import SYSTEM_FOLDED
+
+    notes = [SYSTEM_FOLDED] if any(tokenizer.folds(question.messages) for question in questions) else []
+    if any(dropped):
+        notes.append(
+            f"the earliest {max(dropped)} messages were left out: the model reads {room} tokens before an answer"
+        )
+    return "; ".join(notes)
 
 
 def failure(during: str, error: Exception, request: str | None = None) -> Failed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
 from workbench.engine.supervisor import Supervisor
 from workbench.screens import PLACES
-from workbench.screens.prompt.conversation import Conversation, Exchange
+from workbench.screens.prompt.conversation import Conversation, Draft, Exchange
 from workbench.shell import messages
 from workbench.shell.follow import Follower, swap_banner
 from workbench.shell.frame import Frame
@@ -37,6 +38,7 @@ from workbench.training.status import TrainerStatus
 if TYPE_CHECKING:
     from storage.records import Sample
     from workbench.desk import Desk
+    from workbench.shell.left import Left, Seat
 
 LOOK_SECONDS = 0.25
 AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
@@ -47,14 +49,20 @@ CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
-def run(workspace: Workspace) -> None:
-    """Open the app on a workspace; returns when it is closed.
+# What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
+ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+
+
+def run(workspace: Workspace) -> int:
+    """Open the app on a workspace; returns when it is closed, with the exit code.
 
     Raises:
         UsageError: the workspace cannot be used, or a keymap file is wrong.
     """
     workspace.prepare()
-    WorkbenchApp(workspace).run()
+    app = WorkbenchApp(workspace)
+    app.run()
+    return app.return_code or 0
 
 
 class WorkbenchApp(Frame):
@@ -74,6 +82,10 @@ class WorkbenchApp(Frame):
         self.looking = Watch(self.tell, self.report)
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
+        self.draft = Draft()
+        self.seat: Seat | None = None
+        self.left: Latest[Left] | None = None
+        self._unasked: list[Exchange] | None = None  # what waits for the next start, of an app that closes
         self.follower = Follower()
         self.supervisor: Supervisor | None = None
         self.engine = EngineStatus()
@@ -96,16 +108,22 @@ class WorkbenchApp(Frame):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
+        if not self.is_headless:
+            for number in ENDING:
+                asyncio.get_running_loop().add_signal_handler(number, self.end, 128 + number)
         self.call_after_refresh(lambda: self.run_worker(self._open(), name="open"))
 
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
         from workbench.desk import Desk
+        from workbench.shell.left import Seat, left
 
         try:
             desk = await Desk.open(self.workspace, "", waits=self.looking.say_once)
             chosen = await desk.session()
+            self.seat = seat = await asyncio.to_thread(Seat.take, self.workspace)
+            found = await desk.left(seat.number)
         except WorkbenchError as error:
             self.report(error)
             self.engine = EngineStatus("down", detail=error.message)
@@ -117,6 +135,14 @@ class WorkbenchApp(Frame):
         self.remembered = Latest(
             self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
         )
+        if not self.draft.text:
+            self.draft = found.draft
+        self.conversation.waiting.extendleft(reversed(found.waiting))
+        self.conversation.current = self.conversation.current or found.shown
+        self.left = Latest(
+            self.saver, "what is not sent yet", lambda: left(self.draft, *self._under_way()),
+            lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
+        )  # fmt: skip
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (
@@ -149,16 +175,42 @@ class WorkbenchApp(Frame):
         elif not isinstance(self.screen, LeaveDialog):
             self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
 
+    def end(self, code: int) -> None:
+        """Close, because something outside wants it: nothing is asked, and what can be kept is."""
+        self.exit(return_code=code)
+
+    def terminal_is_gone(self) -> None:
+        self.end(128 + signal.SIGHUP)
+
     async def on_unmount(self) -> None:
-        if self.supervisor is not None:
-            await self.supervisor.close()
-        for exchange in self.conversation.close():
+        """The one end of the app, whatever ended it: what was said and what was not sent yet is kept."""
+        conversation, desk = self.conversation, self.desk
+        unasked, now = list(conversation.waiting), conversation.current
+        for exchange in conversation.close():
             self._keep_answers(exchange)
-        if self.desk is not None:
+            if exchange is now and not exchange.answers:
+                unasked.insert(0, exchange)  # nothing was said to it: it waits for the next start
+        self._unasked = unasked
+        ending = asyncio.create_task(self.supervisor.close()) if self.supervisor is not None else None
+        if desk is not None:
+            await self.saver.settled(CLOSING_SECONDS)  # answers that are stored are among what is kept
             self.save_session()
             await self.saver.settled(CLOSING_SECONDS)
-            desk, self.desk = self.desk, None
+        if ending is not None:
+            await ending
+        if desk is not None:
+            self.desk = None
             await desk.close(GIVING_UP_SECONDS)
+        if self.seat is not None:
+            self.seat.leave()
+
+    def _under_way(self) -> tuple[list[Exchange], Exchange | None]:
+        """The prompts that are not answered, and the exchange on screen."""
+        conversation = self.conversation
+        if self._unasked is not None:
+            return self._unasked, conversation.current
+        writing = [conversation.current] if conversation.current is not None and conversation.is_writing else []
+        return [*writing, *conversation.waiting], conversation.current
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
@@ -167,8 +219,10 @@ class WorkbenchApp(Frame):
         self.tell(messages.SessionChanged())
 
     def save_session(self) -> None:
-        if self.remembered is not None:
+        """Write down what is chosen and what the window is at, where either has changed."""
+        if self.remembered is not None and self.left is not None:
             self.remembered.save()
+            self.left.save()
 
     # News from the engine
 

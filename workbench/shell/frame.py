@@ -10,6 +10,8 @@ from typing import Any
 from textual.app import App, SystemCommand
 from textual.binding import BindingsMap
 from textual.content import Content
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -20,6 +22,7 @@ from workbench.screens import PLACES
 from workbench.shell import keymap, palette, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
+from workbench.shell.terminal import Terminal
 from workbench.text import safe_text
 from workbench.widgets.filter import SafeFilter
 
@@ -74,6 +77,14 @@ class Frame(App[None]):
 
     def say(self, text: str) -> None:
         self.notify(safe_text(text), markup=False)
+
+    def get_driver_class(self) -> type[Driver]:
+        found = super().get_driver_class()
+        return Terminal if found is LinuxDriver else found
+
+    def terminal_is_gone(self) -> None:
+        """Nobody can see the app any more."""
+        self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         return palette.commands(self, self.base_screen, super().get_system_commands(screen))

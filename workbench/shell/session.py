@@ -33,7 +33,6 @@ class Session(msgspec.Struct, frozen=True):
     seed: int | None = None
     system: str = ""
     rater: str = ""
-    draft: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
 
@@ -148,6 +147,24 @@ def save(database: Database, session: Session) -> None:
     from storage import settings
 
     settings.put(database, KEY, msgspec.to_builtins(session))
+
+
+def save_changes(database: Database, before: Session, now: Session) -> None:
+    """Store what differs between two sessions; all else stays as it is stored, whoever set it."""
+    with database.transaction():
+        save(database, changed(load(database), differences(before, now)))
+
+
+def differences(before: msgspec.Struct, now: msgspec.Struct) -> dict[str, Any]:
+    """The values that differ now, by path."""
+    found: dict[str, Any] = {}
+    for name in now.__struct_fields__:
+        old, new = getattr(before, name), getattr(now, name)
+        if isinstance(new, msgspec.Struct):
+            found |= {f"{name}.{path}": value for path, value in differences(old, new).items()}
+        elif new != old:
+            found[name] = new
+    return found
 
 
 def default_rater() -> str:

@@ -16,7 +16,7 @@ from storage.errors import WorkbenchError
 from storage.feedback import kinds
 from storage.records import Rating, RatingKind, Sample
 from workbench.shell.saving import BLINK
-from workbench.text import one_line, safe_text
+from workbench.text import one_line
 
 if TYPE_CHECKING:
     from storage.records import Prompt
@@ -182,7 +182,7 @@ class Rater:
         async def written(text: str | None) -> None:
             if text is None:
                 self.workbench.saver.give_up(self.KEY)
-            elif kept or text != safe_text(before):
+            elif kept or text != before:
                 store = self.judge if settles else self.record
                 await store(lambda desk: write(desk, text), words, failed=lambda _: again(text))
 
@@ -194,5 +194,5 @@ class Rater:
 
     def action_copy(self) -> None:
         if (sample := self.sample) is not None:
-            self.workbench.copy_to_clipboard(safe_text(sample.text))
+            self.workbench.copy_to_clipboard(sample.text)
             self.say(Content.styled("copied", "$text-muted"))

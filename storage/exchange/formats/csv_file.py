@@ -1,6 +1,7 @@
 """CSV with a header line, its cells parted by commas, semicolons or tabs.
 
-An empty cell is an absent field, except a rated text whose rating is there.
+An empty cell is an absent field, except a rated text whose rating is there. A conversation is a cell of JSON; a text
+that could be taken for one is written as a conversation of one message.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ _RATED_TEXT = {
     "score": "response", "tags": "response", "label": "completion", "chosen": "rejected", "rejected": "chosen",
 }  # fmt: skip
 _JSON_CELLS = ("scale", "tags")
+# The cells that may hold messages, and whose message a text in them is.
+_MESSAGE_CELLS = {
+    "prompt": "user", "messages": "", "completion": "assistant", "response": "assistant", "chosen": "assistant",
+    "rejected": "assistant",
+}  # fmt: skip
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _SEPARATORS = ",;\t"
 _LARGEST_CELL = 2**31 - 1
@@ -34,7 +40,7 @@ def read(file: BinaryIO) -> Iterator[Row | Problem]:
         text.detach()  # or it would close the file
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type], separator: str = ",") -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, Any], separator: str = ",") -> None:
     """Flat records under a header of all columns; lists as JSON, absent fields as empty cells."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # The line end is CRLF, as RFC 4180 has it: the csv module of Python before 3.11.9 quotes only those line ends in a
@@ -42,7 +48,7 @@ def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, 
     writer = csv.writer(text, delimiter=separator, lineterminator="\r\n")
     writer.writerow(columns)
     for record in records:
-        writer.writerow([_cell(record.get(name)) for name in columns])
+        writer.writerow([_cell(name, record.get(name)) for name in columns])
     text.flush()
     text.detach()
 
@@ -86,6 +92,8 @@ def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row 
             fields[name] = json.loads(fields[name])
         except ValueError:
             return Problem(line, name, "must be JSON in a CSV cell, such as [1, 5]")
+    for name in fields.keys() & _MESSAGE_CELLS.keys():
+        fields[name] = _as_messages(fields[name]) or fields[name]
     if "score" in fields:
         # Where semicolons part cells, commas are decimal points.
         score = fields["score"].replace(",", ".") if separator == ";" else fields["score"]
@@ -98,9 +106,23 @@ def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row 
     return Row(line, fields)
 
 
-def _cell(value: Any) -> str:
+def _as_messages(cell: str) -> list[Any] | None:
+    """The messages that a cell holds; None where it holds anything else."""
+    if not cell.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    sound = isinstance(found, list) and found and all(isinstance(one, dict) and "role" in one for one in found)
+    return found if sound else None
+
+
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str) and name in _MESSAGE_CELLS and _as_messages(value):
+        value = [{"role": _MESSAGE_CELLS[name], "content": value}]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -21,10 +21,10 @@ from uuid import UUID
 import msgspec
 
 from storage import languages
-from storage.exchange.layouts.messages import flatten
+from storage.exchange.layouts.messages import flatten, unread
 from storage.exchange.rows import BadFieldError, Problem, Row, shown, text
 from storage.feedback.kinds import KINDS
-from storage.records import Rating, RatingKind, Split
+from storage.records import Message, Rating, RatingKind, Split
 
 DEFAULT_RATER = "import"
 DEFAULT_SCALE = (1.0, 5.0)
@@ -48,7 +48,8 @@ class Entry(msgspec.Struct, frozen=True):
     """One prompt, demonstration, rating or event of a record, checked. `kind` is the kind of the rating, if it is one.
 
     `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`), `says` the
-    fields of the rating that hold what it says. `split` is None where the record leaves it to the workspace.
+    fields of the rating that hold what it says. `split` is None where the record leaves it to the workspace. `prompt`
+    is the user's last message, `earlier` the turns between the system message and it.
     """
 
     line: int
@@ -65,6 +66,7 @@ class Entry(msgspec.Struct, frozen=True):
     other: str = ""
     says: dict[str, Any] = {}
     event: Rating | None = None
+    earlier: tuple[Message, ...] = ()
 
 
 def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
@@ -72,21 +74,22 @@ def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
     try:
         if "event" in row.fields:
             return [_event(row)]
-        if _is_table(row.fields):
+        if is_table(row.fields):
             return _table(row, defaults)
-        return [*_entries(row.line, flatten(row.fields), defaults)]
+        return [*_entries(row.line, *flatten(row.fields), defaults)]
     except BadFieldError as error:
         return [Problem(row.line, error.field, error.reason)]
 
 
 def ignored(row: Row) -> set[str]:
     """The names of fields that an import does not read."""
-    if "event" in row.fields or _is_table(row.fields):
+    if "event" in row.fields or is_table(row.fields):
         return set()
-    return row.fields.keys() - _KNOWN
+    return row.fields.keys() - _KNOWN | unread(row.fields)
 
 
-def _is_table(fields: dict[str, Any]) -> bool:
+def is_table(fields: dict[str, Any]) -> bool:
+    """Whether a record is the table of the articles: `{prompt: {response: score}}`."""
     return bool(fields) and all(isinstance(value, dict) for value in fields.values())
 
 
@@ -99,18 +102,18 @@ def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
     for prompt, scores in row.fields.items():
         for response, score in scores.items():
             try:
-                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, defaults)
+                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, (), defaults)
             except BadFieldError as error:
                 place = f"{shown(prompt)} -> {shown(response)}"
                 found.append(Problem(row.line, place, error.reason))
     return found
 
 
-def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entry]:
+def _entries(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> list[Entry]:
     """A record may hold several judgements of its answer, and a preference beside them: each is an entry."""
     if "prompt" not in fields:
         raise BadFieldError("prompt", "is missing")
-    common = _common(line, fields, defaults)
+    common = _common(line, fields, earlier, defaults)
     found = []
     if "chosen" in fields or "rejected" in fields:
         found.append(_pair(fields, common))
@@ -130,7 +133,7 @@ def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entr
     return [Entry(kind="prompt", **common)]
 
 
-def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+def _common(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> dict[str, Any]:
     """The fields that every record may carry."""
     key = fields.get("id")
     if key is not None and (isinstance(key, bool) or not isinstance(key, str | int)):
@@ -138,6 +141,7 @@ def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, 
     return {
         "line": line,
         "prompt": text("prompt", fields["prompt"]),
+        "earlier": earlier,
         "language": language(fields.get("language", defaults.language)),
         "system": text("system", fields.get("system", ""), empty=True),
         "task": text("task", fields.get("task", ""), empty=True),
@@ -198,10 +202,11 @@ def _event(row: Row) -> Entry:
     for name, needed in (("prompt", True), ("response", True), ("other_response", rating.other_sample_id is not None)):
         if needed and name not in fields:
             raise BadFieldError(name, "is missing")
+    flat, earlier = flatten(fields)
     return Entry(
-        kind="event", response=text("response", fields["response"], empty=True),
-        other=text("other_response", fields.get("other_response", ""), empty=True), event=rating,
-        **_common(row.line, fields, Defaults()),
+        kind="event", response=text("response", flat["response"], empty=True),
+        other=text("other_response", flat.get("other_response", ""), empty=True), event=rating,
+        **_common(row.line, flat, earlier, Defaults()),
     )  # fmt: skip
 
 
