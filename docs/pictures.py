@@ -1,6 +1,11 @@
 """Pictures of every screen, as SVG files: made by the program itself from a small workspace with invented figures.
 
 python -m docs.pictures DIR
+
+And pictures of the loop in a workspace of yours, in which nothing is invented: what the served version gained, and the
+same prompts answered before and after. Nothing is rated, trained or published there.
+
+python -m docs.pictures DIR --loop WORKSPACE
 """
 
 from __future__ import annotations
@@ -8,19 +13,25 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import sys
 import tempfile
 from pathlib import Path
 
+import click
+
 from storage import clock, conversations, jobs, metrics, samples, versions
 from storage.database import Database, open_database
+from storage.errors import UsageError
 from storage.feedback import log
 from storage.records import Sample, Sampling, Source, Split
 from storage.workspace import Workspace
 from workbench.engine import protocol
+from workbench.screens.versions.screen import VersionsScreen
 from workbench.shell.app import WorkbenchApp
+from workbench.training import verdict
 
 SIZES = ((120, 40), (80, 24), (40, 12))
+LOOP_SIZE = (100, 30)
+LOOP_RATED = 40  # answers
 RATER = "example"
 STEPS, STEP = 80, 31
 
@@ -74,9 +85,7 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
     app = WorkbenchApp(workspace, start_engine=False)
 
     def picture(name: str) -> None:
-        path = folder / f"{name}-{size[0]}x{size[1]}.svg"
-        path.write_text(app.export_screenshot(title="workbench"), encoding="utf-8")
-        written.append(path)
+        written.append(_picture(app, folder / f"{name}-{size[0]}x{size[1]}.svg"))
 
     async with app.run_test(size=size) as pilot:
         await _until(pilot, lambda: app.desk is not None)
@@ -90,7 +99,7 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         app.desk.rater = RATER
         await pilot.pause(0.4)
         app.hear(protocol.Ready("smollm2", "v2", "cpu", "bfloat16", 134_515_008, 2048, 3.0))
-        await _ask(app, pilot)
+        await ask(app, pilot)
         picture("prompt")
         await pilot.press("f12")
         await pilot.pause(0.1)
@@ -111,7 +120,50 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
     return written
 
 
-async def _ask(app: WorkbenchApp, pilot) -> None:
+def take_loop(workspace: Workspace, folder: Path, *, start_engine: bool = True) -> list[Path]:
+    """Write what `workspace` has come to as two SVGs into `folder`; the engine runs, so that the header is true.
+
+    Raises:
+        UsageError: fewer than `LOOP_RATED` ratings, or no version served that was compared with the one before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_loop(workspace, folder, start_engine))
+
+
+async def _loop(workspace: Workspace, folder: Path, start_engine: bool) -> list[Path]:
+    if not workspace.database.exists():
+        raise UsageError(f"{workspace.root} is no workspace", "name one in which the loop was gone through")
+    app = WorkbenchApp(workspace, start_engine=start_engine)
+    async with app.run_test(size=LOOP_SIZE) as pilot:
+        await _until(pilot, lambda: app.desk is not None and app.rated is not None)
+        if (app.rated or 0) < LOOP_RATED:
+            raise UsageError(f"{workspace.root} has {app.rated} ratings", f"rate {LOOP_RATED} answers first")
+        await pilot.press("f6")
+        screen = app.screen
+        assert isinstance(screen, VersionsScreen)
+        await _until(pilot, lambda: screen.shown is not None)
+        served = screen.served
+        if served is None or not verdict.answers(served.metrics):
+            hint = "train with held-out prompts, and publish what passes the gate"
+            raise UsageError(f"{workspace.root} serves no version that was compared with the one before", hint)
+        if start_engine:
+            await _until(pilot, lambda: app.engine.is_ready and app.engine.version == served.name, 240)
+        screen.table.move_cursor(row=[version.name for version in screen.versions].index(served.name))
+        await pilot.pause(0.5)
+        written = [_picture(app, folder / "loop-versions-100x30.svg")]
+        await pilot.press("o")
+        await pilot.pause(0.2)
+        app.screen.query_one("#page").scroll_to_widget(app.screen.query(".asked").first(), animate=False, top=True)
+        await pilot.pause(0.2)
+        return [*written, _picture(app, folder / "loop-answers-100x30.svg")]
+
+
+def _picture(app: WorkbenchApp, path: Path) -> Path:
+    path.write_text(app.export_screenshot(title="workbench"), encoding="utf-8")
+    return path
+
+
+async def ask(app: WorkbenchApp, pilot) -> None:
     """A prompt with two answers: the left one finished and scored, the right one preferred less."""
     from workbench.screens.prompt.screen import PromptScreen
 
@@ -131,8 +183,8 @@ async def _ask(app: WorkbenchApp, pilot) -> None:
     await pilot.pause(0.2)
 
 
-async def _until(pilot, condition) -> None:
-    for _ in range(200):
+async def _until(pilot, condition, seconds: float = 10.0) -> None:
+    for _ in range(round(seconds / 0.05)):
         if condition():
             return
         await pilot.pause(0.05)
@@ -275,6 +327,18 @@ def _run_under_way(database: Database) -> None:
     file.write_text("".join(f"{clock.now()[11:19]} step {n} of {STEPS}\n" for n in range(STEP - 12, STEP + 1)))
 
 
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("docs/screenshots"))
+@click.option("--loop", "workspace", type=click.Path(path_type=Path), help="A workspace to picture instead.")
+def main(folder: Path, workspace: Path | None) -> None:
+    """Write the pictures into FOLDER, and their names to standard output."""
+    try:
+        written = take(folder) if workspace is None else take_loop(Workspace(workspace.absolute()), folder)
+    except UsageError as error:
+        raise click.ClickException(f"{error.message}: {error.hint}") from error
+    for path in written:
+        print(path)
+
+
 if __name__ == "__main__":
-    for picture in take(Path(sys.argv[1] if sys.argv[1:] else "docs/screenshots")):
-        print(picture)
+    main()

@@ -43,3 +43,13 @@ def test_no_handler_of_a_message_calls_the_one_it_overrides() -> None:
         if f"super().{handler.name}(" in ast.unparse(handler)
     ]
     assert not twice
+
+
+def test_workers_are_methods_marked_as_such() -> None:
+    """`run_worker(coroutine())` makes what is never awaited where the worker is replaced before it begins."""
+    calls = []
+    for file in (HOUSE / "workbench").rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "run_worker":
+                calls.append(f"{file.relative_to(HOUSE)}:{call.lineno}")
+    assert calls == [], "mark the method with textual.work"

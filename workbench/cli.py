@@ -8,14 +8,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
-from storage.errors import UsageError, WorkbenchError
+from storage import command_line
+from storage.errors import UsageError
 from storage.workspace import ENVIRONMENT_VARIABLE, Workspace
-
-INTERRUPTED = 130
 
 # Name: where the click command lives, and its line in `workbench --help`.
 COMMANDS = {
@@ -75,12 +73,15 @@ def cli(context: click.Context, workspace: str | None) -> int | None:
     130 interrupted.
     """
     context.default_map = {name: {"workspace": workspace} for name in COMMANDS}
-    return open_app(Workspace.locate(workspace)) if context.invoked_subcommand is None else None
+    if context.invoked_subcommand is None:
+        return open_app(command_line.works_on(Workspace.locate(workspace)))
+    return None
 
 
 def open_app(workspace: Workspace) -> int:
     """Open the app; returns the exit code. Raises UsageError where there is no terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # It draws on either: `workbench 2>errors.txt` is the app, and the file gets what is said beside it.
+    if not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
     from workbench.shell.app import run
 
@@ -94,28 +95,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a click command; failures become a message and a hint on standard error. Returns the exit code."""
-    try:
-        result: Any = command.main(args=arguments, prog_name="workbench", standalone_mode=False)
-    except WorkbenchError as error:
-        from workbench.text import safe_text
-
-        click.echo(f"error: {safe_text(error.message)}", err=True)
-        if error.hint:
-            click.echo(f"hint: {safe_text(error.hint)}", err=True)
-        return error.exit_code
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except Exception as error:
-        from storage.troubles import kindly, of_the_database
-
-        if of_the_database(error) is None:
-            raise
-        told = kindly(error)
-        click.echo(f"error: {told.message}", err=True)
-        click.echo(f"hint: {told.hint}", err=True)
-        return told.exit_code
-    return result if isinstance(result, int) else 0
+    return command_line.run(command, arguments, "workbench")

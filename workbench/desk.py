@@ -18,14 +18,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
 from storage.records import Choice, Job, Message, Prompt, Rating, Sample, Version
-from storage.troubles import is_locked
+from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
@@ -80,12 +80,14 @@ class Desk:
         self.figures = History()  # of the reading thread
         self.sitting = Sitting(0)  # of the writing thread
         self.closing = False
-        self.reading = Hand("reading", partial(_open, workspace, READING_PATIENCE, reads_only=True), reading=True)
-        self.writing = Hand("writing", partial(_open, workspace, BETWEEN_TRIES), reading=False)
+        self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
+        self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
+        self.writing = Hand("writing", workspace, BETWEEN_TRIES, reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
         """Open the database, creating or migrating it; while another program holds it, tell `waits` and go on trying.
+        One that may not be written is opened to read: `read_only` says so, and each write is refused with that.
 
         Raises:
             WorkbenchError: as `open_database`.
@@ -93,8 +95,10 @@ class Desk:
         desk = cls(workspace, rater)
         while True:
             try:
-                # The one that may migrate comes first.
-                desk.sitting = Sitting(await desk.writing.do(log.position))
+                try:  # the one that may migrate comes first
+                    desk.sitting = Sitting(await desk.writing.do(log.position))
+                except ReadOnlyError as error:
+                    desk.read_only = error
                 await desk.reading.do(lambda database: None)
                 return desk
             except WorkbenchError as error:
@@ -346,13 +350,6 @@ class Desk:
 def writes_of(kind: type) -> tuple[str, ...]:
     """The names of all methods that write."""
     return tuple(name for name, member in vars(kind).items() if getattr(member, "writes", False))
-
-
-def _open(workspace: Workspace, patience: float, *, reads_only: bool = False) -> Database:
-    database = open_database(workspace)
-    database.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
-    database.execute(f"PRAGMA query_only = {int(reads_only)}")
-    return database
 
 
 def _at_one_moment(work: Callable[[Database], T], database: Database) -> T:

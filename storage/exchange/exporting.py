@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +26,7 @@ from storage.durable import sync_folder
 from storage.errors import UsageError
 from storage.exchange import formats
 from storage.records import Message, Rating, messages_of
+from storage.troubles import told_of_file
 
 _PROMPT = "prompts.text AS prompt, prompts.system, prompts.earlier, prompts.language, prompts.task, prompts.split"
 _RATED = """FROM effective_ratings AS rating JOIN samples AS a ON a.id = rating.sample_id
@@ -155,23 +156,23 @@ def export_file(database: Database, kind: str, destination: str) -> int:
     assert form is not None
     if KINDS[kind].nested and not form.nested:
         raise UsageError(f"{kind} cannot be written as {form.endings[0][1:]}", "name a file that ends in .jsonl")
-    try:
-        with snapshot(database), _opened(destination) as file:
-            messages = form.typed and _holds_conversations(database, KINDS[kind])
-            counted = _Counted(records(database, kind, messages=messages))
-            columns = dict(KINDS[kind].columns)
-            if messages:
-                columns |= dict.fromkeys(("prompt", *KINDS[kind].answers), list[Message])
-            if destination.lower().endswith(formats.COMPRESSED) and form.text:
-                with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
-                    form.write(counted, cast(BinaryIO, compressed), columns)
-            else:
-                form.write(counted, file, columns)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise UsageError(f"cannot write {destination}: {error.strerror or error}", "name another file") from error
+    with _told(destination), snapshot(database), _opened(destination) as file:
+        messages = form.typed and _holds_conversations(database, KINDS[kind])
+        counted = _Counted(records(database, kind, messages=messages))
+        columns = dict(KINDS[kind].columns)
+        if messages:
+            columns |= dict.fromkeys(("prompt", *KINDS[kind].answers), list[Message])
+        if destination.lower().endswith(formats.COMPRESSED) and form.text:
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
+                form.write(counted, cast(BinaryIO, compressed), columns)
+        else:
+            form.write(counted, file, columns)
     return counted.count
+
+
+def _told(destination: str) -> AbstractContextManager[None]:
+    """What keeps a file from being written is told with its name; standard output is the command line's to tell of."""
+    return nullcontext() if destination == "-" else told_of_file(f"cannot write {destination}")
 
 
 class _Counted:

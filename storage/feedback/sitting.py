@@ -37,10 +37,14 @@ class Sitting:
         return stored
 
     def undo(self, database: Database, rater: str) -> Rating | None:
-        """Take back the rater's newest act of this sitting that counts, else of those from before. None when there is
-        none. Returns the act's last rating."""
+        """Take back the rater's newest act of this sitting, else the newest that counts of those from before. None when
+        there is none. Returns the act's last rating.
+
+        An act of this sitting that another app has replaced is taken back all the same: it does not count again when
+        what replaced it is taken back.
+        """
         with database.transaction():
-            own = (_last_that_counts(database, keys, rater) for keys in reversed(self._said))
+            own = (_not_taken_back(database, keys, rater) for keys in reversed(self._said))
             last = next((rating for rating in own if rating is not None), None)
             last = last or log.newest(database, rater, self._began)
             if last is not None:
@@ -63,12 +67,14 @@ class Sitting:
             return None if last is None else log.bring_back(database, last)
 
 
-def _last_that_counts(database: Database, keys: tuple[str, ...], rater: str) -> Rating | None:
-    """Of an act, the last rating that counts. None for an undo, and for what was undone, replaced or not committed."""
+def _not_taken_back(database: Database, keys: tuple[str, ...], rater: str) -> Rating | None:
+    """The last rating of an act. None for an undo, and for an act that was taken back or never committed."""
     return database.record(
         Rating,
-        """SELECT ratings.* FROM ratings JOIN counted ON counted.sequence = ratings.sequence
-           WHERE id IN (SELECT value FROM json_each(?)) AND ratings.rater = ?
-           ORDER BY ratings.sequence DESC LIMIT 1""",
+        """WITH said AS (SELECT value AS id FROM json_each(?1))
+           SELECT * FROM ratings WHERE id IN said AND rater = ?2 AND kind NOT IN ('undo', 'redo') AND NOT EXISTS (
+               SELECT 1 FROM ratings AS undone WHERE undone.supersedes IN said AND undone.kind = 'undo' AND NOT EXISTS (
+                   SELECT 1 FROM ratings AS redone WHERE redone.supersedes = undone.id AND redone.kind = 'redo'))
+           ORDER BY sequence DESC LIMIT 1""",
         (encoded(keys), rater),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from driving import opened, ready, until, visible
 
-from docs.pictures import RATER, furnish
+from docs.pictures import RATER, ask, furnish
 from storage import clock
 from storage.database import open_database
 from storage.workspace import Workspace
@@ -23,7 +23,7 @@ from workbench.widgets.plots import CurvePlot
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = [(40, 12), (80, 24), (120, 40)]
 SCREENS = {"prompt": "f1", "review": "f2", "train": "f3", "versions": "f6", "help": "f12", "settings": "f7"}
-TIMES = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d(:\d\d)?")
+TIMES = re.compile(r"\d{4}-\d\d-\d\d|(\d\d)?:\d\d(:\d\d)?")
 JOBS = re.compile(r"(?<= )[0-9a-f]{8}(?= )")
 
 
@@ -62,6 +62,7 @@ async def test_every_screen_looks_as_it_did(tmp_path: Path, keys_in_order: None,
         app.update_session(rater=RATER, seed=7)
         app.desk.rater = RATER
         ready(app, "v2")
+        await ask(app, pilot)
         for name, key in SCREENS.items():
             await pilot.press(key)
             shown = TIMES.sub(lambda found: "-" * len(found[0]), await settled(pilot, app))

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from driving import SIZES, opened, ready, until, visible
 
+from storage import conversations, samples, versions
+from storage.database import open_database
 from storage.errors import UsageError
+from storage.feedback import log
 from storage.workspace import Workspace
 from workbench.engine import protocol
 from workbench.screens.first_run.screen import FirstRunScreen
@@ -43,7 +46,7 @@ async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Worksp
         assert "help" in lines[-1]
         assert all(len(line) <= size[0] for line in lines)
         if size[0] >= 80:
-            assert "1 Prompt   2 Review   3 Train   6 Versions" in lines[1]
+            assert "f1 Prompt   f2 Review   f3 Train   f6 Versions" in lines[1]
             assert "Insight" not in "\n".join(lines)
         assert len(list(app.screen.walk_children())) < 60
 
@@ -124,6 +127,29 @@ async def test_a_damaged_database_is_told_and_nothing_is_lost(workspace: Workspa
         await pilot.press("enter")
         await until(pilot, lambda: "your prompt stays here" in visible(app) and "kept" in visible(app))
     assert workspace.database.read_bytes().startswith(b"this is no database")
+
+
+def test_pictures_of_the_loop_are_of_a_workspace_that_went_through_it(workspace: Workspace, tmp_path: Path):
+    from docs.pictures import LOOP_RATED, furnish, take_loop
+
+    with pytest.raises(UsageError, match="no workspace"):
+        take_loop(Workspace(tmp_path / "nowhere"), tmp_path, start_engine=False)
+    with open_database(workspace) as database:
+        furnish(database)
+        with pytest.raises(UsageError, match="has 11 ratings"):
+            take_loop(workspace, tmp_path, start_engine=False)
+        prompt = conversations.add(database, "Why?", language="en")
+        more = [samples.new(prompt.id, f"answer {n}", version="v0") for n in range(LOOP_RATED)]
+        samples.add(database, more)
+        for sample in more:
+            log.append(database, log.score(sample.id, 3, "rater"))
+        with pytest.raises(UsageError, match="serves no version that was compared"):
+            take_loop(workspace, tmp_path, start_engine=False)
+        versions.serve(database, "v2")
+    table, answers = (path.read_text(encoding="utf-8") for path in take_loop(workspace, tmp_path, start_engine=False))
+    assert "51&#160;rated" in table
+    assert "glacier" in answers
+    assert "before" in answers
 
 
 def test_pictures_of_every_screen(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ import click
 import msgspec
 
 from storage import jobs, unfinished, versions
-from storage.database import Database, open_database, sqlite_version, write_ahead_log_is_safe
+from storage.command_line import works_on
+from storage.database import Database, read_database, sqlite_version, write_ahead_log_is_safe
 from storage.durable import file_system
 from storage.errors import WorkbenchError
 from storage.feedback import census, log
 from storage.records import JobState
+from storage.troubles import READING_GOES_ON
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, say, workspace_option
 from workbench.text import safe_text
@@ -46,7 +49,7 @@ def doctor(as_json: bool, workspace: str | None) -> int:
       workbench doctor
       workbench doctor --json | jq '.[] | select(.status != "ok")'
     """
-    findings = list(examine(Workspace.locate(workspace)))
+    findings = list(examine(works_on(Workspace.locate(workspace))))
     if as_json:
         print_json(findings)
     else:
@@ -65,13 +68,16 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
     yield packages()
     yield bundled_model()
     if not workspace.database.exists():
-        yield Finding("workspace", "warn", f"{workspace.root} holds no database yet", "the first start creates it")
+        if workspace.root.is_dir() or workspace == Workspace.default():
+            yield Finding("workspace", "warn", f"{workspace.root} holds no database yet", "the first start creates it")
+        else:
+            yield Finding("workspace", "fail", f"there is no folder {workspace.root}", "is its name spelled right?")
         return
     yield from permissions(workspace)
     yield disk(workspace.root)
     yield write_ahead_log(workspace.database)
     try:
-        database = open_database(workspace)
+        database = read_database(workspace)
     except WorkbenchError as error:
         yield Finding("database", "fail", error.message, error.hint)
         return
@@ -119,6 +125,8 @@ def permissions(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("permissions", "warn", detail, f"chmod {wanted:o} {path}")
         else:
             yield Finding("permissions", "ok", f"{path} is private (mode {mode:o})")
+        if not os.access(path, os.W_OK):
+            yield Finding("permissions", "warn", f"{path} can only be read", READING_GOES_ON)
 
 
 def disk(root: Path) -> Finding:

@@ -11,7 +11,7 @@ from storage import languages
 from storage.errors import UsageError
 from storage.exchange import exporting, importing
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
-from workbench.commands.options import json_option, language_option, opened, print_json, say, workspace_option
+from workbench.commands.options import json_option, language_option, opened, print_json, reading, say, workspace_option
 
 
 @click.command("import")
@@ -61,7 +61,7 @@ def import_command(
     if scale[0] >= scale[1]:
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
     told = _Told()
-    with opened(workspace) as (_, database):
+    with opened(workspace, create=True) as (_, database):
         try:
             imported = importing.import_file(database, file, defaults, dry_run=dry_run, progress=told)
         finally:
@@ -127,6 +127,6 @@ def export_command(kind: str, file: str, workspace: str | None) -> None:
       workbench export scores scores.csv
       workbench export events - | gzip > log.jsonl.gz
     """
-    with opened(workspace) as (_, database):
+    with reading(workspace) as (_, database):
         count = exporting.export_file(database, kind, file)
     say(f"wrote {count} records to {'standard output' if file == '-' else file}")

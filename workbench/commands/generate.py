@@ -117,7 +117,7 @@ def generate(
     except ValueError as error:
         raise UsageError(str(error), "see `workbench generate --help`") from error
     printer = Printer(as_json)
-    with opened(workspace) as (place, database):
+    with opened(workspace, create=True) as (place, database):
         if version:
             versions.get(database, version)  # an unknown name is told before a model is loaded
         session = Session(EngineClient(place), Load(model, version, device, dtype), database, printer)

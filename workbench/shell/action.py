@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.screens import PLACES
-
-UNDO = "Take back your latest rating, also one from an earlier session"
+UNDO = "Take back your latest rating in this app, then those from before it was opened"
 REDO = "Bring back the rating that the latest undo took away"
 
 
@@ -14,6 +12,7 @@ REDO = "Bring back the rating that the latest undo took away"
 class Action:
     """Something a person can do. `keys` are Textual key names; the first is the one shown.
 
+    The order of the registry is that of importance: a narrow footer drops the last ones first.
     `when` names the situation in which the keys mean this (two actions may share a key in different situations);
     `call` is the Textual action, by default the part of `id` after the dot.
     """
@@ -25,7 +24,9 @@ class Action:
     screen: str
     when: str = ""
     call: str = ""
+    short: str = ""  # the label where there is little room
     shown: bool = True  # in the footer
+    stays: bool = False  # in the footer, at its end, however narrow it is
     priority: bool = False  # before the widget in focus sees the key
 
     @property
@@ -42,12 +43,3 @@ def scores(screen: str, when: str) -> tuple[Action, ...]:
     """1 to 5 score the answer."""
     words = "Score the answer, 1 worst and 5 best"
     return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(1, 6))
-
-
-def digits(screen: str) -> tuple[Action, ...]:
-    """Plain digits change the screen where they score nothing."""
-    return tuple(
-        on(screen, f"go-{place.number}", str(place.number), place.title, f"Go to {place.title}",
-           call=f"app.show('{place.name}')", shown=False)
-        for place in PLACES
-    )  # fmt: skip

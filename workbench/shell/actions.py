@@ -22,7 +22,8 @@ EVERYWHERE: tuple[Action, ...] = (
     ),
     on("app", "palette", "ctrl+p", "palette", "Find any action by name", call="command_palette", shown=False,
         priority=True),
-    on("app", "help", "question_mark f12", "help", "Show the keys of this screen"),
+    on("app", "help", "question_mark f12", "help",
+       "Show the keys of this screen; ? in a field where nothing is written yet", stays=True),
     on("app", "restart-engine", "f5", "restart engine", "Start the engine again", shown=False),
     on("app", "settings", "f7", "settings", "Choose language, rater, model, theme and the rest", shown=False,
        priority=True),
@@ -30,9 +31,11 @@ EVERYWHERE: tuple[Action, ...] = (
 )  # fmt: skip
 
 IN_DIALOGS: tuple[Action, ...] = (
-    on("dialog", "accept", "ctrl+j alt+enter", "accept", "Accept and close", priority=True),
+    on("dialog", "accept", "ctrl+j alt+enter", "accept", "Accept and close", short="ok", priority=True),
     on("dialog", "cancel", "escape", "cancel", "Close and change nothing"),
     on("dialog", "choose", "space", "choose", "Choose the line in focus, or no longer", when="choosing several"),
+    on("dialog", "help", "question_mark f12", "help", "Show these keys; ? in a field where nothing is written yet",
+       call="app.help"),
     on("dialog", "editor", "ctrl+o", "editor", "Go on writing in $EDITOR", when="text", shown=False, priority=True),
 )  # fmt: skip
 
@@ -45,7 +48,7 @@ def of_screen(screen: str) -> tuple[Action, ...]:
     return tuple(action for action in ACTIONS if action.screen == screen)
 
 
-_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc"}
+_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→"}
 
 
 def spoken(key: str) -> str:
@@ -67,7 +70,11 @@ def keys_page() -> str:
         "`\"prompt.send\" = [\"ctrl+j\", \"f5\"]`.",
         "",
         "The letters `a` to `d` always prefer an answer and `g` and `x` always mean good and bad; `b` means bad",
-        "where there is one answer only.",
+        "where there is one answer only. Digits score, and do nothing else: screens have `f1`, `f2`, `f3` and `f6`, or",
+        "`alt` with their number. `esc` stops what is under way in front of you, and does nothing else: it closes a",
+        "dialog without changing anything; on Prompt it ends the writing, the engine's and yours, with all that was",
+        "written kept, and leaves you at the answers; elsewhere nothing is under way, and nothing happens. `tab` goes",
+        "to the other answer; where there is room for one answer only, it shows it.",
     ]  # fmt: skip
     for screen, title in SCREENS.items():
         lines += ["", f"## {title}", "", "| key | action | what it does | when |", "|---|---|---|---|"]

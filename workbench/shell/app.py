@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,19 +48,20 @@ CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
-# What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
-ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-
-
 def run(workspace: Workspace) -> int:
     """Open the app on a workspace; returns when it is closed, with the exit code.
 
     Raises:
-        UsageError: the workspace cannot be used, or a keymap file is wrong.
+        UsageError: a keymap file is wrong.
+        WorkbenchError: there is no workspace, and none can be made.
+        Exception: the fault that ended the app.
     """
-    workspace.prepare()
+    if not workspace.database.exists():
+        workspace.prepare()
     app = WorkbenchApp(workspace)
     app.run()
+    if app._exception is not None:
+        raise app._exception
     return app.return_code or 0
 
 
@@ -83,6 +83,7 @@ class WorkbenchApp(Frame):
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
         self.draft = Draft()
+        self.half_written: dict[str, str] = {}  # edits, notes and outcomes whose dialog is open, or was when it closed
         self.seat: Seat | None = None
         self.left: Latest[Left] | None = None
         self._unasked: list[Exchange] | None = None  # what waits for the next start, of an app that closes
@@ -108,11 +109,9 @@ class WorkbenchApp(Frame):
             from workbench.screens.first_run.screen import FirstRunScreen
 
             self.push_screen(FirstRunScreen())
-        if not self.is_headless:
-            for number in ENDING:
-                asyncio.get_running_loop().add_signal_handler(number, self.end, 128 + number)
-        self.call_after_refresh(lambda: self.run_worker(self._open(), name="open"))
+        self.call_after_refresh(self._open)
 
+    @work
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
@@ -137,10 +136,11 @@ class WorkbenchApp(Frame):
         )
         if not self.draft.text:
             self.draft = found.draft
+        self.half_written |= found.half_written
         self.conversation.waiting.extendleft(reversed(found.waiting))
         self.conversation.current = self.conversation.current or found.shown
         self.left = Latest(
-            self.saver, "what is not sent yet", lambda: left(self.draft, *self._under_way()),
+            self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
             lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
         )  # fmt: skip
         if chosen.theme in self.available_themes:
@@ -152,6 +152,8 @@ class WorkbenchApp(Frame):
         ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
         self.set_interval(AGAIN_SECONDS, self._save_again)
@@ -174,13 +176,6 @@ class WorkbenchApp(Frame):
             self.exit()
         elif not isinstance(self.screen, LeaveDialog):
             self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
-
-    def end(self, code: int) -> None:
-        """Close, because something outside wants it: nothing is asked, and what can be kept is."""
-        self.exit(return_code=code)
-
-    def terminal_is_gone(self) -> None:
-        self.end(128 + signal.SIGHUP)
 
     async def on_unmount(self) -> None:
         """The one end of the app, whatever ended it: what was said and what was not sent yet is kept."""
@@ -206,11 +201,8 @@ class WorkbenchApp(Frame):
 
     def _under_way(self) -> tuple[list[Exchange], Exchange | None]:
         """The prompts that are not answered, and the exchange on screen."""
-        conversation = self.conversation
-        if self._unasked is not None:
-            return self._unasked, conversation.current
-        writing = [conversation.current] if conversation.current is not None and conversation.is_writing else []
-        return [*writing, *conversation.waiting], conversation.current
+        unasked = self.conversation.unanswered if self._unasked is None else self._unasked
+        return unasked, self.conversation.current
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
@@ -220,7 +212,7 @@ class WorkbenchApp(Frame):
 
     def save_session(self) -> None:
         """Write down what is chosen and what the window is at, where either has changed."""
-        if self.remembered is not None and self.left is not None:
+        if self.remembered is not None and self.left is not None and self.desk is not None and not self.desk.read_only:
             self.remembered.save()
             self.left.save()
 
@@ -242,7 +234,7 @@ class WorkbenchApp(Frame):
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():
-                self.run_worker(self._announce(event))
+                self._announce(event)
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
@@ -317,6 +309,7 @@ class WorkbenchApp(Frame):
         self.follower.follow(self.engine)
         self.refresh_bars()
 
+    @work
     async def _announce(self, swapped: protocol.Swapped) -> None:
         """Run the swap banner for some seconds."""
         try:
@@ -331,8 +324,9 @@ class WorkbenchApp(Frame):
     def _look_soon(self) -> None:
         """Look whether the workspace has changed, beside the event loop."""
         if self.desk is not None and self.is_running:
-            self.run_worker(self._look(self.desk))
+            self._look(self.desk)
 
+    @work
     async def _look(self, desk: Desk) -> None:
         if await self.looking.look(desk):
             self.refresh_bars()
@@ -373,7 +367,7 @@ class WorkbenchApp(Frame):
     def action_help(self) -> None:
         from workbench.screens.help.screen import HelpScreen
 
-        self.push_screen(HelpScreen(getattr(self.screen, "KEY", self.current_mode), self.keys))
+        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
 
     @work
     async def action_settings(self) -> None:
@@ -382,7 +376,18 @@ class WorkbenchApp(Frame):
         await ask_settings(self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action in ("show", "help", "settings") and self.screen.is_modal)
+        """What applies now; with the palette open, where it was called."""
+        front = self.front
+        match action:
+            case "show":
+                return not front.is_modal and parameters != (self.current_mode,)
+            case "settings" | "command_palette":
+                return not front.is_modal
+            case "help":
+                return not front.is_modal or hasattr(front, "KEY")
+            case "restart_engine":
+                return self.supervisor is not None
+        return True
 
     def watch_theme(self, name: str) -> None:
         if self.desk is not None and self.session.theme != name:

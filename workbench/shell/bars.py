@@ -13,7 +13,7 @@ from textual.widget import Widget
 from workbench.engine.status import engine_words
 from workbench.screens import PLACES
 from workbench.shell.action import Action
-from workbench.shell.actions import of_screen, spoken
+from workbench.shell.actions import BY_ID, of_screen, spoken
 from workbench.text import one_line
 from workbench.training.status import trainer_words
 
@@ -76,59 +76,78 @@ class HeaderBar(Bar):
 
 
 class TabBar(Bar):
-    """The screens by number; the one in front stands out by weight and a rule, not by colour alone."""
+    """The screens by their keys; the one in front stands out by weight and a ground of its own, not by hue alone.
+
+    Where not all titles fit, the others are told by their keys.
+    """
 
     def __init__(self, current: str) -> None:
         super().__init__()
         self.current = current
 
     def render(self) -> Content:
-        tabs = []
-        for place in PLACES:
-            text = f" {place.number} {place.title} "
-            if place.name == self.current:
-                tabs.append(Content.styled(text, "bold $foreground on $tab-background"))
-            else:
-                tabs.append(Content.styled(text, Style.parse("$text-muted") + _click(f"app.show('{place.name}')")))
-        left = Content(" ").join(tabs)
         keys = self.workbench.keys
+        left = self._tabs(titles=True)
+        if left.cell_length > self.size.width:
+            left = self._tabs(titles=False)
         right = Content.assemble(*_item(spoken(keys["app.palette"][0]), "palette", "app.command_palette"))
         gap = self.size.width - left.cell_length - right.cell_length - 1
         return left if gap < 2 else Content.assemble(left, " " * gap, right)
 
+    def _tabs(self, *, titles: bool) -> Content:
+        tabs = []
+        for place in PLACES:
+            key = spoken(self.workbench.keys[f"app.show-{place.name}"][0])
+            if place.name == self.current:
+                tabs.append(Content.styled(f" {key} {place.title} ", "bold $foreground on $tab-background"))
+            else:
+                text = f" {key} {place.title} " if titles else f" {key} "
+                tabs.append(Content.styled(text, Style.parse("$text-muted") + _click(f"app.show('{place.name}')")))
+        return Content(" ").join(tabs)
+
 
 class KeyBar(Bar):
-    """The actions that work at this moment, from the registry; neighbours with one label share a place."""
+    """The actions that work at this moment, from the registry; neighbours with one label share a place.
+
+    Where they do not all fit, labels become short, and then the last ones go; those that stay stand at the end.
+    """
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
     def render(self) -> Content:
         groups = grouped(self._available())
-        help_key = spoken(self.workbench.keys["app.help"][0])
-        help_item = () if self.screen.is_modal else _item(help_key, "help", "app.help")
-        shown: list[Content] = []
-        room = self.size.width - 2 - Content.assemble(*help_item).cell_length
-        for keys, actions in groups:
-            call = f"screen.{actions[0].method}" if len(actions) == 1 else ""
-            item = Content.assemble(*_item(keys, actions[0].label, call))
-            room -= item.cell_length + 2
-            if room < 0:
-                break
-            shown.append(item)
-        if help_item:
-            shown.append(Content.assemble(*help_item))
-        return Content.assemble(" ", Content("  ").join(shown))
+        groups.sort(key=lambda group: group[1][0].stays)
+        items = [_action(*group, short=False) for group in groups]
+        if _width(items) > self.size.width:
+            items = [_action(*group, short=True) for group in groups]
+        going = sum(not actions[0].stays for _, actions in groups)
+        while going and _width(items) > self.size.width:
+            going -= 1
+            del items[going]
+        return Content.assemble(" ", Content("  ").join(items))
 
     def _available(self) -> list[tuple[str, Action]]:
-        """The screen's actions whose key would work now, each with that key."""
+        """The actions of the screen, and help, whose key would work now, each with that key."""
         working = {(active.binding.id, key) for key, active in self.screen.active_bindings.items() if active.enabled}
+        wanted = getattr(self.screen, "in_footer", lambda action: True)
         found = []
-        for action in of_screen(getattr(self.screen, "KEY", "")):
+        for action in (*of_screen(getattr(self.screen, "KEY", "")), BY_ID["app.help"]):
             key = next((key for key in self.workbench.keys[action.id] if (action.id, key) in working), None)
-            if action.shown and key is not None:
+            if action.shown and key is not None and wanted(action):
                 found.append((key, action))
         return found
+
+
+def _action(keys: str, actions: list[Action], *, short: bool) -> Content:
+    """One place in the footer, with what a click on it does where it stands for one action."""
+    first = actions[0]
+    call = f"{'app' if first.screen == 'app' else 'screen'}.{first.method}" if len(actions) == 1 else ""
+    return Content.assemble(*_item(keys, (short and first.short) or first.label, call))
+
+
+def _width(items: list[Content]) -> int:
+    return 1 + sum(item.cell_length + 2 for item in items) - 2
 
 
 def grouped(available: list[tuple[str, Action]]) -> list[tuple[str, list[Action]]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import BindingsMap
+from textual.command import CommandPalette
 from textual.content import Content
 from textual.driver import Driver
-from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -19,12 +21,16 @@ from textual.screen import Screen
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.screens import PLACES
-from workbench.shell import keymap, palette, themes
+from workbench.shell import keymap, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
-from workbench.shell.terminal import Terminal
 from workbench.text import safe_text
-from workbench.widgets.filter import SafeFilter
+from workbench.widgets.filter import ContrastFilter, SafeFilter
+
+_LINE_FILTERS = (SafeFilter(), ContrastFilter())  # one of each: what they gave for a line is kept by the filter
+
+# What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
+ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
 class Frame(App[None]):
@@ -33,6 +39,7 @@ class Frame(App[None]):
     TITLE = "workbench"
     CSS_PATH = Path(__file__).with_name("workbench.tcss")
     DEFAULT_MODE = PLACES[0].name
+    COMMANDS = {palette.WorkbenchCommands}  # noqa: RUF012
     ESCAPE_TO_MINIMIZE = False
     NOTIFICATION_TIMEOUT = 6
 
@@ -47,12 +54,19 @@ class Frame(App[None]):
             self.add_mode(place.name, partial(place.open, self.chosen_keys))
         for theme in themes.THEMES:
             self.register_theme(theme)
+        for name in themes.not_offered(self.available_themes):
+            self.unregister_theme(name)
         self.theme = DEFAULT_THEME
 
     @property
     def base_screen(self) -> Screen[Any]:
         """The numbered screen in front, under any dialog."""
         return self.screen_stack[0]
+
+    @property
+    def front(self) -> Screen[Any]:
+        """The screen or dialog in front, the palette aside."""
+        return next(one for one in reversed(self.screen_stack) if not isinstance(one, CommandPalette))
 
     def refresh_bars(self) -> None:
         if not self.is_running:
@@ -79,18 +93,29 @@ class Frame(App[None]):
         self.notify(safe_text(text), markup=False)
 
     def get_driver_class(self) -> type[Driver]:
-        found = super().get_driver_class()
-        return Terminal if found is LinuxDriver else found
+        return terminal.driver(super().get_driver_class())
+
+    def on_mount(self) -> None:
+        if not self.is_headless:
+            for number in ENDING:
+                asyncio.get_running_loop().add_signal_handler(number, self.end, number)
+
+    def end(self, number: int) -> None:
+        """Close, because a signal wants it: nothing is asked, and what can be kept is (`on_unmount`)."""
+        self.exit(return_code=128 + number)
 
     def terminal_is_gone(self) -> None:
         """Nobody can see the app any more."""
-        self.exit()
+        self.end(signal.SIGHUP)
 
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        return palette.commands(self, self.base_screen, super().get_system_commands(screen))
+    def _fatal_error(self) -> None:
+        """A fault ends the app; `run` raises it, and it is told and written down as that of any command."""
+        self.bell()
+        self._close_messages_no_wait()
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return themes.VARIABLES
+    def get_css_variables(self) -> dict[str, str]:
+        self.theme_variables = themes.completed(super().get_css_variables())
+        return self.theme_variables
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), SafeFilter()]
+        return [*super().get_line_filters(), *_LINE_FILTERS]

@@ -39,6 +39,7 @@ class Left(msgspec.Struct, frozen=True):
     waiting: tuple[Asked, ...] = ()
     shown: Asked | None = None
     samples: tuple[str, ...] = ()
+    half_written: dict[str, str] = {}  # edits, notes and outcomes, by what they are of
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ class Found:
     draft: Draft
     waiting: list[Exchange]
     shown: Exchange | None
+    half_written: dict[str, str]
 
 
-def left(draft: Draft, waiting: Sequence[Exchange], shown: Exchange | None) -> Left:
+def left(draft: Draft, half_written: dict[str, str], waiting: Sequence[Exchange], shown: Exchange | None) -> Left:
     """What to keep."""
     answered = shown if shown is not None and shown.samples else None
     return Left(
@@ -59,6 +61,7 @@ def left(draft: Draft, waiting: Sequence[Exchange], shown: Exchange | None) -> L
         tuple(_asked(exchange) for exchange in waiting),
         _asked(answered) if answered is not None else None,
         tuple(sample.id for sample in answered.samples) if answered is not None else (),
+        dict(half_written),
     )
 
 
@@ -83,7 +86,7 @@ def find(database: Database, seat: int) -> Found:
     waiting = [Exchange(ask) for asked in kept.waiting if (ask := _ask(database, asked)) is not None]
     asked = _ask(database, kept.shown) if kept.shown is not None else None
     shown = _answered(database, asked, kept.samples) if asked is not None else None
-    return Found(Draft(kept.draft, _prompt(database, kept.draft_of)), waiting, shown)
+    return Found(Draft(kept.draft, _prompt(database, kept.draft_of)), waiting, shown, kept.half_written)
 
 
 def _prompt(database: Database, key: str) -> Prompt | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Vertical
@@ -17,6 +18,7 @@ from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from workbench.shell import keymap
+from workbench.shell.action import Action
 from workbench.shell.bars import HeaderBar, KeyBar, TabBar
 from workbench.shell.messages import News, Opened
 
@@ -60,7 +62,7 @@ class WorkbenchScreen(Screen[None]):
 
     def __init__(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
         super().__init__()
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings(self.KEY, chosen_keys)])
+        self._bindings = BindingsMap.merge([keymap.bindings(self.KEY, chosen_keys), self._bindings])  # ours first
         self._looking = self._look_once_more = False
         self._drawing = asyncio.Lock()
 
@@ -116,8 +118,9 @@ class WorkbenchScreen(Screen[None]):
         self._look_once_more = True
         if not self._looking and self.is_attached and self.app.is_running:
             self._looking = True
-            self.run_worker(self._look(), group="look")
+            self._look()
 
+    @work(group="look")
     async def _look(self) -> None:
         try:
             while self._look_once_more:
@@ -136,6 +139,10 @@ class WorkbenchScreen(Screen[None]):
         except WorkbenchError as error:
             self.workbench.report(error)
             return None
+
+    def in_footer(self, action: Action) -> bool:
+        """Whether the footer names an action that works now."""
+        return True
 
     def refresh_bars(self) -> None:
         for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):

@@ -12,6 +12,7 @@ import msgspec
 
 from storage.languages import is_tag, normal
 from storage.records import Sampling
+from storage.signs import without_surrogates
 from workbench.widgets.parsing import number, one_of, whole_number
 
 if TYPE_CHECKING:
@@ -140,6 +141,13 @@ def load(database: Database) -> Session:
         found = msgspec.convert(settings.get(database, KEY, {}), Session)
     except (msgspec.ValidationError, msgspec.DecodeError):
         found = Session()
+    usual = Session()
+    for setting in SETTINGS:
+        if setting.path and (value := setting.of(found)) != setting.of(usual):
+            try:
+                setting.parse(setting.shown(value))
+            except ValueError:
+                found = changed(found, {setting.path: setting.of(usual)})
     return found if found.rater else msgspec.structs.replace(found, rater=default_rater())
 
 
@@ -170,6 +178,6 @@ def differences(before: msgspec.Struct, now: msgspec.Struct) -> dict[str, Any]:
 def default_rater() -> str:
     """The name ratings are kept under until another is chosen: the account's."""
     try:
-        return getpass.getuser()
+        return without_surrogates(getpass.getuser())
     except (KeyError, OSError):
         return "rater"

@@ -1,19 +1,22 @@
 """How the app reads and writes its terminal, where Textual's own way loses text or ends the app.
 
-A paste is taken as it comes, escape characters in it too (Textual takes what follows one for keys); bytes that are no
-UTF-8 become U+FFFD; a terminal that is gone is written to no more, so that the app can close in its own time.
+It is drawn on the terminal, whichever of standard error and standard output that is. A paste is taken as it comes,
+escape characters in it too (Textual takes what follows one for keys); bytes that are no UTF-8 become U+FFFD; a terminal
+that is gone is written to no more, so that the app can close in its own time.
 """
 
 from __future__ import annotations
 
 import os
 import selectors
+import sys
 from codecs import getincrementaldecoder
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
 from textual import events
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
+from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
@@ -68,14 +71,26 @@ def _without_beginning_of(mark: str, text: str, shortest: int) -> tuple[str, str
 
 
 class Terminal(LinuxDriver):
-    """Textual's driver with that parser."""
+    """Textual's driver with that parser. It draws on standard error whatever that is; with `workbench 2>file` the
+    terminal is standard output, and the file gets what is said beside the app."""
 
     if TYPE_CHECKING:
         _app: Frame
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self._file: IO[str] = WhileItIsThere(self._file)  # type: ignore[assignment]
+        drawn_on = next((one for one in (sys.__stderr__, sys.__stdout__) if one and one.isatty()), self._file)
+        self._file: IO[str] = WhileItIsThere(drawn_on)  # type: ignore[assignment]
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        """The size of what is drawn on; $COLUMNS and $LINES go before it, as everywhere."""
+        if not {"COLUMNS", "LINES"} & os.environ.keys():
+            try:
+                columns, lines = os.get_terminal_size(self._file.fileno())
+                return columns, lines
+            except OSError:
+                pass
+        return super()._get_terminal_size()
 
     def run_input_thread(self) -> None:
         """Read keys and pastes until the app ends or the terminal is gone."""
@@ -123,3 +138,8 @@ class WhileItIsThere:
 
     def fileno(self) -> int:
         return self._stream.fileno()
+
+
+def driver(usual: type[Driver]) -> type[Driver]:
+    """The driver to use in place of the usual one of this system."""
+    return Terminal if usual is LinuxDriver else usual

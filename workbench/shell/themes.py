@@ -1,10 +1,11 @@
-"""Our two themes, and the two colours that every theme gains: one for the policy, one for the reference."""
+"""Our two themes, and the colours that every theme gains: one for the policy, one for the reference, and for tabs."""
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from collections.abc import Mapping
 
-VARIABLES = {"policy": "#e0a458", "reference": "#7f9ccf", "tab-background": "#2a3140"}
+from textual.color import Color
+from textual.theme import Theme
 
 THEMES = (
     Theme(
@@ -65,3 +66,25 @@ THEMES = (
         },
     ),
 )
+
+
+def not_offered(available: Mapping[str, Theme]) -> list[str]:
+    """Themes of the terminal's own colours: nobody knows these, so nobody can say whether they can be read."""
+    return [name for name, theme in available.items() if theme.ansi]
+
+
+def completed(variables: Mapping[str, str]) -> dict[str, str]:
+    """The colours of a theme with those that it lacks: ours made of its own, and a muted text in its own tone.
+
+    (Textual's muted text is black or white, and so stands out more than the text in many a light theme.)
+    """
+    foreground, background = Color.parse(variables["foreground"]), Color.parse(variables["background"])
+    muted = (
+        {} if not variables["text-muted"].startswith("auto") else {"text-muted": foreground.blend(background, 0.3).hex}
+    )
+    ours = {
+        "policy": variables["warning"],
+        "reference": variables["primary"],
+        "tab-background": background.blend(foreground, 0.16).hex,
+    }
+    return {**ours, **variables, **muted}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Grid, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from workbench.shell.actions import spoken
 from workbench.text import content, one_line
+
+if TYPE_CHECKING:
+    from workbench.shell.app import WorkbenchApp
 
 NARROWEST = 34  # columns an answer needs beside another
 
@@ -23,6 +28,7 @@ class CardFacts:
     footnote: str = ""
     verdict: str = ""
     writing: bool = False
+    tokens: int | None = None
 
 
 def card_of(
@@ -44,7 +50,7 @@ def card_of(
     parts = [f"{tokens} tokens"] if tokens is not None else []
     parts += [language, said_by, "" if ended == "eos" else ended]
     parts += [f"{speed:.0f} tok/s"] if speed is not None else []
-    return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing)
+    return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing, tokens)
 
 
 class AnswerCard(VerticalScroll, can_focus=True):
@@ -80,11 +86,16 @@ class AnswerCard(VerticalScroll, can_focus=True):
 
 
 class AnswerGrid(Grid):
-    """Up to a handful of cards. Where there is room for one only, that is the current one."""
+    """Up to a handful of cards. Where there is room for one only, that is the current one, under a line of them all."""
 
     def __init__(self, **options: str) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self.current = 0
+        self.facts: list[CardFacts] = []
+        self.line = Static(classes="line", markup=False)
+
+    def compose(self) -> ComposeResult:
+        yield self.line
 
     @property
     def cards(self) -> list[AnswerCard]:
@@ -104,8 +115,16 @@ class AnswerGrid(Grid):
 
     def update(self, facts: list[CardFacts]) -> None:
         """Draw into the cards that are there; use :meth:`show` when their number may differ."""
+        self.facts = facts
         for card, shown in zip(self.cards, facts, strict=False):
             card.show(shown)
+        self._draw_line()
+
+    def begin(self) -> None:
+        """Other answers are shown from now on: go to the first one, and to the top of each."""
+        for card in self.cards:
+            card.scroll_home(animate=False)
+        self.select(0, focus=any(card.has_focus for card in self.cards))
 
     def select(self, index: int, *, focus: bool = True) -> None:
         """Make a card the current one."""
@@ -116,6 +135,10 @@ class AnswerGrid(Grid):
         self._arrange_cards()
         if focus:
             cards[self.current].focus()
+
+    def step(self, by: int) -> None:
+        """Go on by some cards, round the end."""
+        self.select(self.current + by)
 
     def on_descendant_focus(self) -> None:
         for n, card in enumerate(self.cards):
@@ -138,3 +161,35 @@ class AnswerGrid(Grid):
             card.set_class(n == self.current, "current")
             card.display = not alone or n == self.current
         self.styles.grid_size_columns = 1 if alone else columns
+        self.set_class(alone, "-alone")
+        self._draw_line()
+
+    def _draw_line(self) -> None:
+        """Where one answer is shown at a time: which one, how long each is, and the key that shows the next."""
+        if self.has_class("-alone") and self.current < len(self.facts):
+            keys = cast("WorkbenchApp", self.app).keys[f"{getattr(self.screen, 'KEY', 'prompt')}.next"]
+            self.line.update(line_of(self.facts, self.current, spoken(keys[0]), self.size.width - 2))
+
+
+def line_of(facts: list[CardFacts], current: int, key: str, width: int) -> Content:
+    """`▸ left 19    right 14 tokens  tab other`: all answers with their lengths, the one that is shown marked.
+
+    Lengths are in tokens where they are known of all answers, else in characters. What does not fit in `width` cells is
+    left out: first words beside the key, then the unit, then verdicts.
+    """
+    in_tokens = all(one.tokens is not None for one in facts)
+    parts, verdicts = [], []
+    for n, one in enumerate(facts):
+        length = one.tokens if in_tokens else len(one.text)
+        mark, style = ("▸ ", "bold $accent") if n == current else ("  ", "")
+        parts.append(Content.assemble((mark, style), (one_line(one.title), style or "bold"), f" {length}"))
+        verdicts.append(Content.styled(f" {one_line(one.verdict)}" if one.verdict else "", "$text-success"))
+    unit = Content.styled(" tokens" if in_tokens else " characters", "$text-muted")
+    told = Content("  ").join(Content.assemble(*both) for both in zip(parts, verdicts, strict=True))
+    if told.cell_length > width:
+        told = Content("  ").join(parts)
+    hint = Content.assemble("  ", (key, "bold $accent"))
+    for more in (Content.assemble(unit, hint, (" other", "$text-muted")), Content.assemble(unit, hint), hint):
+        if told.cell_length + more.cell_length <= width:
+            return Content.assemble(told, more)
+    return told

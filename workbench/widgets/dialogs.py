@@ -13,7 +13,7 @@ from textual.binding import BindingsMap
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 from textual.worker import WorkerFailed
 
@@ -122,12 +122,18 @@ class SheetDialog(Dialog[None]):
 
 
 class TextDialog(Dialog[str]):
-    """A text to write; the external editor is one key away."""
+    """A text to write; the external editor is one key away. `changed` is called with each text that it becomes."""
 
-    def __init__(self, title: str, text: str = "", *, hint: str = "") -> None:
+    def __init__(
+        self, title: str, text: str = "", *, hint: str = "", changed: Callable[[str], None] = lambda text: None
+    ) -> None:
         super().__init__(title)
         self.text = text
         self.hint = hint
+        self.changed = changed
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        self.changed(event.text_area.text)
 
     def fields(self) -> ComposeResult:
         if self.hint:
@@ -268,8 +274,9 @@ class PickDialog(Dialog[str]):
         self.refill(event.value)
 
     def refill(self, typed: str) -> None:
-        self.search = self.run_worker(self._refill(typed), exclusive=True)
+        self.search = self._refill(typed)
 
+    @work(exclusive=True)
     async def _refill(self, typed: str) -> None:
         self.choices = await self.find(typed)
         listed = self.query_one(OptionList)

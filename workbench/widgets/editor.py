@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -26,6 +26,13 @@ from workbench.widgets.document import DrawnDocument, RawDocument
 
 if TYPE_CHECKING:
     from textual.app import App
+
+    from workbench.shell.frame import Frame
+
+
+def asks_for_help(app: App[object], key: str, text: str) -> bool:
+    """Whether a key in a field means help: a question mark where nothing is written yet, unless it was remapped."""
+    return key == "question_mark" and not text and key in cast("Frame", app).keys["app.help"]
 
 
 # So that a sign stands out from the same shape that somebody typed.
@@ -52,14 +59,19 @@ def _typed(event: events.Key) -> str | None:
 class SafeInput(Input):
     """A one-line field that holds any text as it is, with its line breaks, and draws signs for what has no shape."""
 
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return super().check_consume_key(key, character) and not asks_for_help(self.app, key, self.value)
+
+    async def _on_key(self, event: events.Key) -> None:
+        if asks_for_help(self.app, event.key, self.value):
+            event.prevent_default()  # and let it go on to the binding
+        elif (sign := _typed(event)) is not None:
+            event.prevent_default().stop()
+            self.replace(sign, *self.selection)
+
     def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default().stop()  # Textual would call its own handler as well: it takes the first line alone
         self.replace(pasted(event.text), *self.selection)
-
-    async def _on_key(self, event: events.Key) -> None:
-        if (sign := _typed(event)) is not None:
-            event.prevent_default().stop()
-            self.replace(sign, *self.selection)
 
     @property
     def _shown(self) -> str:
@@ -84,13 +96,18 @@ class SafeTextArea(TextArea):
     def __init__(self, text: str = "", **options: object) -> None:
         super().__init__(text, soft_wrap=True, highlight_cursor_line=False, **options)  # type: ignore[arg-type]
 
-    async def _on_paste(self, event: events.Paste) -> None:
-        event.text = pasted(event.text)  # and Textual calls its own handler after this one
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        return super().check_consume_key(key, character) and not asks_for_help(self.app, key, self.text)
 
     async def _on_key(self, event: events.Key) -> None:
-        if (sign := _typed(event)) is not None and not self.read_only:
+        if asks_for_help(self.app, event.key, self.text):
+            event.prevent_default()  # and let it go on to the binding
+        elif (sign := _typed(event)) is not None and not self.read_only:
             event.prevent_default().stop()
             self._replace_via_keyboard(sign, *self.selection)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.text = pasted(event.text)  # and Textual calls its own handler after this one
 
     def _set_document(self, text: str, language: str | None) -> None:
         document = RawDocument(text)

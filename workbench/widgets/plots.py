@@ -9,6 +9,7 @@ from io import StringIO
 
 from rich.console import Console
 from rich.text import Text
+from textual import work
 from textual.color import Color
 from textual.content import Content
 from textual.events import Resize
@@ -81,8 +82,9 @@ class CurvePlot(PlotextPlot, can_focus=False):
         wanted = Drawing(lines, level, theme, colors, self.size.width, self.size.height)
         if wanted != self.wanted:
             self.wanted = wanted
-            self.run_worker(self._build(wanted), exclusive=True)
+            self._build(wanted)
 
+    @work(exclusive=True, description="a picture")
     async def _build(self, wanted: Drawing) -> None:
         picture = await asyncio.get_running_loop().run_in_executor(_PLOTTING, build, wanted)
         if wanted == self.wanted:

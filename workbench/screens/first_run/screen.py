@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -11,6 +11,8 @@ from textual.screen import ModalScreen
 from textual.widgets import ProgressBar, Static
 
 from workbench.engine.status import EngineStatus
+from workbench.screens import PLACES
+from workbench.shell.actions import spoken
 from workbench.shell.screen import HEIGHTS, WIDTHS
 from workbench.text import one_line
 
@@ -23,12 +25,12 @@ _STEPS = (
     ("converting", "convert the model, once for this workspace"),
     ("loading", "load the weights"),
 )
-_LOOP = (
-    ("1 Prompt", "ask; the answers appear side by side"),
-    ("2 Review", "rate them, one or a blind pair at a time"),
-    ("3 Train", "learn from the ratings, in the background"),
-    ("6 Versions", "publish, compare, go back"),
-)
+_LOOP = {
+    "prompt": "ask; the answers appear side by side",
+    "review": "rate them, one or a blind pair at a time",
+    "train": "learn from the ratings, in the background",
+    "versions": "publish, compare, go back",
+}
 
 
 class FirstRunScreen(ModalScreen[None]):
@@ -45,7 +47,7 @@ class FirstRunScreen(ModalScreen[None]):
             yield Static(id="steps", markup=False)
             yield ProgressBar(total=1.0, show_eta=False)
             yield Static(id="detail", markup=False)
-            yield Static(_loop(), id="loop")
+            yield Static(_loop(cast("WorkbenchApp", self.app).keys), id="loop")
             yield Static(
                 Content.assemble(("enter", "bold $accent"), (" look around meanwhile", "$text-muted")), id="answer"
             )
@@ -56,7 +58,7 @@ class FirstRunScreen(ModalScreen[None]):
 
     def refresh_bars(self) -> None:
         """Draw the state of the engine (the app calls this whenever it moves)."""
-        app: WorkbenchApp = self.app  # type: ignore[assignment]
+        app = cast("WorkbenchApp", self.app)
         engine = app.engine
         self.query_one("#place", Static).update(
             Content.assemble(("Everything is kept in ", "$text-muted"), one_line(str(app.workspace.root)))
@@ -93,7 +95,11 @@ def _steps(engine: EngineStatus) -> Content:
     return Content("\n").join(lines)
 
 
-def _loop() -> Content:
-    return Content("\n").join(
-        Content.assemble((f"{name:<12}", "bold $accent"), (words, "$text-muted")) for name, words in _LOOP
-    )
+def _loop(keys: dict[str, tuple[str, ...]]) -> Content:
+    lines = []
+    for place in PLACES:
+        key = spoken(keys[f"app.show-{place.name}"][0])
+        lines.append(
+            Content.assemble((f"{f'{key} {place.title}':<12}", "bold $accent"), (_LOOP[place.name], "$text-muted"))
+        )
+    return Content("\n").join(lines)

@@ -33,24 +33,27 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="help"):
             with VerticalScroll():
-                yield Static(help_page(self.about, self.keys, self.app.theme_variables["accent"], self.app.size.width))
+                yield Static(help_page(self.about, self.keys, self.app.theme_variables, self.app.size.width))
             yield Static(Content.assemble(("esc", "bold $accent"), (" close", "$text-muted")), id="answer")
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = Content(f"Keys · {SCREENS[self.about]}")
 
 
-def help_page(screen: str, keys: dict[str, tuple[str, ...]], accent: str, width: int) -> Table:
+def help_page(screen: str, keys: dict[str, tuple[str, ...]], colors: dict[str, str], width: int) -> Table:
     """The actions of a screen, then those of everywhere: keys, what they do, and when."""
+    muted = colors["text-muted"]
     page = Table.grid(padding=(0, 2))
-    page.add_column(no_wrap=True, max_width=18 if width >= 60 else 8, overflow="ellipsis", style=f"bold {accent}")
+    page.add_column(
+        no_wrap=True, max_width=18 if width >= 60 else 8, overflow="ellipsis", style=f"bold {colors['accent']}"
+    )
     page.add_column()
-    for name in (screen, "app"):
+    for name in (screen,) if screen == "dialog" else (screen, "app"):  # under a dialog those of everywhere do not work
         page.add_row(Text(SCREENS[name], style="bold not italic default"), "")
         for _, group in groupby(of_screen(name), key=lambda action: (action.help, action.when)):
             actions = list(group)
             written = " ".join(spoken(key) for action in actions for key in keys[action.id])
             when = f"  when: {actions[0].when}" if actions[0].when else ""
-            page.add_row(Text(written), Text.assemble(actions[0].help, (when, "dim")))
+            page.add_row(Text(written), Text.assemble(actions[0].help, (when, muted)))
         page.add_row("", "")
     return page

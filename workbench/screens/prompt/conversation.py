@@ -98,6 +98,12 @@ class Conversation:
     def is_writing(self) -> bool:
         return self.current is not None and self.current.state == "writing"
 
+    @property
+    def unanswered(self) -> list[Exchange]:
+        """The one that is being answered and those that wait, oldest first."""
+        writing = [self.current] if self.current is not None and self.is_writing else []
+        return [*writing, *self.waiting]
+
     def ask(self, ask: Ask) -> None:
         """Put a prompt at the end of the queue."""
         self.waiting.append(Exchange(ask))

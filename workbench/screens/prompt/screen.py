@@ -14,25 +14,22 @@ from storage import clock
 from storage.errors import WorkbenchError
 from storage.languages import matching
 from workbench.engine import protocol
+from workbench.screens.prompt.cards import LETTERS, cards
 from workbench.screens.prompt.conversation import Ask, Draft, Exchange
+from workbench.screens.prompt.welcome import welcome
+from workbench.shell.action import Action
 from workbench.shell.actions import spoken
 from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, Streamed
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.shell.session import SETTINGS
 from workbench.text import one_line, safe_text
-from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
+from workbench.widgets.answers import AnswerGrid
 from workbench.widgets.editor import PromptInput, edit_outside
-from workbench.widgets.judging import Rater, use_of, verdict
+from workbench.widgets.judging import Rater, use_of
 from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
     from storage.records import Message, Prompt, Rating, Sample
-
-LETTERS = "abcd"
-_WELCOME = (
-    "Ask something, in any language.",
-    "The answers appear here side by side, to be scored, compared and edited.",
-)
 
 
 class PromptScreen(Rater, WorkbenchScreen):
@@ -52,6 +49,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         yield PromptInput(id="input", placeholder="Write a prompt", compact=True)
 
     def on_mount(self) -> None:
+        self.painted: Exchange | None = None
         self.ratings: dict[str, list[Rating]] = {}
         self.earlier: list[Prompt] = []
         self.recalled = -1
@@ -85,28 +83,15 @@ class PromptScreen(Rater, WorkbenchScreen):
 
     async def paint(self) -> None:
         exchange = self.workbench.conversation.current
-        await self.query_one(AnswerGrid).show(self._cards(exchange))
+        grid = self.query_one(AnswerGrid)
+        await grid.show(cards(exchange, self.ratings, self.workbench.engine.speed))
+        if exchange is not self.painted:
+            self.painted = exchange
+            grid.begin()
         self._draw_asked(exchange)
         self._draw_settings()
         self._draw_said()
         self.refresh_bindings()
-
-    def _cards(self, exchange: Exchange | None) -> list[CardFacts]:
-        if exchange is None:
-            return []
-        cards = []
-        for n, (text, tokens) in enumerate(zip(exchange.texts, exchange.tokens, strict=True)):
-            answer, sample = exchange.answers.get(n), next(iter(exchange.samples[n : n + 1]), None)
-            cards.append(
-                card_of(
-                    LETTERS[n], text, exchange.ask.prompt.language, tokens=tokens,
-                    said_by=answer.version if answer else "", ended=answer.finish_reason if answer else "",
-                    speed=None if answer else self.workbench.engine.speed,
-                    verdict=verdict(self.ratings.get(sample.id, []), sample) if sample else "",
-                    writing=exchange.state in ("writing", "waiting") and answer is None,
-                )
-            )  # fmt: skip
-        return cards
 
     def _draw_asked(self, exchange: Exchange | None) -> None:
         asked, empty = self.query_one("#asked", Static), self.query_one("#empty", Static)
@@ -115,7 +100,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         present(self.query_one(AnswerGrid), exchange is not None)
         self.query_one(TurnsBefore).show(exchange.ask.prompt if exchange is not None else None)
         if exchange is None:
-            empty.update(_welcome(self.workbench.keys))
+            empty.update(welcome(self.workbench.keys))
             return
         generate = exchange.ask.generate
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
@@ -140,11 +125,12 @@ class PromptScreen(Rater, WorkbenchScreen):
                  f"{session.candidates} answer{'s' * (session.candidates > 1)}"]  # fmt: skip
         if session.seed is not None:
             parts.append(f"seed {session.seed}")
-        if self.system:
-            parts.append(f"system: {one_line(self.system, 24)}")
+        language, system = self.asks_in
+        if system:
+            parts.append(f"system: {one_line(system, 24)}")
         after = f" after {len(self.turns)} turn{'s' * (len(self.turns) > 1)}" if self.turns else ""
         self.editor.border_title = Content.assemble(
-            (one_line(self.language, 12), "bold $accent"), " ▸", (after, "$text-muted")
+            (one_line(language, 12), "bold $accent"), " ▸", (after, "$text-muted")
         )  # fmt: skip
         self.editor.border_subtitle = Content.styled(" · ".join(parts), "$text-muted")
 
@@ -175,16 +161,10 @@ class PromptScreen(Rater, WorkbenchScreen):
         return self.query_one("#input", PromptInput)
 
     @property
-    def language(self) -> str:
-        """The language of what is being written: an earlier prompt's own, until another is chosen."""
-        earlier = self.workbench.draft.of
-        return earlier.language if earlier is not None else self.workbench.session.language
-
-    @property
-    def system(self) -> str:
-        """The system prompt of what is being written, likewise."""
-        earlier = self.workbench.draft.of
-        return earlier.system if earlier is not None else self.workbench.session.system
+    def asks_in(self) -> tuple[str, str]:
+        """Language and system prompt of what is being written: an earlier prompt's own, until others are chosen."""
+        chosen = self.workbench.draft.of or self.workbench.session
+        return chosen.language, chosen.system
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -203,13 +183,17 @@ class PromptScreen(Rater, WorkbenchScreen):
         if earlier is not None and earlier.text == text:
             self._ask(earlier)
             self._sent(text)
-            return
+        else:
+            await self.ask(text)
+
+    async def ask(self, text: str) -> None:
+        """Store a prompt and queue it."""
 
         def stored(prompt: Prompt) -> None:
             self._ask(prompt)
             self._sent(text)
 
-        asked = (text, self.language, self.system, self.turns)
+        asked = (text, *self.asks_in, self.turns)
         await self.record(lambda desk: desk.remember_prompt(*asked), "your prompt", stored)
 
     def _sent(self, text: str) -> None:
@@ -237,8 +221,11 @@ class PromptScreen(Rater, WorkbenchScreen):
             self._ask(exchange.ask.prompt)
 
     def action_stop(self) -> None:
-        if (exchange := self.workbench.conversation.current) is not None:
+        """Whatever the moment, nothing is being written afterwards, and the answers are in front."""
+        exchange = self.workbench.conversation.current
+        if exchange is not None and self.workbench.conversation.is_writing:
             self.workbench.send(protocol.Cancel(exchange.ask.generate.request))
+        self.action_leave_input()
 
     def action_drop(self) -> None:
         """Drop what waits and what was set aside. The newest text comes back where nothing is being written."""
@@ -363,19 +350,19 @@ class PromptScreen(Rater, WorkbenchScreen):
         self.look_again()
 
     def action_previous(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current - 1)
+        self.query_one(AnswerGrid).step(-1)
 
     def action_next(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current + 1)
+        self.query_one(AnswerGrid).step(1)
 
     def action_leave_input(self) -> None:
-        grid = self.query_one(AnswerGrid)
-        grid.select(grid.current)
+        self.query_one(AnswerGrid).step(0)
 
     def action_write(self) -> None:
         self.editor.focus()
+
+    def in_footer(self, action: Action) -> bool:
+        return action.id != "prompt.stop" or self.workbench.conversation.is_writing
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Which keys mean something now: it depends on the focus, and on how many answers are finished."""
@@ -383,15 +370,15 @@ class PromptScreen(Rater, WorkbenchScreen):
         conversation = self.workbench.conversation
         match action:
             case "stop":
-                return conversation.is_writing
+                return conversation.is_writing or (writing and bool(self.query_one(AnswerGrid).cards))
             case "drop":
                 return bool(conversation.waiting or conversation.aside)
             case "send":
                 return writing
             case "leave_input":
-                return writing and bool(self.query_one(AnswerGrid).cards) and not conversation.is_writing
+                return writing and bool(self.query_one(AnswerGrid).cards)
             case "write":
-                return not writing and not conversation.is_writing
+                return not writing
             case "prefer":
                 return answers > 1 and LETTERS.index(str(parameters[0])) < answers
             case "tie":
@@ -403,12 +390,3 @@ class PromptScreen(Rater, WorkbenchScreen):
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1
         return True
-
-
-def _welcome(keys: dict[str, tuple[str, ...]]) -> Content:
-    """What stands on the screen before the first prompt."""
-    hints = [(keys[f"prompt.{word}"][0], word) for word in ("language", "parameters", "history")]
-    offered = [Content.assemble((spoken(key), "bold $accent"), (f" {word}", "$text-muted")) for key, word in hints]
-    first, second = _WELCOME
-    lines = [Content.styled(first, "bold"), Content.styled(second, "$text-muted"), Content("")]
-    return Content("\n").join([*lines, Content("   ").join(offered)])

@@ -60,6 +60,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
     def on_mount(self) -> None:
         self.items: deque[ReviewItem] = deque()
         self.done: list[ReviewItem] = []
+        self.painted: ReviewItem | None = None
         self.counts: list[tuple[str, int]] = []
         self.began: int | None = None  # where the log ended when the first items were asked for
         self.shown_at = time.monotonic()
@@ -100,8 +101,11 @@ class ReviewScreen(Rater, WorkbenchScreen):
         else:
             self._draw_head(item)
             await grid.show(_cards(item))
+            if item is not self.painted:
+                grid.begin()
             if not any(card.has_focus for card in grid.cards) and not self.app.screen.is_modal:
                 grid.select(0)
+        self.painted = item
         self._draw_said()
         self.refresh_bindings()
 
@@ -205,6 +209,12 @@ class ReviewScreen(Rater, WorkbenchScreen):
         more = {"shown_order": item.shown_order, "blind": True, **self.circumstances()}
         await self.judge(lambda desk: desk.pair(a, b, meant, **more), _WORDS[choice])
 
+    def action_next(self) -> None:
+        self.query_one(AnswerGrid).step(1)
+
+    def action_previous(self) -> None:
+        self.query_one(AnswerGrid).step(-1)
+
     async def action_skip(self) -> None:
         await self._pass_over(False, "skipped")
 
@@ -234,7 +244,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
-            case "choose":
+            case "choose" | "next" | "previous":
                 return self.item is not None and self.item.kind == "pair"
             case "score" | "label" | "edit" | "outcome":
                 return self.item is not None and self.item.kind == "single"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.shell.action import Action, digits, on
+from workbench.shell.action import Action, on
 
 SCREEN = "train"
 
@@ -11,5 +11,4 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "cancel", "c", "cancel", "Stop after this step and keep a checkpoint"),
     on(SCREEN, "resume", "r", "resume", "Go on from the checkpoint"),
     on(SCREEN, "compare", "v", "compare", "Compare runs: settings that differ, curves over each other, gains"),
-    *digits(SCREEN),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from storage.records import Version, VersionState
@@ -18,6 +18,7 @@ from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import cell, one_line
 from workbench.training import verdict
 from workbench.training.outcome import swap_figures
+from workbench.widgets.table import RowTable
 
 if TYPE_CHECKING:
     from workbench.desk import Desk
@@ -31,27 +32,18 @@ _STATES = {
 CONTROL = "⊘ control"
 
 
-class VersionTable(DataTable[Text], inherit_bindings=False):
-    """A table of rows; Enter is left to the screen."""
-
-    BINDINGS = [  # noqa: RUF012
-        ("up,k", "cursor_up", "up"), ("down,j", "cursor_down", "down"), ("pageup", "page_up", "page up"),
-        ("pagedown", "page_down", "page down"), ("home", "scroll_top", "first"), ("end", "scroll_bottom", "last"),
-    ]  # fmt: skip
-
-
 class VersionsScreen(WorkbenchScreen):
     """A table, newest first, and everything about the row in focus."""
 
     CSS_PATH = "style.tcss"
     KEY = "versions"
-    AUTO_FOCUS = "VersionTable"
+    AUTO_FOCUS = "RowTable"
     NEWS = (VersionsChanged, EngineMoved, SessionChanged)
 
     def body(self) -> ComposeResult:
         yield Static(id="follow", markup=False)
         yield Static(id="empty", markup=False)
-        yield VersionTable(cursor_type="row", zebra_stripes=False)
+        yield RowTable(cursor_type="row", zebra_stripes=False, fixed_columns=2)
         yield Static(id="detail", classes="pane", markup=False)
 
     def on_mount(self) -> None:
@@ -59,13 +51,13 @@ class VersionsScreen(WorkbenchScreen):
         self.served: Version | None = None
         self.shown: object = None
         self.query_one("#detail").border_title = Content("")
-        for name, width in (("", 2), ("version", 9), ("state", 13), ("from", 9), ("step", 5), ("reward", 7), ("KL", 5),
+        for name, width in (("", 2), ("version", 7), ("state", 13), ("from", 9), ("step", 5), ("reward", 7), ("KL", 5),
                             ("gate", 9), ("job", 8), ("made", 16)):  # fmt: skip
             self.table.add_column(Text(name), key=name or "mark", width=width)
 
     @property
-    def table(self) -> VersionTable:
-        return self.query_one(VersionTable)
+    def table(self) -> RowTable:
+        return self.query_one(RowTable)
 
     async def reload(self) -> None:
         if self.desk is not None:
@@ -82,7 +74,7 @@ class VersionsScreen(WorkbenchScreen):
             for version in self.versions:
                 self.table.add_row(*_row(version, self.served, loaded), key=version.name)
             self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
-        for name in ("VersionTable", "#detail"):
+        for name in ("RowTable", "#detail"):
             present(self.query_one(name), bool(self.versions))
         present(self.query_one("#empty"), not self.versions)
         self.query_one("#empty", Static).update(_nothing())
@@ -135,6 +127,12 @@ class VersionsScreen(WorkbenchScreen):
         if self.selected is not None:
             self.app.push_screen(AnswersSheet(self.selected))
 
+    def action_columns(self, by: int) -> None:
+        self.table.scroll_columns(by)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.refresh_bindings)  # whether columns are cut
+
     def action_follow(self) -> None:
         self.workbench.follow(not self.workbench.session.follow)
 
@@ -184,6 +182,8 @@ class VersionsScreen(WorkbenchScreen):
         app.push_screen(ConfirmDialog(title, text), decided)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "columns":
+            return self.table.is_cut
         if action in ("load", "publish", "answers"):
             return bool(getattr(self, "versions", None)) and (action != "load" or self.workbench.engine.is_ready)
         return True
