@@ -16,6 +16,7 @@ from storage.forms import opening_key, prompt_key
 from storage.records import Choice, Rating, RatingKind, Source, Split
 
 SplitOf = Callable[[str], Split]
+FROM_MODEL = "imported:"  # the origin of an answer that came from outside, before the name of the model that gave it
 Name = tuple[str, str, str]  # of a prompt: its key, its system prompt and its language
 Answer = tuple[str, str, bool]  # the key of its prompt, its text, and whether it is a demonstration
 
@@ -166,10 +167,10 @@ class Chunk:
         return made.id, True
 
     def _rating(self, prompt_id: str, entry: Entry) -> Rating:
-        sample, _ = self._sample(prompt_id, entry.response)
+        sample, _ = self._sample(prompt_id, entry.response, _origin(entry.model))
         says = dict(entry.says)
         if entry.kind == RatingKind.PAIR:
-            says["other_sample_id"], _ = self._sample(prompt_id, entry.other)
+            says["other_sample_id"], _ = self._sample(prompt_id, entry.other, _origin(entry.other_model))
             says["choice"] = Choice(says["choice"])
         keeps = is_key(entry.key) and entry.key not in self._known_ratings
         return Rating(
@@ -205,6 +206,10 @@ class Chunk:
 def _name(entry: Entry) -> Name:
     """What makes a prompt the same as another."""
     return prompt_key(entry.prompt, entry.earlier), entry.system, entry.language
+
+
+def _origin(model: str) -> str:
+    return FROM_MODEL + model if model else "imported"
 
 
 def encoded(values: Iterable[object]) -> str:

@@ -8,9 +8,11 @@ Records go from a cursor to the file as they come, all of one moment, so that me
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -25,15 +27,26 @@ from storage.database import Database
 from storage.durable import sync_folder
 from storage.errors import UsageError
 from storage.exchange import formats
+from storage.exchange.chunk import FROM_MODEL
 from storage.records import Message, Rating, messages_of
 from storage.troubles import told_of_file
 
 _PROMPT = "prompts.text AS prompt, prompts.system, prompts.earlier, prompts.language, prompts.task, prompts.split"
 _RATED = """FROM effective_ratings AS rating JOIN samples AS a ON a.id = rating.sample_id
             LEFT JOIN samples AS b ON b.id = rating.other_sample_id JOIN prompts ON prompts.id = a.prompt_id"""
-# What says nothing and is left out: no task, the usual attribute, an unknown version.
-_USUAL = {"task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False}
+# What says nothing and is left out: no task, the usual attribute, an unknown version or model.
+_USUAL = {
+    "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False,
+    "model": None, "chosen_model": None, "rejected_model": None,
+}  # fmt: skip
 _NO_TURNS = "[]"  # how a prompt without earlier turns is stored
+
+
+def _model(answer: str) -> str:
+    """In SQL, the model that gave an imported answer; null where it is not known."""
+    return f"iif({answer}.origin LIKE '{FROM_MODEL}%', substr({answer}.origin, {len(FROM_MODEL) + 1}), NULL)"
+
+
 _EVENT = [name for name in Rating.__struct_fields__ if name != "kind"]
 
 
@@ -71,15 +84,26 @@ KINDS: dict[str, Kind] = {
     # Pairs with a winner. Ties and pairs both bad stay in `events`.
     "preference": Kind(
         f"""SELECT rating.id, {_PROMPT}, iif(choice = 'a', a.text, b.text) AS chosen,
-                   iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source
+                   iif(choice = 'a', b.text, a.text) AS rejected, attribute, rater, source,
+                   iif(choice = 'a', {_model("a")}, {_model("b")}) AS chosen_model,
+                   iif(choice = 'a', {_model("b")}, {_model("a")}) AS rejected_model
             {_RATED} WHERE kind = 'pair' AND choice IN ('a', 'b') ORDER BY rating.sequence""",
-        {"id": str, **_columns(chosen=str, rejected=str, attribute=str, rater=str, source=str)},
+        {
+            "id": str,
+            **_columns(
+                chosen=str, rejected=str, attribute=str, rater=str, source=str, chosen_model=str, rejected_model=str
+            ),
+        },
         answers=("chosen", "rejected"),
     ),
     "unpaired": Kind(
-        f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version
+        f"""SELECT rating.id, {_PROMPT}, a.text AS completion, value AS label, attribute, rater, source, a.version,
+                   {_model("a")} AS model
             {_RATED} WHERE kind = 'label' ORDER BY rating.sequence""",
-        {"id": str, **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str)},
+        {
+            "id": str,
+            **_columns(completion=str, label=bool, attribute=str, rater=str, source=str, version=str, model=str),
+        },
         answers=("completion",),
         shape=lambda row: {**row, "label": bool(row["label"])},
     ),
@@ -96,11 +120,14 @@ KINDS: dict[str, Kind] = {
     ),
     "scores": Kind(
         f"""SELECT rating.id, {_PROMPT}, a.text AS response, value AS score,
-                   json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version
+                   json_array(scale_low, scale_high) AS scale, attribute, rater, source, a.version,
+                   {_model("a")} AS model
             {_RATED} WHERE kind = 'score' ORDER BY rating.sequence""",
         {
             "id": str,
-            **_columns(response=str, score=float, scale=list, attribute=str, rater=str, source=str, version=str),
+            **_columns(
+                response=str, score=float, scale=list, attribute=str, rater=str, source=str, version=str, model=str
+            ),
         },
         shape=lambda row: {**row, "scale": json.loads(row["scale"])},
     ),
@@ -198,6 +225,13 @@ def snapshot(database: Database) -> Iterator[None]:
         database.connection.execute("ROLLBACK")
 
 
+def _descriptor(destination: str) -> int | None:
+    """The number of the open file that a name such as `/dev/fd/3` stands for."""
+    named = {"/dev/stdout": 1, "/dev/stderr": 2}
+    found = re.fullmatch(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)", destination)
+    return int(found[1] or found[2]) if found else named.get(destination)
+
+
 @contextmanager
 def _opened(destination: str) -> Iterator[BinaryIO]:
     """The file to write to. A regular one is replaced once it is complete, and keeps its mode; a symlink stays."""
@@ -206,9 +240,17 @@ def _opened(destination: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    path = Path(destination).resolve()
+    if (number := _descriptor(destination)) is not None:
+        # What it names is open already, perhaps to append: opening it by this name would begin it anew.
+        with os.fdopen(os.dup(number), "wb") as file:
+            yield file
+        return
+    try:
+        path = Path(destination).resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
     there = path.stat() if path.exists() else None
-    if Path(destination).absolute().parts[1] in ("dev", "proc") or (there and not stat.S_ISREG(there.st_mode)):
+    if there and not stat.S_ISREG(there.st_mode):
         with Path(destination).open("wb") as file:
             yield file
         return

@@ -19,7 +19,7 @@ from storage.errors import UsageError
 from storage.exchange import formats
 from storage.exchange.exporting import KINDS, export_file, records
 from storage.exchange.importing import import_file
-from storage.exchange.importing import read as rows
+from storage.exchange.importing import prompts as rows
 from storage.exchange.layouts.entries import Defaults, parse
 from storage.feedback import log, queue
 from storage.forms import opening_key, prompt_key, search_form

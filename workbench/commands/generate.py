@@ -15,13 +15,15 @@ from tqdm import tqdm
 from storage import clock, conversations, versions
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.exchange.importing import read as rows
+from storage.exchange.importing import prompts
 from storage.exchange.layouts.entries import is_table
 from storage.exchange.layouts.entries import language as language_tag
 from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
+from storage.exchange.translating import Reading
 from storage.records import Message, Sampling, Split, messages_of
 from workbench.commands.options import json_option, language_option, opened, workspace_option
+from workbench.commands.reading import as_option, map_option, reading_option
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers
@@ -58,6 +60,8 @@ _FIELDS = {"prompt", "language", "system", "task", "split", "seed"}  # of a reco
 @click.option(
     "--from", "file", metavar="FILE", help="As for import: prompt, and optionally language, system, task, split, seed."
 )
+@as_option
+@map_option
 @click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
 @click.option("--system", default="", help="System prompt of prompts that name none.")
 @click.option("--count", default=1, show_default=True, help="Answers a prompt.")
@@ -78,6 +82,8 @@ def generate(
     stdin: str | None,
     typed: tuple[str, ...],
     file: str | None,
+    layout: str | None,
+    names: tuple[str, ...],
     language: str,
     system: str,
     count: int,
@@ -103,7 +109,7 @@ def generate(
       workbench generate --prompt "¿Qué es un glaciar?" --language es --count 4
       workbench generate --from prompts.jsonl --version v3 --temperature 0.7 --json
     """
-    asks = read_asks(stdin, typed, file)
+    asks = read_asks(stdin, typed, file, reading_option(layout, names))
     language = language_option(language)
     try:
         sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
@@ -291,7 +297,12 @@ def together(requests: Sequence[Generate]) -> Generate:
     return msgspec.structs.replace(first, request=clock.new_id(), also=also, stream=not others)
 
 
-def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list[Ask]:
+def read_asks(
+    stdin: str | None,
+    typed: Iterable[str],
+    file: str | None,
+    reading: Reading = Reading(),  # noqa: B008 (it is frozen)
+) -> list[Ask]:
     """The prompts from the one place that was named.
 
     Raises:
@@ -306,7 +317,7 @@ def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list
         read = [(number, text.rstrip("\r\n")) for number, text in enumerate(_lines(), start=1) if text.strip()]
         asks = [_checked(Ask(text), f"standard input, line {number}") for number, text in read]
     else:
-        asks = [ask for row in rows(file) for ask in _read_asks(file, row)]
+        asks = [ask for row in prompts(file, reading) for ask in _read_asks(file, row)]
     if not asks:
         raise UsageError("there are no prompts: the input is empty", "give at least one line")
     return asks

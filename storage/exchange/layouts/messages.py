@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, get_args, get_type_hints
 from storage.exchange.rows import BadFieldError, shown, text
 from storage.records import Message, parts_of
 
-ANSWERS = ("completion", "response", "chosen", "rejected")
+ANSWERS = ("completion", "response", "other_response", "chosen", "rejected")
 ROLES: tuple[str, ...] = get_args(get_type_hints(Message)["role"])
 
 
