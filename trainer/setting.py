@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from storage import versions
 from storage.records import Begun, Prompt, Split, Version
+from trainer import adopting
 from trainer.config import FEWEST_HELD_OUT, PolicyStage, RewardStage
 from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
@@ -71,7 +73,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     device, dtype = devices.choose(config.device, config.dtype, models.stored_bytes(folder.path))
     begun = held.job.begun
 
-    def read() -> tuple[Examples, Examples, PromptSplit, Version, Version]:
+    def read() -> tuple[Examples, Examples, PromptSplit, Version, Version, Path | None]:
         database = held.database
         examples, split = collect_examples(database, folder.digest, begun), split_prompts(database, begun)
         apart = Examples()
@@ -80,12 +82,16 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         if isinstance(config, PolicyStage) and config.reward_model == "table":
             apart = collect_examples(database, folder.digest, begun, split=Split.HELD_OUT)
             split = table_split(split, examples, apart)
-        base = versions.ensure_base(database, folder.name, folder.digest)
+        root = adopting.root_of(database, held.workspace, folder)
+        if folder.adapter is not None:
+            held.say(f"{folder.adapter.name} is {root.name} of this workspace, on {folder.name}")
         served = versions.served(database, begun)
-        parent = served if served is not None and served.base_digest == base.base_digest else base
-        return examples, apart, split, base, parent
+        parent = served if served is not None and versions.goes_back_to(database, served, root) else root
+        words = versions.words_of(database, held.workspace, parent)
+        return examples, apart, split, versions.base_of(database, root), parent, words
 
-    examples, apart, split, base, parent = held.share(read)
+    examples, apart, split, base, parent, words = held.share(read)
+    folder = replace(folder, words=words)
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
         held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")
     sharing = held.processes.count if held.processes.sharded else 1
@@ -128,7 +134,7 @@ def _check_memory(
         sharing: how many processes share the weights.
         goes_on: whether the policy begins as a version, and not as the base model.
     """
-    tokenizer = ChatTokenizer.load(folder.path)
+    tokenizer = ChatTokenizer.load(folder.path, folder.words)
     rated = {response for example in examples.every() for response in responses_of(example)}
     texts = [response.token_ids or tokenizer.encode_response(response.text) for response in rated]
     lengths = [len(text) for text in texts]

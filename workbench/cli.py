@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": ("workbench.commands.generate:generate", "Sample answers and store them."),
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
+    "export model": ("workbench.commands.export_model:export_model", "Write a version for other programs."),
     "outcome": ("workbench.commands.outcome:outcome", "Tell what came of an answer."),
     "stats": ("workbench.commands.stats:stats", "Count prompts, answers and ratings, by language."),
     "settings": ("workbench.commands.settings:settings_command", "Show or change a setting of the workspace."),
@@ -45,6 +46,13 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if " ".join(args[:2]) in COMMANDS:  # a name of two words
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -38,7 +38,7 @@ def folder(request, model_of):
 
 @pytest.fixture
 def backbone(folder, monkeypatch) -> Backbone:
-    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda path: None)  # these models have none
+    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda *_: None)  # these models have none
     return Backbone(ModelFolder(folder.name, folder, "digest"), CPU, torch.float32)
 
 
@@ -119,7 +119,7 @@ def test_the_file_is_a_whole_model_of_which_only_the_layers_changed(model_of, tm
 
 
 def test_full_tuning_starts_from_an_adapter_merged_into_the_base(model_of, monkeypatch):
-    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda path: None)
+    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda *_: None)
     backbone = Backbone(ModelFolder("llama", model_of("llama"), "digest"), CPU, torch.float32)
     adapter = backbone.new_adapter(FULL, 1, upper=False)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_full_tuning_starts_from_an_adapter_merged_into_the_base(model_of, monke
 
 
 def test_weights_that_the_files_call_otherwise_are_refused(model_of, monkeypatch):
-    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda path: None)
+    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda *_: None)
     backbone = Backbone(ModelFolder("qwen2_moe", model_of("qwen2_moe"), "digest"), CPU, torch.float32)
     with pytest.raises(UsageError, match=r"no weight called .*mlp\.experts\.gate_up_proj") as caught:
         backbone.new_policy(FULL, seed=1)  # the files hold each expert apart, the model all of them as one

@@ -94,7 +94,7 @@ class Backbone:
         self.folder = folder
         self.device = device
         self.dtype = dtype
-        self.tokenizer = ChatTokenizer.load(folder.path)
+        self.tokenizer = ChatTokenizer.load(folder.path, folder.words)
         self._split = splitter(device, processes) if processes > 1 else None
         self.network = self._network()
         self._sampling_base: Base | None = None  # what all its samplers share

@@ -8,18 +8,19 @@ from typing import Any
 
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Message, messages_of
+from trainer.policy.models.end_tokens import end_tokens, vocabulary
+from trainer.policy.models.templates import chat_template
 
 # For base models, which come without a chat template of their own.
 PLAIN_TEMPLATE = (
-    "{% if bos_token is defined and bos_token %}{{ bos_token }}{% endif %}"
     "{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
     "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\n' }}"
     "{% else %}{{ 'Answer: ' + message['content'] + '\n\n' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
 )
-
-
+# What stands before it where the tokenizer itself begins each text so.
+_BEGIN = "{{ bos_token }}"
 SYSTEM_FOLDED = (
     "the model's chat template takes no such system message: what it says stands before the user's next message instead"
 )
@@ -38,19 +39,22 @@ class ChatTokenizer:
         eos_id: the token that ends a written answer: the one with which the chat template closes the model's turn, as
             the model itself ends what it says; the tokenizer's end-of-text token where the template names none.
         eos_ids: all token ids that end an answer, that one among them.
-        pad_id: the id written where there is no token. It may equal an EOS id: what counts is always said by a mask.
         template: the chat template in use.
+        vocabulary: how many tokens the model has embeddings of, where that is known: a tokenizer may have more.
+        words: where it was read from, if not from the model's own folder.
         takes_system: whether the template writes a system message that comes first, and one that comes later. What it
             does not write stands before the user's next message instead.
         room: how many tokens a prompt may have; None is as many as it has. The earliest turns of a conversation that
             has more are left out: see :meth:`fitted`.
     """
 
+    vocabulary: int | None = None
+    words: Path | None = None
+
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self.room: int | None = None
         self.tokenizer = tokenizer
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos_ids)
-        self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
+        self.template: str = tokenizer.chat_template or (_BEGIN if _begins(tokenizer) else "") + PLAIN_TEMPLATE
         stated = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(eos_ids)
         closing = closing_token(tokenizer, self.template, eos_ids)
         self.eos_id: int = stated if closing is None else closing
@@ -60,24 +64,37 @@ class ChatTokenizer:
         )  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path) -> ChatTokenizer:
-        """Read the tokenizer of a model folder. Raises WorkbenchError when there is none or it ends no answer."""
-        from transformers import AutoTokenizer, GenerationConfig
+    def load(cls, folder: Path, words: Path | None = None) -> ChatTokenizer:
+        """Read the tokenizer of a model folder.
 
+        Args:
+            words: a folder with another tokenizer for the same model, as an adapter may bring one.
+
+        Raises:
+            WorkbenchError: there is none, it ends no answer, or its template cannot be chosen.
+        """
+        from transformers import AutoTokenizer
+
+        here = words or folder
+        template = chat_template(here) or chat_template(folder)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(str(here), trust_remote_code=False)
         except Exception as error:
             raise WorkbenchError(
-                f"the tokenizer in {folder} cannot be loaded: {error}", "is the folder complete?"
+                f"the tokenizer in {here} cannot be loaded: {error}", "is the folder complete?"
             ) from error
-        found = {tokenizer.eos_token_id}
-        if (folder / "generation_config.json").exists():
-            stated = GenerationConfig.from_pretrained(str(folder)).eos_token_id
-            found |= set(stated) if isinstance(stated, list) else {stated}
-        eos_ids = frozenset(token for token in found if token is not None)
+        rows = vocabulary(folder)
+        stated = tokenizer.eos_token_id
+        own = {stated} if stated is not None and (rows is None or stated < rows) else set()
+        eos_ids = end_tokens(folder) | own
         if not eos_ids:
-            raise WorkbenchError(f"the tokenizer in {folder} has no end-of-text token", "set eos_token in its config")
-        return cls(tokenizer, eos_ids)
+            raise WorkbenchError(f"the tokenizer in {here} has no end-of-text token", "set eos_token in its config")
+        tokenizer.chat_template = template
+        if not own:
+            tokenizer.eos_token = None
+        made = cls(tokenizer, frozenset(eos_ids))
+        made.vocabulary, made.words = rows, words
+        return made
 
     def encode_prompt(self, text: str, system: str = "") -> list[int]:
         """The token ids of a prompt, up to where the answer begins."""
@@ -123,7 +140,7 @@ class ChatTokenizer:
                 f"the model's chat template refuses the conversation ({roles}): {error}",
                 "use a model whose template takes such turns, or leave the prompt out",
             ) from error
-        return list(encoded["input_ids"])
+        return self._known(list(encoded["input_ids"]))
 
     def _folded(self, messages: Sequence[Message]) -> list[Message]:
         """The messages, with what system messages say that the template does not write before the user's next one."""
@@ -158,11 +175,28 @@ class ChatTokenizer:
         What a template writes after that token, such as a line break, is no part of the answer.
         """
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return [*ids, self.eos_id] if end else ids
+        return self._known([*ids, self.eos_id] if end else ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids; special tokens are left out, everything else stays as it was generated."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The ids themselves. Raises UsageError where the model has no embedding of one."""
+        beyond = max(ids, default=0)
+        if self.vocabulary is not None and beyond >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise UsageError(
+                f"the tokenizer writes {token!r} ({beyond}), and the model knows {self.vocabulary} tokens alone",
+                "leave it out of the text; where the chat template writes it, the tokenizer is of another model",
+            )
+        return ids
+
+
+def _begins(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts its token of beginning before each text."""
+    begin = tokenizer.bos_token_id
+    return begin is not None and list(tokenizer("?")["input_ids"])[:1] == [begin]
 
 
 def closing_token(tokenizer: Any, template: str, eos_ids: Collection[int]) -> int | None:

@@ -66,10 +66,11 @@ class LoraAdapter(nn.Module):
         return Adapter(pairs, self.scale)
 
     def load(self, adapter: Snapshot) -> None:
-        """Take over the values of an adapter of the same weights (its scale is folded into B).
+        """Take over the values of an adapter of these weights or some of them, of this rank or a lower one: what it
+        lacks changes nothing yet. Its scale is folded into B.
 
         Raises:
-            UsageError: it has another rank, adapts other weights, or is no adapter but a full version.
+            UsageError: it has a higher rank, adapts other weights, or is no adapter but a full version.
         """
         if not isinstance(adapter, Adapter):
             raise UsageError(
@@ -82,18 +83,23 @@ class LoraAdapter(nn.Module):
                 "other run can go on from that",
                 "publish its parent first (`workbench publish`), or v0 to start from the base model",
             )
-        ranks = {down.shape[0] for down, _ in adapter.pairs.values()}
-        if set(adapter.pairs) != set(self.names) or ranks != {self.rank}:
+        others = adapter.names - self.names.keys()
+        rank = max(down.shape[0] for down, _ in adapter.pairs.values())
+        if others or rank > self.rank:
+            has = (
+                f"weights that this run does not learn, such as {min(others)}" if others else f"updates of rank {rank}"
+            )
             raise UsageError(
-                f"the adapter to go on from has rank {min(ranks)} on {len(adapter.pairs)} weights; "
-                f"this run asks for rank {self.rank} on {len(self.names)}",
-                f"use --rank {min(ranks)}, or publish v0 first to start from the base model",
+                f"the adapter to go on from has {has}; this run learns rank {self.rank} on {len(self.names)} weights",
+                "publish v0 first to start from the base model" if others else f"use --rank {rank}",
             )
         with torch.no_grad():
-            for name, (down, up) in adapter.pairs.items():
-                key = self.names[name]
-                self.down[key].copy_(down)
-                self.up[key].copy_(up * (adapter.scale / self.scale))
+            for name, key in self.names.items():
+                self.up[key].zero_()
+                if name in adapter.pairs:
+                    down, up = adapter.pairs[name]
+                    self.down[key][: len(down)].copy_(down)
+                    self.up[key][:, : len(down)].copy_(up * (adapter.scale / self.scale))
 
     def joined(self, names: Sequence[str]) -> LowRank | None:
         """The updates of weights that are multiplied as one; None when none of them is adapted."""

@@ -20,6 +20,7 @@ from storage.errors import UsageError, WorkbenchError
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
+from trainer.policy.models.module import load_module
 from trainer.policy.sharding import Split, whole
 from trainer.policy.transformers_network import linear_shape, sharing_copy
 
@@ -45,9 +46,7 @@ class TrainableTransformers:
     """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, split: Split | None = None) -> None:
-        from transformers import AutoModelForCausalLM
-
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
+        model: Any = load_module(folder, dtype)
         self.model = model.eval().requires_grad_(False)
         config = getattr(model.config, "text_config", None) or model.config
         self.layers = _decoder_layers(model, config.num_hidden_layers)
