@@ -131,6 +131,8 @@ class WorkbenchApp(Frame):
         if self.model is not None:
             chosen = msgspec.structs.replace(chosen, model=self.model)
         self.session, desk.rater, self.desk = chosen, chosen.rater, desk
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
         self.remembered = Latest(
             self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
         )
@@ -152,8 +154,6 @@ class WorkbenchApp(Frame):
         ):
             await self.switch_mode(chosen.screen)
         self.tell(messages.Opened())
-        if desk.read_only is not None:
-            self.report(desk.read_only, severity="warning")
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
         self.set_interval(AGAIN_SECONDS, self._save_again)
