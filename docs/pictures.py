@@ -171,7 +171,9 @@ async def ask(app: WorkbenchApp, pilot) -> None:
     assert isinstance(screen, PromptScreen)
     app.update_session(language="es")
     _, text, good, bad = TALK[0]
-    await screen.ask(text)
+    screen.editor.write(text)
+    await pilot.pause()
+    await pilot.press("enter")
     await _until(pilot, lambda: app.conversation.current is not None)
     assert app.conversation.current is not None
     request = app.conversation.current.ask.generate.request

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -22,17 +22,11 @@ from textual.widgets import Input, TextArea
 
 from storage.errors import WorkbenchError
 from workbench.text import drawn, pasted
+from workbench.widgets.asking import HelpWhenEmpty
 from workbench.widgets.document import DrawnDocument, RawDocument
 
 if TYPE_CHECKING:
     from textual.app import App
-
-    from workbench.shell.frame import Frame
-
-
-def asks_for_help(app: App[object], key: str, text: str) -> bool:
-    """Whether a key in a field means help: a question mark where nothing is written yet, unless it was remapped."""
-    return key == "question_mark" and not text and key in cast("Frame", app).keys["app.help"]
 
 
 # So that a sign stands out from the same shape that somebody typed.
@@ -56,16 +50,11 @@ def _typed(event: events.Key) -> str | None:
     return sign if sign is not None and len(sign) == 1 and sign >= "\xa0" and not event.is_printable else None
 
 
-class SafeInput(Input):
+class SafeInput(HelpWhenEmpty, Input):
     """A one-line field that holds any text as it is, with its line breaks, and draws signs for what has no shape."""
 
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return super().check_consume_key(key, character) and not asks_for_help(self.app, key, self.value)
-
     async def _on_key(self, event: events.Key) -> None:
-        if asks_for_help(self.app, event.key, self.value):
-            event.prevent_default()  # and let it go on to the binding
-        elif (sign := _typed(event)) is not None:
+        if (sign := _typed(event)) is not None:
             event.prevent_default().stop()
             self.replace(sign, *self.selection)
 
@@ -90,19 +79,14 @@ class SafeInput(Input):
         return cell_width_to_column_index(self._shown, offset + self.scroll_offset[0], 1)
 
 
-class SafeTextArea(TextArea):
+class SafeTextArea(HelpWhenEmpty, TextArea):
     """A field of several lines that holds any text to the character, and draws signs for what has no shape."""
 
     def __init__(self, text: str = "", **options: object) -> None:
         super().__init__(text, soft_wrap=True, highlight_cursor_line=False, **options)  # type: ignore[arg-type]
 
-    def check_consume_key(self, key: str, character: str | None = None) -> bool:
-        return super().check_consume_key(key, character) and not asks_for_help(self.app, key, self.text)
-
     async def _on_key(self, event: events.Key) -> None:
-        if asks_for_help(self.app, event.key, self.text):
-            event.prevent_default()  # and let it go on to the binding
-        elif (sign := _typed(event)) is not None and not self.read_only:
+        if (sign := _typed(event)) is not None and not self.read_only:
             event.prevent_default().stop()
             self._replace_via_keyboard(sign, *self.selection)
 
