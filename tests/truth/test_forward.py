@@ -8,14 +8,14 @@ from architectures import LLAMA_FAMILY, OTHERS, reference_logits, reference_mode
 from transformers import AutoConfig
 
 from storage.records import Sampling
-from trainer.policy import trainable_llama
-from trainer.policy.decoding import Decoder, Weights
+from trainer.policy import attention
+from trainer.policy.decoding import Decoder
 from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.logprobs import CHUNK, chosen_logprobs
 from trainer.policy.lora import LoraAdapter
-from trainer.policy.trainable_llama import TrainableLlama
 from trainer.policy.transformers_network import TransformersNetwork
+from trainer.policy.weights import Weights
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -28,11 +28,11 @@ def llama(request, model_of):
     return model_of(request.param)
 
 
-def trainable(folder) -> TrainableLlama:
-    return TrainableLlama(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
+def trainable(folder) -> LlamaNetwork:
+    return LlamaNetwork(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
 
 
-def random_adapter(network: TrainableLlama, first_layer: int = 0) -> LoraAdapter:
+def random_adapter(network: LlamaNetwork, first_layer: int = 0) -> LoraAdapter:
     """An adapter of rank 4 that changes every linear layer."""
     generator = torch.Generator().manual_seed(7)
     adapter = LoraAdapter(network.adaptable(first_layer), 4, 8.0, generator)
@@ -155,7 +155,7 @@ def test_lower_and_upper_part_together_equal_the_whole(llama):
 @pytest.mark.parametrize("fused", [False, True], ids=["short", "long"])
 def test_adapter_gradients_equal_those_of_peft(llama, fused, monkeypatch):
     if fused:
-        monkeypatch.setattr(trainable_llama, "_SHORT", 0)
+        monkeypatch.setattr(attention, "_SHORT", 0)
     from peft import LoraConfig, get_peft_model
 
     network = trainable(llama)

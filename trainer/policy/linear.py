@@ -1,4 +1,4 @@
-"""Matrix products with frozen weights, as fast as the device allows.
+"""The linear layers that are handed to a block: matrix products as fast as the device allows.
 
 On a CPU, oneDNN multiplies faster by a weight laid out for it beforehand than by a plain one (about 1.7 times for a
 few rows), and adds the residual in the same pass. Elsewhere these are plain matrix products.
@@ -6,10 +6,10 @@ few rows), and adds the residual in the same pass. Elsewhere these are plain mat
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 # The layout is chosen for this many rows; it serves every other number as well.
@@ -22,67 +22,85 @@ GROUP = 32  # neighbouring weights of a row that share a step and a zero
 GRID_TOLERANCE = 0.006
 
 
-class Linear(Protocol):
-    """A linear layer with weights that do not change."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        ...
-
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        ...
-
-
-class FrozenLinear:
-    """`x @ weight.T + bias` for weights that never change. Weight: (out, in)."""
+class Linear(nn.Module):
+    """`x @ weight.T + bias` as torch multiplies; the weight may be one that is learned. Weight: (out, in)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.bias = bias
-        self.packed = can_pack(weight)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT) if self.packed else weight
+        super().__init__()
+        self.weight, self.bias = weight, bias
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return functional.linear(x, self.weight, self.bias)
 
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        if self.packed:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
-        return residual + functional.linear(x, self.weight, self.bias)
+    def add_to(self, y: Tensor, x: Tensor) -> Tensor:
+        """`y + self(x)` without a gradient; y may be overwritten."""
+        return y + self(x)
+
+    def dense(self) -> Tensor:
+        """The weight as it is, (out, in)."""
+        return self.weight
 
 
-class GridLinear:
-    """As :class:`FrozenLinear`, for weights on a grid of 16 values: a few rows are multiplied by 4-bit weights.
+class PackedLinear(Linear):
+    """As :class:`Linear`, of a frozen weight that oneDNN has laid out."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            return _FrozenProduct.apply(x, self)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+    def add_to(self, y: Tensor, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, y, self.weight, self.bias, "add")
+
+    def dense(self) -> Tensor:
+        return self.weight.to_dense()
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """A product whose weight autograd cannot see into."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Linear) -> Tensor:
+        ctx.layer = layer
+        return layer(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] @ ctx.layer.dense(), None
+
+
+def frozen_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
+    """The layer that serves a weight that never changes fastest, however many rows."""
+    return PackedLinear(weight, bias) if can_pack(weight) else Linear(weight, bias)
+
+
+class GridLinear(Linear):
+    """As :class:`Linear`, for weights on a grid of 16 values: a few rows are multiplied by 4-bit weights.
 
     Reading the weights is what one row costs, and these are a quarter of the size. Weights that were unpacked from a
     4-bit file lie on such a grid: what is lost is rounding (`GRID_TOLERANCE`), not quality. More than a few rows take
     the 16-bit weights, whose products are faster then.
     """
 
-    def __init__(self, plain: FrozenLinear, codes: Tensor, grid: Tensor) -> None:
-        self.plain = plain
-        self.codes = codes
-        self.grid = grid
+    def __init__(self, plain: Linear, codes: Tensor, grid: Tensor) -> None:
+        super().__init__(codes, plain.bias)
+        self.plain, self.grid = plain, grid
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        if x.numel() > FEW_ROWS * x.shape[-1]:
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() > FEW_ROWS * x.shape[-1] or x.requires_grad:
             return self.plain(x)
         rows = x.reshape(-1, x.shape[-1])
-        product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.codes, GROUP, self.grid)
-        if self.plain.bias is not None:
-            product += self.plain.bias
+        product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.grid)
+        if self.bias is not None:
+            product += self.bias
         return product.view(*x.shape[:-1], -1)
 
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        if x.numel() > FEW_ROWS * x.shape[-1]:
-            return self.plain.add_to(residual, x)
-        return residual + self(x)
+    def dense(self) -> Tensor:
+        return self.plain.dense()
 
 
 def exact_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -98,76 +116,43 @@ def exact_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return exact if bias is None else exact.add_(bias)
 
 
-class OutputLinear(FrozenLinear):
+class OutputLinear(nn.Module):
     """The output head: logits in fp32, as :func:`exact_product`."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        self.packed = PackedLinear(weight) if can_pack(weight) else None
+
+    def forward(self, x: Tensor) -> Tensor:
         """(n, in) -> (n, out), fp32."""
-        if x.dtype == torch.float32:
-            return super().__call__(x)
-        if not self.packed:
+        if self.packed is None:
             return exact_product(x, self.weight, self.bias)
-        rounded = torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
-        rest = torch.ops.mkldnn._linear_pointwise.binary(x, -rounded, self.weight, None, "add")
-        exact = rounded.float().add_(rest)
-        return exact if self.bias is None else exact.add_(self.bias)
+        product = self.packed(x)
+        if x.dtype != torch.float32:
+            product = product.float().add_(self.packed.add_to(-product, x))
+        return product if self.bias is None else product.add_(self.bias)
 
 
-class AdaptedOutput:
+class AdaptedOutput(nn.Module):
     """An output head with a low-rank update beside it: logits in fp32.
 
     Args:
         down: (rank, in), fp32. up: (out, rank), fp32, scaled.
     """
 
-    def __init__(self, base: OutputLinear | AdaptedOutput, down: Tensor, up: Tensor) -> None:
-        self.base = base
-        self.down = down
-        self.up = up
+    def __init__(self, base: nn.Module, down: Tensor, up: Tensor) -> None:
+        super().__init__()
+        self.base, self.down, self.up = base, down, up
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(n, in) -> (n, out), fp32."""
         return self.base(x).addmm_(x.float() @ self.down.T, self.up.T)
 
 
-class AdaptedLinear:
-    """A linear layer with a low-rank update beside it, not merged: versions then share all weights of the base, and
-    none of an update is lost. (Added to 16-bit weights, an update smaller than half of their step gives them back.)
-
-    Args:
-        down: (rank, in), fp32. up: (out, rank), fp32, scaled.
-        dtype: what the base computes in.
-        alone: one row, as in a conversation, takes a faster way on a CPU that rounds otherwise: not for rollouts, whose
-            last row must be sampled as it is learned from.
-    """
-
-    def __init__(self, base: Linear, down: Tensor, up: Tensor, dtype: torch.dtype, *, alone: bool = False) -> None:
-        self.base = base
-        self.down = FrozenLinear(down.to(dtype))
-        self.up = FrozenLinear(up.to(dtype))
-        # On a CPU, 16-bit products begin slowly: for one row, plain fp32 ones of this size take a quarter of the time.
-        fast = alone and down.device.type == "cpu"
-        self.single = (down.T.contiguous(), up.T.contiguous()) if fast else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        return self._updated(self.base(x), x)
-
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        return self._updated(self.base.add_to(residual, x), x)
-
-    def _updated(self, y: Tensor, x: Tensor) -> Tensor:
-        if self.single is None or x.numel() > x.shape[-1]:
-            return self.up.add_to(y, self.down(x))
-        down, up = self.single
-        row = torch.addmm(y.view(1, -1).float(), x.view(1, -1).float() @ down, up)
-        return row.to(y.dtype).view(y.shape)
-
-
-def few_rows_linear(weight: Tensor, bias: Tensor | None = None) -> FrozenLinear | GridLinear:
+def few_rows_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
     """The layer that serves few rows fastest: in 4 bits where the weight (out, in) lies on a 4-bit grid."""
-    plain = FrozenLinear(weight, bias)
+    plain = frozen_linear(weight, bias)
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.shape[1] % GROUP or weight.shape[0] % 32:
         return plain
     groups = weight.float().unflatten(1, (-1, GROUP))

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 from storage.errors import WorkbenchError
-from trainer.policy import linear, llama, transformers_network, unmerged
+from trainer.policy import attention, block, elementwise, linear, llama, lora, transformers_network
+from trainer.policy import cache as keys
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.devices import DTYPES, short_name
 from trainer.policy.llama import LlamaNetwork
 
 FILE_NAME = "probe.json"
+COMPUTING = (attention, block, keys, elementwise, linear, llama, lora, transformers_network)
 PROMPTS = (
     "Why do leaves turn red in autumn?",
     "¿Cómo se hace un buen pan en casa?",
@@ -72,7 +74,7 @@ class Environment(msgspec.Struct, frozen=True):
 @cache
 def _arithmetic() -> str:
     """A digest of the code that computes a forward pass: another release may round otherwise."""
-    sources = (inspect.getsource(module) for module in (llama, linear, unmerged, transformers_network))
+    sources = (inspect.getsource(module) for module in COMPUTING)
     return hashlib.sha256("".join(sources).encode()).hexdigest()[:12]
 
 

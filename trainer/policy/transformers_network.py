@@ -16,7 +16,7 @@ from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.linear import exact_product
 
 if TYPE_CHECKING:
-    from trainer.policy.decoding import Changes, Weights
+    from trainer.policy.weights import Changes, Weights
 
 
 class GrowingCache:
