@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from storage.records import Sampling
 from trainer.policy.decoding import Decoder
-from trainer.policy.linear import frozen_linear
+from trainer.policy.kernels import frozen_linear
 
 NEVER: frozenset[int] = frozenset()
 

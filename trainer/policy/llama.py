@@ -23,8 +23,9 @@ from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
+from trainer.policy.kernels import frozen_linear
 from trainer.policy.layout import TokenLayout
-from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear, few_rows_linear, frozen_linear
+from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
 from trainer.policy.lora import AdaptedLinear, LearnedLinear
 from trainer.policy.sharding import Split, whole
 from trainer.policy.weights import EMBEDDING, Weights
@@ -97,7 +98,7 @@ class LlamaNetwork:
         def linear(weight: Tensor, bias: Tensor | None) -> Linear:
             if split:
                 return Linear(split(weight), bias)
-            return few_rows_linear(weight, bias) if four_bit else frozen_linear(weight, bias)
+            return frozen_linear(weight, bias, four_bit=four_bit)
 
         indices = range(config.num_hidden_layers)
         self.layers = [Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear) for index in indices]
@@ -113,7 +114,7 @@ class LlamaNetwork:
             head = None if tied else get(HEAD)
             self.head_weight = self.embedding if head is None else head
             self.output = OutputLinear(self.head_weight)
-        self.head = OutputHead(self.head_weight)
+        self.head = OutputHead(self.head_weight, product=self.output)
 
     # --- what there is to learn ------------------------------------------------------------------------------------
 

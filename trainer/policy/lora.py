@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from storage.errors import UsageError
 from trainer.policy.adapters import HEAD, Adapter, LowRank
-from trainer.policy.linear import Linear, frozen_linear
+from trainer.policy.kernels import frozen_linear
+from trainer.policy.linear import Linear
 
 if TYPE_CHECKING:
     from trainer.policy.full import Snapshot
