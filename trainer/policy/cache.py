@@ -22,6 +22,7 @@ class Cache:
         filled: how many places are taken.
         padding: (rows,) unused places before each row's prompt.
         mask: (rows, 1, 1, capacity) what attention adds for them; None when no row is padded.
+        place: (1,) the place to fill next, once the cache is frozen; `filled` stands still then.
     """
 
     def __init__(self, lengths: list[int], rows: Tensor, capacity: int, dtype: torch.dtype) -> None:
@@ -30,6 +31,7 @@ class Cache:
         self.rows, self.capacity = rows, capacity
         self.prompt_padding = torch.tensor([self.filled - length for length in lengths], device=device)
         self.padding = self.prompt_padding[rows]
+        self.place: Tensor | None = None
         self.dtype = attention_dtype(device, dtype)
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -50,9 +52,15 @@ class Cache:
     def step(self, layer: int, qkv: Tensor, heads: int) -> Tensor:
         """Attention of one more token a row (rows, 1, all heads, head size), at the place that is to be filled next."""
         query, key, value = parts(qkv[:, 0], heads, 1)
-        keys, values, until = self.keys[layer], self.values[layer], self.filled + 1
-        keys[:, :, self.filled] = key
-        values[:, :, self.filled] = value
+        keys, values = self.keys[layer], self.values[layer]
+        if self.place is None:
+            until = self.filled + 1
+            keys[:, :, self.filled] = key
+            values[:, :, self.filled] = value
+        else:
+            until = self.capacity
+            keys.index_copy_(2, self.place, key[:, :, None].to(self.dtype))
+            values.index_copy_(2, self.place, value[:, :, None].to(self.dtype))
         # The queries that share a key head stand where other code has the positions of a sequence.
         attended = functional.scaled_dot_product_attention(
             query.to(self.dtype).unflatten(1, (key.shape[1], -1)),
@@ -61,6 +69,29 @@ class Cache:
             attn_mask=None if self.mask is None else self.mask[..., :until],
         )
         return attended.reshape(len(query), 1, -1).to(qkv.dtype)
+
+    @property
+    def positions(self) -> Tensor:
+        """(rows,) of the tokens that come next, in their own sequences."""
+        return (self.filled if self.place is None else self.place) - self.padding
+
+    def advance(self, *, before: bool) -> None:
+        """A step begins (`before` its attention), or is over."""
+        if self.place is None:
+            self.filled += 0 if before else 1
+        elif before and self.mask is not None:
+            self.mask.index_fill_(3, self.place, 0.0)
+        elif not before:
+            self.place += 1
+
+    def freeze(self) -> None:
+        """From now on every step has the same shapes: attention spans the whole capacity, and places that are free are
+        masked."""
+        self.place = torch.full((1,), self.filled, device=self.padding.device)
+        places = torch.arange(self.capacity, device=self.padding.device)
+        hidden = (places < self.padding[:, None]) | (places >= self.filled)
+        mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.padding.device)
+        self.mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""

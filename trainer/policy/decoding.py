@@ -18,6 +18,7 @@ from trainer.policy import sampling as choosing
 from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
+from trainer.policy.stepping import Steps, is_static
 from trainer.policy.weights import Changes, Weights
 
 # Finished rows are dropped from the batch once they are this share of it.
@@ -59,6 +60,7 @@ class Decoder:
         shared: the untouched base model's network, beside whose weights adapters stand; None where only a full version
             was ever built.
         context: how many tokens prompt and answer may fill together.
+        static: whether answers are sampled with static shapes (:mod:`trainer.policy.stepping`), as on a GPU.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Decoder:
         self.parameters = parameter_count(folder)
         self.context = context_length(config)
         self.vocabulary: int = config.vocab_size
+        self.static = device.type == "cuda" and isinstance(network, LlamaNetwork)
 
     @classmethod
     def load(
@@ -178,20 +181,15 @@ class Decoder:
         steps = min(sampling.max_new_tokens, self.context - longest)
         uniforms = choosing.uniforms(seeds, steps).to(self.device)
         completions = [Completion() for _ in prompts]
-        active = list(range(len(prompts)))  # which answer each row of the batch is
-        least = 1 if self.conversing else 2
         seen = self._seen(prompts, sampling)
-        logits, cache = self.network.prefill([list(prompt) for prompt in distinct], rows, longest + steps)
+        capacity = longest + steps + -(longest + steps) % 8  # as attention likes it on a GPU
+        logits, cache = self.network.prefill([list(prompt) for prompt in distinct], rows, capacity)
 
-        for step in range(steps):
-            if sampling.repetition_penalty != 1:
-                logits = choosing.penalise_repeats(logits, seen[active], sampling.repetition_penalty)
-            tokens, logprobs = choosing.choose(logits, uniforms[active, step], sampling)
+        def heard(active: list[int], step: int, tokens: list[int], logprobs: list[float]) -> list[int]:
+            """Note what the rows of a batch said, which are these answers; the rows that go on."""
             emitted: list[int | None] = [None] * len(prompts)
             living = []
-            for row, (answer, token, logprob) in enumerate(
-                zip(active, tokens.tolist(), logprobs.tolist(), strict=True)
-            ):
+            for row, (answer, token, logprob) in enumerate(zip(active, tokens, logprobs, strict=True)):
                 completion = completions[answer]
                 if completion.finish_reason != "cancelled":
                     continue
@@ -206,6 +204,21 @@ class Decoder:
                     living.append(row)
             if on_tokens:
                 on_tokens(emitted)
+            return living
+
+        active = list(range(len(prompts)))  # which answer each row of the batch is
+        if self.static and is_static(sampling):
+            static = Steps(self.network, logits, cache, uniforms, sampling, seen)
+            for step, said in enumerate(static.taken(should_stop)):
+                if not heard(active, step, *said):
+                    break
+            return completions
+        least = 1 if self.conversing else 2
+        for step in range(steps):
+            if sampling.repetition_penalty != 1:
+                logits = choosing.penalise_repeats(logits, seen[active], sampling.repetition_penalty)
+            tokens, logprobs = choosing.choose(logits, uniforms[active, step], sampling)
+            living = heard(active, step, tokens.tolist(), logprobs.tolist())
             if not living or (should_stop and should_stop()):
                 break
             if sampling.repetition_penalty != 1:

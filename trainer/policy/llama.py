@@ -188,11 +188,12 @@ class LlamaNetwork:
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Read one more token a row (rows,) and return the logits of the next (rows, vocabulary), fp32."""
-        cos, sin = self.rotations.at((cache.filled - cache.padding)[:, None])
+        cache.advance(before=True)
+        cos, sin = self.rotations.at(cache.positions[:, None])
         x = self.embedding[tokens][:, None].float()
         for index, block in enumerate(self.layers):
             x = block(x, cos, sin, partial(cache.step, index))
-        cache.filled += 1
+        cache.advance(before=False)
         return self.output(self.normalised(x[:, 0]).to(self.dtype))
 
     # --- learning --------------------------------------------------------------------------------------------------
