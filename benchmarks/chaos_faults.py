@@ -42,7 +42,8 @@ class Faults:
         self.library = work / "shim.so"
         self.missing = self._compile()
         self.path = work / "control"
-        self.path.write_bytes(bytes(ctypes.sizeof(_Control)))
+        if not self.path.exists():  # one that a process obeys already must not be written anew
+            self.path.write_bytes(bytes(ctypes.sizeof(_Control)))
         with self.path.open("r+b") as file:
             self._mapped = mmap.mmap(file.fileno(), 0)
         self._control = _Control.from_buffer(self._mapped)

@@ -31,6 +31,9 @@ def backup(database: Database, destination: Path) -> Path:
         database.connection.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
         verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     finally:
         copy.close()
     if verdict != "ok":

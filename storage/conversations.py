@@ -1,8 +1,12 @@
-"""Prompts: what is asked, in which language, and what each may be used for."""
+"""Prompts: what is asked, after which turns and in which language, and what each may be used for.
+
+A prompt is a list of messages that ends with the user's. Two are the same when all their messages are, and so is their
+language; a prompt of one turn is known by its text alone, as it was before there were others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,15 +14,16 @@ import msgspec
 from storage import clock, settings, splits, unfinished
 from storage.database import Database
 from storage.errors import UsageError
-from storage.forms import search_form
+from storage.forms import opening_key, prompt_key, search_form
 from storage.forms import text_key as text_key
-from storage.records import Prompt, Split
+from storage.records import Message, Prompt, Split
 
-# The strictest use of a text wins, whatever language or system prompt stands beside it: a held-out prompt that is
-# imported again without its language must not become training data.
+# The strictest use of a text wins, whatever language or system prompt stands beside it, and whatever was said after it:
+# a held-out prompt that is imported again without its language must not become training data, nor must a conversation
+# that begins with it.
 _STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
 _SHARE = "held_out_share"
-_SPLITS_OF_TEXT = "SELECT DISTINCT split FROM main.prompts WHERE text_key = ?"  # of an unfinished import as well
+_SPLITS_OF_TEXT = "SELECT DISTINCT split FROM main.prompts WHERE opening = ?"  # of an unfinished import as well
 
 
 def add(
@@ -30,22 +35,25 @@ def add(
     task: str = "",
     split: Split | None = None,
     origin: str = "typed",
+    earlier: Sequence[Message] = (),
 ) -> Prompt:
-    """Store a prompt, or return the one that is there already. All prompts of one text share its strictest split.
+    """Store a prompt, or return the one that is there already. All prompts that open with one text share its strictest
+    split.
 
     Args:
+        text: the user's last message. earlier: what was said before it, the system message `system` aside.
         split: None leaves a text that is known where it is, and lets a hash decide about a new one: once, and for
             ever. A split that is named holds for a new text, and makes a known one stricter, never less strict.
     """
-    key = text_key(text)
+    opening = opening_key(text, earlier)
     with database.transaction():
-        strictest = decided_split(database, key, split)
-        make_stricter(database, key, strictest)
-        found = find(database, text, language=language, system=system)
-        if found is None and unfinished.show_prompt(database, key, system, language):
-            found = find(database, text, language=language, system=system)
+        strictest = decided_split(database, opening, split)
+        make_stricter(database, opening, strictest)
+        found = find(database, text, language=language, system=system, earlier=earlier)
+        if found is None and unfinished.show_prompt(database, prompt_key(text, earlier), system, language):
+            found = find(database, text, language=language, system=system, earlier=earlier)
         if found is None:
-            created = new(text, strictest, language=language, system=system, task=task, origin=origin)
+            created = new(text, strictest, language=language, system=system, task=task, origin=origin, earlier=earlier)
             database.insert("prompts", row_of(created))
             return created
         if task and not found.task:
@@ -53,22 +61,30 @@ def add(
     return get(database, found.id)
 
 
-def new(text: str, split: Split, *, language: str, system: str, task: str, origin: str) -> Prompt:
+def new(
+    text: str, split: Split, *, language: str, system: str, task: str, origin: str, earlier: Sequence[Message] = ()
+) -> Prompt:
     """A prompt with a fresh key, not stored yet."""
-    return Prompt(clock.new_id(), text, language, clock.now(), system, task, split, origin)
+    return Prompt(clock.new_id(), text, language, clock.now(), system, task, split, origin, tuple(earlier))
 
 
 def row_of(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a row of its table, with the forms of its text that are looked for."""
-    forms = {"text_key": text_key(prompt.text), "search_form": search_form(prompt.text)}
+    """A prompt as a row of its table, with the forms of its texts that are looked for."""
+    turns = [message.content for message in prompt.earlier if message.role != "system"]
+    forms = {
+        "text_key": prompt_key(prompt.text, prompt.earlier),
+        "opening": opening_key(prompt.text, prompt.earlier),
+        "search_form": search_form("\n".join([*turns, prompt.text])),
+    }
     return msgspec.to_builtins(prompt) | forms
 
 
-def decided_split(database: Database, key: str, named: Split | None) -> Split:
-    """The split of a text: the strictest of those that it has and the one that is named, else what the hash says."""
-    uses = [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (key,))]
+def decided_split(database: Database, opening: str, named: Split | None) -> Split:
+    """The split of what opens with a text: the strictest of those that it has and the one that is named, else what the
+    hash of its key says."""
+    uses = [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (opening,))]
     decided = uses if named is None else [*uses, Split(named)]
-    return strictest_of(decided or [splits.by_hash(key, held_out_share(database))])
+    return strictest_of(decided or [splits.by_hash(opening, held_out_share(database))])
 
 
 def strictest_of(found: Iterable[Split]) -> Split:
@@ -76,9 +92,9 @@ def strictest_of(found: Iterable[Split]) -> Split:
     return max(found, key=_STRICTNESS.__getitem__)
 
 
-def make_stricter(database: Database, key: str, split: Split) -> None:
-    """Give all prompts of a text a split that is at least as strict as theirs."""
-    database.execute("UPDATE main.prompts SET split = ? WHERE text_key = ? AND split != ?", (split, key, split))
+def make_stricter(database: Database, opening: str, split: Split) -> None:
+    """Give all prompts that open with a text a split that is at least as strict as theirs."""
+    database.execute("UPDATE main.prompts SET split = ? WHERE opening = ? AND split != ?", (split, opening, split))
 
 
 def name_task(database: Database, prompt_id: str, task: str) -> None:
@@ -105,12 +121,14 @@ def set_held_out_share(database: Database, share: float) -> None:
     settings.put(database, _SHARE, share)
 
 
-def find(database: Database, text: str, *, language: str = "und", system: str = "") -> Prompt | None:
-    """The prompt with this text, language and system prompt, or None."""
+def find(
+    database: Database, text: str, *, language: str = "und", system: str = "", earlier: Sequence[Message] = ()
+) -> Prompt | None:
+    """The prompt with these messages and this language, or None."""
     return database.record(
         Prompt,
         "SELECT * FROM prompts WHERE text_key = ? AND system = ? AND language = ?",
-        (text_key(text), system, language),
+        (prompt_key(text, earlier), system, language),
     )
 
 
@@ -133,7 +151,7 @@ def by_split(database: Database, split: Split, language: str | None = None, *, u
 
 
 def recent(database: Database, limit: int = 200, search: str = "") -> list[Prompt]:
-    """The newest prompts, optionally those whose text contains `search`; neither case nor accents tell."""
+    """The newest prompts, optionally those in whose turns `search` stands; neither case nor accents tell."""
     wanted = search_form(search)
     if not wanted:
         return database.records(Prompt, "SELECT * FROM prompts ORDER BY sequence DESC LIMIT ?", (limit,))

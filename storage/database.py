@@ -2,18 +2,21 @@
 
 The rules (each has a test): `busy_timeout` before anything else; write-ahead logging only on an SQLite without the
 checkpoint race and on a local file system; `synchronous=FULL`, so that a commit that returned is on disk; writes in
-`BEGIN IMMEDIATE`; migrations in one transaction each, after a backup; a newer schema is refused.
+`BEGIN IMMEDIATE`; migrations in one transaction each, after a backup; a newer schema is refused; what only reads
+(`read_database`) leaves no file behind.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -21,10 +24,12 @@ import msgspec
 from storage import clock
 from storage.backups import backup
 from storage.durable import NETWORK_FILE_SYSTEMS, file_system
-from storage.errors import SchemaTooNewError, WorkbenchError
+from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
 from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
 from storage.schema.visible import hide_unfinished
+from storage.sqlite import DatabaseError as DatabaseError
 from storage.sqlite import sqlite3
+from storage.troubles import READING_GOES_ON, ReadOnlyError, is_locked, kindly, told_of_file
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,17 +38,19 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_MS = 75_000  # a program that holds the lock for a minute is waited for
 CACHE_KIB = -32_768  # as SQLite wants it: negative for KiB; taken as it is needed
 Record = TypeVar("Record", bound=msgspec.Struct)
-DatabaseError = sqlite3.DatabaseError
 IntegrityError = sqlite3.IntegrityError
 
 
 class Database:
     """One connection to the workspace database, for one thread of one process."""
 
-    def __init__(self, connection: Any, path: Path, journal_mode: str) -> None:
+    def __init__(
+        self, connection: Any, path: Path, journal_mode: str, copied: TemporaryDirectory[str] | None = None
+    ) -> None:
         self.connection = connection
         self.path = path
         self.journal_mode = journal_mode
+        self._copied = copied  # what is read is in there, not at the path
 
     @property
     def tables(self) -> Tables:
@@ -80,7 +87,7 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
         """Run one writing statement; returns the number of rows it changed."""
-        return self.connection.execute(sql, parameters).rowcount
+        return self._run(sql, parameters).rowcount
 
     def insert(self, table: str, record: msgspec.Struct | dict[str, Any], **overrides: Any) -> None:
         """Insert a record whose field names are the table's columns; lists and objects are stored as JSON."""
@@ -94,14 +101,22 @@ class Database:
         if first is None:
             return
         marks = ", ".join("?" * len(first))
-        self.connection.executemany(
-            f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})",
-            ([_to_column(value) for value in values.values()] for values in chain([first], plain)),
-        )
+        columns = ([_to_column(value) for value in values.values()] for values in chain([first], plain))
+        try:
+            self.connection.executemany(f"INSERT INTO main.{table} ({', '.join(first)}) VALUES ({marks})", columns)
+        except UnicodeEncodeError as error:
+            raise no_text(error) from error
+
+    def _run(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> Any:
+        """Run a statement; half of a surrogate pair, which is no text, goes no further. Raises UsageError for it."""
+        try:
+            return self.connection.execute(sql, parameters)
+        except UnicodeEncodeError as error:
+            raise no_text(error) from error
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""
-        cursor = self.connection.execute(sql, parameters)
+        cursor = self._run(sql, parameters)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
@@ -128,7 +143,7 @@ class Database:
 
     def scalar(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
         """The first column of the first row, or None."""
-        found = self.connection.execute(sql, parameters).fetchone()
+        found = self._run(sql, parameters).fetchone()
         return found[0] if found else None
 
     def has_table(self, name: str) -> bool:
@@ -141,6 +156,8 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
+        if self._copied is not None:
+            self._copied.cleanup()
 
     def __enter__(self) -> Database:
         return self
@@ -149,49 +166,120 @@ class Database:
         self.close()
 
 
-def open_database(workspace: Workspace) -> Database:
-    """Open (creating or migrating) the database of a workspace.
+def open_database(workspace: Workspace, *, create: bool = True) -> Database:
+    """Open the database of a workspace to read and write, creating it (unless told not to) or migrating it.
 
     Raises:
+        UsageError: there is none, and none is to be created.
         SchemaTooNewError: a newer program wrote it.
+        ReadOnlyError: it may not be written; `read_database` can read it.
         WorkbenchError: the file is damaged or cannot be read.
     """
-    workspace.prepare()
     path = workspace.database
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    try:
-        connection = sqlite3.connect(str(path), isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > CURRENT:
-            connection.close()
-            raise SchemaTooNewError(
-                f"{path} has schema {version}; this program knows up to {CURRENT}",
-                "upgrade the program: nothing was changed in the database",
-            )
+    if path.exists() and not (os.access(path, os.W_OK) and os.access(workspace.root, os.W_OK)):
+        raise ReadOnlyError(f"{workspace.root} can only be read", READING_GOES_ON)
+    if create:
+        workspace.prepare()
+        with told_of_file(f"cannot create {path}"):
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    workspace.existing()
+    with _told(workspace), ExitStack() as undo:
+        connection = _connected(str(path))
+        undo.callback(connection.close)
+        version = _version(connection, path)
         wanted = "WAL" if write_ahead_log_is_safe(sqlite_version(), path) else "DELETE"
-        journal_mode = _set_journal_mode(connection, wanted)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = {CACHE_KIB}")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        for name, (arguments, function) in FUNCTIONS.items():
-            connection.create_function(name, arguments, function, deterministic=True)
-        database = Database(connection, path, journal_mode)
+        database = Database(connection, path, _set_journal_mode(connection, wanted))
         if version < CURRENT:
             _migrate(database, workspace)
         hide_unfinished(connection)
+        undo.pop_all()
+    return database
+
+
+def read_database(workspace: Workspace) -> Database:
+    """Open the database of a workspace to read alone. Nothing is created, and neither a folder that may not be written
+    nor a full disk is in the way; a schema of an earlier release is migrated first.
+
+    Raises:
+        UsageError: there is none.
+        SchemaTooNewError: a newer program wrote it.
+        ReadOnlyError: an earlier release wrote it, and it may not be written.
+        WorkbenchError: the file is damaged or cannot be read.
+    """
+    path = workspace.existing().database
+    with _told(workspace), ExitStack() as undo:
+        connection, copied = _connected_to_read(path)
+        undo.callback(connection.close)
+        if _version(connection, path) < CURRENT:
+            open_database(workspace, create=False).close()
+        database = Database(connection, path, connection.execute("PRAGMA journal_mode").fetchone()[0], copied)
+        hide_unfinished(connection)
+        connection.execute("PRAGMA query_only = ON")
+        undo.pop_all()
+    return database
+
+
+@contextmanager
+def _told(workspace: Workspace) -> Iterator[None]:
+    """Inside, what keeps a database from being opened is told in words."""
+    path = workspace.database
+    try:
+        yield
     except sqlite3.DatabaseError as error:
-        if "locked" in str(error):
+        if is_locked(error):
             raise WorkbenchError(
                 f"{path} is locked by another program", "close the program that holds it, then try again"
             ) from error
-        raise WorkbenchError(
-            f"cannot open {path}: {error}",
-            f"nothing was changed; restore the newest file of {workspace.backups}, or run `workbench doctor`",
-        ) from error
-    return database
+        told = kindly(error, safe="nothing was changed", refused="cannot be used", folder=workspace.root)
+        raise type(told)(f"cannot open {path}: {told.message}", told.hint) from error
+
+
+def _connected(address: str, *, uri: bool = False) -> Any:
+    """A connection with the rules that hold for each: the time to wait comes before anything else."""
+    connection = sqlite3.connect(address, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, uri=uri)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = {CACHE_KIB}")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    for name, (arguments, function) in FUNCTIONS.items():
+        connection.create_function(name, arguments, function, deterministic=True)
+    return connection
+
+
+def _connected_to_read(path: Path) -> tuple[Any, TemporaryDirectory[str] | None]:
+    """A connection that can read; and the folder of the copy that it reads, where there had to be one.
+
+    With a write-ahead log SQLite wants to create two small files even to read. Where it cannot, nobody has the
+    database open (or they would be there), so that it can be taken as it is; what a killed program left in the log is
+    read from a copy of both.
+    """
+    try:
+        connection = _connected(str(path))
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return connection, None
+    except sqlite3.OperationalError as error:
+        if not any(said in str(error) for said in ("unable to open", "I/O", "full", "readonly")):
+            raise
+    written_ahead = path.with_name(f"{path.name}-wal")
+    if not written_ahead.exists() or not written_ahead.stat().st_size:
+        return _connected(f"{path.as_uri()}?immutable=1", uri=True), None
+    folder = TemporaryDirectory(prefix="workbench-")
+    with told_of_file(f"cannot copy {path}, to read it from the copy"):
+        for file in (path, written_ahead):
+            shutil.copyfile(file, Path(folder.name) / file.name)
+    return _connected(str(Path(folder.name) / path.name)), folder
+
+
+def _version(connection: Any, path: Path) -> int:
+    """The schema. Raises SchemaTooNewError."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > CURRENT:
+        raise SchemaTooNewError(
+            f"{path} has schema {version}; this program knows up to {CURRENT}",
+            "upgrade the program: nothing was changed in the database",
+        )
+    return version
 
 
 def _set_journal_mode(connection: Any, wanted: str) -> str:
@@ -273,7 +361,9 @@ def _statements(script: str) -> Iterator[str]:
 @cache
 def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
     """The fields of a record that are stored as JSON text: its lists, objects and nested records."""
-    nested = (msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.StructType)
+    nested = (
+        msgspec.inspect.DictType, msgspec.inspect.ListType, msgspec.inspect.VarTupleType, msgspec.inspect.StructType,
+    )  # fmt: skip
     described = msgspec.inspect.type_info(kind)
     assert isinstance(described, msgspec.inspect.StructType)
     names = set()
@@ -284,12 +374,19 @@ def _json_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(names)
 
 
+def no_text(error: UnicodeEncodeError) -> UsageError:
+    """What to say of half of a surrogate pair, as a byte that is no UTF-8 becomes it in an argument or a file name."""
+    return UsageError(
+        f"half of a surrogate pair is no text: {ascii(error.object)[:60]}", "give it as UTF-8; nothing was stored"
+    )
+
+
 def _to_column(value: Any) -> Any:
     kind = type(value)
     if kind is str or value is None or kind is int or kind is float:
         return value
     if isinstance(value, str):  # a member of an enumeration
         return str.__str__(value)
-    if isinstance(value, dict | list | msgspec.Struct):
+    if isinstance(value, dict | list | tuple | msgspec.Struct):
         return msgspec.json.encode(value).decode()
     return int(value) if isinstance(value, bool) else value

@@ -4,12 +4,34 @@ by which two answers are the same."""
 from __future__ import annotations
 
 import hashlib
+import json
 import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.records import Message
 
 
 def text_key(text: str) -> str:
     """The form in which two prompts count as the same: NFC, outer white space removed."""
     return unicodedata.normalize("NFC", text).strip()
+
+
+def prompt_key(text: str, earlier: Sequence[Message] = ()) -> str:
+    """The form in which two prompts count as the same, system messages that they begin with aside: that of the text,
+    or, where turns stand before it, that of all of them. It begins with white space then, as no form of a text does."""
+    if not earlier:
+        return text_key(text)
+    said = [[message.role, text_key(message.content)] for message in earlier]
+    return "\n" + json.dumps([*said, ["user", text_key(text)]], ensure_ascii=False)
+
+
+def opening_key(text: str, earlier: Sequence[Message] = ()) -> str:
+    """The key of the first words of the user. All conversations that open alike have one split: what one teaches may
+    stand among the earlier turns of another."""
+    said = (text_key(message.content) for message in earlier if message.role == "user")
+    return next((key for key in said if key), text_key(text))
 
 
 def search_form(text: str) -> str:

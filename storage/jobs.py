@@ -144,10 +144,13 @@ def request_cancel(database: Database, job_id: str) -> Job:
 
 def get(database: Database, job_id: str) -> Job:
     """One job by its key or an unambiguous beginning or ending of it. Raises UsageError when there is none."""
+    wanted = job_id.strip().lower()
     found = database.records(Job, "SELECT * FROM jobs WHERE id = ?", (job_id,)) or database.records(
-        Job, "SELECT * FROM jobs WHERE id LIKE ? OR id LIKE ?", (f"{job_id}%", f"%{job_id}")
+        Job,
+        "SELECT * FROM jobs WHERE substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1",
+        (wanted,),
     )
-    if len(found) != 1:
+    if len(found) != 1 or not wanted:
         what = "there is no job" if not found else f"{len(found)} jobs answer to"
         raise UsageError(f"{what} {job_id!r}", "`trainer jobs` lists all jobs")
     return found[0]

@@ -73,6 +73,17 @@ def own_name(tag: str) -> str:
     return name(tag) if own.startswith(_NAMELESS) else own
 
 
+@cache
+def by_name(named: str) -> str | None:
+    """The tag of a language by its English name (`Portuguese`), None where none goes by it."""
+    import langcodes
+
+    try:
+        return normal(str(langcodes.find(named)))
+    except (LookupError, BadTagError):
+        return None
+
+
 def renamed(tag: str) -> str | None:
     """The normal form of a valid tag where it goes by another name (`tl`, Tagalog, is `fil`, Filipino), else None.
 

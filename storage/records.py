@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -77,8 +78,19 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("repetition_penalty must be above 0")
 
 
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation, exactly as it was said."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
 class Prompt(msgspec.Struct, frozen=True):
-    """Something asked, in one language (`language` is a BCP 47 tag, `und` when unknown)."""
+    """Something asked, in one language (`language` is a BCP 47 tag, `und` when unknown).
+
+    It is a list of messages that ends with the user's: `text` is the last one, `earlier` are those before it, and
+    `system` is what a system message says that they begin with.
+    """
 
     id: str
     text: str
@@ -88,6 +100,43 @@ class Prompt(msgspec.Struct, frozen=True):
     task: str = ""
     split: Split = Split.TRAIN
     origin: str = "typed"
+    earlier: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All turns, from the system message, if there is one, to the user's last."""
+        return messages_of(self.text, self.system, self.earlier)
+
+    @property
+    def written(self) -> str | list[dict[str, str]]:
+        """The prompt as records hold it: the text of one turn without a system message, else the messages."""
+        if not self.system and not self.earlier:
+            return self.text
+        return [{"role": message.role, "content": message.content} for message in self.messages]
+
+    @property
+    def transcript(self) -> str:
+        """What was said, to be read: the text of one turn, or every turn after the name of who said it."""
+        if not self.earlier:
+            return self.text
+        turns = messages_of(self.text, "", self.earlier)
+        return "\n\n".join(f"{message.role}: {message.content}" for message in turns)
+
+
+def messages_of(text: str, system: str = "", earlier: tuple[Message, ...] = ()) -> tuple[Message, ...]:
+    """A prompt as messages, from its parts."""
+    first = (Message("system", system),) if system else ()
+    return (*first, *earlier, Message("user", text))
+
+
+def parts_of(messages: Sequence[Message]) -> tuple[str, str, tuple[Message, ...]]:
+    """`(text, system, earlier)` of messages that end with the user's; :func:`messages_of` puts them together again."""
+    assert messages[-1].role == "user", "a prompt ends with the user's message"
+    *earlier, last = messages
+    system = ""
+    if earlier and earlier[0].role == "system" and earlier[0].content:
+        system = earlier.pop(0).content
+    return last.content, system, tuple(earlier)
 
 
 class Sample(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from storage.database import Database
+from storage.database import Database, no_text
 
 
 def get(database: Database, key: str, default: Any = None) -> Any:
@@ -16,9 +16,12 @@ def get(database: Database, key: str, default: Any = None) -> Any:
 
 
 def put(database: Database, key: str, value: Any) -> None:
-    """Store a value that JSON can hold."""
+    """Store a value that JSON can hold. Raises UsageError for half of a surrogate pair."""
+    try:
+        written = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError as error:
+        raise no_text(error) from error
     with database.transaction():
         database.execute(
-            "INSERT INTO settings VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, msgspec.json.encode(value).decode()),
+            "INSERT INTO settings VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, written)
         )

@@ -10,4 +10,6 @@ try:
 except ImportError:
     import sqlite3
 
-__all__ = ["sqlite3"]
+DatabaseError = sqlite3.DatabaseError
+
+__all__ = ["DatabaseError", "sqlite3"]

@@ -10,6 +10,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -67,8 +68,11 @@ def sweep_after_the_dead(database: Database) -> None:
 
 def is_under_way(database: Database) -> bool:
     """Whether a process is importing at this moment."""
-    with _lock(database) as lock:
-        return not _taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        with _lock_file(database).open("rb") as lock:
+            return not _taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def turn(database: Database, wait: Callable[[], None] = lambda: None) -> Iterato
 
     The turn is a lock on a file, which the system gives back however the process ends.
     """
-    with _lock(database) as lock:
+    with _lock_file(database).open("ab") as lock:
         if not _taken(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
             wait()
             _taken(lock, fcntl.LOCK_EX)
@@ -90,11 +94,16 @@ def turn(database: Database, wait: Callable[[], None] = lambda: None) -> Iterato
 @contextmanager
 def everything(database: Database) -> Iterator[None]:
     """Inside, this connection sees the rows of the unfinished import too."""
+    reads_only = database.scalar("PRAGMA query_only")  # which keeps views that are temporary from changing too
+    database.execute("PRAGMA query_only = OFF")
     show_unfinished(database.connection)
+    database.execute(f"PRAGMA query_only = {reads_only}")
     try:
         yield
     finally:
+        database.execute("PRAGMA query_only = OFF")
         hide_unfinished(database.connection)
+        database.execute(f"PRAGMA query_only = {reads_only}")
 
 
 @contextmanager
@@ -201,12 +210,12 @@ class Pace:
         self.rows = max(1, min(MOST_ROWS, int(self.rows * min(2.0, SHORT / took))))
 
 
-def show_prompt(database: Database, text_key: str, system: str, language: str) -> bool:
-    """Show the prompt with this text that the import has stored, if it has: someone asks it now, and it stays."""
+def show_prompt(database: Database, prompt_key: str, system: str, language: str) -> bool:
+    """Show the prompt with this key that the import has stored, if it has: someone asks it now, and it stays."""
     found = database.row(
         """SELECT sequence, language, split FROM main.prompts WHERE text_key = ? AND system = ? AND language = ?
            AND sequence IN (SELECT sequence FROM main.hidden_prompts)""",
-        (text_key, system, language),
+        (prompt_key, system, language),
     )
     if found is None:
         return False
@@ -224,8 +233,8 @@ def _end(database: Database) -> None:
         database.execute(f"DELETE FROM {table}")
 
 
-def _lock(database: Database) -> IO[bytes]:
-    return database.path.with_name("import.lock").open("ab")
+def _lock_file(database: Database) -> Path:
+    return database.path.with_name("import.lock")
 
 
 def _taken(lock: IO[bytes], how: int) -> bool:

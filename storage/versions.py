@@ -5,7 +5,6 @@ The served version is the newest row of `version_events`; publishing and rolling
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 from storage import clock
 from storage.database import Database
+from storage.digests import sha256_of
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Begun, Version, VersionState
 from storage.workspace import Workspace
@@ -153,15 +153,53 @@ def served(database: Database, begun: Begun | None = None) -> Version | None:
     )
 
 
-def served_of(database: Database, base: Version) -> Version:
-    """The version that was served last of those trained from `base`; the base model itself when there is none."""
-    found = database.record(
+def served_of(database: Database, root: Version) -> Version:
+    """The version that was served last of those that go back to `root`; that one itself when there is none."""
+    for found in database.records(
         Version,
         """SELECT versions.* FROM versions JOIN version_events ON version_events.version = versions.name
-           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.sequence DESC LIMIT 1""",
-        (base.base_digest,),
+           WHERE action IN ('publish', 'rollback') AND base_digest = ? ORDER BY version_events.sequence DESC""",
+        (root.base_digest,),
+    ):
+        if goes_back_to(database, found, root):
+            return found
+    return root
+
+
+def goes_back_to(database: Database, version: Version, root: Version) -> bool:
+    """Whether a version was made from another, over however many jobs."""
+    if root.kind == "base":
+        return version.base_digest == root.base_digest
+    return root.name in lineage(database, version)
+
+
+def lineage(database: Database, version: Version) -> dict[str, Version]:
+    """A version and those that it goes back to, by name, the youngest first."""
+    found = {version.name: version}
+    while version.parent is not None and version.parent not in found:
+        version = get(database, version.parent)
+        found[version.name] = version
+    return found
+
+
+def adopted(database: Database, base: Version, digest: str, sha256: str) -> Version | None:
+    """The version that an adapter is or became, by the digest of all its files, or the SHA-256 of a weights file of our
+    own; None where it is none yet."""
+    return database.record(
+        Version,
+        """SELECT * FROM versions WHERE base_digest = ? AND (json_extract(metrics, '$.adopted') = ? OR sha256 = ?)
+           ORDER BY sequence LIMIT 1""",
+        (base.base_digest, digest, sha256),
     )
-    return found or base
+
+
+def words_of(database: Database, workspace: Workspace, version: Version) -> Path | None:
+    """The folder of the tokenizer that a version was made with, where that is not its base model's."""
+    for one in lineage(database, version).values():
+        path = path_of(workspace, one)
+        if path is not None and (path.parent / "tokenizer_config.json").is_file():
+            return path.parent
+    return None
 
 
 def find(database: Database, name: str) -> Version | None:
@@ -224,12 +262,6 @@ def _refuse_control(version: Version) -> None:
             f"{version.name} is a control: it learned from {control} ratings and is never published",
             "it shows what a run gains without the ratings; publish a version that learned from them",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """The digest of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _event(database: Database, name: str, action: str, reason: str) -> None:

@@ -23,20 +23,41 @@ class Workspace:
     def locate(cls, option: str | Path | None = None) -> Workspace:
         """The workspace of `--workspace`, else of WORKBENCH_WORKSPACE, else the platform's user data folder."""
         chosen = option or os.environ.get(ENVIRONMENT_VARIABLE)
-        root = Path(chosen) if chosen else Path(platformdirs.user_data_dir("alignment-workbench", appauthor=False))
-        return cls(root.expanduser().absolute())
+        return cls(Path(chosen).expanduser().absolute()) if chosen else cls.default()
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """The one that is meant where none is named."""
+        return cls(Path(platformdirs.user_data_dir("alignment-workbench", appauthor=False)).absolute())
+
+    def existing(self) -> Workspace:
+        """The workspace itself, once there is one: what only reads makes none.
+
+        Raises:
+            UsageError: nothing was ever stored here.
+        """
+        if not self.database.exists():
+            raise UsageError(
+                f"there is no workspace in {self.root}",
+                "is it spelled right? --workspace DIR names another; `workbench` and `workbench import` make a new one",
+            )
+        return self
 
     def prepare(self) -> Workspace:
-        """Create the folders, readable by the user alone."""
+        """Create the folders that are missing, readable by the user alone. Those that are there stay as they are.
+
+        Raises:
+            UsageError: the name cannot be that of a folder.
+            WorkbenchError: the disk is full, or may not be written.
+        """
         try:
             for folder in (self.root, self.models, self.versions, self.logs, self.exports, self.backups):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.root.chmod(0o700)
         except OSError as error:
-            raise UsageError(
-                f"cannot use {self.root} as a workspace: {error.strerror or error}",
-                "choose another folder with --workspace DIR, or make this one writable",
-            ) from error
+            from storage.troubles import of_file
+
+            doing = f"cannot use {self.root} as a workspace"
+            raise of_file(doing, error, hint="choose another folder with --workspace DIR") from error
         return self
 
     @property

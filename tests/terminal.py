@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pexpect
@@ -25,16 +25,30 @@ class Ended(Exception):
 
 
 class Terminal:
-    """`python -m ARGUMENTS` in a terminal of 80 by 24; `written` is every byte it wrote."""
+    """`python -m ARGUMENTS` in a terminal of 80 by 24; `written` is every byte it wrote.
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    Args:
+        before: words before it, such as `nice`.
+        errors: a file that its standard error goes to.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        before: Sequence[str] = (),
+        errors: Path | None = None,
+    ) -> None:
         outer = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.written = b""
         self.screen = pyte.Screen(80, 24)
         self._stream = pyte.ByteStream(self.screen)
         self._held = b""
+        command, *rest = *before, sys.executable, "-m", *arguments
+        if errors is not None:
+            command, rest = "/bin/sh", ["-c", 'exec "$@" 2>"$0"', str(errors), command, *rest]
         self.child = pexpect.spawn(
-            sys.executable, ["-m", *arguments], dimensions=(24, 80), cwd=str(ROOT), echo=False,
+            command, rest, dimensions=(24, 80), cwd=str(ROOT), echo=False,
             env={**outer, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})},
         )  # fmt: skip
         self.child.delaybeforesend = None

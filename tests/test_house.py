@@ -33,6 +33,18 @@ def test_every_room_says_what_it_is() -> None:
             assert start.read_text(encoding="utf-8").startswith('"""'), f"{start} does not say its room"
 
 
+def test_no_handler_of_a_message_calls_the_one_it_overrides() -> None:
+    """Textual calls the handler of every class that has one: a call to `super()` is a second time."""
+    twice = [
+        f"{file.name}: {handler.name}"
+        for file in (HOUSE / "workbench").rglob("*.py")
+        for handler in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(handler, ast.FunctionDef | ast.AsyncFunctionDef) and handler.name.startswith(("on_", "_on_"))
+        if f"super().{handler.name}(" in ast.unparse(handler)
+    ]
+    assert not twice
+
+
 def test_workers_are_methods_marked_as_such() -> None:
     """`run_worker(coroutine())` makes what is never awaited where the worker is replaced before it begins."""
     calls = []

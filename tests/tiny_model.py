@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 # What the tokenizer learns its pieces from: enough scripts that characters of several bytes come apart into tokens.
 CORPUS = (
@@ -94,3 +95,20 @@ def make_adapter(folder: Path, model: Path, seed: int = 0, *, strength: float = 
     path = folder / FILE_NAME
     write_adapter(path, pairs, alpha=8, base=model.name)
     return path
+
+
+def save_adapter(folder: Path, base: Path, **config: Any) -> Path:
+    """Have peft save a random adapter of a model."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", **config))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_" in name:
+                value.copy_(torch.randn(value.shape, generator=generator) * 0.2)
+    model.save_pretrained(folder)
+    return folder

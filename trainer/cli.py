@@ -7,8 +7,8 @@ Data goes to standard output, narration and progress to standard error. Exit cod
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from storage import command_line
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
@@ -32,38 +33,10 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
-def main() -> None:
-    """Run the command; failures are told on standard error, in words, with what to do."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; failures are told on standard error, in words, with what to do."""
     native.configure()
-    # A result that is piped into a program which ends early is no error of ours.
-    try:
-        cli.main(standalone_mode=False, prog_name="trainer")
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except WorkbenchError as error:
-        _tell(error)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        from storage.troubles import kindly, of_the_database
-
-        if of_the_database(error) is None:
-            raise
-        told = kindly(error)
-        _tell(told)
-        sys.exit(told.exit_code)
-
-
-def _tell(error: WorkbenchError) -> None:
-    with suppress(OSError):  # on a disk that fails the log may be gone as well
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr, flush=True)
+    sys.exit(command_line.run(cli, arguments, "trainer"))
 
 
 HELP = """Learn from the feedback in a workspace, and publish what passes the gate.
@@ -169,7 +142,7 @@ def cancel(workspace: Workspace, as_json: bool, job: str) -> None:
     from storage import jobs
     from storage.database import open_database
 
-    with open_database(workspace) as database:
+    with open_database(workspace, create=False) as database:
         found = jobs.request_cancel(database, job)
     if as_json:
         print_json({"job": found.id, "kind": found.kind, "state": str(found.state), "step": found.step})
@@ -182,9 +155,9 @@ def cancel(workspace: Workspace, as_json: bool, job: str) -> None:
 def list_jobs(workspace: Workspace, as_json: bool) -> None:
     """All jobs, newest first, with their state."""
     from storage import jobs
-    from storage.database import open_database
+    from storage.database import read_database
 
-    with open_database(workspace) as database:
+    with read_database(workspace) as database:
         found = jobs.every(database)
     if as_json:
         print_json(
@@ -242,8 +215,8 @@ def _work(
     from trainer.processes import Processes
 
     processes = Processes.launched()
-    opening: AbstractContextManager[Any] = open_database(workspace) if processes.main else nullcontext()
-    with processes.together(_tell), opening as database:
+    opening: AbstractContextManager[Any] = open_database(workspace, create=False) if processes.main else nullcontext()
+    with processes.together(command_line.tell), opening as database:
         name, config, job = processes.share(lambda: _started(database, kind, job_id, config_file, given, changed))
         # Torch and its friends come only now: wrong usage answers at once.
         from trainer import pipeline

@@ -16,6 +16,7 @@ from storage import clock
 from storage.durable import sync_file
 from storage.errors import UsageError
 from storage.records import Metric
+from storage.troubles import of_file, told_of_file
 
 COLUMNS = ("step", "name", "language", "value")
 
@@ -49,7 +50,7 @@ def write_text(text: str, out: str, *, overwrite: bool = False) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    try:
+    with told_of_file(f"cannot write {path}"):
         if _is_stream(path):
             with path.open("a", encoding="utf-8", newline="") as stream:
                 stream.write(text)
@@ -57,10 +58,6 @@ def write_text(text: str, out: str, *, overwrite: bool = False) -> None:
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists already", "name another file, or give --overwrite to replace it")
         _write_whole(path.resolve(), text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}", "name another file") from error
 
 
 def write_events(found: Sequence[Metric], out: str) -> None:
@@ -89,7 +86,7 @@ def write_events(found: Sequence[Metric], out: str) -> None:
             sync_file(file)
         os.replace(partial, folder)
     except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror or error}", "name another folder") from error
+        raise of_file(f"cannot write {folder}", error, hint="name another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -8,17 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
-from storage import jobs, metrics
+from storage import faults, jobs, metrics
 from storage.database import Database, DatabaseError, open_database
 from storage.errors import LeaseLostError, WorkbenchError
 from storage.records import Job, JobState, Rollout
+from storage.troubles import is_known, kindly
 from storage.workspace import Workspace
 from trainer.processes import Processes, in_touch
 
@@ -158,8 +159,8 @@ class HeldJob:
         except Exception as error:
             # Where the database is the trouble it may not take this either: then the lease runs out, and the job can
             # be resumed.
-            with suppress(DatabaseError):
-                jobs.fail(self.database, self.job, f"{type(error).__name__}: {error}", "the job's log has the details")
+            with suppress(DatabaseError, WorkbenchError):
+                jobs.fail(self.database, self.job, *self._in_words(error))
             raise
         finally:
             self._ended.set()
@@ -167,17 +168,27 @@ class HeldJob:
             self._keeper.join()
         return result
 
+    def _in_words(self, error: Exception) -> tuple[str, str]:
+        """What the job's row says of a failure, and its hint."""
+        if is_known(error):
+            told = kindly(error, folder=self.workspace.root)
+            return told.message, told.hint
+        return f"{type(error).__name__}: {error}", f"the details are in the log {self.workspace.logs / faults.NAME}"
+
     def _keep_alive(self) -> None:
-        with open_database(self.workspace) as database:
+        with ExitStack() as opened:
+            database: Database | None = None
             while not self._ended.wait(HEARTBEAT_SECONDS):
                 try:
+                    if database is None:
+                        database = opened.enter_context(open_database(self.workspace, create=False))
                     if jobs.heartbeat(database, self.job):
                         self._cancelled.set()
                 except LeaseLostError:
                     if not self._ended.is_set():
                         self._lost.set()
                     return
-                except DatabaseError:
+                except (DatabaseError, WorkbenchError):
                     continue  # locked, or a disk that fails: the next beat may come in time
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

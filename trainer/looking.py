@@ -28,10 +28,10 @@ def compare(workspace: Workspace, as_json: bool, names: tuple[str, ...], jobs: t
       trainer compare 5f3a9c01 77d0e2b4 --json
     """
     from storage import comparison
-    from storage.database import open_database
+    from storage.database import read_database
     from trainer import comparing
 
-    with open_database(workspace) as database:
+    with read_database(workspace) as database:
         found = comparison.compare(database, jobs)
         curves = comparison.curves(database, found.runs, names)
     if as_json:
@@ -61,10 +61,10 @@ def export_metrics(workspace: Workspace, form: str, out: str, overwrite: bool, j
       trainer export-metrics 5f3a9c01 --format tensorboard --out events/run
     """
     from storage import jobs, metrics
-    from storage.database import open_database
+    from storage.database import read_database
     from trainer import exporting
 
-    with open_database(workspace) as database:
+    with read_database(workspace) as database:
         found = metrics.every(database, jobs.get(database, job).id)
     if form == "tensorboard":
         exporting.write_events(found, out)

@@ -12,11 +12,13 @@ import click
 import msgspec
 from msgspec import inspect
 
+from storage.command_line import print_json, works_on
 from storage.errors import UsageError
 from storage.workspace import Workspace
 from trainer.config import Config, build, read_toml
 from trainer.declared import fields, plain
 
+__all__ = ["common", "configuration", "in_workspace", "options_of", "print_json"]
 Command = Callable[..., Any]
 _TYPES: dict[type, click.ParamType | type] = {
     inspect.IntType: int,
@@ -31,7 +33,7 @@ def in_workspace(command: Command) -> Command:
     @click.option("--workspace", "workspace_option", metavar="DIR", help="the workspace folder  [default: the user's]")
     @wraps(command)
     def wrapped(workspace_option: str | None, **options: Any) -> Any:
-        return command(workspace=Workspace.locate(workspace_option), **options)
+        return command(workspace=works_on(Workspace.locate(workspace_option)), **options)
 
     return wrapped
 
@@ -40,11 +42,6 @@ def common(command: Command) -> Command:
     """The options that every command has which tells something: `--workspace` and `--json`."""
     as_json = click.option("--json", "as_json", is_flag=True, help="print one JSON document on standard output")
     return in_workspace(as_json(command))
-
-
-def print_json(document: Any) -> None:
-    """Print one indented JSON document on standard output."""
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def options_of(kind: type[msgspec.Struct], own: str) -> Callable[[Command], Command]:

@@ -64,7 +64,10 @@ def finish(
     """
     database, workspace, base = held.database, held.workspace, setting.base
     sweep(database, workspace)
-    with written(workspace, held.job, candidate, base.base_model, answer) as files, database.transaction():
+    with (
+        written(workspace, held.job, candidate, setting.backbone.folder.reference, answer) as files,
+        database.transaction(),
+    ):
         made = add_candidate(
             database, workspace, held.job, files,
             base=base, parent=setting.parent.name, kind=candidate.kind, step=step, metrics=report.metrics(),
@@ -82,17 +85,18 @@ def finish(
 
 @contextmanager
 def written(
-    workspace: Workspace, job: Job, candidate: Snapshot, base_model: str, answer: Probe | None
+    workspace: Workspace, job: Job, candidate: Snapshot, reference: str, answer: Probe | None
 ) -> Iterator[Files]:
     """Write a version's files into a folder without a name; where it has got none by the end, it is removed.
 
+    `reference` is what peft opens the base model by.
     The folder is this attempt's own: a worker whose job was taken over may still be writing into its.
     """
     partial = workspace.versions / f".{job.id}-{job.fence}{PARTIAL}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700, parents=True)
     try:
-        file = candidate.write(partial, base_model)
+        file = candidate.write(partial, reference)
         if answer is not None:
             sync_file(probe.write(partial, answer))
         digest = versions.sha256_of(file)

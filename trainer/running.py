@@ -89,7 +89,7 @@ def _shown(job_id: str, step: int, report: StepReport) -> list[Any]:
     chosen = [ordered[place] for place in sorted(spaced, reverse=True)] if ordered else []
     return [
         metrics.new_rollout(
-            job_id, step, rollout.prompt.text, rollout.prompt.language, rollout.text, score, kl,
+            job_id, step, rollout.prompt.transcript, rollout.prompt.language, rollout.text, score, kl,
             len(rollout.completion.token_ids),
         )
         for rollout, score, kl in chosen

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from storage import versions
-from storage.records import Begun, Split, Version
+from storage.records import Begun, Prompt, Split, Version
+from trainer import adopting
 from trainer.config import FEWEST_HELD_OUT, PolicyStage, RewardStage
 from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
 from trainer.examples import collect as collect_examples
@@ -17,9 +19,9 @@ from trainer.job import HeldJob
 from trainer.methods import method_of
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
-from trainer.policy.chat import ChatTokenizer
+from trainer.policy.chat import SYSTEM_FOLDED, ChatTokenizer
 from trainer.policy.full import Snapshot, read_version
-from trainer.policy.memory import check_fits, need_of
+from trainer.policy.memory import Shape, check_fits, need_of
 from trainer.policy.models import ModelFolder
 from trainer.reward.batches import LONGEST_RESPONSE, responses_of
 
@@ -71,7 +73,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
     device, dtype = devices.choose(config.device, config.dtype, models.stored_bytes(folder.path))
     begun = held.job.begun
 
-    def read() -> tuple[Examples, Examples, PromptSplit, Version, Version]:
+    def read() -> tuple[Examples, Examples, PromptSplit, Version, Version, Path | None]:
         database = held.database
         examples, split = collect_examples(database, folder.digest, begun), split_prompts(database, begun)
         apart = Examples()
@@ -80,17 +82,23 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         if isinstance(config, PolicyStage) and config.reward_model == "table":
             apart = collect_examples(database, folder.digest, begun, split=Split.HELD_OUT)
             split = table_split(split, examples, apart)
-        base = versions.ensure_base(database, folder.name, folder.digest)
+        root = adopting.root_of(database, held.workspace, folder)
+        if folder.adapter is not None:
+            held.say(f"{folder.adapter.name} is {root.name} of this workspace, on {folder.name}")
         served = versions.served(database, begun)
-        parent = served if served is not None and served.base_digest == base.base_digest else base
-        return examples, apart, split, base, parent
+        parent = served if served is not None and versions.goes_back_to(database, served, root) else root
+        words = versions.words_of(database, held.workspace, parent)
+        return examples, apart, split, versions.base_of(database, root), parent, words
 
-    examples, apart, split, base, parent = held.share(read)
+    examples, apart, split, base, parent, words = held.share(read)
+    folder = replace(folder, words=words)
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
         held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")
     sharing = held.processes.count if held.processes.sharded else 1
     goes_on = bool(parent.file)
-    longest = _check_memory(folder, device, dtype, config, examples, split, sharing, goes_on=goes_on)
+    longest, room, told = _check_memory(folder, device, dtype, config, examples, split, sharing, goes_on=goes_on)
+    for text in told:
+        held.say(text)
     torch.manual_seed(config.seed)
     backbone = Backbone(
         folder,
@@ -100,6 +108,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         checkpointing=config.gradient_checkpointing,
         processes=sharing,
     )
+    backbone.tokenizer.room = room
     start = read_version(held.workspace.root / parent.file, folder.path) if parent.file else None
     return Setting(backbone, base, parent, start, split, examples, begun, apart, longest)
 
@@ -114,8 +123,9 @@ def _check_memory(
     sharing: int,
     *,
     goes_on: bool,
-) -> int:
-    """How long answers may be, once it is known that the job fits.
+) -> tuple[int, int, list[str]]:
+    """How long answers may be, once it is known that the job fits; how long prompts may be; and what happens to those
+    that the model cannot read as they are, in words.
 
     Raises:
         UsageError: the job would not fit into memory, or an answer not into the model's context.
@@ -124,19 +134,37 @@ def _check_memory(
         sharing: how many processes share the weights.
         goes_on: whether the policy begins as a version, and not as the base model.
     """
-    tokenizer = ChatTokenizer.load(folder.path)
-    asked = max(len(tokenizer.encode_prompt(one.text, one.system)) for one in [*split.practice, *split.held_out])
+    tokenizer = ChatTokenizer.load(folder.path, folder.words)
     rated = {response for example in examples.every() for response in responses_of(example)}
     texts = [response.token_ids or tokenizer.encode_response(response.text) for response in rated]
     lengths = [len(text) for text in texts]
     said = min(LONGEST_RESPONSE, max(lengths, default=1))
     longest = _stated_length(config) or usual_length(lengths)
+    context = Shape.read(folder.path).context
+    room = max(context - max(said, longest), context // 2)
+    asked, told = read_prompts(tokenizer, [*split.practice, *split.held_out], room)
     need = need_of(config, asked, said, longest)
     need = replace(need, reference=need.reference and goes_on)
     if sharing > 1:
         need = replace(need, processes=sharing, checkpointing=True)
     check_fits(folder, device, dtype, need)
-    return longest
+    return longest, room, told
+
+
+def read_prompts(tokenizer: ChatTokenizer, prompts: Sequence[Prompt], room: int) -> tuple[int, list[str]]:
+    """The tokens of the longest prompt, and what is not written as it was said, in words."""
+    fitted = [tokenizer.fitted(prompt.messages, room) for prompt in prompts]
+    cut = sum(dropped > 0 for _, dropped in fitted)
+    folded = sum(tokenizer.folds(prompt.messages) for prompt in prompts)
+    told = []
+    if folded:
+        told.append(f"{SYSTEM_FOLDED} (in {folded} of {len(prompts)} prompts)")
+    if cut:
+        told.append(
+            f"{cut} of {len(prompts)} prompts are conversations of more than {room} tokens, which is what the model's "
+            "context leaves beside the answers: their earliest turns are left out"
+        )
+    return max(len(ids) for ids, _ in fitted), told
 
 
 def usual_length(lengths: Sequence[int]) -> int:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
-from storage.errors import UsageError, WorkbenchError
+from storage import command_line
+from storage.errors import UsageError
 from storage.workspace import ENVIRONMENT_VARIABLE, Workspace
-
-INTERRUPTED = 130
 
 # Name: where the click command lives, and its line in `workbench --help`.
 COMMANDS = {
     "generate": ("workbench.commands.generate:generate", "Sample answers and store them."),
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
+    "export model": ("workbench.commands.export_model:export_model", "Write a version for other programs."),
     "outcome": ("workbench.commands.outcome:outcome", "Tell what came of an answer."),
     "stats": ("workbench.commands.stats:stats", "Count prompts, answers and ratings, by language."),
     "settings": ("workbench.commands.settings:settings_command", "Show or change a setting of the workspace."),
@@ -48,6 +47,13 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[name][0].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if " ".join(args[:2]) in COMMANDS:  # a name of two words
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
@@ -58,7 +64,7 @@ class LazyGroup(click.Group):
               "the user's data folder.")  # fmt: skip
 @click.version_option(package_name="alignment-workbench", prog_name="workbench")
 @click.pass_context
-def cli(context: click.Context, workspace: str | None) -> None:
+def cli(context: click.Context, workspace: str | None) -> int | None:
     """Prompt, rate, train and hot-swap a local language model.
 
     Without a command, open the app.
@@ -76,16 +82,18 @@ def cli(context: click.Context, workspace: str | None) -> None:
     """
     context.default_map = {name: {"workspace": workspace} for name in COMMANDS}
     if context.invoked_subcommand is None:
-        open_app(Workspace.locate(workspace))
+        return open_app(command_line.works_on(Workspace.locate(workspace)))
+    return None
 
 
-def open_app(workspace: Workspace) -> None:
-    """Open the app. Raises UsageError where there is no terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+def open_app(workspace: Workspace) -> int:
+    """Open the app; returns the exit code. Raises UsageError where there is no terminal."""
+    # It draws on either: `workbench 2>errors.txt` is the app, and the file gets what is said beside it.
+    if not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
     from workbench.shell.app import run
 
-    run(workspace)
+    return run(workspace)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,28 +103,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a click command; failures become a message and a hint on standard error. Returns the exit code."""
-    try:
-        result: Any = command.main(args=arguments, prog_name="workbench", standalone_mode=False)
-    except WorkbenchError as error:
-        from workbench.text import safe_text
-
-        click.echo(f"error: {safe_text(error.message)}", err=True)
-        if error.hint:
-            click.echo(f"hint: {safe_text(error.hint)}", err=True)
-        return error.exit_code
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except Exception as error:
-        from storage.troubles import kindly, of_the_database
-
-        if of_the_database(error) is None:
-            raise
-        told = kindly(error)
-        click.echo(f"error: {told.message}", err=True)
-        click.echo(f"hint: {told.hint}", err=True)
-        return told.exit_code
-    return result if isinstance(result, int) else 0
+    return command_line.run(command, arguments, "workbench")

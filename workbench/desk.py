@@ -11,27 +11,27 @@ Loaded after the first paint, because the database layer is slow to import.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from functools import partial, wraps
-from queue import SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
+from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
-from storage.records import Choice, Job, Prompt, Rating, Sample, Version
-from storage.troubles import is_locked, kindly
+from storage.records import Choice, Job, Message, Prompt, Rating, Sample, Version
+from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
-from workbench.shell import session
+from workbench.shell import left, session
+from workbench.shell.hand import Hand
+from workbench.shell.left import Left
 from workbench.shell.news import Seen, look
 from workbench.shell.session import Session
 from workbench.training.launcher import Trainers
@@ -43,50 +43,6 @@ BETWEEN_TRIES = 0.2  # seconds: so often a waiting write looks whether it should
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Work = Callable[[Database], Any]
-
-
-class Hand:
-    """A thread with a connection of its own, which does one thing after the other.
-
-    It ends with the process, whatever it waits for: a transaction that was not committed leaves nothing behind.
-    """
-
-    def __init__(self, name: str, opener: Callable[[], Database], *, reading: bool) -> None:
-        self._reading = reading
-        self._asked: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
-        self._opener = opener
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    def do(self, work: Callable[[Database], T]) -> asyncio.Future[T]:
-        """Ask for something to be done; the future has its result, or a WorkbenchError."""
-        future: Future[T] = Future()
-        self._asked.put((work, future))
-        return asyncio.wrap_future(future)
-
-    def end(self) -> None:
-        """Do what was asked so far, and close the connection."""
-        self._asked.put(None)
-
-    def _work(self) -> None:
-        database: Database | None = None
-        while (asked := self._asked.get()) is not None:
-            work, future = asked
-            if not future.set_running_or_notify_cancel():
-                continue  # who asked has gone
-            try:
-                database = database or self._opener()
-                future.set_result(work(database))
-            except BaseException as error:  # whatever it was: who asked must hear it, and the thread go on
-                future.set_exception(self._told(error))
-        if database is not None:
-            database.close()
-
-    def _told(self, error: BaseException) -> WorkbenchError:
-        if self._reading:
-            return kindly(error, safe="what is on screen stays as it is", refused="cannot be read")
-        return kindly(error, safe="nothing was stored")
 
 
 def reads(work: Callable[Concatenate[Desk, Database, P], T]) -> Callable[Concatenate[Desk, P], Awaitable[T]]:
@@ -122,13 +78,16 @@ class Desk:
         self.rater = rater
         self.trainers = Trainers(workspace)
         self.figures = History()  # of the reading thread
+        self.sitting = Sitting(0)  # of the writing thread
         self.closing = False
-        self.reading = Hand("reading", partial(_open, workspace, READING_PATIENCE, reads_only=True), reading=True)
-        self.writing = Hand("writing", partial(_open, workspace, BETWEEN_TRIES), reading=False)
+        self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
+        self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
+        self.writing = Hand("writing", workspace, BETWEEN_TRIES, reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
         """Open the database, creating or migrating it; while another program holds it, tell `waits` and go on trying.
+        One that may not be written is opened to read: `read_only` says so, and each write is refused with that.
 
         Raises:
             WorkbenchError: as `open_database`.
@@ -136,7 +95,10 @@ class Desk:
         desk = cls(workspace, rater)
         while True:
             try:
-                await desk.writing.do(lambda database: None)  # the one that may migrate comes first
+                try:  # the one that may migrate comes first
+                    desk.sitting = Sitting(await desk.writing.do(log.position))
+                except ReadOnlyError as error:
+                    desk.read_only = error
                 await desk.reading.do(lambda database: None)
                 return desk
             except WorkbenchError as error:
@@ -181,8 +143,19 @@ class Desk:
         return session.load(database)
 
     @writes
-    def save_session(self, database: Database, chosen: Session) -> None:
-        session.save(database, chosen)
+    def save_session(self, database: Database, chosen: Session, before: Session | None = None) -> None:
+        """Store what differs from `before` (the defaults); what others have set meanwhile stays."""
+        session.save_changes(database, before or Session(), chosen)
+
+    @reads
+    def left(self, database: Database, seat: int) -> left.Found:
+        """What the last window in a seat was at."""
+        return left.find(database, seat)
+
+    @writes
+    def keep(self, database: Database, seat: int, at: Left) -> None:
+        """Remember what the window in a seat is at."""
+        left.keep(database, seat, at)
 
     @reads
     def held_out_share(self, database: Database) -> float:
@@ -195,9 +168,11 @@ class Desk:
     # Prompts and answers
 
     @writes
-    def remember_prompt(self, database: Database, text: str, language: str, system: str) -> Prompt:
-        """Store what is asked, as typed."""
-        return conversations.add(database, text, language=language, system=system)
+    def remember_prompt(
+        self, database: Database, text: str, language: str, system: str, earlier: tuple[Message, ...] = ()
+    ) -> Prompt:
+        """Store what is asked, as typed, after what was said before."""
+        return conversations.add(database, text, language=language, system=system, earlier=earlier)
 
     @writes
     def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:
@@ -215,51 +190,51 @@ class Desk:
 
     @writes
     def score(self, database: Database, sample: Sample, value: int, **more: Any) -> Rating:
-        return log.append(database, log.score(sample.id, value, self.rater, **more))
+        return self.sitting.append(database, log.score(sample.id, value, self.rater, **more))
 
     @writes
     def label(self, database: Database, sample: Sample, good: bool, **more: Any) -> Rating:
-        return log.append(database, log.label(sample.id, good, self.rater, **more))
+        return self.sitting.append(database, log.label(sample.id, good, self.rater, **more))
 
     @writes
     def pair(self, database: Database, a: Sample, b: Sample, choice: Choice, **more: Any) -> Rating:
-        return log.append(database, log.pair(a.id, b.id, choice, self.rater, **more))
+        return self.sitting.append(database, log.pair(a.id, b.id, choice, self.rater, **more))
 
     @writes
     def prefer(self, database: Database, best: Sample, shown: list[Sample], **more: Any) -> list[Rating]:
         """The best of several, as they stood: one gesture, a preference against each of the others."""
         found = log.best_of(best.id, [sample.id for sample in shown], self.rater, **more)
-        return log.gesture(database, found)
+        return self.sitting.gesture(database, found)
 
     @writes
     def tie(self, database: Database, shown: list[Sample], **more: Any) -> list[Rating]:
         """No difference between any two of the answers, as they stood: one gesture."""
-        return log.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
+        return self.sitting.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
 
     @writes
     def outcome(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
         """What came of an answer, in words."""
-        return log.append(database, log.outcome(sample.id, text, self.rater, **more))
+        return self.sitting.append(database, log.outcome(sample.id, text, self.rater, **more))
 
     @writes
     def edit(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        return log.append(database, log.edit(sample.id, text, self.rater, **more))
+        return self.sitting.append(database, log.edit(sample.id, text, self.rater, **more))
 
     @writes
     def note(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        return log.append(database, log.note(sample.id, text, self.rater, **more))
+        return self.sitting.append(database, log.note(sample.id, text, self.rater, **more))
 
     @writes
     def skip(self, database: Database, sample: Sample, *, cannot_judge: bool = False, **more: Any) -> Rating:
-        return log.append(database, log.skip(sample.id, self.rater, cannot_judge=cannot_judge, **more))
+        return self.sitting.append(database, log.skip(sample.id, self.rater, cannot_judge=cannot_judge, **more))
 
     @writes
     def undo(self, database: Database) -> Rating | None:
-        return log.undo(database, self.rater)
+        return self.sitting.undo(database, self.rater)
 
     @writes
     def redo(self, database: Database) -> Rating | None:
-        return log.redo(database, self.rater)
+        return self.sitting.redo(database, self.rater)
 
     @reads
     def ratings_of(self, database: Database, samples: list[Sample]) -> dict[str, list[Rating]]:
@@ -375,13 +350,6 @@ class Desk:
 def writes_of(kind: type) -> tuple[str, ...]:
     """The names of all methods that write."""
     return tuple(name for name, member in vars(kind).items() if getattr(member, "writes", False))
-
-
-def _open(workspace: Workspace, patience: float, *, reads_only: bool = False) -> Database:
-    database = open_database(workspace)
-    database.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
-    database.execute(f"PRAGMA query_only = {int(reads_only)}")
-    return database
 
 
 def _at_one_moment(work: Callable[[Database], T], database: Database) -> T:

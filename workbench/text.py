@@ -1,58 +1,48 @@
 """The boundary between stored text and the terminal.
 
-Everything a model, a prompt or an imported file says is kept raw in the store. Before it reaches a widget it passes
-`safe_text`: escape sequences, other control characters and bidirectional overrides become visible signs, so that no
-text can move the cursor, write to the clipboard, or show itself in another order than it is stored.
+Everything a model, a prompt or an imported file says is kept raw, in the store and in every editor. Where it is drawn
+it passes `safe_text`, or `drawn` in an editor: escape sequences, other control characters and bidirectional overrides
+become visible signs, so that no text can move the cursor, write to the clipboard, or show itself in another order than
+it is stored. What these return is for the eye alone: it is never stored, sent or compared.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from storage.signs import UNSAFE, one_line, safe_text, without_surrogates
 
 if TYPE_CHECKING:
     from rich.text import Text
     from textual.content import Content
     from textual.style import Style
 
-_BIDI = {
-    "\u061c": "ALM", "\u200e": "LRM", "\u200f": "RLM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
-    "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI",
-}  # fmt: skip
-_KEPT = "\n\t"
+__all__ = ["UNSAFE", "cell", "content", "drawn", "one_line", "pasted", "safe_text"]
+
+# What an editor draws for a character that has no shape of its own: of one cell each, so that every place in the text
+# is a place on screen. Where `safe_text` would need several letters, a shape that no keyboard has.
+_DRAWN = str.maketrans(
+    {code: chr(0x2400 + code) for code in range(0x20) if chr(code) != "\t"}
+    | {0x7F: "␡"} | dict.fromkeys(range(0x80, 0xA0), "␦") | {0x85: "␤", 0x2028: "␤", 0x2029: "⁋"}
+    | {"\u200e": "⇾", "\u200f": "⇽", "\u061c": "⇠", "\u202a": "⊳", "\u202b": "⊲", "\u202c": "⋄", "\u202d": "⋗",
+       "\u202e": "⋖", "\u2066": "⊐", "\u2067": "⊏", "\u2068": "⊓", "\u2069": "⊔"}
+    | {"\u00ad": "⁃", "\u200b": "⋅", "\u2060": "⁀", "\ufeff": "⍰"}
+    | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+)  # fmt: skip
 
 
-def _signs() -> dict[int, str]:
-    """One visible sign for each character that must not reach a terminal."""
-    table = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in _KEPT}
-    table[0x7F] = "␡"
-    table.update({code: f"‹{code:02X}›" for code in range(0x80, 0xA0)})
-    table.update({ord(sign): f"‹{name}›" for sign, name in _BIDI.items()})
-    table.update({0x2028: "␤", 0x2029: "␤"})
-    return table
+def drawn(text: str) -> str:
+    """The text as an editor draws it: as many characters, each with a shape, and none that a terminal obeys.
 
-
-_SIGNS = _signs()
-_SURROGATES = re.compile("[\ud800-\udfff]")
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f" + "".join(_BIDI) + "\u2028\u2029\ud800-\udfff]")
-"""Matches any character that `safe_text` replaces."""
-
-
-def safe_text(text: str) -> str:
-    """The text with C0, C1, DEL, bidi controls and lone surrogates made visible.
-
-    Newline, tab, and the joiners that scripts and emoji need (ZWJ, ZWNJ) stay. A pasted `\\r\\n` counts as one newline.
-    Works character by character, so a sequence split across streamed pieces is as harmless as a whole one.
+    Tabs, and the joiners that scripts and emoji need (ZWJ, ZWNJ), stay. What is edited is the text, never this.
     """
-    if UNSAFE.search(text) is None:
-        return text
-    return _SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").translate(_SIGNS))
+    return text.translate(_DRAWN)
 
 
-def one_line(text: str, limit: int = 200) -> str:
-    """Safe text on one line, white space folded, cut with an ellipsis at `limit` characters."""
-    folded = " ".join(safe_text(text[: 4 * limit]).split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+def pasted(text: str) -> str:
+    """What a terminal hands over as a paste, as the text that was copied: terminals send a line break as CR, and half
+    of a surrogate pair is no text."""
+    return without_surrogates(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def content(text: str, style: Style | str = "") -> Content:

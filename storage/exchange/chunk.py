@@ -12,11 +12,12 @@ from storage.database import Database
 from storage.exchange.layouts.entries import Entry, is_key
 from storage.exchange.rows import BadFieldError, Problem
 from storage.feedback import kinds
-from storage.forms import text_key
+from storage.forms import opening_key, prompt_key
 from storage.records import Choice, Rating, RatingKind, Source, Split
 
 SplitOf = Callable[[str], Split]
-Name = tuple[str, str, str]  # of a prompt: the key of its text, its system prompt and its language
+FROM_MODEL = "imported:"  # the origin of an answer that came from outside, before the name of the model that gave it
+Name = tuple[str, str, str]  # of a prompt: its key, its system prompt and its language
 Answer = tuple[str, str, bool]  # the key of its prompt, its text, and whether it is a demonstration
 
 
@@ -60,7 +61,7 @@ class Chunk:
         found = self._rows(
             """SELECT id, text_key, system, language, task FROM prompts
                WHERE text_key IN (SELECT value FROM json_each(?))""",
-            {text_key(entry.prompt) for entry in entries},
+            {prompt_key(entry.prompt, entry.earlier) for entry in entries},
         )
         return {(row["text_key"], row["system"], row["language"]): row for row in found}
 
@@ -149,8 +150,8 @@ class Chunk:
                 self.tasks.setdefault(found["id"], entry.task)
             return found["id"], False
         made = conversations.new(
-            entry.prompt, self._split_of(name[0]), language=entry.language, system=entry.system, task=entry.task,
-            origin="imported",
+            entry.prompt, self._split_of(opening_key(entry.prompt, entry.earlier)), language=entry.language,
+            system=entry.system, task=entry.task, origin="imported", earlier=entry.earlier,
         )  # fmt: skip
         self.prompts[name] = conversations.row_of(made)
         return made.id, True
@@ -166,10 +167,10 @@ class Chunk:
         return made.id, True
 
     def _rating(self, prompt_id: str, entry: Entry) -> Rating:
-        sample, _ = self._sample(prompt_id, entry.response)
+        sample, _ = self._sample(prompt_id, entry.response, _origin(entry.model))
         says = dict(entry.says)
         if entry.kind == RatingKind.PAIR:
-            says["other_sample_id"], _ = self._sample(prompt_id, entry.other)
+            says["other_sample_id"], _ = self._sample(prompt_id, entry.other, _origin(entry.other_model))
             says["choice"] = Choice(says["choice"])
         keeps = is_key(entry.key) and entry.key not in self._known_ratings
         return Rating(
@@ -204,7 +205,11 @@ class Chunk:
 
 def _name(entry: Entry) -> Name:
     """What makes a prompt the same as another."""
-    return text_key(entry.prompt), entry.system, entry.language
+    return prompt_key(entry.prompt, entry.earlier), entry.system, entry.language
+
+
+def _origin(model: str) -> str:
+    return FROM_MODEL + model if model else "imported"
 
 
 def encoded(values: Iterable[object]) -> str:

@@ -18,12 +18,16 @@ from storage import conversations, splits, unfinished
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.exchange.chunk import Chunk, Name, encoded
+from storage.exchange.examples import MOST as MOST_EXAMPLES
+from storage.exchange.examples import Example, example
 from storage.exchange.input_file import InputFile
-from storage.exchange.layouts.entries import Defaults, Entry, ignored, parse
+from storage.exchange.layouts.entries import Defaults, Entry, parse
+from storage.exchange.naming import advice, could_be
 from storage.exchange.rows import Problem, Row
+from storage.exchange.translating import OURS, Reading, Record, translated
 from storage.feedback import log, projection
 from storage.feedback.kinds import TURNS
-from storage.forms import text_key
+from storage.forms import opening_key
 from storage.languages import renamed
 from storage.records import Rating, Split
 
@@ -40,7 +44,10 @@ class Imported(msgspec.Struct, frozen=True):
         replaced: ratings, of before or of this file, that a later one of the same rater now stands for.
         prompts, samples, ratings: new rows.
         kinds: all records by kind.
-        ignored_fields: names of fields that were not read.
+        ignored_fields: names of fields that were not read. could_be: those that could be one of ours, with its name.
+        layouts: how many records were of each foreign layout.
+        skipped: records that were left out, for they cannot be imported. skipped_because: the first of them, in words.
+        examples: what the first records become; of a dry run alone.
         renamed_languages: tags whose normal form goes by another name, such as `tl` (Tagalog) by `fil` (Filipino).
     """
 
@@ -56,6 +63,11 @@ class Imported(msgspec.Struct, frozen=True):
     ignored_fields: list[str]
     renamed_languages: dict[str, str]
     dry_run: bool
+    could_be: dict[str, str] = {}
+    layouts: dict[str, int] = {}
+    skipped: int = 0
+    skipped_because: list[str] = []
+    examples: list[Example] = []
 
 
 def import_file(
@@ -63,12 +75,16 @@ def import_file(
     source: str,
     defaults: Defaults | None = None,
     *,
+    reading: Reading = Reading(),  # noqa: B008 (it is frozen)
+    skip_bad: bool = False,
     dry_run: bool = False,
     progress: Progress = lambda doing, done, of: None,
 ) -> Imported:
     """Import a file (`-` for standard input) whole or not at all; `dry_run` does everything but the switch.
 
     Args:
+        reading: the layout of its records and foreign names of ours, where their fields do not tell.
+        skip_bad: leave records out that cannot be imported, instead of refusing the file.
         progress: is told what is done to how many records, of how many (0 while that is not known).
 
     Raises:
@@ -76,12 +92,12 @@ def import_file(
     """
     defaults = defaults or Defaults()
     with InputFile(source) as file:
-        checked = _check(file, defaults, progress)
+        checked = _check(file, defaults, reading, skip_bad, progress)
         with unfinished.turn(database, lambda: progress("waiting for another import", 0, 0)):
             done = _Storing(database, checked)
             try:
                 unfinished.begin(database, file.name, checked.records)
-                chunks = _entries(file, defaults)
+                chunks = _entries(file, defaults, reading)
                 while chunk := list(islice(chunks, done.pace.rows)):
                     done.store(chunk)
                     progress("storing", done.records, checked.records)
@@ -95,28 +111,35 @@ def import_file(
         records=checked.records, stored=checked.records - done.already, already=done.already, replaced=done.replaced,
         prompts=done.prompts, samples=done.samples, ratings=done.ratings, already_there=done.already,
         kinds=dict(sorted(checked.kinds.items())), ignored_fields=sorted(checked.unread),
-        renamed_languages=checked.renamed, dry_run=dry_run,
+        renamed_languages=checked.renamed, dry_run=dry_run, could_be=could_be(checked.unread), layouts=checked.layouts,
+        skipped=len(checked.skipped), skipped_because=_told(file.name, checked.skipped),
+        examples=checked.examples if dry_run else [],
     )  # fmt: skip
 
 
-def read(source: str) -> Iterator[Row | Problem]:
-    """The records of a file, in the format that its ending names, else the one its content shows.
+def prompts(source: str, reading: Reading = Reading()) -> Iterator[Row | Problem]:  # noqa: B008 (it is frozen)
+    """What the records of a file ask, each of it once a record: rows with a `prompt`, read as an import reads them.
 
     Raises:
         UsageError: the file cannot be read.
     """
     with InputFile(source) as opened:
-        yield from opened.rows()
+        for record in translated(opened.rows(), reading):
+            yield from [record] if isinstance(record, Problem) else record.prompts()
 
 
 class _Checked(msgspec.Struct):
     """What the first reading told.
 
     Attributes:
-        strictest: the strictest split that the file names for each text. hashed: of these texts, those that stand
-            earlier in the file without a split, so that the hash has decided about them by then.
+        strictest: the strictest split that the file names for each text that prompts open with. hashed: of these texts,
+            those that stand earlier in the file without a split, so that the hash has decided about them by then.
+        skipped: what is wrong with each record that is left out.
     """
 
+    layouts: dict[str, int] = msgspec.field(default_factory=dict)
+    skipped: list[Problem] = msgspec.field(default_factory=list)
+    examples: list[Example] = msgspec.field(default_factory=list)
     kinds: Counter[str] = msgspec.field(default_factory=Counter)
     unread: set[str] = msgspec.field(default_factory=set)
     renamed: dict[str, str] = msgspec.field(default_factory=dict)
@@ -128,35 +151,78 @@ class _Checked(msgspec.Struct):
         return self.kinds.total()
 
 
-def _check(file: InputFile, defaults: Defaults, progress: Progress) -> _Checked:
+def _check(file: InputFile, defaults: Defaults, reading: Reading, skip_bad: bool, progress: Progress) -> _Checked:
     """Read the whole file and check every record by itself."""
     found = _Checked()
     problems: list[Problem] = []
     without_split: set[int] = set()
-    for number, row in enumerate(file.rows(), start=1):
-        if isinstance(row, Problem):
-            problems.append(row)
+    fields: set[str] = set()
+    given: set[str] = set()
+    for number, record in enumerate(translated(file.rows(), reading), start=1):
+        entries = _entries_of(record, defaults)
+        if isinstance(record, Problem) or isinstance(entries, Problem):
+            assert isinstance(entries, Problem)
+            problems.append(entries)
             continue
-        found.unread |= ignored(row)
-        for entry in parse(row, defaults):
-            if isinstance(entry, Problem):
-                problems.append(entry)
-                continue
-            found.kinds[entry.kind] += 1
-            key = text_key(entry.prompt)
-            if entry.split is None:
-                without_split.add(hash(key))
-            else:
-                if key not in found.strictest and hash(key) in without_split:
-                    found.hashed.add(key)
-                found.strictest[key] = conversations.strictest_of([entry.split, found.strictest.get(key, entry.split)])
-            _note_renamed(row, entry, found.renamed)
+        fields.update(record.fields)
+        given |= record.renamed
+        found.unread |= record.unread
+        if record.layout != OURS:
+            found.layouts[record.layout] = found.layouts.get(record.layout, 0) + 1
+        if len(found.examples) < MOST_EXAMPLES:
+            found.examples.append(example(record, entries, defaults))
+        for row, parsed in zip(record.rows, entries, strict=True):
+            for entry in parsed:
+                found.kinds[entry.kind] += 1
+                key = opening_key(entry.prompt, entry.earlier)
+                if entry.split is None:
+                    without_split.add(hash(key))
+                else:
+                    if key not in found.strictest and hash(key) in without_split:
+                        found.hashed.add(key)
+                    uses = [entry.split, found.strictest.get(key, entry.split)]
+                    found.strictest[key] = conversations.strictest_of(uses)
+                _note_renamed(row, entry, found.renamed)
         if number % 1000 == 0:
             progress("checking", number, 0)
-    _refuse(file.name, problems)
+    if skip_bad and found.records:
+        found.skipped = problems
+    else:
+        _refuse(file.name, problems)
     if not found.records:
         raise UsageError(f"{file.name} holds no records", "docs/data-formats.md lists what can be imported")
+    for name in reading.names.keys() - given:
+        raise UsageError(
+            f"no record of {file.name} has the field {reading.names[name]} (--map {name}={reading.names[name]})",
+            f"the fields are {', '.join(sorted(fields))}",
+        )
     return found
+
+
+def _entries_of(record: Record | Problem, defaults: Defaults) -> list[list[Entry]] | Problem:
+    """The entries of each row of a record, or the first thing that is wrong with it."""
+    if isinstance(record, Problem):
+        return record
+    found: list[list[Entry]] = []
+    for row in record.rows:
+        parsed = parse(row, defaults)
+        for entry in parsed:
+            if isinstance(entry, Problem):
+                return _explained(entry, record)
+        found.append([entry for entry in parsed if isinstance(entry, Entry)])
+    return found
+
+
+def _explained(problem: Problem, record: Record) -> Problem:
+    """A problem with what helps to mend it: the layout that the record was read as, or its fields and what they could
+    be."""
+    if record.layout != OURS:
+        return msgspec.structs.replace(problem, reason=f"{problem.reason} (read as {record.layout})")
+    if "is missing" not in problem.reason or not record.fields:
+        return problem
+    could = advice(record.unread, problem.field)
+    fields = f"the record has the fields {', '.join(record.fields)}"
+    return msgspec.structs.replace(problem, reason=f"{problem.reason}; {fields}{': ' if could else ''}{could}")
 
 
 def _note_renamed(row: Row, entry: Entry, found: dict[str, str]) -> None:
@@ -165,13 +231,12 @@ def _note_renamed(row: Row, entry: Entry, found: dict[str, str]) -> None:
         found[tag] = other
 
 
-def _entries(file: InputFile, defaults: Defaults) -> Iterator[Entry]:
-    """The entries of a file that was checked."""
-    for row in file.rows():
-        assert isinstance(row, Row)
-        for entry in parse(row, defaults):
-            assert isinstance(entry, Entry)
-            yield entry
+def _entries(file: InputFile, defaults: Defaults, reading: Reading) -> Iterator[Entry]:
+    """The entries of a file that was checked; records that cannot be imported are left out here."""
+    for record in translated(file.rows(), reading):
+        entries = _entries_of(record, defaults)
+        if not isinstance(entries, Problem):
+            yield from (entry for parsed in entries for entry in parsed)
 
 
 class _Storing:
@@ -198,7 +263,7 @@ class _Storing:
         self.already += chunk.already
         self.problems += chunk.problems
         self.tasks |= chunk.tasks
-        texts = encoded({text_key(entry.prompt) for entry in entries})
+        texts = encoded({opening_key(entry.prompt, entry.earlier) for entry in entries})
         if self.problems:
             return
         if not (chunk.prompts or chunk.samples or chunk.ratings):
@@ -238,28 +303,28 @@ class _Storing:
         return conversations.strictest_of([named, *hashed])
 
     def _meet(self, texts: str, new: dict[Name, dict[str, Any]]) -> dict[str, str]:
-        """Let new prompts meet those of the same texts that are there by now: what is there gives the split where it is
-        stricter, and takes the place of a new prompt that someone else has asked meanwhile.
+        """Let new prompts meet those that open with the same texts and are there by now: what is there gives the split
+        where it is stricter, and takes the place of a new prompt that someone else has asked meanwhile.
 
         Returns:
             the key of the prompt that took its place, by the new one's key; the new one is dropped.
         """
         moved = {}
         there = self.database.rows(
-            """SELECT id, text_key, system, language, split FROM prompts
-               WHERE text_key IN (SELECT value FROM json_each(?))""",
+            """SELECT id, text_key, opening, system, language, split FROM prompts
+               WHERE opening IN (SELECT value FROM json_each(?))""",
             (texts,),
         )
         strictest: dict[str, Split] = {}
         for row in there:
-            uses = [Split(row["split"]), strictest.get(row["text_key"]), self.checked.strictest.get(row["text_key"])]
-            strictest[row["text_key"]] = conversations.strictest_of(use for use in uses if use is not None)
+            uses = [Split(row["split"]), strictest.get(row["opening"]), self.checked.strictest.get(row["opening"])]
+            strictest[row["opening"]] = conversations.strictest_of(use for use in uses if use is not None)
             same = new.pop((row["text_key"], row["system"], row["language"]), None)
             if same is not None:
                 moved[same["id"]] = row["id"]
-        self.stricter |= {row["text_key"] for row in there if row["split"] != strictest[row["text_key"]]}
-        for name, prompt in new.items():
-            prompt["split"] = strictest.get(name[0], prompt["split"])
+        self.stricter |= {row["opening"] for row in there if row["split"] != strictest[row["opening"]]}
+        for prompt in new.values():
+            prompt["split"] = strictest.get(prompt["opening"], prompt["split"])
         return moved
 
     def _waits(self, rating: Rating) -> bool:
@@ -284,17 +349,23 @@ class _Storing:
 
 def _refuse(name: str, problems: Iterable[Problem]) -> None:
     """Raise the error that tells the first problems, in the order of their lines, when there are any."""
-    problems = sorted(problems, key=lambda problem: problem.line)
+    problems = list(problems)
     if not problems:
         return
+    what = "1 record" if len(problems) == 1 else f"{len(problems)} records"
+    raise UsageError(
+        "\n".join([f"{what} of {name} cannot be imported", *(f"  {line}" for line in _told(name, problems))]),
+        "nothing was imported: correct the file and import it again, or leave these records out with --skip-bad",
+    )
+
+
+def _told(name: str, problems: Iterable[Problem]) -> list[str]:
+    """The first problems in words, in the order of their lines, and how many more there are."""
+    problems = sorted(problems, key=lambda problem: problem.line)
     lines = [
-        f"  {name}:{problem.line}: {problem.field + ': ' if problem.field else ''}{problem.reason}"
+        f"{name}:{problem.line}: {problem.field + ': ' if problem.field else ''}{problem.reason}"
         for problem in problems[:MOST_PROBLEMS_SHOWN]
     ]
     if len(problems) > MOST_PROBLEMS_SHOWN:
-        lines.append(f"  and {len(problems) - MOST_PROBLEMS_SHOWN} more")
-    what = "1 record" if len(problems) == 1 else f"{len(problems)} records"
-    raise UsageError(
-        "\n".join([f"{what} of {name} cannot be imported", *lines]),
-        "nothing was imported: correct the file and import it again",
-    )
+        lines.append(f"and {len(problems) - MOST_PROBLEMS_SHOWN} more")
+    return lines

@@ -23,6 +23,15 @@ _ENCODINGS = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
+# Of UTF-16 without a mark: that of a first character of ASCII, which every file here begins with.
+_UNMARKED = {(False, True): "utf-16-le", (True, False): "utf-16-be"}
+# Files that are something else, by their first bytes.
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive, or a spreadsheet", b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz", b"\x28\xb5\x2f\xfd": "compressed with zstd", b"7z\xbc\xaf": "a 7z archive",
+    b"SQLite format 3": "an SQLite database", b"ARROW1": "an Arrow file", b"\xd0\xcf\x11\xe0": "an old spreadsheet",
+    b"%PDF": "a PDF",
+}  # fmt: skip
 _LONGEST_FIRST_LINE = 2**24
 
 
@@ -38,6 +47,7 @@ class InputFile:
         self._open = ExitStack()
         try:
             self._file = self._plain(name)
+            self._refuse_others()
             self._format = self._recognised(name)
             if self._format.text:
                 self._file, self._bad = self._as_utf8(self._file)
@@ -74,6 +84,18 @@ class InputFile:
         raw.seek(0)
         return raw
 
+    def _refuse_others(self) -> None:
+        """Raises UsageError for a file that is none of feedback, and says what it is."""
+        start = self._file.read(16)
+        self._file.seek(0)
+        what = next((what for mark, what in _OTHERS.items() if start.startswith(mark)), None)
+        if what is not None:
+            self._open.close()
+            raise UsageError(
+                f"cannot read {self.name}: it is {what}",
+                "name a JSONL, JSON, CSV, TSV or Parquet file, or one of these in .gz",
+            )
+
     def _recognised(self, name: str) -> formats.Format:
         line = b""
         while not line.strip() and (line := self._file.readline(_LONGEST_FIRST_LINE)):
@@ -87,6 +109,7 @@ class InputFile:
         start = file.read(4)
         file.seek(0)
         encoding = next((name for mark, name in _ENCODINGS.items() if start.startswith(mark)), None)
+        encoding = encoding or _UNMARKED.get((start[:1] == b"\0", start[1:2] == b"\0"))
         if encoding is not None:
             reader = codecs.getreader(encoding)(file)
             file = self._temporary()
@@ -94,7 +117,7 @@ class InputFile:
                 for text in reader:
                     file.write(text.encode())
             except UnicodeError as error:
-                return file, Problem(1, "", f"not the text in {encoding} that its first bytes announce: {error}")
+                return file, Problem(1, "", f"not the text in {encoding} that its first bytes show: {error}")
             file.seek(0)
             return file, None
         for number, line in enumerate(file, start=1):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 
 class Row(msgspec.Struct, frozen=True):
-    """The fields of one record and the line (from 1) on which it begins; absent and null fields are left out."""
+    """The fields of one record and the line (from 1) on which it begins; absent and null fields are left out.
+
+    Where they are cells of a table, and so text (storage/exchange/cells.py), `columns` names them all, empty ones too,
+    and `decimal_comma` says that numbers among them are written with one.
+    """
 
     line: int
     fields: dict[str, Any]
+    columns: tuple[str, ...] | None = None
+    decimal_comma: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -34,7 +41,7 @@ class BadFieldError(ValueError):
 
 def number(field: str, value: Any) -> float:
     """A finite number. Raises BadFieldError for anything else (a truth value is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadFieldError(field, f"must be a number, not {shown(value)}")
     try:
         converted = float(value)

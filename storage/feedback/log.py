@@ -25,6 +25,8 @@ from storage.feedback.projection import effects_differ as effects_differ
 from storage.feedback.projection import rebuild_effects as rebuild_effects
 from storage.records import Choice, Rating, RatingKind
 
+LAST = 2**63 - 1  # no sequence is higher
+
 
 def score(sample_id: str, value: float, rater: str, scale: tuple[float, float] = (1, 5), **more: object) -> Rating:
     """A continuous score on a stated scale; more fields of :class:`storage.records.Rating` by name."""
@@ -150,38 +152,59 @@ def append_many(
 def undo(database: Database, rater: str) -> Rating | None:
     """Take back this rater's newest act that still counts; survives a restart. None when there is none.
 
-    Ratings from files are left alone: the rater did not just give them. Returns the act's last rating.
+    Ratings from files are left alone: the rater did not just give them. Returns the act's last rating. An app that is
+    open turns to what was said in it first (:mod:`storage.feedback.sitting`).
     """
     with database.transaction():
-        last = database.record(
-            Rating,
-            """SELECT ratings.* FROM counted JOIN ratings ON ratings.sequence = counted.sequence
-               WHERE counted.rater = ? AND counted.source != 'imported' ORDER BY counted.sequence DESC LIMIT 1""",
-            (rater,),
-        )
-        if last is None:
-            return None
-        append(database, _new(RatingKind.UNDO, rater, supersedes=last.id, source=last.source))
+        last = newest(database, rater)
+        if last is not None:
+            take_back(database, last)
     return last
 
 
 def redo(database: Database, rater: str) -> Rating | None:
     """Bring back what the rater's newest undo took away, unless something was rated since. None when there is none."""
     with database.transaction():
-        last = database.record(
-            Rating,
-            """SELECT * FROM ratings WHERE rater = ?1 AND source != 'imported' AND kind = 'undo'
-                 AND NOT EXISTS (SELECT 1 FROM ratings AS redone
-                                 WHERE redone.supersedes = ratings.id AND redone.kind = 'redo')
-                 AND sequence > ifnull((SELECT sequence FROM ratings WHERE rater = ?1 AND source != 'imported'
-                                        AND kind NOT IN ('undo', 'redo') ORDER BY sequence DESC LIMIT 1), 0)
-               ORDER BY sequence DESC LIMIT 1""",
-            (rater,),
-        )
-        if last is None or last.supersedes is None:
-            return None
-        append(database, _new(RatingKind.REDO, rater, supersedes=last.id, source=last.source))
-    return get(database, last.supersedes)
+        last = newest_undo(database, rater)
+        return None if last is None else bring_back(database, last)
+
+
+def newest(database: Database, rater: str, upto: int = LAST) -> Rating | None:
+    """The last rating of this rater's newest act that counts, of those up to a sequence; those from files aside."""
+    return database.record(
+        Rating,
+        """SELECT ratings.* FROM counted JOIN ratings ON ratings.sequence = counted.sequence
+           WHERE counted.rater = ? AND counted.source != 'imported' AND counted.sequence <= ?
+           ORDER BY counted.sequence DESC LIMIT 1""",
+        (rater, upto),
+    )
+
+
+def newest_undo(database: Database, rater: str, upto: int = LAST) -> Rating | None:
+    """This rater's newest undo that was not redone and after which nothing was rated, all of it up to a sequence."""
+    return database.record(
+        Rating,
+        """SELECT * FROM ratings WHERE rater = ?1 AND source != 'imported' AND kind = 'undo' AND sequence <= ?2
+             AND NOT EXISTS (SELECT 1 FROM ratings AS redone
+                             WHERE redone.supersedes = ratings.id AND redone.kind = 'redo')
+             AND sequence > ifnull((SELECT sequence FROM ratings WHERE rater = ?1 AND source != 'imported'
+                                    AND kind NOT IN ('undo', 'redo') AND sequence <= ?2
+                                    ORDER BY sequence DESC LIMIT 1), 0)
+           ORDER BY sequence DESC LIMIT 1""",
+        (rater, upto),
+    )
+
+
+def take_back(database: Database, rating: Rating) -> Rating:
+    """Append the undo of a rating, and so of its whole act. Returns the undo."""
+    return append(database, _new(RatingKind.UNDO, rating.rater, supersedes=rating.id, source=rating.source))
+
+
+def bring_back(database: Database, undone: Rating) -> Rating:
+    """Append the redo of an undo. Returns the rating that counts again."""
+    assert undone.supersedes is not None
+    append(database, _new(RatingKind.REDO, undone.rater, supersedes=undone.id, source=undone.source))
+    return get(database, undone.supersedes)
 
 
 def get(database: Database, rating_id: str) -> Rating:

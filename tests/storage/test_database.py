@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from processes import Child, go, next_line
 from storage import conversations, settings
 from storage import database as storage_database
 from storage.backups import backup
-from storage.database import Database, open_database, write_ahead_log_is_safe
+from storage.database import Database, DatabaseError, open_database, read_database, write_ahead_log_is_safe
 from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
 from storage.feedback import log
 from storage.records import Sample
@@ -89,6 +90,64 @@ def test_a_workspace_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="--workspace"):
         open_database(Workspace(tmp_path / "file"))
+
+
+# To read alone
+
+
+def files_of(workspace: Workspace) -> dict[str, bytes]:
+    """The files with something in them: SQLite may leave an empty one where it cannot go on."""
+    return {str(path): data for path in workspace.root.rglob("*") if path.is_file() and (data := path.read_bytes())}
+
+
+def test_what_only_reads_leaves_no_file_behind_and_cannot_write(
+    workspace: Workspace, database: Database, answer: Sample
+) -> None:
+    database.close()
+    before = files_of(workspace)
+    with read_database(workspace) as database:
+        assert database.scalar("SELECT count(*) FROM samples") == 1
+        with pytest.raises(DatabaseError, match="readonly"):
+            settings.put(database, "theme", "dusk")
+    assert files_of(workspace) == before
+
+
+def test_nothing_is_made_where_there_is_nothing_to_read(tmp_path: Path) -> None:
+    for open_it in (read_database, partial(open_database, create=False)):
+        with pytest.raises(UsageError, match="there is no workspace in"):
+            open_it(Workspace(tmp_path / "mistyped" / "name"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o750)
+    (tmp_path / "shared").chmod(0o750)
+    open_database(Workspace(tmp_path / "shared")).close()
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "shared" / "versions").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_it_is_read_where_sqlite_cannot_make_its_own_files(
+    workspace: Workspace, database: Database, answer: Sample, start: Callable[..., Child], killed: bool
+) -> None:
+    """As in a folder that may not be written. What a killed program left in the write-ahead log is read as well."""
+    database.close()
+    if killed:
+        child = start("rate_for_ever", answer.id)
+        acknowledged = {next_line(child) for _ in range(5)}
+        child.kill()
+        child.wait()
+        assert (workspace.root / "workbench.db-wal").stat().st_size
+    else:
+        acknowledged = set()
+    (workspace.root / "workbench.db-shm").unlink(missing_ok=True)
+    (workspace.root / "workbench.db-shm").mkdir()  # in its way
+    before = files_of(workspace)
+    with read_database(workspace) as database:
+        assert acknowledged <= {row["id"] for row in database.rows("SELECT id FROM ratings")}
+        assert database.scalar("SELECT text FROM samples") == answer.text
+    assert files_of(workspace) == before
 
 
 # Transactions

@@ -31,6 +31,13 @@ def test_a_job_can_be_named_by_the_end_of_its_key(database: Database) -> None:
     assert claimed.id == job.id
 
 
+@pytest.mark.parametrize("name", ["%", "_", "", " ", "0%", "______", "\udcff"])
+def test_a_sign_in_a_name_stands_for_itself_alone(database: Database, name: str) -> None:
+    jobs.enqueue(database, "ppo", {})
+    with pytest.raises(UsageError if name != "\udcff" else UnicodeEncodeError):
+        jobs.get(database, name)
+
+
 def test_a_job_that_a_living_worker_holds_is_refused(database: Database) -> None:
     job = jobs.enqueue(database, "ppo", {})
     jobs.claim(database, "one")

@@ -133,10 +133,10 @@ def test_a_damaged_gguf_file_leaves_no_half_made_model(workspace, tmp_path):
 def test_a_tokenizer_that_ends_no_answer_is_refused(copy):
     for name in ("generation_config.json", "special_tokens_map.json"):
         (copy / name).unlink(missing_ok=True)
-    file = copy / "tokenizer_config.json"
-    config = json.loads(file.read_text())
-    del config["eos_token"]
-    file.write_text(json.dumps(config))
+    for name, key in (("tokenizer_config.json", "eos_token"), ("config.json", "eos_token_id")):
+        config = json.loads((copy / name).read_text())
+        del config[key]
+        (copy / name).write_text(json.dumps(config))
     with pytest.raises(WorkbenchError, match="no end-of-text token"):
         ChatTokenizer.load(copy)
 

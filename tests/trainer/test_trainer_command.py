@@ -158,15 +158,18 @@ def test_a_cancelled_job_that_nobody_works_on_pauses_at_once(trainer, database):
 
 
 def test_a_job_that_ended_between_its_commit_and_saying_so_makes_no_second_version(
-    trainer, rated, tiny_model, monkeypatch
+    trainer, rated, workspace, tiny_model, monkeypatch
 ):
     def crash(*more):
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
         patch.setattr(job_module.jobs, "finish", crash)
-        with pytest.raises(RuntimeError, match="power cut"):
-            trainer(*run_options(tiny_model, "--steps", "1", *LENIENT))
+        code, _, err = trainer(*run_options(tiny_model, "--steps", "1", *LENIENT))
+    log = workspace.logs / "errors.log"
+    assert (code, "error: the program failed: RuntimeError: power cut\n" in err, str(log) in err) == (1, True, True)
+    assert "Traceback" not in err
+    assert "in crash" in log.read_text(encoding="utf-8")
     (job,) = jobs.every(rated)
     assert versions.served(rated).name == "v1"
     code, out, _ = trainer("resume", job.id)

@@ -38,7 +38,7 @@ def folder(request, model_of):
 
 @pytest.fixture
 def backbone(folder, monkeypatch) -> Backbone:
-    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda path: None)  # these models have none
+    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda *_: None)  # these models have none
     return Backbone(ModelFolder(folder.name, folder, "digest"), CPU, torch.float32)
 
 
@@ -119,7 +119,7 @@ def test_the_file_is_a_whole_model_of_which_only_the_layers_changed(model_of, tm
 
 
 def test_full_tuning_starts_from_an_adapter_merged_into_the_base(model_of, monkeypatch):
-    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda path: None)
+    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda *_: None)
     backbone = Backbone(ModelFolder("llama", model_of("llama"), "digest"), CPU, torch.float32)
     adapter = backbone.new_adapter(FULL, 1, upper=False)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_full_tuning_starts_from_an_adapter_merged_into_the_base(model_of, monke
 
 
 def test_weights_that_the_files_call_otherwise_are_refused(model_of, monkeypatch):
-    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda path: None)
+    monkeypatch.setattr("trainer.policy.backbone.ChatTokenizer.load", lambda *_: None)
     backbone = Backbone(ModelFolder("qwen2_moe", model_of("qwen2_moe"), "digest"), CPU, torch.float32)
     with pytest.raises(UsageError, match=r"no weight called .*mlp\.experts\.gate_up_proj") as caught:
         backbone.new_policy(FULL, seed=1)  # the files hold each expert apart, the model all of them as one
@@ -154,14 +154,14 @@ def new_run(backbone: Backbone) -> Ppo:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_ppo_learns_all_weights_and_resumes_exactly(dtype, tiny_model, tmp_path):
     backbone = Backbone(ModelFolder("tiny", tiny_model, "digest"), CPU, dtype)
-    frozen = backbone.network.layers[0].qkv.clone()
+    frozen = backbone.network.layers[0].qkv.dense().clone()
     unbroken = new_run(backbone)
     start = [parameter.detach().clone() for parameter in unbroken.policy.parameters()]
     figures = [unbroken.advance().figures for _ in range(4)]  # each checks that its ratio begins at 1
     assert figures[0]["objective/kl", None] == pytest.approx(0, abs=1e-4 if dtype == torch.float32 else 1e-2)
     assert figures[3]["objective/kl", None] > 1e-3
     assert all(not torch.equal(*pair) for pair in zip(start, unbroken.policy.parameters(), strict=True))
-    assert torch.equal(backbone.network.layers[0].qkv, frozen), "the reference stays the base"
+    assert torch.equal(backbone.network.layers[0].qkv.dense(), frozen), "the reference stays the base"
 
     first, second = new_run(backbone), new_run(backbone)
     for _ in range(2):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from storage.errors import UsageError
+from storage.records import Message
 from trainer.algorithms.hindsight import (
     THEN_BETTER,
     WORSE_FIRST,
@@ -89,8 +90,8 @@ def test_in_a_chain_the_better_answer_follows_the_worse_and_asked_plainly_the_be
         assert most_likely(backbone, decoder, asked, ANSWERS) == best
         assert most_likely(backbone, decoder, backbone.tokenizer.encode_prompt(opening), ANSWERS) != best
         for level in (1, 2, 3):
-            turns = [("user", opening), ("assistant", answer_of(place, level)), ("user", THEN_BETTER)]
-            asked = backbone.tokenizer.encode_conversation(turns)
+            said = Message("assistant", answer_of(place, level))
+            asked = backbone.tokenizer.encode_messages([Message("user", opening), said, Message("user", THEN_BETTER)])
             assert most_likely(backbone, decoder, asked, ANSWERS) == best
 
 

@@ -249,6 +249,7 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
     from storage.records import Prompt
     from workbench.engine import protocol
     from workbench.screens.prompt.conversation import Ask, Exchange
+    from workbench.shell.left import Left
     from workbench.shell.session import Session
 
     prompt = conversations.add(database, "Barafu ni nini?", language="sw")
@@ -259,7 +260,7 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
     exchange.answers[0] = protocol.Answer("r", 0, "maji", [1], "eos", "v0", 1)
     assert isinstance(prompt, Prompt)
     return {
-        "save_session": (Session(language="sw"),), "set_held_out_share": (0.3,),
+        "save_session": (Session(language="sw"),), "keep": (1, Left("a draft")), "set_held_out_share": (0.3,),
         "remember_prompt": ("Jua ni nini?", "sw", ""), "remember_answers": (exchange,),
         "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]),
         "outcome": (one, "imeganda"),

@@ -8,7 +8,7 @@ from driving import SIZES, answer, opened, ready, served_base, type_text, until,
 from storage import conversations, samples
 from storage.database import Database
 from storage.feedback import log
-from storage.records import Choice, RatingKind
+from storage.records import Choice, Message, RatingKind
 from storage.workspace import Workspace
 from workbench.engine import protocol
 from workbench.engine.process import EngineDied
@@ -260,3 +260,26 @@ async def test_four_answers_stay_a_small_tree(app: WorkbenchApp):
         await asked(pilot, app, *("words " * 200 for _ in range(4)))
         assert all(card.display for card in app.screen.query(AnswerCard))
         assert len(list(app.screen.walk_children())) < 60
+
+
+async def test_a_conversation_from_the_history_goes_on_under_its_turns(app: WorkbenchApp, database: Database):
+    turns = (Message("user", "How do I dry basil?"), Message("assistant", "Hang it or use an oven?"))
+    one = conversations.add(database, "Oven.", language="en", system="Be short.", earlier=turns)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot)
+        ready(app)
+        await pilot.press("up", "enter")
+        await until(pilot, lambda: app.conversation.is_writing)
+        assert app.conversation.current is not None
+        ask = app.conversation.current.ask
+        assert (ask.prompt, ask.generate.questions()[0].messages) == (one, one.messages)
+        answer(app, "Low heat.", "Two hours.")
+        await until(pilot, lambda: "Two hours." in visible(app))
+        assert "assistant ▸ Hang it or use an oven?" in visible(app)
+        await pilot.press("up")
+        await until(pilot, lambda: "after 2 turns" in visible(app))
+        await type_text(pilot, " Slowly?")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(conversations.recent(database)) == 2)
+        branch = conversations.recent(database)[0]
+        assert (branch.text, branch.system, branch.earlier) == ("Oven. Slowly?", "Be short.", turns)

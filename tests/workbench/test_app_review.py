@@ -8,7 +8,7 @@ from driving import SIZES, opened, served_base, until, visible
 from storage import conversations, samples
 from storage.database import Database
 from storage.feedback import log
-from storage.records import Choice, RatingKind, Sample
+from storage.records import Choice, Message, RatingKind, Sample
 from storage.workspace import Workspace
 from workbench.screens.review.screen import ReviewScreen
 from workbench.shell.app import WorkbenchApp
@@ -167,3 +167,25 @@ async def test_languages_are_counted(workspace: Workspace, database: Database):
         await pilot.press("4")
         await until(pilot, lambda: f"{language} ▇" in visible(app))
         assert "pace" in visible(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_turns_before_stand_above_what_was_asked_last(
+    workspace: Workspace, database: Database, size: tuple[int, int]
+):
+    served_base(database)
+    turns = [Message(role, f"{role} says {n} [/INST]\x1b[2J") for n in range(3) for role in ("user", "assistant")]
+    prompt = conversations.add(database, "And then?", language="en", system="Be short.", earlier=turns)
+    samples.add(database, [samples.new(prompt.id, "The end.", version="v0", finish_reason="eos")])
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        await reviewing(pilot)
+        await until(pilot, lambda: "And then?" in visible(app) and "The end." in visible(app))
+        shown = visible(app)
+        assert "assistant ▸ assistant says 2" in shown
+        assert shown.index("assistant says 2") < shown.index("And then?")
+        if size[1] > 18:
+            assert "says 2 [/INST]␛[2J" in shown
+            assert "… 4 turns before" in shown
+            assert "assistant says 1" in shown
+        assert "user says 0" not in shown

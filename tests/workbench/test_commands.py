@@ -146,10 +146,11 @@ def test_the_workspace_may_stand_after_the_command_and_comes_from_the_environmen
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORKBENCH_WORKSPACE", str(tmp_path / "environment"))
-    run_command(cli, ["--workspace", str(tmp_path / "before"), "stats", "--workspace", str(tmp_path / "after")])
+    share = ["settings", "held-out-share", "0.2"]
+    run_command(cli, ["--workspace", str(tmp_path / "before"), *share, "--workspace", str(tmp_path / "after")])
     assert [path.name for path in tmp_path.iterdir()] == ["after"]
-    run_command(cli, ["--workspace", str(tmp_path / "before"), "stats"])
-    run_command(cli, ["stats"])
+    run_command(cli, ["--workspace", str(tmp_path / "before"), *share])
+    run_command(cli, share)
     assert {path.name for path in tmp_path.iterdir()} == {"after", "before", "environment"}
 
 
@@ -339,7 +340,7 @@ def test_the_doctor_sees_damage_to_the_database(run: Run, workspace: Workspace, 
 
 def test_the_doctor_sees_an_effects_table_that_lies(run: Run, database: Database, feedback: Path) -> None:
     run("import", str(feedback))
-    database.execute("DELETE FROM counted")
+    database.execute("DELETE FROM main.counted")
     assert doctor(run)[1]["ratings"] == ["fail"]
 
 

@@ -9,11 +9,11 @@ import time
 
 import pytest
 from engine_talk import LONG, SHORT, Talk, add_version, serve
-from tiny_model import CONTEXT, CORPUS
+from tiny_model import CONTEXT, CORPUS, make_tiny_model
 
 from storage import versions
 from storage.database import open_database
-from storage.records import Sampling
+from storage.records import Message, Sampling
 from workbench.engine.protocol import (
     Answer,
     Cancel,
@@ -263,7 +263,33 @@ def test_running_out_of_memory_says_what_to_do(error):
     assert said.request == "r"
 
 
-def test_an_unexpected_error_fails_one_request_and_the_engine_goes_on(workspace, tiny_model, tmp_path):
+def test_a_template_that_refuses_a_prompt_fails_one_request_and_the_engine_goes_on(workspace, tiny_model, tmp_path):
+    folder = tmp_path / "strict"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% if 'boom' in messages[0]['content'] %}{{ raise_exception('no such words here') }}{% endif %}"
+        "{{ messages[0]['content'] }}"
+    )
+    talk = Talk(workspace)
+    talk.load(folder)
+    talk.say(Generate("bad", "boom", sampling=SHORT))
+    failed = talk.until(Failed, Done)[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.during, failed.request) == ("generate", "bad")
+    assert "the model's chat template refuses the conversation (user): no such words here" in failed.error
+    assert len(talk.answers(Generate("good", CORPUS[0], sampling=SHORT))) == 1
+
+
+def heard(talk: Talk, request: Generate) -> tuple[list[int], str]:
+    """The tokens of the answer to a request, and the note of what was not asked as it stands."""
+    talk.say(request)
+    *_, answer, done = talk.until(Done, request=request.request)
+    assert isinstance(answer, Answer)
+    assert isinstance(done, Done)
+    return answer.token_ids, done.note
+
+
+def test_what_a_template_without_a_system_role_is_told_stands_in_the_users_turn(workspace, tiny_model, tmp_path):
     folder = tmp_path / "strict"
     shutil.copytree(tiny_model, folder)
     (folder / "chat_template.jinja").write_text(
@@ -272,10 +298,17 @@ def test_an_unexpected_error_fails_one_request_and_the_engine_goes_on(workspace,
     )
     talk = Talk(workspace)
     talk.load(folder)
-    talk.say(Generate("bad", CORPUS[0], "Sé breve.", sampling=SHORT))
-    failed = talk.until(Failed, Done)[-1]
-    assert isinstance(failed, Failed)
-    assert (failed.during, failed.request) == ("generate", "bad")
-    assert "no system role here" in failed.error
-    assert "engine.log" in failed.hint
-    assert len(talk.answers(Generate("good", CORPUS[0], sampling=SHORT))) == 1
+    folded, note = heard(talk, Generate("folded", CORPUS[0], "Sé breve.", sampling=SHORT))
+    assert "no such system message" in note
+    assert (folded, "") == heard(talk, Generate("as one", f"Sé breve.\n\n{CORPUS[0]}", sampling=SHORT))
+
+
+def test_a_conversation_too_long_loses_its_first_turns_and_that_is_said(workspace, tmp_path):
+    talk = Talk(workspace)
+    talk.load(make_tiny_model(tmp_path / "short", context=256))
+    turns = [Message(role, f"{place} {CORPUS[0]}") for place in range(8) for role in ("user", "assistant")]
+    cut, note = heard(talk, Generate("cut", "And?", sampling=SHORT, earlier=tuple(turns)))
+    lost = int(note.split("the earliest ")[1].split()[0])
+    assert 0 < lost < len(turns)
+    assert lost % 2 == 0
+    assert (cut, "") == heard(talk, Generate("short", "And?", sampling=SHORT, earlier=tuple(turns[lost:])))

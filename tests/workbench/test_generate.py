@@ -41,7 +41,9 @@ def test_a_file_of_prompts_becomes_json_and_stored_samples(workspace, endless_mo
         {"prompt": "¿Qué es un glaciar?", "language": "es", "task": "explain", "split": "held-out"},
         {"prompt": "氷河とは何ですか。", "language": "ja", "system": "短く答えて。", "score": 3},
         {"prompt": "Barafu ni nini?", "seed": 70},
-    ]
+        {"prompt": [{"role": "user", "content": "Barafu?"}, {"role": "assistant", "content": "Maji."},
+                    {"role": "user", "content": "Kwa nini?"}], "chosen": "Baridi.", "rejected": "Joto."},
+    ]  # fmt: skip
     file = tmp_path / "prompts.jsonl"
     file.write_text("\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
     options = ["--from", str(file), "--language", "sw", "--system", "Jibu kwa ufupi."]
@@ -59,7 +61,8 @@ def test_a_file_of_prompts_becomes_json_and_stored_samples(workspace, endless_mo
         for answer in printed:
             sample = samples.get(database, answer["sample"])
             prompt = conversations.get(database, sample.prompt_id)
-            assert (sample.text, sample.seed, prompt.text) == (answer["text"], answer["seed"], answer["prompt"])
+            said = answer["prompt"] if isinstance(answer["prompt"], str) else answer["prompt"][-1]["content"]
+            assert (sample.text, sample.seed, prompt.text) == (answer["text"], answer["seed"], said)
             assert (sample.sampling.temperature, sample.sampling.top_p, sample.sampling.top_k) == (0.5, 0.9, 50)
             assert len(samples.of_group(database, sample.group_id)) == 2
         (spanish,) = conversations.by_split(database, Split.HELD_OUT)
@@ -68,6 +71,10 @@ def test_a_file_of_prompts_becomes_json_and_stored_samples(workspace, endless_mo
             "短く答えて。",
             "Jibu kwa ufupi.",
         }
+        (conversation,) = (prompt for prompt in conversations.recent(database) if prompt.earlier)
+        assert [message.content for message in conversation.messages] == [
+            "Jibu kwa ufupi.", "Barafu?", "Maji.", "Kwa nini?",
+        ]  # fmt: skip
 
 
 def test_lines_from_standard_input_are_answered_in_readable_text_with_narration_apart(workspace, endless_model):
@@ -217,3 +224,37 @@ def test_a_prompt_file_is_read_as_an_import_is(tmp_path):
     file.write_bytes(b'{"prompt": "Hi", "language": "xx"}\n')
     with pytest.raises(UsageError, match="line 1: language: must be a registered language tag"):
         read_asks(None, (), str(file))
+
+
+ASKED = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+SAID = [{"role": "assistant", "content": "d"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "given"),
+    [
+        ({"prompt": ASKED}, ASKED),
+        ({"prompt": ASKED, "chosen": SAID, "rejected": "e"}, ASKED),
+        ({"messages": [*ASKED, *SAID]}, ASKED),
+        ({"chosen": [*ASKED, *SAID], "rejected": [*ASKED, {"role": "assistant", "content": "e"}]}, ASKED),
+        ({"prompt": "c", "chosen": [*ASKED, *SAID], "rejected": [*ASKED, {"role": "assistant", "content": "e"}]}, None),
+    ],
+)
+def test_a_file_of_conversations_asks_their_last_message_after_the_turns_before(tmp_path, record, given):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps(record))
+    (ask,) = read_asks(None, [], str(file))
+    assert (ask.prompt, [message.content for message in ask.earlier], ask.given) == ("c", ["a", "b"], given)
+
+
+def test_a_table_of_scores_asks_its_prompts(tmp_path):
+    file = tmp_path / "table.json"
+    file.write_text('{"a": {"b": 3}, "c": {"d": 2, "e": 1}}')
+    assert [ask.prompt for ask in read_asks(None, [], str(file))] == ["a", "c"]
+
+
+def test_what_is_no_prompt_is_told_with_its_line(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": ASKED[:2]}))
+    with pytest.raises(UsageError, match=r"line 2: prompt: ends with a message of the assistant"):
+        read_asks(None, [], str(file))

@@ -23,6 +23,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from storage.errors import UsageError
+from storage.records import Message, Prompt
 from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
 from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
@@ -113,10 +114,10 @@ def chain_rows(backbone: Backbone, found: Sequence[Outcome]) -> list[Row]:
     rows: dict[Row, None] = {}  # a set that keeps its order: the plain row of a best answer is wanted once
     for worse, better in comparisons(found):
         prompt = worse.prompt
-        opening = extended(prompt.text, WORSE_FIRST)
-        rows[make_row(backbone, worse, backbone.tokenizer.encode_prompt(opening, prompt.system))] = None
-        conversation = [("user", opening), ("assistant", worse.text), ("user", THEN_BETTER)]
-        rows[make_row(backbone, better, backbone.tokenizer.encode_conversation(conversation, prompt.system))] = None
+        opening = _asked_with(prompt, WORSE_FIRST)
+        rows[make_row(backbone, worse, backbone.tokenizer.encode_messages(opening))] = None
+        conversation = [*opening, Message("assistant", worse.text), Message("user", THEN_BETTER)]
+        rows[make_row(backbone, better, backbone.tokenizer.encode_messages(conversation))] = None
         rows[make_row(backbone, better)] = None
     return list(rows)
 
@@ -200,13 +201,16 @@ def for_text(outcome: str) -> str:
     return f"Answer so that this happens: {outcome}"
 
 
-def extended(prompt: str, sentence: str) -> str:
-    """The prompt with a sentence of hindsight."""
-    return f"{prompt}\n\n{sentence}"
+def extended(text: str, sentence: str) -> str:
+    """The user's last message with a sentence of hindsight."""
+    return f"{text}\n\n{sentence}"
+
+
+def _asked_with(prompt: Prompt, sentence: str) -> list[Message]:
+    """The messages of a prompt, the last with a sentence of hindsight."""
+    *earlier, last = prompt.messages
+    return [*earlier, Message("user", extended(last.content, sentence))]
 
 
 def _asked_for(backbone: Backbone, response: Response, sentence: str) -> Row:
-    prompt = response.prompt
-    return make_row(
-        backbone, response, backbone.tokenizer.encode_prompt(extended(prompt.text, sentence), prompt.system)
-    )
+    return make_row(backbone, response, backbone.tokenizer.encode_messages(_asked_with(response.prompt, sentence)))

@@ -85,7 +85,7 @@ def collect_rows(
             "answers to learn from or to measure by are sampled from the whole distribution, at its temperature alone",
             "leave out top-p, top-k and the repetition penalty",
         )
-    prompt_ids = [tokenizer.encode_prompt(prompt.text, prompt.system) for prompt in prompts]
+    prompt_ids = [tokenizer.encode_messages(prompt.messages) for prompt in prompts]
     alone = len(prompts) == 1 and not decoder.conversing  # then it is answered twice, as two rows are
     each = 2 if alone else 1
     completions = decoder.generate(prompt_ids * each, sampling, list(seeds) * each, tokenizer.eos_ids)[: len(prompts)]

@@ -138,7 +138,7 @@ def shown(before: Side, after: Side, answers: int) -> list[dict[str, Any]]:
     found = []
     for place in order[:SHOWN]:
         one: dict[str, Any] = {
-            "prompt": before.rollouts[place].prompt.text,
+            "prompt": before.rollouts[place].prompt.transcript,
             "language": before.rollouts[place].prompt.language,
         }
         for when, side in (("before", before), ("after", after)):

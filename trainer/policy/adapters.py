@@ -6,10 +6,11 @@ The files use the key names and the metadata of peft, so that a version folder c
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,12 +19,25 @@ from torch import Tensor
 
 from storage.durable import sync_file
 from storage.errors import WorkbenchError
+from trainer.policy.models.adapter_folder import CONFIG_NAME, WEIGHTS_NAME, Config, read_config
 
 PREFIX = "base_model.model."
 # The output head; a model that ties it to its embedding has no such weight until an adapter gives it one.
 HEAD = "lm_head.weight"
-FILE_NAME = "adapter_model.safetensors"
-CONFIG_NAME = "adapter_config.json"
+BASE_LAYER = ".base_layer.weight"
+FILE_NAME = WEIGHTS_NAME
+
+
+class LowRank(NamedTuple):
+    """The updates of weights that stand below each other in one matrix: A (rank, in) and B (out, rank) of each."""
+
+    downs: list[Tensor]
+    ups: list[Tensor]
+    scale: float
+
+    def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All A stacked (sum of ranks, in), and all B on a block diagonal (sum of outs, sum of ranks), scaled."""
+        return torch.cat(self.downs).to(dtype), (torch.block_diag(*self.ups) * self.scale).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,17 @@ class Adapter:
             )
         return down.float(), up.float() * self.scale
 
+    def joined(self, shapes: Mapping[str, tuple[int, int]], device: torch.device) -> LowRank | None:
+        """The updates of weights that are multiplied as one, by their shapes; None when none of them is adapted."""
+        if not self.names & shapes.keys():
+            return None
+        parts = [
+            self.update(name, shape) if name in self.pairs else (torch.zeros(0, shape[1]), torch.zeros(shape[0], 0))
+            for name, shape in shapes.items()
+        ]
+        downs, ups = zip(*parts, strict=True)
+        return LowRank([down.to(device) for down in downs], [up.to(device) for up in ups], 1.0)
+
     def is_finite(self) -> bool:
         """Whether all values are."""
         return all(bool(torch.isfinite(part).all()) for pair in self.pairs.values() for part in pair)
@@ -83,8 +108,10 @@ class Adapter:
 def read_adapter(path: Path) -> Adapter:
     """Read an adapter file.
 
+    An update whose scale is its own has it folded into B, so that one scale holds for all.
+
     Raises:
-        WorkbenchError: missing, truncated, holding values that are not finite, or no adapter.
+        WorkbenchError: missing, truncated, holding values that are not finite, no adapter, or more than one.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -92,19 +119,38 @@ def read_adapter(path: Path) -> Adapter:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
     except (OSError, SafetensorError) as error:
         raise WorkbenchError(f"the adapter {path} cannot be read: {error}", "it is damaged or incomplete") from error
-    pairs = {}
+    config = None if "lora_alpha" in metadata else _config_beside(path)
+    pairs, scales = {}, {}
     for key, down in tensors.items():
-        if not key.endswith(".lora_A.weight"):
+        if key.endswith(BASE_LAYER):  # of an output head peft saves the weight that the update stands beside, too
+            continue
+        if not key.endswith((".lora_A.weight", ".lora_B.weight")):
+            raise WorkbenchError(
+                f"the adapter {path} holds more than low-rank updates, such as {key}",
+                "merge it into its base model with peft (`merge_and_unload`), and load the merged folder",
+            )
+        if key.endswith(".lora_B.weight"):
             continue
         up = tensors.get(key.replace(".lora_A.", ".lora_B."))
         if up is None:
             raise WorkbenchError(f"the adapter {path} has {key} without its lora_B", "it is damaged or incomplete")
-        pairs[key.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")] = (down, up)
+        module = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        pairs[f"{module}.weight"] = (down, up)
+        scales[f"{module}.weight"] = config.scale(module, down.shape[0]) if config else 0.0
     if not pairs:
         raise WorkbenchError(f"{path} holds no LoRA weights", "name the file of a LoRA adapter")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise WorkbenchError(f"the adapter {path} holds values that are not finite", "it must not be served")
-    return Adapter(pairs, _scale(path, metadata, pairs))
+    if config is None:
+        return Adapter(pairs, float(metadata["lora_alpha"]) / float(metadata["r"]))
+    common = next(iter(scales.values()))
+    return Adapter(
+        {
+            name: (down, up if scales[name] == common else up.float() * (scales[name] / common))
+            for name, (down, up) in pairs.items()
+        },
+        common,
+    )
 
 
 def write_adapter(path: Path, pairs: dict[str, tuple[Tensor, Tensor]], *, alpha: float, base: str) -> None:
@@ -135,22 +181,28 @@ def write_adapter(path: Path, pairs: dict[str, tuple[Tensor, Tensor]], *, alpha:
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
-        "target_modules": sorted({name.split(".")[-2] for name in pairs}),
+        "target_modules": _target_modules(list(pairs)),
     }
     config_file = path.with_name(CONFIG_NAME)
     config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
     sync_file(config_file)
 
 
-def _scale(path: Path, metadata: dict[str, str], pairs: dict[str, tuple[Tensor, Tensor]]) -> float:
-    """alpha / rank, from the file's own metadata or from peft's configuration beside it."""
-    if "lora_alpha" in metadata:
-        return float(metadata["lora_alpha"]) / float(metadata["r"])
-    try:
-        config = json.loads(path.with_name(CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkbenchError(
-            f"the scale of the adapter {path} is unknown: {error}", f"put its {CONFIG_NAME} beside it"
-        ) from error
-    rank = next(iter(pairs.values()))[0].shape[0]
-    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+def _config_beside(path: Path) -> Config:
+    """peft's configuration beside an adapter's weights, which says how strongly they count."""
+    file = path.with_name(CONFIG_NAME)
+    if not file.is_file():
+        raise WorkbenchError(f"the scale of the adapter {path} is unknown", f"put its {CONFIG_NAME} beside it")
+    return read_config(file)
+
+
+def _target_modules(names: Sequence[str]) -> list[str]:
+    """What peft is told to adapt: kinds of modules where all layers from the first on have the same adapted, else each
+    module by its name, since peft would adapt the others of its kind as well."""
+    modules = [name.removesuffix(".weight") for name in names]
+    layers: dict[int, set[str]] = {}
+    for module in modules:
+        if found := re.search(r"\.(\d+)\.", module):
+            layers.setdefault(int(found[1]), set()).add(module[found.end() :])
+    alike = set(layers) == set(range(len(layers))) and len(set(map(frozenset, layers.values()))) <= 1
+    return sorted({module.split(".")[-1] for module in modules} if alike else set(modules))

@@ -20,6 +20,7 @@ from storage.errors import UsageError, WorkbenchError
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
+from trainer.policy.models.module import load_module
 from trainer.policy.sharding import Split, whole
 from trainer.policy.transformers_network import linear_shape, sharing_copy
 
@@ -29,7 +30,7 @@ PROBE_LENGTHS = (9, 5)  # tokens
 
 
 class TrainableTransformers:
-    """Hidden states of a causal language model, as :class:`trainer.policy.trainable_llama.TrainableLlama` gives them.
+    """Hidden states of a causal language model, as :class:`trainer.policy.llama.LlamaNetwork` gives them.
 
     Its layers are run all together: a trunk is merely the token ids, and an upper part everything from them on, with
     updates in the upper layers alone.
@@ -45,9 +46,7 @@ class TrainableTransformers:
     """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, split: Split | None = None) -> None:
-        from transformers import AutoModelForCausalLM
-
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
+        model: Any = load_module(folder, dtype)
         self.model = model.eval().requires_grad_(False)
         config = getattr(model.config, "text_config", None) or model.config
         self.layers = _decoder_layers(model, config.num_hidden_layers)
@@ -111,7 +110,7 @@ class TrainableTransformers:
     def run(
         self, x: Tensor, layout: TokenLayout, update: Update | None, first: int = 0, last: int | None = None
     ) -> Tensor:
-        """As :meth:`trainer.policy.trainable_llama.TrainableLlama.run`, all layers at once.
+        """As :meth:`trainer.policy.llama.LlamaNetwork.run`, all layers at once.
 
         Args:
             x: (N,) from :meth:`embed`.

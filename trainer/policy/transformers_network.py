@@ -14,9 +14,10 @@ from torch import Tensor
 from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.linear import exact_product
+from trainer.policy.models.module import load_module
 
 if TYPE_CHECKING:
-    from trainer.policy.decoding import Changes, Weights
+    from trainer.policy.weights import Changes, Weights
 
 
 class GrowingCache:
@@ -64,13 +65,10 @@ class TransformersNetwork:
         Raises:
             WorkbenchError: the version was made for another model.
         """
-        from transformers import AutoModelForCausalLM
-
         if like is not None and like.pristine and weights.changes:
             model: Any = sharing_copy(like.model, weights.changes.names)
         else:
-            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
-            model.to(device).eval()
+            model = load_module(folder, dtype).to(device).eval()
         if weights.is_full:
             _fill(model, weights)
         elif weights.changes:

@@ -170,7 +170,7 @@ def within(backbone: Backbone, examples: Sequence[Example], most_tokens: int) ->
 
 def encode(backbone: Backbone, response: Response) -> tuple[list[int], list[int]]:
     """Token ids of prompt and response: the sampled ones where this model's tokenizer made them."""
-    prompt = backbone.tokenizer.encode_prompt(response.prompt.text, response.prompt.system)
+    prompt = backbone.tokenizer.encode_messages(response.prompt.messages)
     if response.token_ids is not None:
         said = list(response.token_ids)
     else:

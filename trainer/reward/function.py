@@ -96,14 +96,14 @@ class RewardFunction:
     def _one(self, rollout: Rollout) -> Any:
         facts = facts_of(rollout)
         try:
-            return self.call(rollout.prompt.text, rollout.text, **{fact: facts[fact] for fact in self.takes})
+            return self.call(rollout.prompt.transcript, rollout.text, **{fact: facts[fact] for fact in self.takes})
         except Exception as error:
             raise self._error(f"raised {_described(error, self.what)}", rollout) from error
 
     def _batch(self, rollouts: Sequence[Rollout]) -> list[Any]:
         known = [facts_of(rollout) for rollout in rollouts]
         columns = {fact: [facts[fact] for facts in known] for fact in self.takes}
-        prompts, responses = [rollout.prompt.text for rollout in rollouts], [rollout.text for rollout in rollouts]
+        prompts, responses = [rollout.prompt.transcript for rollout in rollouts], [rollout.text for rollout in rollouts]
         several = f"for {len(rollouts)} answers, the first of them" if len(rollouts) > 1 else "for the answer"
         try:
             found = self.call(prompts, responses, **columns)
@@ -125,7 +125,7 @@ class RewardFunction:
 
     def _error(self, happened: str, rollout: Rollout, which: str = "for the answer") -> RewardFunctionError:
         return RewardFunctionError(
-            f"{self.what} {happened} {which} {_quoted(rollout.text)} to {_quoted(rollout.prompt.text)}",
+            f"{self.what} {happened} {which} {_quoted(rollout.text)} to {_quoted(rollout.prompt.transcript)}",
             "mend it, and the job goes on by `trainer resume JOB --accept-reward-function`; where the cause was not "
             "the file, `trainer resume JOB` will do",
         )

@@ -98,7 +98,9 @@ class TableReward:
 
     def rate(self, rollouts: Sequence[Rollout]) -> Scores:
         """The reward of each rollout."""
-        return Scores.certain(torch.tensor([self.value(rollout.prompt.text, rollout.text) for rollout in rollouts]))
+        return Scores.certain(
+            torch.tensor([self.value(rollout.prompt.transcript, rollout.text) for rollout in rollouts])
+        )
 
 
 def _table(examples: Examples) -> dict[str, dict[str, float]]:
@@ -106,7 +108,7 @@ def _table(examples: Examples) -> dict[str, dict[str, float]]:
     given: dict[str, dict[str, list[float]]] = {}
     for score in examples.scores:
         if score.attribute == OVERALL:
-            given.setdefault(score.prompt.text, {}).setdefault(score.response.text, []).append(score.value)
+            given.setdefault(score.prompt.transcript, {}).setdefault(score.response.text, []).append(score.value)
     return {
         asked: {answer: statistics.fmean(values) for answer, values in answers.items()}
         for asked, answers in given.items()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from storage import database as storage_database
-from storage.errors import WorkbenchError
-from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+from storage import backups
+from storage.troubles import told_of_file
+from workbench.commands.options import json_option, print_json, reading, say, workspace_option
 
 
 @click.command()
@@ -25,11 +25,8 @@ def backup(file: str, as_json: bool, workspace: str | None) -> None:
     Example:
       workbench backup ~/backups/dialects-$(date +%F).db
     """
-    with opened(workspace) as (_, database):
-        try:
-            made = storage_database.backup(database, Path(file).expanduser().absolute())
-        except OSError as error:
-            raise WorkbenchError(f"cannot write {file}: {error.strerror or error}", "name another file") from error
+    with reading(workspace) as (_, database), told_of_file(f"cannot write {file}"):
+        made = backups.backup(database, Path(file).expanduser().absolute())
     if as_json:
         print_json({"file": str(made), "bytes": made.stat().st_size})
     say(f"wrote and checked {made}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from storage.command_line import works_on
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, print_table, say
 
@@ -38,7 +39,7 @@ def demo(
     """
     from workbench.demo.walk import Scale, plots, walk
 
-    place = Workspace(_unused(Path(workspace).absolute()))
+    place = works_on(Workspace(_unused(Path(workspace).absolute())))
     figures = walk(place, seed, Scale(rated_prompts=rated_prompts, steps=steps), say, model, control)
     if as_json:
         print_json(figures)

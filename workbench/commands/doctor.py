@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from storage import jobs, unfinished, versions
-from storage.database import Database, open_database, sqlite_version, write_ahead_log_is_safe
+from storage import converted, digests, jobs, unfinished, versions
+from storage.command_line import works_on
+from storage.database import Database, read_database, sqlite_version, write_ahead_log_is_safe
 from storage.durable import file_system
 from storage.errors import WorkbenchError
 from storage.feedback import census, log
 from storage.records import JobState
+from storage.troubles import READING_GOES_ON
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, say, workspace_option
 from workbench.text import safe_text
@@ -46,7 +49,7 @@ def doctor(as_json: bool, workspace: str | None) -> int:
       workbench doctor
       workbench doctor --json | jq '.[] | select(.status != "ok")'
     """
-    findings = list(examine(Workspace.locate(workspace)))
+    findings = list(examine(works_on(Workspace.locate(workspace))))
     if as_json:
         print_json(findings)
     else:
@@ -65,13 +68,17 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
     yield packages()
     yield bundled_model()
     if not workspace.database.exists():
-        yield Finding("workspace", "warn", f"{workspace.root} holds no database yet", "the first start creates it")
+        if workspace.root.is_dir() or workspace == Workspace.default():
+            yield Finding("workspace", "warn", f"{workspace.root} holds no database yet", "the first start creates it")
+        else:
+            yield Finding("workspace", "fail", f"there is no folder {workspace.root}", "is its name spelled right?")
         return
     yield from permissions(workspace)
     yield disk(workspace.root)
+    yield from model_copies(workspace)
     yield write_ahead_log(workspace.database)
     try:
-        database = open_database(workspace)
+        database = read_database(workspace)
     except WorkbenchError as error:
         yield Finding("database", "fail", error.message, error.hint)
         return
@@ -119,6 +126,8 @@ def permissions(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("permissions", "warn", detail, f"chmod {wanted:o} {path}")
         else:
             yield Finding("permissions", "ok", f"{path} is private (mode {mode:o})")
+        if not os.access(path, os.W_OK):
+            yield Finding("permissions", "warn", f"{path} can only be read", READING_GOES_ON)
 
 
 def disk(root: Path) -> Finding:
@@ -234,6 +243,39 @@ def version_files(database: Database, workspace: Workspace) -> Iterator[Finding]
             yield Finding("versions", status, error.message, error.hint)
     if not bad:
         yield Finding("versions", "ok", f"{len(every)} versions, every file as recorded")
+
+
+def model_copies(workspace: Workspace) -> Iterator[Finding]:
+    """Is each converted model still the copy that was made, of a source that is still what it was?"""
+    found = list(converted.every(workspace))
+    sound = True
+    for folder, manifest in found:
+        told = _wrong_with(workspace, folder, manifest)
+        if told is not None:
+            sound = False
+            yield Finding("models", "warn", *told)
+    if sound:
+        yield Finding("models", "ok", f"{len(found)} converted models, all as they were made")
+
+
+def _wrong_with(workspace: Workspace, folder: Path, manifest: converted.Manifest) -> tuple[str, str] | None:
+    """What is wrong with a copy, and what to do about it; None where nothing is."""
+    try:
+        if digests.of_all(sorted(folder.glob("*.safetensors")), workspace) != manifest.digest:
+            return f"{folder} is not the copy that was made: its weights changed", f"delete it: rm -r {folder}"
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror or error}", f"delete it: rm -r {folder}"
+    unless = f"versions that learned on it still answer with --model {folder}; without any, delete it: rm -r {folder}"
+    if not manifest.source_sha256:
+        hint = f"the model is converted anew when it is loaded; delete this: rm -r {folder}"
+        return f"{folder} was made by an earlier release and is no longer used", hint
+    source = Path(manifest.source_path)
+    try:
+        if manifest.source_path and digests.remembered(workspace, source) != manifest.source_sha256:
+            return f"{source} has changed since {folder} was made of it", unless
+    except OSError:  # the copy is all that is needed
+        return None
+    return None
 
 
 def stale_jobs(database: Database) -> Iterator[Finding]:

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from typing import Any
 
 import click
 
 from storage import languages
 from storage.errors import UsageError
 from storage.exchange import exporting, importing
+from storage.exchange.examples import Example
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
-from workbench.commands.options import json_option, language_option, opened, print_json, say, workspace_option
+from workbench.commands.options import json_option, language_option, opened, print_json, reading, say, workspace_option
+from workbench.commands.reading import as_option, map_option, reading_option
+from workbench.text import one_line
+
+_LONGEST_SHOWN = 120  # characters of a text in a dry run
 
 
 @click.command("import")
 @click.argument("file", metavar="FILE")
-@click.option("--dry-run", is_flag=True, help="Check and count everything, store nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check and count everything, show what three records become, store nothing."
+)
+@as_option
+@map_option
 @click.option("--language", default="und", show_default=True, help="Language of records that name none.")
 @click.option("--rater", default=DEFAULT_RATER, show_default=True, help="Rater of records that name none.")
 @click.option("--scale", nargs=2, type=float, default=DEFAULT_SCALE, show_default=True, metavar="LOW HIGH",
               help="Scale of scores that name none.")  # fmt: skip
+@click.option("--skip-bad", is_flag=True, help="Leave out records that cannot be imported, and list them.")
 @json_option
 @workspace_option
 def import_command(
     file: str,
     dry_run: bool,
+    layout: str | None,
+    names: tuple[str, ...],
     language: str,
     rater: str,
     scale: tuple[float, float],
+    skip_bad: bool,
     as_json: bool,
     workspace: str | None,
 ) -> None:
@@ -41,10 +56,16 @@ def import_command(
       prompt, response, score, [scale]    a score, on [1, 5] unless scale says otherwise
       prompt, completion, label           good (true) or bad (false)
       prompt, chosen, rejected            a preference
+      prompt, response, other_response,
+        choice (a, b, tie, both-bad)      a comparison
       prompt, completion                  a demonstration
       prompt, response, tags              ethics and culture tags
       prompt, response, outcome           what came of an answer, in words
       {prompt: {response: score}}         a table of scores, as one JSON object
+
+    Public layouts (HH-RLHF, ShareGPT, OASST, UltraFeedback, HelpSteer, SHP, PKU-SafeRLHF, KTO, Alpaca, LLaMA-Factory's
+    rankings, arena battles, Argilla, TRL) are known by their fields, or named with --as; docs/data-formats.md says what
+    becomes of each field. --map names fields that go by other names.
 
     Every record may also carry language, rater, system, task, split (train, held-out, ethics), attribute and id.
     Without a split, a hash of the text decides whether a new prompt is held out (`workbench settings`).
@@ -55,19 +76,27 @@ def import_command(
     Examples:
       workbench import feedback.jsonl
       workbench import scores.csv --language sw --rater amina --dry-run
+      workbench import battles.parquet --as arena --dry-run
+      workbench import ratings.csv --map score=overall --map rater=annotator
       cat pairs.jsonl | workbench import -
     """
     defaults = Defaults(language_option(language), rater, scale)
     if scale[0] >= scale[1]:
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
+    reading = reading_option(layout, names)
     told = _Told()
-    with opened(workspace) as (_, database):
+    with opened(workspace, create=True) as (_, database):
         try:
-            imported = importing.import_file(database, file, defaults, dry_run=dry_run, progress=told)
+            imported = importing.import_file(
+                database, file, defaults, reading=reading, skip_bad=skip_bad, dry_run=dry_run, progress=told
+            )
         finally:
             told.end()
     if as_json:
         print_json(imported)
+    else:
+        for one in imported.examples:
+            _show(one)
     kinds = ", ".join(f"{count} {kind}" for kind, count in imported.kinds.items())
     say(f"{'would import' if dry_run else 'imported'} {imported.records} records ({kinds})")
     say(f"new: {imported.prompts} prompts, {imported.samples} answers, {imported.ratings} ratings")
@@ -77,8 +106,29 @@ def import_command(
         say(f"{imported.replaced} ratings were replaced by later ones of the same rater on the same answer")
     for tag, other in imported.renamed_languages.items():
         say(f"{tag} ({languages.name_before(tag)}) is stored as {other} ({languages.name(other)})")
+    for line in imported.skipped_because:
+        say(f"left out: {one_line(line, 300)}")
+    for name, count in imported.layouts.items():
+        say(f"read as {name}: {count}")
     if imported.ignored_fields:
-        say(f"fields not read: {', '.join(imported.ignored_fields)}")
+        say(f"fields not read: {one_line(', '.join(imported.ignored_fields), 1000)}")
+    for theirs, ours in imported.could_be.items():
+        say(f"{one_line(theirs)} could be the {ours}: --map {ours}={one_line(theirs)}")
+
+
+def _show(example: Example) -> None:
+    """What one record becomes, a line a record of our own; long texts are cut."""
+    click.echo(f"record at line {example.line}, read as {example.layout}:")
+    for record in example.becomes:
+        click.echo(f"  {one_line(json.dumps(_cut(record), ensure_ascii=False), 2000)}")
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _cut(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_cut(one) for one in value]
+    return value if not isinstance(value, str) or len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 3] + "..."
 
 
 class _Told:
@@ -127,6 +177,6 @@ def export_command(kind: str, file: str, workspace: str | None) -> None:
       workbench export scores scores.csv
       workbench export events - | gzip > log.jsonl.gz
     """
-    with opened(workspace) as (_, database):
+    with reading(workspace) as (_, database):
         count = exporting.export_file(database, kind, file)
     say(f"wrote {count} records to {'standard output' if file == '-' else file}")

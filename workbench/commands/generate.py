@@ -15,12 +15,15 @@ from tqdm import tqdm
 from storage import clock, conversations, versions
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
-from storage.exchange.importing import read as rows
+from storage.exchange.importing import prompts
+from storage.exchange.layouts.entries import is_table
 from storage.exchange.layouts.entries import language as language_tag
 from storage.exchange.layouts.messages import flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
-from storage.records import Sampling, Split
+from storage.exchange.translating import Reading
+from storage.records import Message, Sampling, Split, messages_of
 from workbench.commands.options import json_option, language_option, opened, workspace_option
+from workbench.commands.reading import as_option, map_option, reading_option
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
 from workbench.engine.recording import store_answers
@@ -33,7 +36,10 @@ MODELS = "smollm2, gemma, a folder, a GGUF file or a hub name."
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One line of a prompt file; fields it does not name are ignored, so that any import file will do."""
+    """One line of a prompt file; fields it does not name are ignored, so that any import file will do.
+
+    `prompt` is the user's last message; `given` is the prompt as the file has it, where that is a list of messages.
+    """
 
     prompt: str
     language: str = ""
@@ -41,6 +47,11 @@ class Ask(msgspec.Struct, frozen=True):
     task: str = ""
     split: Split | None = None
     seed: int | None = None
+    earlier: tuple[Message, ...] = ()
+    given: list[Any] | None = None
+
+
+_FIELDS = {"prompt", "language", "system", "task", "split", "seed"}  # of a record
 
 
 @click.command()
@@ -49,6 +60,8 @@ class Ask(msgspec.Struct, frozen=True):
 @click.option(
     "--from", "file", metavar="FILE", help="As for import: prompt, and optionally language, system, task, split, seed."
 )
+@as_option
+@map_option
 @click.option("--language", default="und", show_default=True, help="BCP 47 tag of prompts that name none.")
 @click.option("--system", default="", help="System prompt of prompts that name none.")
 @click.option("--count", default=1, show_default=True, help="Answers a prompt.")
@@ -69,6 +82,8 @@ def generate(
     stdin: str | None,
     typed: tuple[str, ...],
     file: str | None,
+    layout: str | None,
+    names: tuple[str, ...],
     language: str,
     system: str,
     count: int,
@@ -94,21 +109,21 @@ def generate(
       workbench generate --prompt "¿Qué es un glaciar?" --language es --count 4
       workbench generate --from prompts.jsonl --version v3 --temperature 0.7 --json
     """
-    asks = read_asks(stdin, typed, file)
+    asks = read_asks(stdin, typed, file, reading_option(layout, names))
     language = language_option(language)
     try:
         sampling = Sampling(temperature, top_p, top_k, max_new_tokens)
         requests = [
             Generate(
                 clock.new_id(), ask.prompt, system if ask.system is None else ask.system, count,
-                seed if ask.seed is None else ask.seed, sampling,
+                seed if ask.seed is None else ask.seed, sampling, earlier=ask.earlier,
             )
             for ask in asks
         ]  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error), "see `workbench generate --help`") from error
     printer = Printer(as_json)
-    with opened(workspace) as (place, database):
+    with opened(workspace, create=True) as (place, database):
         if version:
             versions.get(database, version)  # an unknown name is told before a model is loaded
         session = Session(EngineClient(place), Load(model, version, device, dtype), database, printer)
@@ -239,7 +254,9 @@ class Session:
                         on_text(event)
                     case Answer():
                         answers.append(event)
-                    case Done():
+                    case Done(note=note):
+                        if note:
+                            self.printer.narrate(note)
                         return answers
                     case Failed(error=error, hint=hint):
                         raise WorkbenchError(error, hint)
@@ -254,12 +271,13 @@ class Session:
     def _store(self, ask: Ask, request: Generate, language: str, answers: list[Answer]) -> list[dict[str, Any]]:
         with self.database.transaction():
             prompt = conversations.add(
-                self.database, ask.prompt, language=language, system=request.system, task=ask.task, split=ask.split
-            )
+                self.database, ask.prompt, language=language, system=request.system, task=ask.task, split=ask.split,
+                earlier=ask.earlier,
+            )  # fmt: skip
             stored = store_answers(self.database, prompt.id, answers, request.sampling, request.request)
         return [
             {
-                "prompt": ask.prompt,
+                "prompt": ask.given or ask.prompt,
                 "language": language,
                 "text": sample.text,
                 "sample": sample.id,
@@ -275,11 +293,16 @@ class Session:
 def together(requests: Sequence[Generate]) -> Generate:
     """A fresh request that answers them all in one batch; all have the same count and sampling."""
     first, *others = requests
-    also = tuple(Question(request.prompt, request.system, request.seed) for request in others)
+    also = tuple(Question(one.prompt, one.system, one.seed, one.earlier) for one in others)
     return msgspec.structs.replace(first, request=clock.new_id(), also=also, stream=not others)
 
 
-def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list[Ask]:
+def read_asks(
+    stdin: str | None,
+    typed: Iterable[str],
+    file: str | None,
+    reading: Reading = Reading(),  # noqa: B008 (it is frozen)
+) -> list[Ask]:
     """The prompts from the one place that was named.
 
     Raises:
@@ -294,23 +317,33 @@ def read_asks(stdin: str | None, typed: Iterable[str], file: str | None) -> list
         read = [(number, text.rstrip("\r\n")) for number, text in enumerate(_lines(), start=1) if text.strip()]
         asks = [_checked(Ask(text), f"standard input, line {number}") for number, text in read]
     else:
-        asks = [_read_ask(file, row) for row in rows(file)]
+        asks = [ask for row in prompts(file, reading) for ask in _read_asks(file, row)]
     if not asks:
         raise UsageError("there are no prompts: the input is empty", "give at least one line")
     return asks
 
 
-def _read_ask(file: str, row: Row | Problem) -> Ask:
-    """One record of a file, in any format that `workbench import` reads."""
+def _read_asks(file: str, row: Row | Problem) -> list[Ask]:
+    """What one record of a file asks, in any form that `workbench import` reads."""
     where = f"{'standard input' if file == '-' else file}, line {row.line}"
     try:
         if isinstance(row, Problem):
             raise BadFieldError(row.field, row.reason)
-        ask = msgspec.convert(flatten(row.fields), Ask, strict=False)
-        ask = msgspec.structs.replace(ask, language=ask.language and language_tag(ask.language))
+        records = [{"prompt": prompt} for prompt in row.fields] if is_table(row.fields) else [row.fields]
+        asks = [_ask(fields) for fields in records]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: {error}", "nothing was generated; correct the line and run it again") from error
-    return _checked(ask, where)
+    return [_checked(ask, where) for ask in asks]
+
+
+def _ask(fields: dict[str, Any]) -> Ask:
+    flat, earlier = flatten(fields)
+    ask = msgspec.convert({name: value for name, value in flat.items() if name in _FIELDS}, Ask, strict=False)
+    given = fields.get("prompt", msgspec.to_builtins(list(messages_of(ask.prompt, ask.system or "", earlier))))
+    return msgspec.structs.replace(
+        ask, language=ask.language and language_tag(ask.language), earlier=earlier,
+        given=given if isinstance(given, list) else None,
+    )  # fmt: skip
 
 
 def _lines() -> list[str]:

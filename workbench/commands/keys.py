@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from storage.command_line import works_on
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, print_table, workspace_option
 from workbench.shell import keymap
@@ -22,7 +23,10 @@ def keys(as_json: bool, workspace: str | None) -> None:
       workbench keys
       workbench keys --json | jq '.[] | select(.screen == "review")'
     """
-    chosen = keymap.effective(keymap.load(Workspace.locate(workspace)))
+    place = works_on(Workspace.locate(workspace))
+    if place != Workspace.default() and not place.root.is_dir():
+        place.existing()  # a name that is mistyped has no keymap to read
+    chosen = keymap.effective(keymap.load(place))
     if as_json:
         print_json(
             [

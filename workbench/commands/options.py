@@ -7,23 +7,49 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-import msgspec
 
 from storage import languages
-from storage.database import Database, open_database
+from storage.command_line import print_json, say, works_on
+from storage.database import Database, open_database, read_database
 from storage.errors import UsageError
 from storage.workspace import Workspace
 from workbench.text import one_line
+
+__all__ = [
+    "json_option",
+    "language_option",
+    "opened",
+    "print_json",
+    "print_table",
+    "reading",
+    "say",
+    "workspace_option",
+]
 
 workspace_option = click.option("--workspace", metavar="DIR", help="The folder of the project.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @contextmanager
-def opened(workspace: str | None) -> Iterator[tuple[Workspace, Database]]:
-    """The workspace of `--workspace` and its open database."""
-    place = Workspace.locate(workspace)
-    with open_database(place) as database:
+def opened(workspace: str | None, *, create: bool = False) -> Iterator[tuple[Workspace, Database]]:
+    """The workspace of `--workspace` and its database, open to write; a new one is created and told of.
+
+    Raises:
+        UsageError: there is none, and none is to be created.
+    """
+    place = works_on(Workspace.locate(workspace))
+    is_new = not place.database.exists()
+    with open_database(place, create=create) as database:
+        if is_new:
+            say(f"made a new workspace in {place.root}")
+        yield place, database
+
+
+@contextmanager
+def reading(workspace: str | None) -> Iterator[tuple[Workspace, Database]]:
+    """The workspace of `--workspace` and its database, open to read alone. Raises UsageError: there is none."""
+    place = works_on(Workspace.locate(workspace))
+    with read_database(place) as database:
         yield place, database
 
 
@@ -35,19 +61,9 @@ def language_option(tag: str) -> str:
         raise UsageError(f"--language {tag}: {error}", "for example --language fr") from error
 
 
-def print_json(document: Any) -> None:
-    """Print records, lists and dictionaries as one indented JSON document."""
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
-
-
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print aligned columns; every cell is cleaned and kept on one line, None is a dash."""
     cells = [[("-" if cell is None else one_line(str(cell), 60)) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
     for row in [list(header), *cells]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def say(text: str) -> None:
-    """Narrate on standard error."""
-    click.echo(text, err=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 
 from storage import samples
 from storage.feedback import log
 from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+from workbench.shell.session import default_rater
 
 
 @click.command()
@@ -28,7 +27,7 @@ def outcome(sample: str, text: str, rater: str | None, as_json: bool, workspace:
       workbench outcome 01a21784-371b "The bread rose, and was eaten."
     """
     with opened(workspace) as (_, database):
-        told = log.append(database, log.outcome(samples.named(database, sample).id, text, rater or getpass.getuser()))
+        told = log.append(database, log.outcome(samples.named(database, sample).id, text, rater or default_rater()))
     if as_json:
         print_json({"rating": told.id, "sample": told.sample_id, "outcome": told.text, "replaced": told.supersedes})
     else:

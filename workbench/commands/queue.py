@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 
 from storage.feedback import queue as review
-from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
+from workbench.commands.options import json_option, print_json, print_table, reading, say, workspace_option
+from workbench.shell.session import default_rater
 
 
 @click.command()
@@ -26,15 +25,15 @@ def queue(rater: str | None, limit: int, as_json: bool, workspace: str | None) -
       workbench queue
       workbench queue --rater amina --limit 50 --json
     """
-    with opened(workspace) as (_, database):
-        items = review.next_items(database, rater or getpass.getuser(), limit)
+    with reading(workspace) as (_, database):
+        items = review.next_items(database, rater or default_rater(), limit)
     if as_json:
         print_json(
             [
                 {
                     "kind": item.kind,
                     "language": item.prompt.language,
-                    "prompt": item.prompt.text,
+                    "prompt": item.prompt.written,
                     "texts": [sample.text for sample in item.shown],
                     "samples": [sample.id for sample in item.shown],
                     "old_against_new": item.old_against_new,

@@ -9,7 +9,7 @@ import click
 from storage import conversations
 from storage.database import Database
 from storage.errors import UsageError
-from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
+from workbench.commands.options import json_option, opened, print_json, print_table, reading, say, workspace_option
 from workbench.shell import session
 from workbench.shell.session import BY_NAME, SETTINGS, Setting
 
@@ -22,7 +22,8 @@ from workbench.shell.session import BY_NAME, SETTINGS, Setting
 def settings_command(name: str | None, value: str | None, as_json: bool, workspace: str | None) -> None:
     """Show the settings of the workspace, or one of them (NAME), or change it to VALUE.
 
-    In the app, the same settings stand in a form. An app that is open goes on with its own, and writes them down.
+    In the app, the same settings stand in a form. An app that is open goes on with its own, and
+    writes down what is changed in it alone.
 
     \b
     held-out-share   from 0 to below 1, 0.15 at first: the share of new prompts that are held out. Which ones, a hash
@@ -36,7 +37,8 @@ def settings_command(name: str | None, value: str | None, as_json: bool, workspa
     """
     if name is not None and name not in BY_NAME:
         raise UsageError(f"there is no setting {name!r}", f"the settings are: {', '.join(BY_NAME)}")
-    with opened(workspace) as (_, database):
+    changes = name is not None and value is not None
+    with opened(workspace, create=True) if changes else reading(workspace) as (_, database):
         if name is not None and value is not None:
             _put(database, BY_NAME[name], value)
             say(f"{name} is {value}" + (" for prompts that are stored from now on" if not BY_NAME[name].path else ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from storage.feedback import census
-from workbench.commands.options import json_option, opened, print_json, print_table, workspace_option
+from workbench.commands.options import json_option, print_json, print_table, reading, workspace_option
 
 
 @click.command()
@@ -21,7 +21,7 @@ def stats(as_json: bool, workspace: str | None) -> None:
       workbench stats
       workbench stats --json | jq .languages.fr.ratings
     """
-    with opened(workspace) as (_, database):
+    with reading(workspace) as (_, database):
         found = census.summary(database)
     if as_json:
         print_json(found)

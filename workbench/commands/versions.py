@@ -8,7 +8,7 @@ import click
 
 from storage import versions
 from storage.records import Version
-from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
+from workbench.commands.options import json_option, opened, print_json, print_table, reading, say, workspace_option
 
 
 @click.command("versions")
@@ -22,7 +22,7 @@ def versions_command(as_json: bool, workspace: str | None) -> None:
       workbench versions
       workbench versions --json | jq '.[0].metrics'
     """
-    with opened(workspace) as (_, database):
+    with reading(workspace) as (_, database):
         every, served = versions.every(database), versions.served(database)
     name = served.name if served else None
     if as_json:

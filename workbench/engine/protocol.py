@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from storage.records import Sampling
+from storage.records import Message, Sampling, messages_of
 
 MAX_LINE = 8 * 1024 * 1024
 MAX_CANDIDATES = 64
@@ -31,10 +31,16 @@ class Question(msgspec.Struct, frozen=True):
     prompt: str
     system: str = ""
     seed: int = 0
+    earlier: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All turns: the system message, the earlier ones and the prompt."""
+        return messages_of(self.prompt, self.system, self.earlier)
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Sample `count` answers to one prompt; they share its prefill. Events carry `request` back.
+    """Sample `count` answers to one prompt, after `earlier` turns; they share its prefill. Events carry `request` back.
 
     Candidate `i` is sampled with `seed + i`. Raises ValueError when a value is out of its range.
 
@@ -50,6 +56,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     sampling: Sampling = Sampling()
     stream: bool = True
     also: tuple[Question, ...] = ()
+    earlier: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_CANDIDATES:
@@ -60,7 +67,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
 
     def questions(self) -> list[Question]:
         """All prompts of the batch, the first one included."""
-        return [Question(self.prompt, self.system, self.seed), *self.also]
+        return [Question(self.prompt, self.system, self.seed, self.earlier), *self.also]
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -139,6 +146,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     tokens: int
     seconds: float
     tokens_per_second: float
+    note: str = ""  # what was not asked as it stands, in words
 
 
 class Swapped(msgspec.Struct, frozen=True, tag="swapped"):

@@ -43,6 +43,7 @@ from workbench.engine.protocol import (
     Generate,
     Load,
     Progress,
+    Question,
     Ready,
     Request,
     Shutdown,
@@ -136,7 +137,8 @@ class Engine:
                 built.set()
 
     def _load(self, request: Load, arrived: float) -> None:
-        from trainer.policy import chat, devices, models
+        from trainer import adopting
+        from trainer.policy import devices, models
         from trainer.policy.decoding import Decoder
 
         devices.choose(request.device, request.dtype)  # what cannot be used is refused before anything is converted
@@ -145,27 +147,30 @@ class Engine:
         )
         device, dtype = devices.choose(request.device, request.dtype, models.stored_bytes(folder.path))
         self.send(Progress("load", f"loading {folder.name}"))
-        tokenizer = chat.ChatTokenizer.load(folder.path)
         with open_database(self.workspace) as database:
-            base = versions.ensure_base(database, folder.name, folder.digest)
+            root = adopting.root_of(database, self.workspace, folder)
+            base = versions.base_of(database, root)
             chosen = versions.get(database, request.version) if request.version else None
-            version = chosen or versions.served_of(database, base)
+            version = chosen or versions.served_of(database, root)
         _check_base(version, base)
+        if folder.adapter is not None:
+            self.send(Progress("load", f"{folder.adapter.name} is {root.name} of this workspace, on {folder.name}"))
 
-        def build(version: Version) -> tuple[Decoder, str]:
+        def build(version: Version) -> tuple[ChatTokenizer, Decoder, str]:
+            words = self._words(folder.path, version)
             versions.verify(self.workspace, version)
             path = versions.path_of(self.workspace, version)
             made = Decoder.load(folder.path, device, dtype, path, four_bit=True)
-            return made, _proof(path, version, _tried(made, tokenizer, version))
+            return words, made, _proof(path, version, _tried(made, words, version))
 
         try:
-            decoder, proof = build(version)
+            tokenizer, decoder, proof = build(version)
         except Exception as error:
-            if chosen or version.name == base.name:
+            if chosen or version.name == root.name:
                 raise
             self.send(failure("swap", error))
-            version = base
-            decoder, proof = build(base)
+            version = root
+            tokenizer, decoder, proof = build(root)
         self._serving = Serving(
             model=folder.name,
             folder=folder.path,
@@ -198,11 +203,27 @@ class Engine:
         _check_base(version, before.base)
         serving = before
         if version.name != before.version.name:
-            decoder, proof = self._build_beside(before, version)
-            serving = self._serving = replace(before, version=version, decoder=decoder, proof=proof)
+            tokenizer = self._words(before.folder, version, before.tokenizer)
+            decoder, proof = self._build_beside(before, version, tokenizer)
+            serving = self._serving = replace(
+                before,
+                version=version,
+                tokenizer=tokenizer,
+                held=byte_tokens(tokenizer.tokenizer),
+                decoder=decoder,
+                proof=proof,
+            )
         self.send(Swapped(version.name, before.version.name, time.monotonic() - arrived, serving.proof))
 
-    def _build_beside(self, before: Serving, version: Version) -> tuple[Decoder, str]:
+    def _words(self, folder: Path, version: Version, now: ChatTokenizer | None = None) -> ChatTokenizer:
+        """The tokenizer that a version was made with; the one of `now` where that is the same."""
+        from trainer.policy.chat import ChatTokenizer
+
+        with open_database(self.workspace) as database:
+            words = versions.words_of(database, self.workspace, version)
+        return now if now is not None and now.words == words else ChatTokenizer.load(folder, words)
+
+    def _build_beside(self, before: Serving, version: Version, tokenizer: ChatTokenizer) -> tuple[Decoder, str]:
         versions.verify(self.workspace, version)
         path, old = versions.path_of(self.workspace, version), before.decoder
         if before.version.kind == "full":  # its embedding is its own: nothing of it can be shared with another version
@@ -210,7 +231,7 @@ class Engine:
         else:
             new = old.with_version(path)
         other = old if version.sha256 != before.version.sha256 else None
-        return new, _proof(path, version, _tried(new, before.tokenizer, version), other)
+        return new, _proof(path, version, _tried(new, tokenizer, version), other)
 
     def _generate_in_turn(self) -> None:
         while True:
@@ -239,7 +260,9 @@ class Engine:
         if serving is None:
             raise UsageError("no model is loaded", "load one first")
         questions = request.questions()
-        encoded = [serving.tokenizer.encode_prompt(question.prompt, question.system) for question in questions]
+        room = max(serving.decoder.context - request.sampling.max_new_tokens, serving.decoder.context // 2)
+        fitted = [serving.tokenizer.fitted(question.messages, room) for question in questions]
+        encoded = [ids for ids, _ in fitted]
         longest = max(map(len, encoded))
         room = serving.decoder.context - longest
         if room < 1:
@@ -271,7 +294,20 @@ class Engine:
                 stream.end(candidate, text)
             self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate]))
         tokens = sum(len(completion.token_ids) for completion in completions)
-        return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9))
+        note = _note(serving.tokenizer, questions, [dropped for _, dropped in fitted], room)
+        return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9), note)
+
+
+def _note(tokenizer: ChatTokenizer, questions: list[Question], dropped: list[int], room: int) -> str:
+    """What the model was not told as it stands, in words."""
+    from trainer.policy.chat import SYSTEM_FOLDED
+
+    notes = [SYSTEM_FOLDED] if any(tokenizer.folds(question.messages) for question in questions) else []
+    if any(dropped):
+        notes.append(
+            f"the earliest {max(dropped)} messages were left out: the model reads {room} tokens before an answer"
+        )
+    return "; ".join(notes)
 
 
 def failure(during: str, error: Exception, request: str | None = None) -> Failed:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from storage.errors import WorkbenchError
+from storage.troubles import of_file
 from storage.workspace import Workspace
 from workbench.engine import machine, protocol
 from workbench.engine.listeners import Listeners, to_the_loop
@@ -137,8 +138,8 @@ class Supervisor:
                 self._happens(machine.NotStarted(error.message, error.hint))
                 return
             except OSError as error:
-                what = f"the engine cannot be started: {error}"
-                self._happens(machine.NotStarted(what, f"logs are in {self._workspace.logs}"))
+                told = of_file("the engine cannot be started", error, hint=f"logs are in {self._workspace.logs}")
+                self._happens(machine.NotStarted(told.message, told.hint))
                 return
             if self._process.alive:  # otherwise its death is told, or was
                 self._happens(machine.Started())

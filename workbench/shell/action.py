@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-UNDO = "Take back your latest rating, also one from an earlier session"
+UNDO = "Take back your latest rating in this app, then those from before it was opened"
 REDO = "Bring back the rating that the latest undo took away"
 
 

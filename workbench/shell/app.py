@@ -22,7 +22,7 @@ from workbench.engine.process import EngineDied
 from workbench.engine.status import EngineStatus, after
 from workbench.engine.supervisor import Supervisor
 from workbench.screens import PLACES
-from workbench.screens.prompt.conversation import Conversation, Exchange
+from workbench.screens.prompt.conversation import Conversation, Draft, Exchange
 from workbench.shell import messages
 from workbench.shell.follow import Follower, swap_banner
 from workbench.shell.frame import Frame
@@ -37,6 +37,7 @@ from workbench.training.status import TrainerStatus
 if TYPE_CHECKING:
     from storage.records import Sample
     from workbench.desk import Desk
+    from workbench.shell.left import Left, Seat
 
 LOOK_SECONDS = 0.25
 AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
@@ -47,14 +48,21 @@ CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
-def run(workspace: Workspace) -> None:
-    """Open the app on a workspace; returns when it is closed.
+def run(workspace: Workspace) -> int:
+    """Open the app on a workspace; returns when it is closed, with the exit code.
 
     Raises:
-        UsageError: the workspace cannot be used, or a keymap file is wrong.
+        UsageError: a keymap file is wrong.
+        WorkbenchError: there is no workspace, and none can be made.
+        Exception: the fault that ended the app.
     """
-    workspace.prepare()
-    WorkbenchApp(workspace).run()
+    if not workspace.database.exists():
+        workspace.prepare()
+    app = WorkbenchApp(workspace)
+    app.run()
+    if app._exception is not None:
+        raise app._exception
+    return app.return_code or 0
 
 
 class WorkbenchApp(Frame):
@@ -74,6 +82,11 @@ class WorkbenchApp(Frame):
         self.looking = Watch(self.tell, self.report)
         self.saver = Saver(self._saved, self.report)
         self.remembered: Latest[Session] | None = None
+        self.draft = Draft()
+        self.half_written: dict[str, str] = {}  # edits, notes and outcomes whose dialog is open, or was when it closed
+        self.seat: Seat | None = None
+        self.left: Latest[Left] | None = None
+        self._unasked: list[Exchange] | None = None  # what waits for the next start, of an app that closes
         self.follower = Follower()
         self.supervisor: Supervisor | None = None
         self.engine = EngineStatus()
@@ -103,10 +116,13 @@ class WorkbenchApp(Frame):
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
         from workbench.desk import Desk
+        from workbench.shell.left import Seat, left
 
         try:
             desk = await Desk.open(self.workspace, "", waits=self.looking.say_once)
             chosen = await desk.session()
+            self.seat = seat = await asyncio.to_thread(Seat.take, self.workspace)
+            found = await desk.left(seat.number)
         except WorkbenchError as error:
             self.report(error)
             self.engine = EngineStatus("down", detail=error.message)
@@ -115,9 +131,20 @@ class WorkbenchApp(Frame):
         if self.model is not None:
             chosen = msgspec.structs.replace(chosen, model=self.model)
         self.session, desk.rater, self.desk = chosen, chosen.rater, desk
+        if desk.read_only is not None:
+            self.report(desk.read_only, severity="warning")
         self.remembered = Latest(
             self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
         )
+        if not self.draft.text:
+            self.draft = found.draft
+        self.half_written |= found.half_written
+        self.conversation.waiting.extendleft(reversed(found.waiting))
+        self.conversation.current = self.conversation.current or found.shown
+        self.left = Latest(
+            self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
+            lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
+        )  # fmt: skip
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (
@@ -151,15 +178,31 @@ class WorkbenchApp(Frame):
             self.push_screen(LeaveDialog(self.saver), lambda leave: self.exit() if leave else None)
 
     async def on_unmount(self) -> None:
-        if self.supervisor is not None:
-            await self.supervisor.close()
-        for exchange in self.conversation.close():
+        """The one end of the app, whatever ended it: what was said and what was not sent yet is kept."""
+        conversation, desk = self.conversation, self.desk
+        unasked, now = list(conversation.waiting), conversation.current
+        for exchange in conversation.close():
             self._keep_answers(exchange)
-        if self.desk is not None:
+            if exchange is now and not exchange.answers:
+                unasked.insert(0, exchange)  # nothing was said to it: it waits for the next start
+        self._unasked = unasked
+        ending = asyncio.create_task(self.supervisor.close()) if self.supervisor is not None else None
+        if desk is not None:
+            await self.saver.settled(CLOSING_SECONDS)  # answers that are stored are among what is kept
             self.save_session()
             await self.saver.settled(CLOSING_SECONDS)
-            desk, self.desk = self.desk, None
+        if ending is not None:
+            await ending
+        if desk is not None:
+            self.desk = None
             await desk.close(GIVING_UP_SECONDS)
+        if self.seat is not None:
+            self.seat.leave()
+
+    def _under_way(self) -> tuple[list[Exchange], Exchange | None]:
+        """The prompts that are not answered, and the exchange on screen."""
+        unasked = self.conversation.unanswered if self._unasked is None else self._unasked
+        return unasked, self.conversation.current
 
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
@@ -168,8 +211,10 @@ class WorkbenchApp(Frame):
         self.tell(messages.SessionChanged())
 
     def save_session(self) -> None:
-        if self.remembered is not None:
+        """Write down what is chosen and what the window is at, where either has changed."""
+        if self.remembered is not None and self.left is not None and self.desk is not None and not self.desk.read_only:
             self.remembered.save()
+            self.left.save()
 
     # News from the engine
 

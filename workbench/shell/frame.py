@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from textual.app import App
 from textual.binding import BindingsMap
 from textual.command import CommandPalette
 from textual.content import Content
+from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -18,13 +21,16 @@ from textual.screen import Screen
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.screens import PLACES
-from workbench.shell import keymap, palette, themes
+from workbench.shell import keymap, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
 from workbench.text import safe_text
 from workbench.widgets.filter import ContrastFilter, SafeFilter
 
 _LINE_FILTERS = (SafeFilter(), ContrastFilter())  # one of each: what they gave for a line is kept by the filter
+
+# What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
+ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
 class Frame(App[None]):
@@ -85,6 +91,27 @@ class Frame(App[None]):
 
     def say(self, text: str) -> None:
         self.notify(safe_text(text), markup=False)
+
+    def get_driver_class(self) -> type[Driver]:
+        return terminal.driver(super().get_driver_class())
+
+    def on_mount(self) -> None:
+        if not self.is_headless:
+            for number in ENDING:
+                asyncio.get_running_loop().add_signal_handler(number, self.end, number)
+
+    def end(self, number: int) -> None:
+        """Close, because a signal wants it: nothing is asked, and what can be kept is (`on_unmount`)."""
+        self.exit(return_code=128 + number)
+
+    def terminal_is_gone(self) -> None:
+        """Nobody can see the app any more."""
+        self.end(signal.SIGHUP)
+
+    def _fatal_error(self) -> None:
+        """A fault ends the app; `run` raises it, and it is told and written down as that of any command."""
+        self.bell()
+        self._close_messages_no_wait()
 
     def get_css_variables(self) -> dict[str, str]:
         self.theme_variables = themes.completed(super().get_css_variables())

@@ -130,14 +130,17 @@ class Saver:
 
 
 class Latest(Generic[T]):
-    """A value of which the latest alone is kept, written one at a time: what is chosen, a draft."""
+    """A value of which the latest alone is kept, written one at a time: what is chosen, a draft.
+
+    `write` gets the value, and the one that was written before.
+    """
 
     def __init__(
         self,
         saver: Saver,
         words: str,
         value: Callable[[], T],
-        write: Callable[[T], Awaitable[None]],
+        write: Callable[[T, T], Awaitable[None]],
         failed: Callable[[WorkbenchError], None],
     ) -> None:
         self._saver = saver
@@ -156,7 +159,7 @@ class Latest(Generic[T]):
         async def write() -> None:
             nonlocal writing
             writing = self._value()
-            await self._write(writing)
+            await self._write(writing, self._written)
 
         def stored(_: None) -> None:
             self._written = writing

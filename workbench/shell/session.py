@@ -12,6 +12,7 @@ import msgspec
 
 from storage.languages import is_tag, normal
 from storage.records import Sampling
+from storage.signs import without_surrogates
 from workbench.widgets.parsing import number, one_of, whole_number
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ class Session(msgspec.Struct, frozen=True):
     seed: int | None = None
     system: str = ""
     rater: str = ""
-    draft: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
 
@@ -141,6 +141,13 @@ def load(database: Database) -> Session:
         found = msgspec.convert(settings.get(database, KEY, {}), Session)
     except (msgspec.ValidationError, msgspec.DecodeError):
         found = Session()
+    usual = Session()
+    for setting in SETTINGS:
+        if setting.path and (value := setting.of(found)) != setting.of(usual):
+            try:
+                setting.parse(setting.shown(value))
+            except ValueError:
+                found = changed(found, {setting.path: setting.of(usual)})
     return found if found.rater else msgspec.structs.replace(found, rater=default_rater())
 
 
@@ -150,9 +157,27 @@ def save(database: Database, session: Session) -> None:
     settings.put(database, KEY, msgspec.to_builtins(session))
 
 
+def save_changes(database: Database, before: Session, now: Session) -> None:
+    """Store what differs between two sessions; all else stays as it is stored, whoever set it."""
+    with database.transaction():
+        save(database, changed(load(database), differences(before, now)))
+
+
+def differences(before: msgspec.Struct, now: msgspec.Struct) -> dict[str, Any]:
+    """The values that differ now, by path."""
+    found: dict[str, Any] = {}
+    for name in now.__struct_fields__:
+        old, new = getattr(before, name), getattr(now, name)
+        if isinstance(new, msgspec.Struct):
+            found |= {f"{name}.{path}": value for path, value in differences(old, new).items()}
+        elif new != old:
+            found[name] = new
+    return found
+
+
 def default_rater() -> str:
     """The name ratings are kept under until another is chosen: the account's."""
     try:
-        return getpass.getuser()
+        return without_surrogates(getpass.getuser())
     except (KeyError, OSError):
         return "rater"

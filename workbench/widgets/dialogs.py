@@ -13,7 +13,7 @@ from textual.binding import BindingsMap
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 from textual.worker import WorkerFailed
 
@@ -21,7 +21,7 @@ from storage.errors import WorkbenchError
 from workbench.shell import keymap
 from workbench.shell.bars import KeyBar
 from workbench.shell.screen import HEIGHTS, WIDTHS, present
-from workbench.text import content, one_line, safe_text
+from workbench.text import content, one_line
 from workbench.widgets.editor import SafeInput, SafeTextArea, edit_outside
 
 if TYPE_CHECKING:
@@ -122,12 +122,18 @@ class SheetDialog(Dialog[None]):
 
 
 class TextDialog(Dialog[str]):
-    """A text to write; the external editor is one key away."""
+    """A text to write; the external editor is one key away. `changed` is called with each text that it becomes."""
 
-    def __init__(self, title: str, text: str = "", *, hint: str = "") -> None:
+    def __init__(
+        self, title: str, text: str = "", *, hint: str = "", changed: Callable[[str], None] = lambda text: None
+    ) -> None:
         super().__init__(title)
         self.text = text
         self.hint = hint
+        self.changed = changed
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        self.changed(event.text_area.text)
 
     def fields(self) -> ComposeResult:
         if self.hint:
@@ -156,13 +162,15 @@ class TextDialog(Dialog[str]):
 
 @dataclass(frozen=True)
 class Field:
-    """One line of a form. `parse` raises ValueError with what is wrong."""
+    """One line of a form. `parse` raises ValueError with what is wrong; white space around is no part of it, unless the
+    text is taken `exactly`."""
 
     name: str
     label: str
     value: str
     parse: Callable[[str], object]
     hint: str = ""
+    exactly: bool = False
 
 
 class FormDialog(Dialog[dict[str, object]]):
@@ -192,7 +200,7 @@ class FormDialog(Dialog[dict[str, object]]):
             for field in self.form:
                 with Horizontal(classes="field"):
                     yield Static(Content.styled(field.label, "bold"), classes="label")
-                    yield SafeInput(safe_text(field.value), id=_entry(field), compact=True)
+                    yield SafeInput(field.value, id=_entry(field), compact=True)
                     yield Static(Content.styled(field.hint, "$text-muted"), classes="aside")
                 yield Static(id=_fault(field), classes="fault", markup=False)
 
@@ -226,7 +234,8 @@ class FormDialog(Dialog[dict[str, object]]):
         return not wrong
 
     def _typed(self, field: Field) -> str:
-        return self.query_one(f"#{_entry(field)}", Input).value.strip()
+        typed = self.query_one(f"#{_entry(field)}", Input).value
+        return typed if field.exactly else typed.strip()
 
 
 def _entry(field: Field) -> str:
@@ -258,7 +267,6 @@ class PickDialog(Dialog[str]):
         yield OptionList(markup=False)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.query_one(OptionList).can_focus = False
         self.refill("")
 

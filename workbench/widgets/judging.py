@@ -17,7 +17,7 @@ from storage.errors import WorkbenchError
 from storage.feedback import kinds
 from storage.records import Rating, RatingKind, Sample
 from workbench.shell.saving import BLINK
-from workbench.text import one_line, safe_text
+from workbench.text import one_line
 
 if TYPE_CHECKING:
     from storage.records import Prompt
@@ -154,20 +154,23 @@ class Rater:
             return
         edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
         before = edited[-1] if edited else sample.text
-        self._write_text("A better answer", before, "edited", lambda desk, text: desk.edit(sample, text), settles=True)
+        self._write_text(
+            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), settles=True
+        )
 
     def action_outcome(self) -> None:
         if (sample := self.sample) is not None:
             title = "What came of this answer"
-            self._write_text(title, "", "outcome told", lambda desk, text: desk.outcome(sample, text))
+            self._write_text(title, sample, "", "outcome told", lambda desk, text: desk.outcome(sample, text))
 
     def action_note(self) -> None:
         if (sample := self.sample) is not None:
-            self._write_text("A note on this answer", "", "noted", lambda desk, text: desk.note(sample, text))
+            self._write_text("A note on this answer", sample, "", "noted", lambda desk, text: desk.note(sample, text))
 
     def _write_text(
         self,
         title: str,
+        sample: Sample,
         before: str,
         words: str,
         write: Callable[[Desk, str], Awaitable[Rating]],
@@ -175,23 +178,34 @@ class Rater:
         settles: bool = False,
         kept: str = "",
     ) -> None:
-        """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`)."""
+        """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`), and so does one
+        that was half written when the app closed."""
         from workbench.widgets.dialogs import TextDialog
 
+        half, key = self.workbench.half_written, f"{words} {sample.id}"
+        left = half.get(key, "")
+
         async def written(text: str | None) -> None:
-            if text is None:
+            if text is None or not (kept or left or text != before):
                 self.workbench.saver.give_up(self.KEY)
-            elif kept or text != safe_text(before):
-                store = self.judge if settles else self.record
-                await store(lambda desk: write(desk, text), words, failed=lambda _: again(text))
+                half.pop(key, None)
+                return
+
+            async def store(desk: Desk) -> Rating:
+                stored = await write(desk, text)
+                half.pop(key, None)
+                return stored
+
+            await (self.judge if settles else self.record)(store, words, failed=lambda _: again(text))
 
         def again(text: str) -> None:
-            self._write_text(title, before, words, write, settles=settles, kept=text)
+            self._write_text(title, sample, before, words, write, settles=settles, kept=text)
 
-        hint = "it is not stored yet; accept to try again" if kept else ""
-        self.workbench.push_screen(TextDialog(title, kept or before, hint=hint), written)
+        hint = "it is not stored yet; accept to try again" if kept or left else ""
+        dialog = TextDialog(title, kept or left or before, hint=hint, changed=lambda text: half.update({key: text}))
+        self.workbench.push_screen(dialog, written)
 
     def action_copy(self) -> None:
         if (sample := self.sample) is not None:
-            self.workbench.copy_to_clipboard(safe_text(sample.text))
+            self.workbench.copy_to_clipboard(sample.text)
             self.say(Content.styled("copied", "$text-muted"))

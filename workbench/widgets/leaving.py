@@ -32,7 +32,6 @@ class LeaveDialog(Dialog[bool]):
         yield Static(Content("   ").join(told), id="answer")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.look()
         self.set_interval(LOOK_SECONDS, self.look)
 

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 
 class PromptSheet(SheetDialog):
-    """The whole prompt, and its system prompt above it where there is one."""
+    """All that was said, the last message at the end."""
 
     def __init__(self, prompt: Prompt) -> None:
         super().__init__(f"The prompt · {one_line(prompt.language, 12)}")
         self.prompt = prompt
 
     def page(self) -> ComposeResult:
-        if self.prompt.system:
-            yield Static(Content.assemble(("system ▸ ", "$text-muted"), content(self.prompt.system)))
-        yield Static(content(self.prompt.text))
+        *before, last = self.prompt.messages
+        for turn in before:
+            yield Static(Content.assemble((f"{one_line(turn.role)} ▸ ", "$text-muted"), content(turn.content)))
+        yield Static(content(last.content))
 
 
 def is_cut(text: Static) -> bool:

@@ -19,7 +19,7 @@ def form(title: str, settings: Sequence[Setting], session: Session, beside: dict
     def shown(setting: Setting) -> str:
         return setting.shown(setting.of(session) if setting.path else beside[setting.name])
 
-    fields = [Field(one.name, one.title, shown(one), one.parse, one.help) for one in settings]
+    fields = [Field(one.name, one.title, shown(one), one.parse, one.help, exactly=one.parse is str) for one in settings]
     return FormDialog(title, fields)
 
 

@@ -49,7 +49,7 @@ def read(file: BinaryIO) -> Iterator[Row | Problem]:
         yield Problem(text.count("\n") + 1, "", "not JSON: the array never ends")
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, Any]) -> None:
     """One array, a record a line."""
     before = b"[\n"
     for record in records:

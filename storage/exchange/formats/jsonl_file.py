@@ -20,7 +20,7 @@ def read(file: BinaryIO) -> Iterator[Row | Problem]:
             yield _read_line(line, number)
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, Any]) -> None:
     """One object a line."""
     for record in records:
         file.write(msgspec.json.encode(record) + b"\n")

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from storage.errors import UsageError
 from storage.exchange.format import Format
 from storage.exchange.rows import Problem, Row
+from storage.records import Message
 
 ROWS_A_GROUP = 10_000
 
@@ -31,7 +32,7 @@ def read(file: BinaryIO) -> Iterator[Row | Problem]:
         yield Problem(1, "", f"not a Parquet file: {error}")
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, Any]) -> None:
     """A table with the given columns; absent fields are null.
 
     Raises:
@@ -40,6 +41,7 @@ def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, 
     pyarrow = _pyarrow("writing")
     types = {
         str: pyarrow.string(), float: pyarrow.float64(), bool: pyarrow.bool_(), list: pyarrow.list_(pyarrow.float64()),
+        list[Message]: pyarrow.list_(pyarrow.struct({"role": pyarrow.string(), "content": pyarrow.string()})),
     }  # fmt: skip
     schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
@@ -60,4 +62,4 @@ def _pyarrow(doing: str) -> Any:
     return pyarrow
 
 
-FORMAT = Format((".parquet",), read, write, recognises=lambda line: line.startswith(b"PAR1"), text=False)
+FORMAT = Format((".parquet",), read, write, recognises=lambda line: line.startswith(b"PAR1"), typed=True, text=False)

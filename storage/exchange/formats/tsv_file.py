@@ -9,7 +9,7 @@ from storage.exchange.format import Format
 from storage.exchange.formats import csv_file
 
 
-def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, type]) -> None:
+def write(records: Iterable[dict[str, Any]], file: BinaryIO, columns: dict[str, Any]) -> None:
     """As CSV is written, with tabs."""
     csv_file.write(records, file, columns, separator="\t")
 

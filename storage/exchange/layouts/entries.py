@@ -3,6 +3,7 @@
 | fields | entry |
 |---|---|
 | `prompt`, `chosen`, `rejected` | pair |
+| `prompt`, `response`, `other_response`, `choice` | pair, ties included |
 | `prompt`, `response`, `tags` | tags |
 | `prompt`, `response`, `score` (`scale`) | score |
 | `prompt`, `completion`, `label` | label |
@@ -21,19 +22,24 @@ from uuid import UUID
 import msgspec
 
 from storage import languages
-from storage.exchange.layouts.messages import flatten
+from storage.exchange.layouts.messages import flatten, unread
 from storage.exchange.rows import BadFieldError, Problem, Row, shown, text
+from storage.exchange.values import one_of
 from storage.feedback.kinds import KINDS
-from storage.records import Rating, RatingKind, Split
+from storage.records import Message, Rating, RatingKind, Split
 
 DEFAULT_RATER = "import"
 DEFAULT_SCALE = (1.0, 5.0)
 # The kinds of rating that have a record of their own; pairs are about two texts and read apart.
 _JUDGEMENTS = {kind: entry for kind, entry in KINDS.items() if entry.record and kind != RatingKind.PAIR}
-_KNOWN = {name for entry in KINDS.values() for name in entry.record} | {
-    "prompt", "response", "completion", "messages", "id", "rater", "language", "system", "task", "split", "attribute",
-    "source", "version",
+# Which model gave an answer, beside its text; a demonstration is written, and has none.
+_MODELS = {"model", "other_model", "chosen_model", "rejected_model"}
+KNOWN = {name for entry in KINDS.values() for name in entry.record} | _MODELS | {
+    "prompt", "response", "other_response", "choice", "completion", "messages", "id", "rater", "language", "system",
+    "task", "split", "attribute", "source", "version",
 }  # fmt: skip
+_JUDGED = {entry.record[1] for entry in _JUDGEMENTS.values()} | {"chosen", "rejected", "choice"}
+_CHOICES = {"a": "a", "b": "b", "tie": "tie", "both-bad": "both-bad"}
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -47,8 +53,9 @@ class Defaults(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """One prompt, demonstration, rating or event of a record, checked. `kind` is the kind of the rating, if it is one.
 
-    `response` is the rated or demonstrated text (the chosen one of a pair, whose rejected one is `other`), `says` the
-    fields of the rating that hold what it says. `split` is None where the record leaves it to the workspace.
+    `response` is the rated or demonstrated text (the first one of a pair, whose second one is `other`), `model` the one
+    that gave it, `says` the fields of the rating that hold what it says. `split` is None where the record leaves it to
+    the workspace. `prompt` is the user's last message, `earlier` the turns between the system message and it.
     """
 
     line: int
@@ -63,8 +70,11 @@ class Entry(msgspec.Struct, frozen=True):
     attribute: str = "overall"
     response: str = ""
     other: str = ""
+    model: str = ""
+    other_model: str = ""
     says: dict[str, Any] = {}
     event: Rating | None = None
+    earlier: tuple[Message, ...] = ()
 
 
 def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
@@ -72,53 +82,71 @@ def parse(row: Row, defaults: Defaults) -> list[Entry | Problem]:
     try:
         if "event" in row.fields:
             return [_event(row)]
-        if _is_table(row.fields):
+        if is_table(row.fields):
             return _table(row, defaults)
-        return [*_entries(row.line, flatten(row.fields), defaults)]
+        return [*_entries(row.line, *flatten(row.fields), defaults)]
     except BadFieldError as error:
         return [Problem(row.line, error.field, error.reason)]
 
 
 def ignored(row: Row) -> set[str]:
     """The names of fields that an import does not read."""
-    if "event" in row.fields or _is_table(row.fields):
+    if is_own(row.fields):
         return set()
-    return row.fields.keys() - _KNOWN
+    known = KNOWN if row.fields.keys() & _JUDGED else KNOWN - _MODELS
+    return row.fields.keys() - known | unread(row.fields)
 
 
-def _is_table(fields: dict[str, Any]) -> bool:
+def is_own(fields: dict[str, Any]) -> bool:
+    """Whether a record is of the two kinds that hold no `prompt` field: an event, or a table of scores."""
+    return "event" in fields or is_table(fields)
+
+
+def is_table(fields: dict[str, Any]) -> bool:
+    """Whether a record is the table of the articles: `{prompt: {response: score}}`."""
     return bool(fields) and all(isinstance(value, dict) for value in fields.values())
 
 
 def _table(row: Row, defaults: Defaults) -> list[Entry | Problem]:
-    columns = list(row.fields.values())
-    if all(list(column) == [str(number) for number in range(len(column))] for column in columns) and columns[0]:
+    if _is_frame(row.fields):
         reason = "are columns of numbered rows, not {prompt: {response: score}}: save the table as one record a row"
         raise BadFieldError(", ".join(map(shown, row.fields)), reason)
     found: list[Entry | Problem] = []
     for prompt, scores in row.fields.items():
         for response, score in scores.items():
             try:
-                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, defaults)
+                found += _entries(row.line, {"prompt": prompt, "response": response, "score": score}, (), defaults)
             except BadFieldError as error:
                 place = f"{shown(prompt)} -> {shown(response)}"
                 found.append(Problem(row.line, place, error.reason))
     return found
 
 
-def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entry]:
+def _is_frame(fields: dict[str, Any]) -> bool:
+    """Whether a table is one of columns, `{column: {row: value}}`, as pandas writes it: its rows are numbered, or its
+    columns have names of ours and the same rows."""
+    rows = [tuple(column) for column in fields.values()]
+    numbered = any(rows) and all(row == tuple(map(str, range(len(row)))) for row in rows)
+    return numbered or (len(rows) > 1 and len(set(rows)) == 1 and bool(fields.keys() & KNOWN))
+
+
+def _entries(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> list[Entry]:
     """A record may hold several judgements of its answer, and a preference beside them: each is an entry."""
     if "prompt" not in fields:
         raise BadFieldError("prompt", "is missing")
-    common = _common(line, fields, defaults)
+    common = _common(line, fields, earlier, defaults)
     found = []
     if "chosen" in fields or "rejected" in fields:
         found.append(_pair(fields, common))
+    elif "choice" in fields or "other_response" in fields:
+        found.append(_compared(fields, common))
     for kind, entry in _JUDGEMENTS.items():
         rated, judgement, *_ = entry.record
         if judgement in fields:
             says = entry.read({"scale": defaults.scale, **fields})
-            found.append(Entry(kind=kind, response=_rated(fields, rated), says=says, **common))
+            found.append(
+                Entry(kind=kind, response=_rated(fields, rated), model=_model(fields, "model"), says=says, **common)
+            )
     # A key is that of one rating.
     found[1:] = [msgspec.structs.replace(one, key=None) for one in found[1:]]
     if found:
@@ -130,7 +158,7 @@ def _entries(line: int, fields: dict[str, Any], defaults: Defaults) -> list[Entr
     return [Entry(kind="prompt", **common)]
 
 
-def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+def _common(line: int, fields: dict[str, Any], earlier: tuple[Message, ...], defaults: Defaults) -> dict[str, Any]:
     """The fields that every record may carry."""
     key = fields.get("id")
     if key is not None and (isinstance(key, bool) or not isinstance(key, str | int)):
@@ -138,6 +166,7 @@ def _common(line: int, fields: dict[str, Any], defaults: Defaults) -> dict[str, 
     return {
         "line": line,
         "prompt": text("prompt", fields["prompt"]),
+        "earlier": earlier,
         "language": language(fields.get("language", defaults.language)),
         "system": text("system", fields.get("system", ""), empty=True),
         "task": text("task", fields.get("task", ""), empty=True),
@@ -155,7 +184,30 @@ def _pair(fields: dict[str, Any], common: dict[str, Any]) -> Entry:
     chosen, rejected = (text(name, fields[name], empty=True) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise BadFieldError("rejected", "is the same text as chosen")
-    return Entry(kind="pair", response=chosen, other=rejected, says=KINDS[RatingKind.PAIR].read(fields), **common)
+    if "choice" in fields:
+        raise BadFieldError("choice", "stands beside chosen and rejected, which say already which answer is better")
+    return Entry(
+        kind="pair", response=chosen, other=rejected, says=KINDS[RatingKind.PAIR].read(fields),
+        model=_model(fields, "chosen_model"), other_model=_model(fields, "rejected_model"), **common,
+    )  # fmt: skip
+
+
+def _compared(fields: dict[str, Any], common: dict[str, Any]) -> Entry:
+    """Two answers in the order in which they were shown, and which is better: a, b, tie or both-bad."""
+    for name in ("response", "other_response", "choice"):
+        if name not in fields:
+            raise BadFieldError(name, "is missing: a comparison needs response, other_response and choice")
+    response, other = (text(name, fields[name], empty=True) for name in ("response", "other_response"))
+    if response == other:
+        raise BadFieldError("other_response", "is the same text as response")
+    return Entry(
+        kind="pair", response=response, other=other, says={"choice": one_of("choice", fields["choice"], _CHOICES)},
+        model=_model(fields, "model"), other_model=_model(fields, "other_model"), **common,
+    )  # fmt: skip
+
+
+def _model(fields: dict[str, Any], name: str) -> str:
+    return text(name, fields[name]) if name in fields else ""
 
 
 def _rated(fields: dict[str, Any], usual: str) -> str:
@@ -198,10 +250,11 @@ def _event(row: Row) -> Entry:
     for name, needed in (("prompt", True), ("response", True), ("other_response", rating.other_sample_id is not None)):
         if needed and name not in fields:
             raise BadFieldError(name, "is missing")
+    flat, earlier = flatten(fields)
     return Entry(
-        kind="event", response=text("response", fields["response"], empty=True),
-        other=text("other_response", fields.get("other_response", ""), empty=True), event=rating,
-        **_common(row.line, fields, Defaults()),
+        kind="event", response=text("response", flat["response"], empty=True),
+        other=text("other_response", flat.get("other_response", ""), empty=True), event=rating,
+        **_common(row.line, flat, earlier, Defaults()),
     )  # fmt: skip
 
 

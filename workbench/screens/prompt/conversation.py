@@ -18,6 +18,14 @@ from workbench.engine.protocol import Answer, Generate
 SENDINGS = 2  # how often a prompt is sent when the engine ends each time
 
 
+@dataclass
+class Draft:
+    """What stands in the prompt field. `of` is the earlier prompt that it came from: asked again, it is that one."""
+
+    text: str = ""
+    of: Prompt | None = None
+
+
 @dataclass(frozen=True)
 class Ask:
     """One prompt to be answered, as it was when it was sent."""
@@ -42,6 +50,7 @@ class Exchange:
     answers: dict[int, Answer] = field(default_factory=dict)
     speed: float | None = None
     error: str = ""
+    note: str = ""  # what was not asked as it stands
     samples: list[Sample] = field(default_factory=list)  # the stored answers, once they are stored
 
     def __post_init__(self) -> None:
@@ -63,8 +72,8 @@ class Exchange:
                 self.tokens[n], self.versions[n] = event.tokens, event.version
             case protocol.Answer(candidate=n, text=text, token_ids=ids) if n not in self.answers:
                 self.answers[n], self.texts[n], self.tokens[n] = event, text, len(ids)
-            case protocol.Done(tokens_per_second=speed):
-                self.state, self.speed = "done", speed
+            case protocol.Done(tokens_per_second=speed, note=note):
+                self.state, self.speed, self.note = "done", speed, note
             case protocol.Failed(error=error):
                 self.state, self.error = "failed", error
 
@@ -88,6 +97,12 @@ class Conversation:
     @property
     def is_writing(self) -> bool:
         return self.current is not None and self.current.state == "writing"
+
+    @property
+    def unanswered(self) -> list[Exchange]:
+        """The one that is being answered and those that wait, oldest first."""
+        writing = [self.current] if self.current is not None and self.is_writing else []
+        return [*writing, *self.waiting]
 
     def ask(self, ask: Ask) -> None:
         """Put a prompt at the end of the queue."""

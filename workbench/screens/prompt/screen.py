@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static, TextArea
@@ -16,26 +14,23 @@ from storage import clock
 from storage.errors import WorkbenchError
 from storage.languages import matching
 from workbench.engine import protocol
-from workbench.screens.prompt.conversation import Ask, Exchange
+from workbench.screens.prompt.cards import LETTERS, cards
+from workbench.screens.prompt.conversation import Ask, Draft, Exchange
+from workbench.screens.prompt.welcome import welcome
 from workbench.shell.action import Action
 from workbench.shell.actions import spoken
 from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, Streamed
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.shell.session import SETTINGS
 from workbench.text import one_line, safe_text
-from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
+from workbench.widgets.answers import AnswerGrid
 from workbench.widgets.editor import PromptInput, edit_outside
-from workbench.widgets.judging import Rater, use_of, verdict
+from workbench.widgets.judging import Rater, use_of
 from workbench.widgets.reading import PromptSheet, is_cut
+from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
-    from storage.records import Prompt, Rating, Sample
-
-LETTERS = "abcd"
-_WELCOME = (
-    "Ask something, in any language.",
-    "The answers appear here side by side, to be scored, compared and edited.",
-)
+    from storage.records import Message, Prompt, Rating, Sample
 
 
 class PromptScreen(Rater, WorkbenchScreen):
@@ -47,6 +42,7 @@ class PromptScreen(Rater, WorkbenchScreen):
     NEWS = (AnswersChanged, RatingsChanged)
 
     def body(self) -> ComposeResult:
+        yield TurnsBefore()
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
@@ -56,11 +52,12 @@ class PromptScreen(Rater, WorkbenchScreen):
     def on_mount(self) -> None:
         self.painted: Exchange | None = None
         self.ratings: dict[str, list[Rating]] = {}
-        self.earlier: list[str] = []
+        self.earlier: list[Prompt] = []
         self.recalled = -1
-        self.draft = ""
+        self.before = Draft()  # what was being written when earlier prompts were recalled
         self.said = Content("")
         self.drafted = False
+        self.chosen: tuple[str, str] | None = None  # the language and system prompt of the session
         self._draw_settings()
 
     # Drawing
@@ -68,9 +65,9 @@ class PromptScreen(Rater, WorkbenchScreen):
     async def reload(self) -> None:
         """What was said of the answers on screen; then everything is drawn."""
         if not self.drafted and self.desk is not None:
-            self.drafted = True
-            if self.workbench.session.draft and not self.editor.text:
-                self.editor.write(self.workbench.session.draft)
+            self.drafted, self.chosen = True, None
+            if not self.editor.text:
+                self._write(self.workbench.draft)
         if self.desk is not None and self.answers:
             self.ratings = await self.desk.ratings_of(self.answers)
         await self.draw()
@@ -88,7 +85,7 @@ class PromptScreen(Rater, WorkbenchScreen):
     async def paint(self) -> None:
         exchange = self.workbench.conversation.current
         grid = self.query_one(AnswerGrid)
-        await grid.show(self._cards(exchange))
+        await grid.show(cards(exchange, self.ratings, self.workbench.engine.speed))
         if exchange is not self.painted:
             self.painted = exchange
             grid.begin()
@@ -98,33 +95,19 @@ class PromptScreen(Rater, WorkbenchScreen):
         self._draw_said()
         self.refresh_bindings()
 
-    def _cards(self, exchange: Exchange | None) -> list[CardFacts]:
-        if exchange is None:
-            return []
-        cards = []
-        for n, (text, tokens) in enumerate(zip(exchange.texts, exchange.tokens, strict=True)):
-            answer, sample = exchange.answers.get(n), next(iter(exchange.samples[n : n + 1]), None)
-            cards.append(
-                card_of(
-                    LETTERS[n], text, exchange.ask.prompt.language, tokens=tokens,
-                    said_by=answer.version if answer else "", ended=answer.finish_reason if answer else "",
-                    speed=None if answer else self.workbench.engine.speed,
-                    verdict=verdict(self.ratings.get(sample.id, []), sample) if sample else "",
-                    writing=exchange.state in ("writing", "waiting") and answer is None,
-                )
-            )  # fmt: skip
-        return cards
-
     def _draw_asked(self, exchange: Exchange | None) -> None:
         asked, empty = self.query_one("#asked", Static), self.query_one("#empty", Static)
         present(empty, exchange is None)
         present(asked, exchange is not None)
         present(self.query_one(AnswerGrid), exchange is not None)
+        self.query_one(TurnsBefore).show(exchange.ask.prompt if exchange is not None else None)
         if exchange is None:
-            empty.update(_welcome(self.workbench.keys))
+            empty.update(welcome(self.workbench.keys))
             return
         generate = exchange.ask.generate
         facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
+        if exchange.note:
+            facts += f" · {one_line(exchange.note)}"
         asked.update(
             Content.assemble(
                 (one_line(exchange.ask.prompt.language, 12), "bold $accent"),
@@ -135,14 +118,22 @@ class PromptScreen(Rater, WorkbenchScreen):
 
     def _draw_settings(self) -> None:
         session = self.workbench.session
+        chosen = (session.language, session.system)
+        if self.chosen not in (None, chosen):  # it holds for what is being written too, wherever that came from
+            self.workbench.draft.of = None
+        self.chosen = chosen
         sampling = session.sampling
         parts = [f"T {sampling.temperature:g}", f"top-p {sampling.top_p:g}", f"{sampling.max_new_tokens} tokens",
                  f"{session.candidates} answer{'s' * (session.candidates > 1)}"]  # fmt: skip
         if session.seed is not None:
             parts.append(f"seed {session.seed}")
-        if session.system:
-            parts.append(f"system: {one_line(session.system, 24)}")
-        self.editor.border_title = Content.assemble((one_line(session.language, 12), "bold $accent"), " ▸")
+        language, system = self.asks_in
+        if system:
+            parts.append(f"system: {one_line(system, 24)}")
+        after = f" after {len(self.turns)} turn{'s' * (len(self.turns) > 1)}" if self.turns else ""
+        self.editor.border_title = Content.assemble(
+            (one_line(language, 12), "bold $accent"), " ▸", (after, "$text-muted")
+        )  # fmt: skip
         self.editor.border_subtitle = Content.styled(" · ".join(parts), "$text-muted")
 
     def _draw_said(self) -> None:
@@ -171,47 +162,65 @@ class PromptScreen(Rater, WorkbenchScreen):
     def editor(self) -> PromptInput:
         return self.query_one("#input", PromptInput)
 
+    @property
+    def asks_in(self) -> tuple[str, str]:
+        """Language and system prompt of what is being written: an earlier prompt's own, until others are chosen."""
+        chosen = self.workbench.draft.of or self.workbench.session
+        return chosen.language, chosen.system
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """What was said before what is being written, where that comes from an earlier prompt."""
+        earlier = self.workbench.draft.of
+        return earlier.earlier if earlier is not None else ()
+
     async def action_send(self) -> None:
         """Store the prompt and put it in the engine's queue; it stays in its field until it is stored."""
-        text = self.editor.text.strip("\n")
+        text, earlier = self.editor.text, self.workbench.draft.of
         if not text.strip():
             return
         if self.desk is None:
             self.say(Content.styled("the workspace is being opened; your prompt stays here", "$text-warning"))
             return
-        await self.ask(text, self._sent)
+        if earlier is not None and earlier.text == text:
+            self._ask(earlier)
+            self._sent(text)
+        else:
+            await self.ask(text)
+
+    async def ask(self, text: str) -> None:
+        """Store a prompt and queue it."""
+
+        def stored(prompt: Prompt) -> None:
+            self._ask(prompt)
+            self._sent(text)
+
+        asked = (text, *self.asks_in, self.turns)
+        await self.record(lambda desk: desk.remember_prompt(*asked), "your prompt", stored)
 
     def _sent(self, text: str) -> None:
         """Take the prompt out of its field, and leave there what was typed meanwhile."""
-        typed = self.editor.text.lstrip("\n")
-        if typed.startswith(text):
-            self.editor.write(typed.removeprefix(text).lstrip("\n"))
+        if self.editor.text.startswith(text):
+            self._write(Draft(self.editor.text.removeprefix(text)))
         self.recalled = -1
-        self.workbench.update_session(draft=self.editor.text)
+        self.workbench.save_session()
 
-    async def ask(self, text: str, sent: Callable[[str], None] = lambda text: None) -> None:
-        """Store a prompt and queue it with the session's parameters; `sent` is called once it is stored."""
+    def _ask(self, prompt: Prompt) -> None:
+        """Queue a stored prompt with the session's parameters."""
         app, session = self.workbench, self.workbench.session
         generate = protocol.Generate(
-            request=clock.new_id(), prompt=text, system=session.system, count=session.candidates,
+            request=clock.new_id(), prompt=prompt.text, system=prompt.system, earlier=prompt.earlier,
+            count=session.candidates,
             seed=secrets.randbelow(2**31) if session.seed is None else session.seed, sampling=session.sampling,
         )  # fmt: skip
+        app.conversation.ask(Ask(prompt, generate))
+        self.said = Content("")
+        app.send_waiting()
+        self.call_later(self.draw)
 
-        def stored(prompt: Prompt) -> None:
-            app.conversation.ask(Ask(prompt, generate))
-            self.said = Content("")
-            sent(text)
-            app.send_waiting()
-            self.call_later(self.draw)
-
-        await self.record(
-            lambda desk: desk.remember_prompt(text, session.language, session.system), "your prompt", stored
-        )
-
-    async def action_again(self) -> None:
-        exchange = self.workbench.conversation.current
-        if exchange is not None:
-            await self.ask(exchange.ask.prompt.text)
+    def action_again(self) -> None:
+        if (exchange := self.workbench.conversation.current) is not None:
+            self._ask(exchange.ask.prompt)
 
     def action_stop(self) -> None:
         """Whatever the moment, nothing is being written afterwards, and the answers are in front."""
@@ -226,42 +235,59 @@ class PromptScreen(Rater, WorkbenchScreen):
         dropped = self.workbench.drop_waiting()
         gone = [*aside, *dropped]
         if gone and not self.editor.text.strip():
-            self.editor.write(gone[-1].ask.prompt.text)
+            self._recall(gone[-1].ask.prompt)
         history = spoken(self.workbench.keys["prompt.history"][0])
         self.say(Content.styled(f"{len(gone)} dropped; {history} finds what was asked", "$text-muted"))
         self.call_later(self.draw)
 
+    def _write(self, draft: Draft) -> None:
+        """Put a text into the field, in place of what stands there."""
+        self.workbench.draft = draft
+        self.editor.write(draft.text)
+        self._draw_settings()
+
+    def _recall(self, prompt: Prompt) -> None:
+        """Write an earlier prompt: sent as it is, it is that one again, with its language and its use."""
+        self._write(Draft(prompt.text, prompt))
+
     async def on_prompt_input_recall(self, message: PromptInput.Recall) -> None:
         """Up and down walk through earlier prompts; below the newest stands what was being written."""
         if self.recalled < 0:
-            self.draft = self.editor.text
-            self.earlier = [prompt.text for prompt in await self.attempt(lambda desk: desk.history(limit=100)) or []]
+            self.before = self.workbench.draft
+            self.earlier = await self.attempt(lambda desk: desk.history(limit=100)) or []
         self.recalled = max(-1, min(self.recalled + message.step, len(self.earlier) - 1))
-        self.editor.write(self.draft if self.recalled < 0 else self.earlier[self.recalled])
+        earlier = self.earlier[self.recalled] if self.recalled >= 0 else None
+        self._write(self.before if earlier is None else Draft(earlier.text, earlier))
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        self.workbench.session = msgspec.structs.replace(self.workbench.session, draft=self.editor.text)
+        draft, text = self.workbench.draft, self.editor.text
+        if text != draft.text:
+            self.workbench.draft = Draft(text, draft.of if text.strip() else None)
+            self._draw_settings()
         self.refresh_bindings()
 
     def action_editor(self) -> None:
         try:
-            self.editor.write(edit_outside(self.app, self.editor.text))
+            self._write(Draft(edit_outside(self.app, self.editor.text), self.workbench.draft.of))
         except WorkbenchError as error:
             self.workbench.report(error)
 
     def action_history(self) -> None:
         from workbench.widgets.dialogs import PickDialog
 
+        earlier: dict[str, Prompt] = {}
+
         async def find(typed: str) -> list[tuple[str, Content]]:
-            found = await self.attempt(lambda desk: desk.history(typed)) or []
+            found = {p.id: p for p in await self.attempt(lambda desk: desk.history(typed)) or []}
+            earlier.update(found)
             return [
-                (p.text, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.text, 160)))
-                for p in found
+                (key, Content.assemble((f"{one_line(p.language, 8):<4}", "$accent"), one_line(p.transcript, 160)))
+                for key, p in found.items()
             ]
 
-        def chosen(text: str | None) -> None:
-            if text is not None:
-                self.editor.write(text)
+        def chosen(key: str | None) -> None:
+            if key is not None:
+                self._recall(earlier[key])
                 self.editor.focus()
 
         self.app.push_screen(PickDialog("Earlier prompts", find, placeholder="search"), chosen)
@@ -372,12 +398,3 @@ class PromptScreen(Rater, WorkbenchScreen):
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1
         return True
-
-
-def _welcome(keys: dict[str, tuple[str, ...]]) -> Content:
-    """What stands on the screen before the first prompt."""
-    hints = [(keys[f"prompt.{word}"][0], word) for word in ("language", "parameters", "history")]
-    offered = [Content.assemble((spoken(key), "bold $accent"), (f" {word}", "$text-muted")) for key, word in hints]
-    first, second = _WELCOME
-    lines = [Content.styled(first, "bold"), Content.styled(second, "$text-muted"), Content("")]
-    return Content("\n").join([*lines, Content("   ").join(offered)])

@@ -21,6 +21,7 @@ from workbench.training.curves import bar
 from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
 from workbench.widgets.judging import Rater, use_of
 from workbench.widgets.reading import PromptSheet, is_cut
+from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
     from storage.feedback.queue import ReviewItem
@@ -51,6 +52,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
 
     def body(self) -> ComposeResult:
         yield Spread(id="item", markup=False)
+        yield TurnsBefore()
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
@@ -92,6 +94,7 @@ class ReviewScreen(Rater, WorkbenchScreen):
         present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):
             present(self.query_one(name), item is not None)
+        self.query_one(TurnsBefore).show(item.prompt if item is not None else None)
         grid = self.query_one(AnswerGrid)
         if item is None:
             self.query_one("#empty", Static).update(self._nothing())

@@ -88,7 +88,6 @@ class ComparisonSheet(SheetDialog):
                 yield CurvePlot(id=f"curve-{place}")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.call_after_refresh(self.draw)
 
     def on_resize(self, event: Resize) -> None:

@@ -1,0 +1,153 @@
+"""A version as a folder that other programs open: a peft adapter that names its base model, or one whole model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from storage import converted, versions
+from storage.database import Database
+from storage.durable import sync_file, sync_folder
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Version
+from storage.workspace import Workspace
+from trainer.policy import models
+from trainer.policy.full import Snapshot, read_version
+from trainer.policy.models.adapter_folder import tokenizer_files
+from trainer.policy.models.end_tokens import vocabulary
+from trainer.policy.models.folder import EMBEDDING, HEAD, ModelFolder, OnProgress, shapes_of, tensor_of
+
+WHOLE = "model.safetensors"
+
+
+def hand_over(
+    workspace: Workspace,
+    database: Database,
+    version: Version,
+    target: Path,
+    kind: str,
+    reference: str | None = None,
+    on_progress: OnProgress = lambda text, fraction: None,
+) -> ModelFolder:
+    """Write a version to a folder, with the tokenizer that it was made with; returns its base model.
+
+    Args:
+        kind: adapter or merged. reference: the base model, where it is not to be found by itself.
+
+    Raises:
+        UsageError: it is no adapter, its base model is not known or is of a family that is not merged here, or
+            something stands at `target`.
+        WorkbenchError: its file is damaged.
+        OSError: the folder cannot be written.
+    """
+    path = versions.path_of(workspace, version)
+    if path is None:
+        raise UsageError(
+            f"{version.name} is an untouched base model: there is nothing to export",
+            "`workbench versions` lists those that were trained",
+        )
+    versions.verify(workspace, version)
+    base = _base_of(workspace, database, version, reference, on_progress)
+    changes = read_version(path, base.path)
+    own = versions.words_of(database, workspace, version)
+    with _made(target) as partial:
+        if kind == "merged":
+            _write_merged(changes, base, partial)
+        elif changes.kind == "lora":
+            changes.write(partial, base.reference)
+        else:
+            raise UsageError(f"{version.name} is fully tuned: no adapter can hold it", "use --as merged")
+        if own or kind == "merged" or _fits(base.path):
+            for file in tokenizer_files(own or base.path):
+                shutil.copyfile(file, partial / file.name)
+    return base
+
+
+def _write_merged(changes: Snapshot, base: ModelFolder, folder: Path) -> None:
+    """A model of its own. Each weight is merged in fp32 and rounded once, to what the base has."""
+    shapes = shapes_of(base.path)
+    if EMBEDDING not in shapes or changes.names - shapes.keys() - {HEAD}:
+        raise UsageError(
+            f"{base.name} is of a family that is not merged here",
+            "export the adapter, open it with peft, and call merge_and_unload",
+        )
+    tensors = {name: changes.merge(name, tensor_of(base.path, name)).contiguous() for name in shapes}
+    config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
+    if HEAD in changes.names - shapes.keys():  # a head that was tied gets weights of its own
+        tensors[HEAD] = changes.merge(HEAD, tensor_of(base.path, EMBEDDING)).contiguous()
+        config["tie_word_embeddings"] = False
+    save_file(tensors, str(folder / WHOLE), metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if (base.path / "generation_config.json").exists():
+        shutil.copyfile(base.path / "generation_config.json", folder / "generation_config.json")
+
+
+def _fits(folder: Path) -> bool:
+    """Whether a model has embeddings of all tokens of its tokenizer. Where it has not, peft would make new ones up on
+    finding the tokenizer beside an adapter."""
+    from transformers import AutoTokenizer
+
+    return len(AutoTokenizer.from_pretrained(str(folder))) <= (vocabulary(folder) or 0)
+
+
+def _base_of(
+    workspace: Workspace, database: Database, version: Version, reference: str | None, on_progress: OnProgress
+) -> ModelFolder:
+    """The base model of a version: the one named, else a converted copy of the workspace, else what its files name."""
+    if reference is not None:
+        named = models.resolve(reference, workspace, on_progress)
+        if named.digest != version.base_digest:
+            raise UsageError(
+                f"{reference} is not the model that {version.name} was trained from ({version.base_model})",
+                "name that one",
+            )
+        return named
+    for folder, manifest in converted.every(workspace):
+        if manifest.digest == version.base_digest:
+            return ModelFolder(version.base_model, folder, manifest.digest)
+    for stated in [*_bases_named_by(workspace, database, version), version.base_model]:
+        try:
+            found = models.resolve(stated, workspace, on_progress)
+        except WorkbenchError:
+            continue
+        if found.digest == version.base_digest:
+            return found
+    raise UsageError(
+        f"the base model of {version.name} ({version.base_model}) is not where it was", "name it: --model FOLDER"
+    )
+
+
+def _bases_named_by(workspace: Workspace, database: Database, version: Version) -> Iterator[str]:
+    """What the files of a version, and of those that it goes back to, say that they belong to."""
+    for one in versions.lineage(database, version).values():
+        path = versions.path_of(workspace, one)
+        try:
+            stated = json.loads((path.parent / "adapter_config.json").read_text(encoding="utf-8")) if path else {}
+        except (OSError, ValueError):
+            continue
+        if stated.get("base_model_name_or_path"):
+            yield str(stated["base_model_name_or_path"])
+
+
+@contextmanager
+def _made(target: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `target` once it is whole and synced."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists already", "name a folder that does not exist yet, or an empty one")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for file in partial.iterdir():
+            sync_file(file)
+        sync_folder(partial)
+        partial.replace(target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

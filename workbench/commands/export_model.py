@@ -1,0 +1,48 @@
+"""`workbench export model`: a version of the weights as a folder that other programs open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from storage import versions
+from storage.errors import UsageError
+from workbench.commands.options import json_option, opened, print_json, say, workspace_option
+from workbench.text import safe_text
+
+
+@click.command("export model")
+@click.argument("version", metavar="VERSION")
+@click.argument("folder", metavar="DIR")
+@click.option("--as", "kind", type=click.Choice(["adapter", "merged"]), default="adapter", show_default=True,
+              help="As a LoRA adapter beside its base model, or as one model of its own.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="The base model, where it is not found by itself.")
+@json_option
+@workspace_option
+def export_model(version: str, folder: str, kind: str, model: str | None, as_json: bool, workspace: str | None) -> None:
+    """Write VERSION to the folder DIR, for peft, transformers and what reads their files.
+
+    An adapter names its base model, by its folder here or its name on the hub: peft's AutoPeftModelForCausalLM opens
+    both. Another machine needs that base model as well; a merged model stands alone, rounded to the base's format.
+
+    \b
+    Examples:
+      workbench export model v3 ./v3
+      workbench export model v3 ./v3-whole --as merged
+    """
+    with opened(workspace) as (place, database):
+        chosen, target = versions.get(database, version), Path(folder).expanduser().absolute()
+        from trainer import handing_over
+
+        try:
+            base = handing_over.hand_over(
+                place, database, chosen, target, kind, model, lambda text, _: say(safe_text(text))
+            )
+        except OSError as error:
+            raise UsageError(
+                f"{version} cannot be written to {target}: {error.strerror or error}", "choose another folder"
+            ) from error
+    if as_json:
+        print_json({"version": version, "folder": str(target), "as": kind, "base": base.reference})
+    say(f"wrote {version} to {safe_text(str(target))}; its base model is {safe_text(base.reference)}")

@@ -1,0 +1,149 @@
+"""What a window was at when it closed, however it closed, so that the next start goes on there: the text that was not
+sent, the prompts that wait, and the answers on screen.
+
+Several apps on one workspace are several windows: each has a seat of its own, the first one free, and keeps what it was
+at under that seat's number.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import msgspec
+
+from storage import clock, conversations, samples, settings
+from storage.database import Database
+from storage.records import Prompt
+from storage.workspace import Workspace
+from workbench.engine.protocol import Answer, Generate
+from workbench.screens.prompt.conversation import Ask, Draft, Exchange
+
+MOST_SEATS = 99
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A prompt, by its key, and how it was asked."""
+
+    prompt: str
+    generate: Generate
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What is kept of a window. `samples` are the keys of the answers to what was `shown`."""
+
+    draft: str = ""
+    draft_of: str = ""
+    waiting: tuple[Asked, ...] = ()
+    shown: Asked | None = None
+    samples: tuple[str, ...] = ()
+    half_written: dict[str, str] = {}  # edits, notes and outcomes, by what they are of
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is left, with all that it names."""
+
+    draft: Draft
+    waiting: list[Exchange]
+    shown: Exchange | None
+    half_written: dict[str, str]
+
+
+def left(draft: Draft, half_written: dict[str, str], waiting: Sequence[Exchange], shown: Exchange | None) -> Left:
+    """What to keep."""
+    answered = shown if shown is not None and shown.samples else None
+    return Left(
+        draft.text,
+        draft.of.id if draft.of is not None else "",
+        tuple(_asked(exchange) for exchange in waiting),
+        _asked(answered) if answered is not None else None,
+        tuple(sample.id for sample in answered.samples) if answered is not None else (),
+        dict(half_written),
+    )
+
+
+def _asked(exchange: Exchange) -> Asked:
+    return Asked(exchange.ask.prompt.id, exchange.ask.generate)
+
+
+def keep(database: Database, seat: int, kept: Left) -> None:
+    """Remember what the window in a seat is at."""
+    settings.put(database, f"left-{seat}", msgspec.to_builtins(kept))
+
+
+def find(database: Database, seat: int) -> Found:
+    """What the last window in this seat was at; what cannot be found again any more is left out."""
+    stored = settings.get(database, f"left-{seat}")
+    if stored is None:  # before there were seats, the draft was kept with the session
+        stored = {"draft": settings.get(database, "session", {}).get("draft", "")} if seat == 1 else {}
+    try:
+        kept = msgspec.convert(stored, Left)
+    except ValueError:  # of another version of the program
+        kept = Left()
+    waiting = [Exchange(ask) for asked in kept.waiting if (ask := _ask(database, asked)) is not None]
+    asked = _ask(database, kept.shown) if kept.shown is not None else None
+    shown = _answered(database, asked, kept.samples) if asked is not None else None
+    return Found(Draft(kept.draft, _prompt(database, kept.draft_of)), waiting, shown, kept.half_written)
+
+
+def _prompt(database: Database, key: str) -> Prompt | None:
+    try:
+        return conversations.get(database, key)
+    except KeyError:
+        return None
+
+
+def _ask(database: Database, asked: Asked) -> Ask | None:
+    """As it was asked, under a name of its own: what was said of it before the end is a group of answers by itself."""
+    prompt = _prompt(database, asked.prompt)
+    return None if prompt is None else Ask(prompt, msgspec.structs.replace(asked.generate, request=clock.new_id()))
+
+
+def _answered(database: Database, ask: Ask, keys: Sequence[str]) -> Exchange | None:
+    try:
+        stored = [samples.get(database, key) for key in keys]
+    except KeyError:
+        return None
+    exchange = Exchange(Ask(ask.prompt, msgspec.structs.replace(ask.generate, count=len(stored))))
+    exchange.samples, exchange.state = stored, "done"
+    for n, sample in enumerate(stored):
+        exchange.texts[n], exchange.tokens[n] = sample.text, len(sample.token_ids or ())
+        exchange.answers[n] = Answer(
+            ask.generate.request, n, sample.text, sample.token_ids or [], sample.finish_reason, sample.version or "",
+            sample.seed or 0,
+        )  # fmt: skip
+    return exchange
+
+
+class Seat:
+    """A number that no other open app has. It is a lock on a file, which the system gives back however the app ends."""
+
+    def __init__(self, number: int, lock: IO[bytes] | None) -> None:
+        self.number = number
+        self._lock = lock
+
+    @classmethod
+    def take(cls, workspace: Workspace) -> Seat:
+        """The first one free; where locks cannot be had, the first."""
+        for number in range(1, MOST_SEATS + 1):
+            try:
+                lock = workspace.root.joinpath(f"app-{number}.lock").open("ab")
+            except OSError:
+                break
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+            except OSError:
+                lock.close()
+                break
+            else:
+                return cls(number, lock)
+        return cls(1, None)
+
+    def leave(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
