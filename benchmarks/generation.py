@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from storage.records import Sampling
 from trainer.policy.decoding import Decoder
-from trainer.policy.linear import FrozenLinear
+from trainer.policy.kernels import frozen_linear
 
 NEVER: frozenset[int] = frozenset()
 
@@ -119,7 +119,7 @@ class Products:
 
 
 def _packed(shape: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    return FrozenLinear(torch.randn(shape, dtype=torch.bfloat16))
+    return frozen_linear(torch.randn(shape, dtype=torch.bfloat16))
 
 
 def _plain(shape: tuple[int, int]) -> Callable[[Tensor], Tensor]:

@@ -13,9 +13,10 @@ from storage.records import Prompt
 from trainer.algorithms.rollouts import Rollout
 from trainer.evaluation.seen import Side
 from trainer.policy.adapters import Adapter
-from trainer.policy.decoding import Completion, Decoder, Weights
+from trainer.policy.decoding import Completion, Decoder
 from trainer.policy.llama import LlamaNetwork
 from trainer.policy.models import weight_files
+from trainer.policy.weights import Weights
 from trainer.reward.protocol import Scores
 
 

@@ -25,14 +25,14 @@ from trainer.config import (
     Tuning,
 )
 from trainer.policy import memory
-from trainer.policy.decoding import Weights
 from trainer.policy.full import FullUpdate
 from trainer.policy.layout import TokenLayout
+from trainer.policy.llama import LlamaNetwork
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.memory import Need, Shape, check_fits, need_of
 from trainer.policy.models import ModelFolder
-from trainer.policy.trainable_llama import TrainableLlama
 from trainer.policy.trainable_transformers import TrainableTransformers
+from trainer.policy.weights import Weights
 
 CPU = torch.device("cpu")
 NEED = Need(rows=16, minibatch=8, prompt_tokens=40, response_tokens=48, rank=16)
@@ -44,9 +44,7 @@ def network(request, tmp_path):
     """A network wide enough for its activations to outweigh the rest; the first two are the fused ones."""
     folder = make_model(tmp_path / request.param, request.param, **WIDE)
     if request.param in ("llama", "qwen3"):
-        return TrainableLlama(
-            AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32
-        ), folder
+        return LlamaNetwork(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32), folder
     return TrainableTransformers(folder, CPU, torch.float32), folder
 
 

@@ -99,7 +99,7 @@ def backbone_of(folder: Path, processes) -> object:
     count = processes.count if processes and processes.sharded else 1
     backbone = Backbone(ModelFolder("tiny", folder, "digest"), torch.device("cpu"), torch.float32, processes=count)
     layer = backbone.network.layers[0]
-    held = [*layer.parameters()] if isinstance(layer, torch.nn.Module) else [layer.qkv, layer.gate_up, layer.down]
+    held = [*layer.parameters()] or [one.weight for one in (layer.qkv, layer.output, layer.gate_up, layer.down)]
     for weight in held:
         assert is_split(weight) == (count > 1)
         if count > 1:

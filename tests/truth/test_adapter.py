@@ -11,10 +11,11 @@ from hand_made import merged
 from transformers import AutoConfig
 
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, read_adapter, write_adapter
-from trainer.policy.decoding import Decoder, Weights
+from trainer.policy.decoding import Decoder
 from trainer.policy.layout import TokenLayout
+from trainer.policy.llama import LlamaNetwork
 from trainer.policy.lora import LoraAdapter
-from trainer.policy.trainable_llama import TrainableLlama
+from trainer.policy.weights import Weights
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -24,7 +25,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 def adapted(request, model_of):
     """A model folder, its trainable network and a random adapter of every linear layer."""
     folder = model_of(request.param)
-    network = TrainableLlama(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
+    network = LlamaNetwork(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
     generator = torch.Generator().manual_seed(5)
     adapter = LoraAdapter(network.adaptable(), 4, 6.0, generator)
     with torch.no_grad():

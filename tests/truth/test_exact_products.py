@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from trainer.policy import linear
+from trainer.policy.attention import ShortAttention
 from trainer.policy.linear import AdaptedOutput, OutputLinear, exact_product
-from trainer.policy.trainable_llama import _ShortAttention
 
 ROWS, INTO, OUT = 12, 576, 2000
 LARGE = 60.0  # nats
@@ -41,16 +41,18 @@ def test_a_product_of_16_bit_operands_is_exact_beyond_them(dtype, biased):
 
 
 @pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("packed", [True, False])
-def test_the_output_head_is_as_exact_packed_and_plain(packed, biased, monkeypatch):
+@pytest.mark.parametrize("layout", ["16-bit floats", "packed", "plain"])
+def test_the_output_head_is_as_exact_in_every_layout(layout, biased, monkeypatch):
     weight, x = head_and_states()
-    if packed and not linear.can_pack(weight):
+    if layout == "packed" and not linear.can_pack(weight):
         pytest.skip("this CPU has no products of its own for bf16")
-    if not packed:
+    if layout != "16-bit floats":
+        monkeypatch.setattr(linear, "fits_half", lambda weight: False)
+    if layout == "plain":
         monkeypatch.setattr(linear, "can_pack", lambda weight: False)
     bias = torch.randn(OUT, generator=torch.Generator().manual_seed(2)).bfloat16() if biased else None
     head = OutputLinear(weight, bias)
-    assert head.packed == packed
+    assert (head.single is not None, head.packed is not None) == (layout == "16-bit floats", layout == "packed")
     assert largest_error(head(x), weight, x, bias) < 1e-3
     assert largest_error(head(x[:1]), weight, x[:1], bias) < 1e-3
 
@@ -99,7 +101,7 @@ def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: tor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_short_attention_is_that_of_fp64(dtype):
     query, key, value, mask = operands(dtype)
-    found = _ShortAttention.apply(query, key, value, mask)
+    found = ShortAttention.apply(query, key, value, mask)
     exact = fused(query.double(), key.double(), value.double(), mask)
     assert found.dtype == dtype
     if dtype == torch.bfloat16:
@@ -112,7 +114,7 @@ def test_its_gradients_are_those_of_autograd():
     for leaf in leaves:
         leaf.requires_grad_()
     weights = torch.randn(leaves[0].shape, generator=torch.Generator().manual_seed(5))
-    found = torch.autograd.grad((_ShortAttention.apply(*leaves, mask) * weights).sum(), leaves)
+    found = torch.autograd.grad((ShortAttention.apply(*leaves, mask) * weights).sum(), leaves)
     exact = torch.autograd.grad((fused(*(leaf.double() for leaf in leaves), mask) * weights).sum(), leaves)
     for one, other in zip(found, exact, strict=True):
         assert one.abs().max() > 0.1
@@ -121,9 +123,9 @@ def test_its_gradients_are_those_of_autograd():
 
 def test_the_order_and_batch_of_summing_change_no_bit_of_16_bit_attention():
     query, key, value, mask = operands(torch.bfloat16)
-    together = _ShortAttention.apply(query, key, value, mask)
+    together = ShortAttention.apply(query, key, value, mask)
     for row in range(2):
-        alone = _ShortAttention.apply(
+        alone = ShortAttention.apply(
             query[row : row + 1], key[row : row + 1], value[row : row + 1], mask[row : row + 1]
         )
         assert torch.equal(alone[0], together[row])

@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 from architectures import LLAMA_FAMILY, OTHERS, reference_logits, reference_model, tokens
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 from transformers import AutoConfig
 
 from storage.records import Sampling
-from trainer.policy import trainable_llama
-from trainer.policy.decoding import Decoder, Weights
+from trainer.policy import attention
+from trainer.policy.decoding import Decoder
 from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.logprobs import CHUNK, chosen_logprobs
 from trainer.policy.lora import LoraAdapter
-from trainer.policy.trainable_llama import TrainableLlama
+from trainer.policy.stepping import Steps
 from trainer.policy.transformers_network import TransformersNetwork
+from trainer.policy.weights import Weights
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -28,11 +31,11 @@ def llama(request, model_of):
     return model_of(request.param)
 
 
-def trainable(folder) -> TrainableLlama:
-    return TrainableLlama(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
+def trainable(folder) -> LlamaNetwork:
+    return LlamaNetwork(AutoConfig.from_pretrained(folder), Weights.open(folder, None), CPU, torch.float32)
 
 
-def random_adapter(network: TrainableLlama, first_layer: int = 0) -> LoraAdapter:
+def random_adapter(network: LlamaNetwork, first_layer: int = 0) -> LoraAdapter:
     """An adapter of rank 4 that changes every linear layer."""
     generator = torch.Generator().manual_seed(7)
     adapter = LoraAdapter(network.adaptable(first_layer), 4, 8.0, generator)
@@ -155,7 +158,7 @@ def test_lower_and_upper_part_together_equal_the_whole(llama):
 @pytest.mark.parametrize("fused", [False, True], ids=["short", "long"])
 def test_adapter_gradients_equal_those_of_peft(llama, fused, monkeypatch):
     if fused:
-        monkeypatch.setattr(trainable_llama, "_SHORT", 0)
+        monkeypatch.setattr(attention, "_SHORT", 0)
     from peft import LoraConfig, get_peft_model
 
     network = trainable(llama)
@@ -253,3 +256,66 @@ def test_recomputed_log_probabilities_equal_the_sampled_ones_at_a_temperature(ll
     sampled = torch.tensor([value for answer in answers for value in answer.logprobs])
     torch.testing.assert_close(found, sampled, **CLOSE)
     assert (ignored - sampled).abs().max() > 0.05, "the test would notice a temperature that is ignored"
+
+
+# --- static shapes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.7, max_new_tokens=37),
+        Sampling(temperature=0.0, max_new_tokens=5),
+        Sampling(top_k=7, top_p=0.9, repetition_penalty=1.3, max_new_tokens=21),
+    ],
+    ids=["temperature", "likeliest", "cut"],
+)
+def test_sampling_with_static_shapes_says_the_same(llama, sampling):
+    decoder, static = (Decoder.load(llama, CPU, torch.float32) for _ in range(2))
+    static.static = True
+    prompts = tokens(21, 4, 9, 4, 6)
+    prompts[2] = prompts[0]
+    for ends in (NO_STOP, frozenset(range(10))):
+        expected = decoder.generate(prompts, sampling, range(4), ends)
+        heard: list[list[int | None]] = []
+        found = static.generate(prompts, sampling, range(4), ends, on_tokens=heard.append)
+        for one, other in zip(found, expected, strict=True):
+            assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert [[step[row] for step in heard if step[row] is not None] for row in range(4)] == [
+            one.token_ids for one in found
+        ]
+
+
+def test_every_step_with_static_shapes_does_the_same_and_looks_at_no_value(llama):
+    """What a CUDA graph asks for, counted where there is no GPU: it may replay one step as any other."""
+    decoder = Decoder.load(llama, CPU, torch.float32)
+    prompts = tokens(22, 5, 3)
+    with torch.inference_mode():
+        logits, cache = decoder.network.prefill(prompts, torch.tensor([0, 1, 1]), 16)
+        sampling = Sampling(temperature=0.7, repetition_penalty=1.2)
+        steps = Steps(
+            decoder.network, logits, cache, torch.rand(3, 8, 2), sampling, torch.zeros(3, logits.shape[1]).bool()
+        )
+        censuses = []
+        for _ in range(4):
+            with Census() as census:
+                steps._step()
+            censuses.append(census.seen)
+    assert all(one == censuses[0] for one in censuses[1:])
+    assert len(censuses[0]) > 50
+    waiting = {"aten._local_scalar_dense", "aten.nonzero", "aten.item", "aten.is_nonzero", "aten.equal"}
+    assert not waiting & {name for name, _ in censuses[0]}
+
+
+class Census(TorchDispatchMode):
+    """Every operation with the shapes that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, str]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        shapes = tree_map(lambda one: tuple(one.shape) if isinstance(one, torch.Tensor) else one, args)
+        self.seen.append((str(func).rsplit(".", 1)[0], str(shapes)))
+        return func(*args, **(kwargs or {}))

@@ -154,14 +154,14 @@ def new_run(backbone: Backbone) -> Ppo:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_ppo_learns_all_weights_and_resumes_exactly(dtype, tiny_model, tmp_path):
     backbone = Backbone(ModelFolder("tiny", tiny_model, "digest"), CPU, dtype)
-    frozen = backbone.network.layers[0].qkv.clone()
+    frozen = backbone.network.layers[0].qkv.dense().clone()
     unbroken = new_run(backbone)
     start = [parameter.detach().clone() for parameter in unbroken.policy.parameters()]
     figures = [unbroken.advance().figures for _ in range(4)]  # each checks that its ratio begins at 1
     assert figures[0]["objective/kl", None] == pytest.approx(0, abs=1e-4 if dtype == torch.float32 else 1e-2)
     assert figures[3]["objective/kl", None] > 1e-3
     assert all(not torch.equal(*pair) for pair in zip(start, unbroken.policy.parameters(), strict=True))
-    assert torch.equal(backbone.network.layers[0].qkv, frozen), "the reference stays the base"
+    assert torch.equal(backbone.network.layers[0].qkv.dense(), frozen), "the reference stays the base"
 
     first, second = new_run(backbone), new_run(backbone)
     for _ in range(2):

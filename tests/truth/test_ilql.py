@@ -34,9 +34,10 @@ from trainer.config import IlqlConfig, Tuning
 from trainer.outcomes import Outcome
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, HEAD, Adapter, read_adapter
 from trainer.policy.backbone import Backbone
-from trainer.policy.decoding import Decoder, Weights
+from trainer.policy.decoding import Decoder
 from trainer.policy.models import ModelFolder, weight_files
 from trainer.policy.transformers_network import TransformersNetwork
+from trainer.policy.weights import Weights
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -373,9 +374,9 @@ def test_versions_before_and_after_share_what_is_the_same_and_nothing_else(stirr
     base = backbone.decoder()
     shifted = base.with_version(stirred.result())
     assert shifted.network.embedding is base.network.embedding, "the embedding stays untouched"
-    assert shifted.network.head is not base.network.head
+    assert shifted.network.output is not base.network.output
     after = shifted.with_version(plain)
-    assert after.network.head is base.network.head
+    assert after.network.output is base.network.output
     assert torch.equal(logits(after), logits(backbone.decoder(plain)))
     assert torch.equal(logits(shifted.with_version(None)), logits(base))
     assert not torch.equal(logits(shifted), logits(after))

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_model import CORPUS
 
 from storage.records import Prompt
@@ -21,6 +23,7 @@ from trainer.evaluation.measures import rank_correlation
 from trainer.examples import Examples, Habit, Labelled, Pair, Response, Scored
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy.weights import EMBEDDING
 from trainer.reward import fitting
 from trainer.reward.batches import batch_loss, encode, make_batch, within
 from trainer.reward.effects import PRIOR, RatingEffects
@@ -33,14 +36,15 @@ WORDS = " ".join(CORPUS).split()
 
 
 @pytest.fixture(scope="module")
-def backbone(tiny_model: Path) -> Backbone:
+def backbone(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """The tiny model with larger weights, so that what an answer says shows in the state after its last token."""
-    backbone = Backbone(ModelFolder("tiny", tiny_model, "digest"), torch.device("cpu"), torch.float32)
-    backbone.network.embedding.mul_(20)
-    for layer in backbone.network.layers:
-        for weight in (layer.qkv, layer.output, layer.gate_up, layer.down):
-            weight.mul_(6)
-    return backbone
+    folder = tmp_path_factory.mktemp("models") / "loud"
+    shutil.copytree(tiny_model, folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        tensor *= 20 if name == EMBEDDING else 6 if name.endswith("proj.weight") else 1
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return Backbone(ModelFolder("tiny", folder, "digest"), torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from itertools import product
 from pathlib import Path
@@ -23,7 +22,7 @@ from trainer.algorithms.sampler_gap import BOUNDS, LEAST_BOUND, SamplerGap, impo
 from trainer.config import PpoConfig
 from trainer.policy.backbone import Backbone
 from trainer.policy.decoding import Decoder
-from trainer.policy.linear import FrozenLinear, Linear
+from trainer.policy.linear import Linear
 from trainer.policy.models import ModelFolder, resolve
 from trainer.reward.protocol import ConstantReward
 
@@ -193,23 +192,24 @@ def test_the_last_rows_of_a_batch_are_sampled_as_they_are_learned_from(rows, coa
     assert gap.largest < 1e-5, "fp32 sums of the softmax alone"
 
 
-class Damaged:
+class Damaged(torch.nn.Module):
     """A layer's own product with that of a damage added."""
 
     def __init__(self, own: Linear, damage: torch.Tensor) -> None:
-        self.own = own
-        self.damage = FrozenLinear(damage)
+        super().__init__()
+        self.own, self.damage = own, Linear(damage)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.own(x) + self.damage(x)
 
 
 def corrupted(decoder: Decoder) -> Decoder:
     """The same sampler with one weight matrix damaged."""
     network = copy.copy(decoder.network)
-    layer, shape = network.layers[1], (network.hidden_size, network.inner_size)
-    damage = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    network.layers = [network.layers[0], dataclasses.replace(layer, down=Damaged(layer.down, damage))]
+    sizes = network.sizes
+    damage = 0.02 * torch.randn((sizes.hidden, sizes.inner), generator=torch.Generator().manual_seed(1))
+    layer = network.layers[1].handed(lambda own, names: Damaged(own, damage) if "down_proj" in names[0] else own)
+    network.layers = [network.layers[0], layer]
     return Decoder(decoder.folder, decoder.config, network, decoder.device, decoder.dtype, decoder.shared)
 
 

@@ -11,9 +11,12 @@ from hand_made import merged
 
 from storage.errors import WorkbenchError
 from storage.records import Sampling
+from trainer.policy import kernels
 from trainer.policy.adapters import FILE_NAME, Adapter
-from trainer.policy.decoding import Decoder, Weights
-from trainer.policy.linear import FEW_ROWS, FrozenLinear, GridLinear, few_rows_linear
+from trainer.policy.decoding import Decoder
+from trainer.policy.kernels import frozen_linear
+from trainer.policy.linear import ByRows, GridLinear, HalfLinear
+from trainer.policy.weights import Weights
 
 CPU = torch.device("cpu")
 
@@ -28,21 +31,76 @@ def grid_weight(out: int, into: int, seed: int = 0) -> torch.Tensor:
     return (codes * step + low).flatten(1).bfloat16()
 
 
-@pytest.mark.parametrize("rows", [1, 3, FEW_ROWS, FEW_ROWS + 1, 40])
-def test_products_with_weights_on_a_grid_are_exact_to_rounding(rows):
+@pytest.fixture
+def few(monkeypatch) -> int:
+    """Up to so many rows the layouts for few rows serve, whatever is fastest here."""
+    monkeypatch.setattr(kernels, "few_rows", lambda kernel: 8)
+    return 8
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])
+def test_products_with_weights_on_a_grid_are_exact_to_rounding(rows, few):
     weight, bias = grid_weight(96, 64), torch.randn(96).bfloat16()
-    layer = few_rows_linear(weight, bias)
-    assert isinstance(layer, GridLinear)
-    x, residual = torch.randn(rows, 1, 64).bfloat16(), torch.randn(rows, 1, 96).bfloat16()
+    layer = frozen_linear(weight, bias, four_bit=True)
+    assert isinstance(layer, ByRows)
+    assert isinstance(layer.few, GridLinear)
+    x, y = torch.randn(rows, 1, 64).bfloat16(), torch.randn(rows, 1, 96).bfloat16()
     exact = x.double() @ weight.double().T + bias.double()
     assert (layer(x).double() - exact).norm() < 0.01 * exact.norm()
-    assert (layer.add_to(residual, x).double() - exact - residual.double()).norm() < 0.01 * exact.norm()
+    assert (layer.add_to(y, x).double() - exact - y.double()).norm() < 0.01 * exact.norm()
+    assert torch.equal(layer(x), (layer.few if rows <= few else layer.many)(x))
+    assert torch.equal(layer.dense(), weight)
 
 
-def test_weights_off_the_grid_stay_as_they_are():
-    assert isinstance(few_rows_linear(torch.randn(96, 64).bfloat16()), FrozenLinear)
-    assert isinstance(few_rows_linear(grid_weight(96, 64).float()), FrozenLinear)
-    assert isinstance(few_rows_linear(torch.randn(96, 40).bfloat16()), FrozenLinear), "40 does not divide into groups"
+@pytest.mark.parametrize("rows", [1, 8, 9])
+def test_bf16_weights_are_multiplied_exactly_as_16_bit_floats(rows, few):
+    weight, bias = torch.randn(96, 64).bfloat16().float(), torch.randn(96)
+    layer = frozen_linear(weight, bias)
+    assert isinstance(layer, ByRows)
+    assert isinstance(layer.few, HalfLinear)
+    x = torch.randn(rows, 3, 64) if rows < 3 else torch.randn(rows, 64)
+    exact = (x.double() @ weight.double().T + bias.double()).float()
+    torch.testing.assert_close(layer(x), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.few.dense(), weight, rtol=1e-6, atol=1e-7)
+
+
+def test_a_frozen_layer_hands_gradients_on(few):
+    weight, x = torch.randn(96, 64), torch.randn(20, 64, requires_grad=True)
+    for layer in (frozen_linear(weight), frozen_linear(weight.bfloat16().float())):
+        scale = torch.randn(20, 96)
+        (slope,) = torch.autograd.grad((layer(x) * scale).sum(), x)
+        torch.testing.assert_close(slope, scale @ layer.dense(), rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_fit_no_layout_for_few_rows_stay_as_they_are(few):
+    def grid_of(weight: torch.Tensor) -> bool:
+        return isinstance(frozen_linear(weight, four_bit=True), ByRows)
+
+    assert grid_of(grid_weight(96, 64))
+    assert not grid_of(torch.randn(96, 64).bfloat16())
+    assert not grid_of(torch.randn(96, 40).bfloat16()), "40 does not divide into groups"
+    assert not grid_of(torch.randn(96, 64)), "fp32 weights lose something in 16 bits"
+    assert not grid_of(grid_weight(96, 64).float() * 1e9), "and large ones do not fit"
+
+
+def test_what_is_fastest_is_measured_once_and_remembered(monkeypatch, tmp_path):
+    file, asked = tmp_path / "deep" / "kernels.json", []
+    monkeypatch.setattr(kernels, "remembered_in", lambda: file)
+    monkeypatch.setattr(kernels, "measured", lambda kernel: asked.append(kernel) or 16)
+    for kernel in ("half", "grid", "half"):
+        kernels._few_rows.cache_clear()
+        assert kernels.few_rows(kernel) == 16
+    assert asked == ["half", "grid"]
+    file.write_text("damaged", encoding="utf-8")
+    kernels._few_rows.cache_clear()
+    assert kernels.few_rows("half") == 16, "measured again"
+    kernels._few_rows.cache_clear()
+
+
+@pytest.mark.parametrize("kernel", ["half", "grid"])
+def test_a_measurement_names_a_number_of_rows(kernel, monkeypatch):
+    monkeypatch.setattr(kernels, "LAYERS", 2)
+    assert kernels.measured(kernel) in (0, *kernels.ROWS, kernels.ALL)
 
 
 @pytest.fixture(params=["llama", "qwen2", "qwen3"])
@@ -108,7 +166,7 @@ def test_the_bundled_model_says_nearly_the_same_in_4_bits(bundled_model_workspac
     folder = models.resolve("smollm2", bundled_model_workspace).path
     prompts = [ChatTokenizer.load(folder).encode_prompt(text) for text in ("Name three rivers.", "¿Por qué llueve?")]
     plain, light = (Decoder.load(folder, CPU, torch.bfloat16, four_bit=four_bit) for four_bit in (False, True))
-    assert any(isinstance(layer.down, GridLinear) for layer in light.network.layers)
+    assert any(isinstance(layer.down, ByRows) for layer in light.network.layers)
     differences = []
     for prompt in prompts:
         (answer,) = plain.generate([prompt], Sampling(max_new_tokens=24), [3], frozenset())

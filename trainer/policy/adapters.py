@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,6 +26,18 @@ PREFIX = "base_model.model."
 HEAD = "lm_head.weight"
 BASE_LAYER = ".base_layer.weight"
 FILE_NAME = WEIGHTS_NAME
+
+
+class LowRank(NamedTuple):
+    """The updates of weights that stand below each other in one matrix: A (rank, in) and B (out, rank) of each."""
+
+    downs: list[Tensor]
+    ups: list[Tensor]
+    scale: float
+
+    def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All A stacked (sum of ranks, in), and all B on a block diagonal (sum of outs, sum of ranks), scaled."""
+        return torch.cat(self.downs).to(dtype), (torch.block_diag(*self.ups) * self.scale).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,17 @@ class Adapter:
                 "this adapter was trained on another base model",
             )
         return down.float(), up.float() * self.scale
+
+    def joined(self, shapes: Mapping[str, tuple[int, int]], device: torch.device) -> LowRank | None:
+        """The updates of weights that are multiplied as one, by their shapes; None when none of them is adapted."""
+        if not self.names & shapes.keys():
+            return None
+        parts = [
+            self.update(name, shape) if name in self.pairs else (torch.zeros(0, shape[1]), torch.zeros(shape[0], 0))
+            for name, shape in shapes.items()
+        ]
+        downs, ups = zip(*parts, strict=True)
+        return LowRank([down.to(device) for down in downs], [up.to(device) for up in ups], 1.0)
 
     def is_finite(self) -> bool:
         """Whether all values are."""

@@ -15,19 +15,17 @@ from torch import Tensor, nn
 
 from storage.errors import WorkbenchError
 from trainer.config import AdapterConfig, PolicyConfig, Tuning
-from trainer.policy.adapters import Adapter
 from trainer.policy.chat import ChatTokenizer
-from trainer.policy.decoding import Changes, Decoder, Network, Weights
+from trainer.policy.decoding import Decoder, Network
 from trainer.policy.full import FullUpdate, Update
-from trainer.policy.in_memory import InMemory
 from trainer.policy.layout import TokenLayout
-from trainer.policy.llama import Base, LlamaNetwork, supports
+from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
 from trainer.policy.sharding import splitter
-from trainer.policy.trainable_llama import TrainableLlama
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.transformers_network import TransformersNetwork
+from trainer.policy.weights import Changes, Weights
 
 
 @dataclass(frozen=True)
@@ -97,18 +95,17 @@ class Backbone:
         self.tokenizer = ChatTokenizer.load(folder.path, folder.words)
         self._split = splitter(device, processes) if processes > 1 else None
         self.network = self._network()
-        self._sampling_base: Base | None = None  # what all its samplers share
         self.network.checkpointing = checkpointing or self._split is not None  # else each layer would be kept whole
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
 
-    def _network(self) -> TrainableLlama | TrainableTransformers:
+    def _network(self) -> LlamaNetwork | TrainableTransformers:
         """The fast forward pass where it computes exactly this architecture, else that of transformers."""
         path = self.folder.path
         if not supports(self.config):
             return TrainableTransformers(path, self.device, self.dtype, self._split)
         try:
-            return TrainableLlama(self.config, Weights.open(path, None), self.device, self.dtype, self._split)
+            return LlamaNetwork(self.config, Weights.open(path, None), self.device, self.dtype, split=self._split)
         except KeyError as error:
             raise WorkbenchError(f"the weights of {path} lack {error}", "is the folder complete?") from error
 
@@ -122,15 +119,12 @@ class Backbone:
         base: Network
         if isinstance(network, TrainableTransformers):
             base = TransformersNetwork(network.whole(), pristine=True)
-            untouched = Decoder(path, self.config, base, self.device, self.dtype, base)
-            return untouched if changes is None else untouched.with_version(changes)
-        beside = changes if isinstance(changes, Adapter) else None
-        weights = InMemory(network, None if beside else changes)
-        base = LlamaNetwork(self.config, weights, self.device, self.dtype, self._sampling_base)
-        self._sampling_base = self._sampling_base or base.base
-        sampling = base.adapted(beside) if beside else base
-        shared = base if changes is None or beside else None
-        return Decoder(path, self.config, sampling, self.device, self.dtype, shared)
+        elif self._split:
+            base = Decoder.load(path, self.device, self.dtype).network
+        else:
+            base = network
+        untouched = Decoder(path, self.config, base, self.device, self.dtype, base)
+        return untouched if changes is None else untouched.with_version(changes)
 
     def new_adapter(self, config: AdapterConfig, seed: int, *, upper: bool) -> LoraAdapter:
         """A fresh adapter of all linear layers, or of the upper ones; it changes nothing yet."""
@@ -196,7 +190,7 @@ class Backbone:
     def plain_states(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(N, hidden) normalised states of the base model, fp32: after the lower layers, or after all of them where the
         lower ones do not run apart."""
-        if isinstance(self.network, TrainableLlama):
+        if isinstance(self.network, LlamaNetwork):
             return self.network.normalised(trunk).float()
         return self.upper(trunk, layout, None).float()
 

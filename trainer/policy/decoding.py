@@ -6,34 +6,25 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
 from trainer.policy import sampling as choosing
-from trainer.policy.adapters import FILE_NAME, HEAD, Adapter, read_adapter
-from trainer.policy.llama import EMBEDDING, LlamaNetwork, supports
+from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
+from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
+from trainer.policy.stepping import Steps, is_static
+from trainer.policy.weights import Changes, Weights
 
 # Finished rows are dropped from the batch once they are this share of it.
 COMPACT_SHARE = 1 / 8
 UNSTATED_CONTEXT = 2048  # tokens
 OnTokens = Callable[[list[int | None]], None]
-
-
-class Changes(Protocol):
-    """What a version changes in its base model: an adapter, or the weights of a full version in memory."""
-
-    kind: ClassVar[str]  # lora or full
-
-    @property
-    def names(self) -> set[str]: ...
-
-    def merge(self, name: str, weight: Tensor) -> Tensor: ...
 
 
 class Network(Protocol):
@@ -69,6 +60,7 @@ class Decoder:
         shared: the untouched base model's network, beside whose weights adapters stand; None where only a full version
             was ever built.
         context: how many tokens prompt and answer may fill together.
+        static: whether answers are sampled with static shapes (:mod:`trainer.policy.stepping`), as on a GPU.
     """
 
     def __init__(
@@ -89,6 +81,7 @@ class Decoder:
         self.parameters = parameter_count(folder)
         self.context = context_length(config)
         self.vocabulary: int = config.vocab_size
+        self.static = device.type == "cuda" and isinstance(network, LlamaNetwork)
 
     @classmethod
     def load(
@@ -122,7 +115,7 @@ class Decoder:
     def with_version(self, version: Path | Changes | None) -> Decoder:
         """Another version of the same base model, built beside this one; what both have in common is shared.
 
-        An adapter stays beside the weights (:mod:`trainer.policy.unmerged` says why).
+        An adapter stays beside the weights (:class:`trainer.policy.lora.AdaptedLinear` says why).
 
         Args:
             version: a version's file, what one changes (still in memory), or None for the untouched base.
@@ -188,20 +181,15 @@ class Decoder:
         steps = min(sampling.max_new_tokens, self.context - longest)
         uniforms = choosing.uniforms(seeds, steps).to(self.device)
         completions = [Completion() for _ in prompts]
-        active = list(range(len(prompts)))  # which answer each row of the batch is
-        least = 1 if self.conversing else 2
         seen = self._seen(prompts, sampling)
-        logits, cache = self.network.prefill([list(prompt) for prompt in distinct], rows, longest + steps)
+        capacity = longest + steps + -(longest + steps) % 8  # as attention likes it on a GPU
+        logits, cache = self.network.prefill([list(prompt) for prompt in distinct], rows, capacity)
 
-        for step in range(steps):
-            if sampling.repetition_penalty != 1:
-                logits = choosing.penalise_repeats(logits, seen[active], sampling.repetition_penalty)
-            tokens, logprobs = choosing.choose(logits, uniforms[active, step], sampling)
+        def heard(active: list[int], step: int, tokens: list[int], logprobs: list[float]) -> list[int]:
+            """Note what the rows of a batch said, which are these answers; the rows that go on."""
             emitted: list[int | None] = [None] * len(prompts)
             living = []
-            for row, (answer, token, logprob) in enumerate(
-                zip(active, tokens.tolist(), logprobs.tolist(), strict=True)
-            ):
+            for row, (answer, token, logprob) in enumerate(zip(active, tokens, logprobs, strict=True)):
                 completion = completions[answer]
                 if completion.finish_reason != "cancelled":
                     continue
@@ -216,6 +204,21 @@ class Decoder:
                     living.append(row)
             if on_tokens:
                 on_tokens(emitted)
+            return living
+
+        active = list(range(len(prompts)))  # which answer each row of the batch is
+        if self.static and is_static(sampling):
+            static = Steps(self.network, logits, cache, uniforms, sampling, seen)
+            for step, said in enumerate(static.taken(should_stop)):
+                if not heard(active, step, *said):
+                    break
+            return completions
+        least = 1 if self.conversing else 2
+        for step in range(steps):
+            if sampling.repetition_penalty != 1:
+                logits = choosing.penalise_repeats(logits, seen[active], sampling.repetition_penalty)
+            tokens, logprobs = choosing.choose(logits, uniforms[active, step], sampling)
+            living = heard(active, step, tokens.tolist(), logprobs.tolist())
             if not living or (should_stop and should_stop()):
                 break
             if sampling.repetition_penalty != 1:
@@ -245,95 +248,6 @@ class Decoder:
         for row, prompt in enumerate(prompts):
             seen[row, torch.tensor(list(prompt), device=self.device)] = True
         return seen
-
-
-class Weights:
-    """Tensors by name with a version's changes applied; read from disk as they are asked for.
-
-    Attributes:
-        changes: what a version changes in the files' weights; None for a file that holds them changed already.
-        is_full: whether the file is that of a full version.
-    """
-
-    def __init__(self, files: Sequence[Path], changes: Changes | None = None) -> None:
-        self.changes = changes
-        self.is_full = False
-        self._used: set[str] = set()
-        self._files: dict[str, Any] = {}
-        for file in files:
-            try:
-                opened = safe_open(str(file), framework="pt")
-            except (OSError, SafetensorError) as error:
-                raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
-            self._files.update(dict.fromkeys(opened.keys(), opened))
-
-    @classmethod
-    def open(cls, folder: Path, version_file: Path | None) -> Weights:
-        """The weights of a model folder; with a version's file, those of the version."""
-        if version_file is None:
-            return cls(weight_files(folder))
-        if version_file.name == FILE_NAME:
-            return cls(weight_files(folder), read_adapter(version_file))
-        full = cls([version_file])
-        full.is_full = True
-        full.check_shapes(cls(weight_files(folder)))
-        return full
-
-    def changed(self, name: str) -> bool:
-        """Whether a version changes this tensor of the files."""
-        return self.changes is not None and name in self.changes.names
-
-    @property
-    def shares_embedding(self) -> bool:
-        """Whether the embedding is that of the untouched base."""
-        return not self.is_full and not self.changed(EMBEDDING)
-
-    @property
-    def shares_head(self) -> bool:
-        """Whether the output head is that of the untouched base, be it tied to the embedding or not."""
-        return self.shares_embedding and not self.changed(HEAD)
-
-    def get(self, name: str) -> Tensor | None:
-        """A tensor with the version's update merged in, or None when the model has none of that name.
-
-        Where the embedding is the output head as well, a version that changes the head alone gets one made of it.
-        """
-        made = name == HEAD and name not in self._files and self.changed(HEAD)
-        source = EMBEDDING if made else name
-        opened = self._files.get(source)
-        if opened is None:
-            return None
-        self._used.add(name)
-        tensor = opened.get_tensor(source)
-        merged = self.changes.merge(name, tensor) if self.changes else tensor
-        # A view would keep the whole file in memory, beside the copies that are made of most weights.
-        return merged.clone() if merged is tensor else merged
-
-    def check_shapes(self, base: Weights) -> None:
-        """Raise WorkbenchError when a weight has another shape here than in the base model (read from the headers)."""
-        for name in self._files.keys() & base._files.keys():
-            here, there = (weights._files[name].get_slice(name).get_shape() for weights in (self, base))
-            if here != there:
-                raise WorkbenchError(
-                    f"{name} is {here}, the model needs {there}", "this version was trained on another base model"
-                )
-
-    def mark_used(self, name: str) -> None:
-        """Note that a weight's change was applied by other means than :meth:`get`."""
-        self._used.add(name)
-
-    def names(self) -> list[str]:
-        """All tensor names."""
-        return list(self._files)
-
-    def check_all_used(self) -> None:
-        """Raise WorkbenchError when the version changes a weight that this model does not have."""
-        unknown = self.changes.names - self._used if self.changes else set()
-        if unknown:
-            raise WorkbenchError(
-                f"the version changes weights that the model lacks, such as {min(unknown)}",
-                "this version was trained on another base model",
-            )
 
 
 def context_length(config: Any) -> int:
@@ -371,7 +285,7 @@ def _network(
     """
     network: Network
     if supports(config):
-        base = like.base if isinstance(like, LlamaNetwork) else None
+        base = like if isinstance(like, LlamaNetwork) else None
         try:
             network = LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
         except KeyError as error:

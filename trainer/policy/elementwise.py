@@ -1,4 +1,5 @@
-"""What stands between the matrix products of a llama block, with gradients that take few passes over memory.
+"""What stands between the matrix products of a block: plain where nothing is learned, else with gradients that take few
+passes over memory.
 
 Angles are frozen, and so are the gains of norms except where all weights are learned.
 """
@@ -33,15 +34,16 @@ class _RmsNorm(torch.autograd.Function):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Root mean square normalisation (Zhang and Sennrich 2019), (..., size) -> (..., size); arithmetic in fp32."""
-    return _RmsNorm.apply(x, weight, eps)
+    if x.requires_grad or weight.requires_grad:
+        return _RmsNorm.apply(x, weight, eps)
+    return functional.rms_norm(x, (x.shape[-1],), weight, eps)
 
 
 class _GatedSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, joined: Tensor) -> Tensor:
         ctx.save_for_backward(joined)
-        gate, up = joined.chunk(2, -1)
-        return functional.silu(gate).mul_(up)
+        return _gated(joined)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
@@ -56,8 +58,13 @@ class _GatedSilu(torch.autograd.Function):
 
 
 def gated_silu(joined: Tensor) -> Tensor:
-    """`silu(gate) * up` of the two halves (N, 2 * size) -> (N, size); keeps only its input for the backward pass."""
-    return _GatedSilu.apply(joined)
+    """`silu(gate) * up` of two halves (..., 2 * size) -> (..., size); keeps only its input for the backward pass."""
+    return _GatedSilu.apply(joined) if joined.requires_grad else _gated(joined)
+
+
+def _gated(joined: Tensor) -> Tensor:
+    gate, up = joined.chunk(2, -1)
+    return functional.silu(gate).mul_(up)
 
 
 class _Rotated(torch.autograd.Function):
@@ -65,27 +72,46 @@ class _Rotated(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
         ctx.save_for_backward(cos, sin)
         ctx.heads = heads
-        return _turn(x, cos, sin, heads)
+        return _turn(x.clone(), cos, sin, heads)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
-        return _turn(grads[0], cos, -sin, ctx.heads), None, None, None
+        return _turn(grads[0].clone(), cos, -sin, ctx.heads), None, None, None
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
-    """Rotary positions (Su et al. 2021) for the first `heads` heads; the others stay.
+    """Rotary positions (Su et al. 2021) for the first `heads` heads; the others stay. Without gradients, in place.
 
-    Turned in fp32 and rounded once, as in decoding.
+    Turned in fp32 and rounded once.
 
     Args:
-        x: (N, all heads, head size). cos, sin: (N, 1, head size / 2), fp32.
+        x: (..., all heads, head size), whose halves a rotation mixes. cos, sin: (..., 1, head size), from
+            :class:`Rotations`.
     """
-    return _Rotated.apply(x, cos, sin, heads)
+    return _Rotated.apply(x, cos, sin, heads) if x.requires_grad else _turn(x, cos, sin, heads)
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
-    turned = x.clone()
-    first, second = x[:, :heads].float().chunk(2, -1)
-    turned[:, :heads] = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return turned
+    turning = x[..., :heads, :]
+    wide = turning.float()
+    turning.copy_((wide * cos).add_(wide.roll(wide.shape[-1] // 2, -1).mul_(sin)))
+    return x
+
+
+class Rotations:
+    """Cosines and sines by position, with the scaling that a model's configuration asks for."""
+
+    def __init__(self, config: Any, device: torch.device) -> None:
+        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+        rotary = LlamaRotaryEmbedding(config=config)
+        positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
+        angles = torch.outer(positions, rotary.inv_freq.float())
+        table = torch.stack([angles.cos(), angles.sin()]) * rotary.attention_scaling
+        self.cos, self.sin = table.to(device)
+
+    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(...) positions -> what :func:`rotated` takes, (..., 1, head size) each."""
+        cos, sin = self.cos[positions], self.sin[positions]
+        return torch.cat([cos, cos], -1)[..., None, :], torch.cat([-sin, sin], -1)[..., None, :]

@@ -19,9 +19,9 @@ from storage.durable import sync_file
 from storage.errors import UsageError, WorkbenchError
 from trainer.policy import adapters
 from trainer.policy.adapters import Adapter
-from trainer.policy.decoding import Weights
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.sharding import Split, part_like, whole
+from trainer.policy.weights import Weights
 
 FILE_NAME = "model.safetensors"
 

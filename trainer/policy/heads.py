@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class OutputHead:
     Attributes:
         weight: (vocabulary, hidden), frozen. bias: (vocabulary,) or None.
         scale: what the logits are multiplied with (Cohere; Granite divides).
+        product: hidden @ weight.T + bias in fp32, as it is computed in sampling; None for :func:`exact_product`.
         cap: logits are squeezed into (-cap, cap) by `cap * tanh(logits / cap)` (Gemma 2); None leaves them.
     """
 
@@ -27,6 +29,7 @@ class OutputHead:
     bias: Tensor | None = None
     scale: float = 1.0
     cap: float | None = None
+    product: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def of(cls, model: Any, config: Any) -> OutputHead:
@@ -50,7 +53,9 @@ class OutputHead:
     ) -> tuple[Tensor, Tensor]:
         """As :func:`trainer.policy.logprobs.chosen_logprobs`, for any head."""
         if self.bias is None and self.cap is None:
-            return chosen_logprobs(hidden, self.weight, targets, temperature / self.scale, with_entropy=with_entropy)
+            return chosen_logprobs(
+                hidden, self.weight, targets, temperature / self.scale, with_entropy=with_entropy, product=self.product
+            )
         parts = [
             checkpoint(self._chunk, *piece, temperature, use_reentrant=False, preserve_rng_state=False)
             for piece in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
@@ -86,7 +91,7 @@ class OutputHead:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden) -> (n, vocabulary), fp32."""
-        logits = exact_product(hidden, self.weight, self.bias)
+        logits = self.product(hidden) if self.product else exact_product(hidden, self.weight, self.bias)
         if self.scale != 1:
             logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)

@@ -1,88 +1,156 @@
-"""Matrix products with frozen weights, as fast as the device allows.
+"""The linear layers that are handed to a block: matrix products as fast as the device allows.
 
 On a CPU, oneDNN multiplies faster by a weight laid out for it beforehand than by a plain one (about 1.7 times for a
-few rows), and adds the residual in the same pass. Elsewhere these are plain matrix products.
+few rows); which layout serves how many rows fastest is measured (:mod:`trainer.policy.kernels`). Elsewhere these are
+plain matrix products.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 # The layout is chosen for this many rows; it serves every other number as well.
 _ROWS_HINT = 16
-# Up to this many rows, 4-bit products are faster than 16-bit ones.
-FEW_ROWS = 8
 GROUP = 32  # neighbouring weights of a row that share a step and a zero
 # The largest relative error of weights taken as 4-bit ones: that of rounding to bf16 is 0.002. Weights that do not lie
 # on a grid come to 0.08.
 GRID_TOLERANCE = 0.006
+HALF_TOLERANCE = 1e-6  # the same of weights taken as 16-bit floats
 
 
-class Linear(Protocol):
-    """A linear layer with weights that do not change."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        ...
-
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        ...
-
-
-class FrozenLinear:
-    """`x @ weight.T + bias` for weights that never change. Weight: (out, in)."""
+class Linear(nn.Module):
+    """`x @ weight.T + bias` as torch multiplies; the weight may be one that is learned. Weight: (out, in)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.bias = bias
-        self.packed = can_pack(weight)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT) if self.packed else weight
+        super().__init__()
+        self.weight, self.bias = weight, bias
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return functional.linear(x, self.weight, self.bias)
 
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        if self.packed:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
-        return residual + functional.linear(x, self.weight, self.bias)
+    def add_to(self, y: Tensor, x: Tensor) -> Tensor:
+        """`y + self(x)` without a gradient; y may be overwritten."""
+        return y + self(x)
+
+    def dense(self) -> Tensor:
+        """The weight as it is, (out, in)."""
+        return self.weight
 
 
-class GridLinear:
-    """As :class:`FrozenLinear`, for weights on a grid of 16 values: a few rows are multiplied by 4-bit weights.
+class PackedLinear(Linear):
+    """As :class:`Linear`, of a frozen weight that oneDNN has laid out."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            return _FrozenProduct.apply(x, self)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+    def add_to(self, y: Tensor, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, y, self.weight, self.bias, "add")
+
+    def dense(self) -> Tensor:
+        return self.weight.to_dense()
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """A product whose weight autograd cannot see into."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Linear) -> Tensor:
+        ctx.layer = layer
+        return layer(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] @ ctx.layer.dense(), None
+
+
+class HalfLinear(Linear):
+    """As :class:`Linear` of fp32 activations, with the weight kept in 16-bit floats by fbgemm and sums in fp32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        wide = None if bias is None else bias.float()
+        super().__init__(torch.ops.quantized.linear_prepack_fp16(weight.float(), wide), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            return _FrozenProduct.apply(x, self)
+        return torch.ops.quantized.linear_dynamic_fp16(x, self.weight)
+
+    def dense(self) -> Tensor:
+        weight, _ = torch.ops.quantized.linear_unpack_fp16(self.weight)
+        return weight
+
+
+class GridLinear(Linear):
+    """As :class:`Linear` of bf16 activations, for weights on a grid of 16 values, which are multiplied as 4-bit ones.
 
     Reading the weights is what one row costs, and these are a quarter of the size. Weights that were unpacked from a
-    4-bit file lie on such a grid: what is lost is rounding (`GRID_TOLERANCE`), not quality. More than a few rows take
-    the 16-bit weights, whose products are faster then.
+    4-bit file lie on such a grid: what is lost is rounding (`GRID_TOLERANCE`), not quality.
+
+    Args:
+        codes: as torch packs them. grid: (groups, out, 2) step and zero of each group.
     """
 
-    def __init__(self, plain: FrozenLinear, codes: Tensor, grid: Tensor) -> None:
-        self.plain = plain
-        self.codes = codes
+    def __init__(self, codes: Tensor, grid: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(codes, bias)
         self.grid = grid
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        if x.numel() > FEW_ROWS * x.shape[-1]:
-            return self.plain(x)
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None = None) -> GridLinear | None:
+        """None where the weight (out, in) does not lie on a grid, or the kernel does not take it."""
+        if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
+            return None
+        if weight.shape[1] % GROUP or weight.shape[0] % 32:
+            return None
+        groups = weight.float().unflatten(1, (-1, GROUP))
+        low, high = groups.aminmax(dim=-1, keepdim=True)
+        step = ((high - low) / 15).bfloat16().float().clamp_min(1e-12)
+        codes = ((groups - low) / step).round_().clamp_(0, 15)
+        zero = (low + 8 * step).bfloat16().float()  # the product takes codes from -8 to 7
+        error = ((codes - 8) * step + zero - groups).norm() / groups.norm().clamp_min(1e-12)
+        if error > GRID_TOLERANCE:
+            return None
+        grid = torch.cat([step, zero], -1).transpose(0, 1).bfloat16().contiguous()
+        return cls(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.flatten(1).int(), 1), grid, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.codes, GROUP, self.grid)
-        if self.plain.bias is not None:
-            product += self.plain.bias
+        product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.grid)
+        if self.bias is not None:
+            product += self.bias
         return product.view(*x.shape[:-1], -1)
 
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        if x.numel() > FEW_ROWS * x.shape[-1]:
-            return self.plain.add_to(residual, x)
-        return residual + self(x)
+
+class ByRows(Linear):
+    """Two layouts of one weight: up to `most` rows are multiplied by the first, more by the second."""
+
+    def __init__(self, few: Linear, most: int, many: Linear) -> None:
+        nn.Module.__init__(self)
+        self.few, self.most, self.many = few, most, many
+
+    def forward(self, x: Tensor) -> Tensor:
+        few = x.numel() <= self.most * x.shape[-1] and not x.requires_grad
+        return self.few(x) if few else self.many(x)
+
+    def dense(self) -> Tensor:
+        return self.many.dense()
+
+
+def fits_half(weight: Tensor) -> bool:
+    """Whether the weight, on a CPU with fbgemm, loses nothing to speak of in 16-bit floats."""
+    if weight.device.type != "cpu" or "fbgemm" not in torch.backends.quantized.supported_engines:
+        return False
+    wide = weight.float()
+    return bool((wide.half().float() - wide).norm() <= HALF_TOLERANCE * wide.norm())
 
 
 def exact_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -98,89 +166,42 @@ def exact_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return exact if bias is None else exact.add_(bias)
 
 
-class OutputLinear(FrozenLinear):
-    """The output head: logits in fp32, as :func:`exact_product`."""
+class OutputLinear(nn.Module):
+    """The output head: logits in fp32. Weights that fit are kept in 16-bit floats, and one product of them is exact;
+    others are multiplied as :func:`exact_product` does."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        self.single = HalfLinear(weight, bias) if fits_half(weight) else None
+        self.packed = PackedLinear(weight) if self.single is None and can_pack(weight) else None
+
+    def forward(self, x: Tensor) -> Tensor:
         """(n, in) -> (n, out), fp32."""
-        if x.dtype == torch.float32:
-            return super().__call__(x)
-        if not self.packed:
+        if self.single is not None:
+            return self.single(x.float())
+        if self.packed is None:
             return exact_product(x, self.weight, self.bias)
-        rounded = torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
-        rest = torch.ops.mkldnn._linear_pointwise.binary(x, -rounded, self.weight, None, "add")
-        exact = rounded.float().add_(rest)
-        return exact if self.bias is None else exact.add_(self.bias)
+        product = self.packed(x)
+        if x.dtype != torch.float32:
+            product = product.float().add_(self.packed.add_to(-product, x))
+        return product if self.bias is None else product.add_(self.bias)
 
 
-class AdaptedOutput:
+class AdaptedOutput(nn.Module):
     """An output head with a low-rank update beside it: logits in fp32.
 
     Args:
         down: (rank, in), fp32. up: (out, rank), fp32, scaled.
     """
 
-    def __init__(self, base: OutputLinear | AdaptedOutput, down: Tensor, up: Tensor) -> None:
-        self.base = base
-        self.down = down
-        self.up = up
+    def __init__(self, base: nn.Module, down: Tensor, up: Tensor) -> None:
+        super().__init__()
+        self.base, self.down, self.up = base, down, up
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(n, in) -> (n, out), fp32."""
         return self.base(x).addmm_(x.float() @ self.down.T, self.up.T)
-
-
-class AdaptedLinear:
-    """A linear layer with a low-rank update beside it, not merged: versions then share all weights of the base, and
-    none of an update is lost. (Added to 16-bit weights, an update smaller than half of their step gives them back.)
-
-    Args:
-        down: (rank, in), fp32. up: (out, rank), fp32, scaled.
-        dtype: what the base computes in.
-        alone: one row, as in a conversation, takes a faster way on a CPU that rounds otherwise: not for rollouts, whose
-            last row must be sampled as it is learned from.
-    """
-
-    def __init__(self, base: Linear, down: Tensor, up: Tensor, dtype: torch.dtype, *, alone: bool = False) -> None:
-        self.base = base
-        self.down = FrozenLinear(down.to(dtype))
-        self.up = FrozenLinear(up.to(dtype))
-        # On a CPU, 16-bit products begin slowly: for one row, plain fp32 ones of this size take a quarter of the time.
-        fast = alone and down.device.type == "cpu"
-        self.single = (down.T.contiguous(), up.T.contiguous()) if fast else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        return self._updated(self.base(x), x)
-
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`."""
-        return self._updated(self.base.add_to(residual, x), x)
-
-    def _updated(self, y: Tensor, x: Tensor) -> Tensor:
-        if self.single is None or x.numel() > x.shape[-1]:
-            return self.up.add_to(y, self.down(x))
-        down, up = self.single
-        row = torch.addmm(y.view(1, -1).float(), x.view(1, -1).float() @ down, up)
-        return row.to(y.dtype).view(y.shape)
-
-
-def few_rows_linear(weight: Tensor, bias: Tensor | None = None) -> FrozenLinear | GridLinear:
-    """The layer that serves few rows fastest: in 4 bits where the weight (out, in) lies on a 4-bit grid."""
-    plain = FrozenLinear(weight, bias)
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.shape[1] % GROUP or weight.shape[0] % 32:
-        return plain
-    groups = weight.float().unflatten(1, (-1, GROUP))
-    low, high = groups.aminmax(dim=-1, keepdim=True)
-    step = ((high - low) / 15).bfloat16().float().clamp_min(1e-12)
-    codes = ((groups - low) / step).round_().clamp_(0, 15)
-    zero = (low + 8 * step).bfloat16().float()  # the product takes codes from -8 to 7
-    error = ((codes - 8) * step + zero - groups).norm() / groups.norm().clamp_min(1e-12)
-    if error > GRID_TOLERANCE:
-        return plain
-    grid = torch.cat([step, zero], -1).transpose(0, 1).bfloat16().contiguous()  # (groups, out, 2)
-    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.flatten(1).int(), 1)
-    return GridLinear(plain, packed, grid)
 
 
 def can_pack(weight: Tensor) -> bool:

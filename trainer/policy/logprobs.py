@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,11 +29,17 @@ class _ChosenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        temperature: float,
+        with_entropy: bool,
+        product: Callable[[Tensor], Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         logprobs, entropies, slopes = [], [], []
         for x, chosen in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = exact_product(x, weight)
+            logits = product(x.detach()) if product else exact_product(x, weight)
             if temperature != 1:
                 logits /= temperature
             probabilities, normaliser = normalised(logits)
@@ -51,11 +58,17 @@ class _ChosenLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
-        return (grads[0][:, None] / ctx.temperature).to(slopes.dtype) * slopes, None, None, None, None
+        return (grads[0][:, None] / ctx.temperature).to(slopes.dtype) * slopes, None, None, None, None, None
 
 
 def chosen_logprobs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, *, with_entropy: bool = True
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: float,
+    *,
+    with_entropy: bool = True,
+    product: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and entropy of each distribution, in nats.
 
@@ -64,9 +77,10 @@ def chosen_logprobs(
     Args:
         hidden: (n, hidden) after the final norm. weight: (vocabulary, hidden), frozen. targets: (n,) token ids.
         temperature: of sampling; the distribution is softmax(logits / temperature).
+        product: what gives `hidden @ weight.T` in fp32, as it is computed in sampling.
         with_entropy: False saves a pass over all logits and returns none (an empty tensor).
 
     Returns:
         log-probabilities (n,) fp32, differentiable; entropies (n,) fp32, not.
     """
-    return _ChosenLogprobs.apply(hidden, weight, targets, temperature, with_entropy)
+    return _ChosenLogprobs.apply(hidden, weight, targets, temperature, with_entropy, product)

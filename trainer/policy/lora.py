@@ -1,18 +1,19 @@
-"""Trainable low-rank adapters (LoRA, Hu et al. 2021) and the arithmetic that runs them on frozen weights."""
+"""Low-rank adapters (LoRA, Hu et al. 2021): those that are learned, and the layers with one beside frozen weights."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from storage.errors import UsageError
-from trainer.policy.adapters import HEAD, Adapter
+from trainer.policy.adapters import HEAD, Adapter, LowRank
+from trainer.policy.kernels import frozen_linear
+from trainer.policy.linear import Linear
 
 if TYPE_CHECKING:
     from trainer.policy.full import Snapshot
@@ -109,52 +110,74 @@ class LoraAdapter(nn.Module):
         return LowRank([pair[0] for pair in pairs if pair], [pair[1] for pair in pairs if pair], self.scale)
 
 
-class LowRank(NamedTuple):
-    """The updates of weights that stand below each other in one matrix: A (rank, in) and B (out, rank) of each."""
-
-    downs: list[Tensor]
-    ups: list[Tensor]
-    scale: float
-
-    def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """All A stacked (sum of ranks, in), and all B on a block diagonal (sum of outs, sum of ranks), scaled."""
-        return torch.cat(self.downs).to(dtype), (torch.block_diag(*self.ups) * self.scale).to(dtype)
-
-
-class _LowRankLinear(torch.autograd.Function):
-    """`x @ W.T + scale * (x @ A.T) @ B.T` with W frozen: no gradient for W is ever formed.
+class LearnedLinear(Linear):
+    """`x @ W.T + scale * (x @ A.T) @ B.T` with W frozen and A and B learned: no gradient for W is ever formed.
 
     The A of several weights are stacked and their B put on a block diagonal, so that two products serve all of them.
-    What is rounded, and when, is as in sampling (:class:`trainer.policy.linear.AdaptedLinear`): the scaled B, the inner
-    product, the product of the weight, and the sum.
+    What is rounded, and when, is as in :class:`AdaptedLinear`: the scaled B, the inner product, the product of the
+    weight, and the sum.
     """
 
+    def __init__(self, base: Linear, update: LowRank) -> None:
+        nn.Module.__init__(self)
+        self.base, self.update = base, update
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in) -> (n, out)."""
+        return _LowRankProduct.apply(x, self.base, self.update.scale, *self.update.downs, *self.update.ups)
+
+
+class _LowRankProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, *parts: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: Linear, scale: float, *parts: Tensor) -> Tensor:
         downs, ups = parts[: len(parts) // 2], parts[len(parts) // 2 :]
-        down = (downs[0] if len(downs) == 1 else torch.cat(downs)).to(x.dtype)
-        up = ((ups[0] if len(ups) == 1 else torch.block_diag(*ups)) * scale).to(x.dtype)
+        down, up = LowRank(list(downs), list(ups), scale).matrices(x.dtype)
         inner = x @ down.T
-        ctx.save_for_backward(x, inner, weight, down, up)
-        ctx.scale = scale
+        ctx.save_for_backward(x, inner, down, up)
+        ctx.base, ctx.scale = base, scale
         ctx.outs, ctx.ranks = [part.shape[0] for part in ups], [part.shape[0] for part in downs]
-        return functional.linear(x, weight, bias).addmm_(inner, up.T)
+        return base(x.detach()).addmm_(inner, up.T)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        x, inner, weight, down, up = ctx.saved_tensors
+        x, inner, down, up = ctx.saved_tensors
         grad_inner = grad @ up
-        grad_x = (grad @ weight).addmm_(grad_inner, down) if ctx.needs_input_grad[0] else None
+        grad_x = (grad @ ctx.base.dense()).addmm_(grad_inner, down) if ctx.needs_input_grad[0] else None
         grad_down = (grad_inner.T @ x).float()
         grad_up = (grad.T @ inner).float().mul_(ctx.scale)
         columns = zip(grad_up.split(ctx.outs), ctx.ranks, itertools.accumulate(ctx.ranks), strict=True)
         grad_ups = [block[:, end - rank : end] for block, rank, end in columns]
-        return grad_x, None, None, None, *grad_down.split(ctx.ranks), *grad_ups
+        return grad_x, None, None, *grad_down.split(ctx.ranks), *grad_ups
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, update: LowRank | None) -> Tensor:
-    """(N, in) -> (N, out) by a frozen weight and, when given, its low-rank update."""
-    if update is None:
-        return functional.linear(x, weight, bias)
-    return _LowRankLinear.apply(x, weight, bias, update.scale, *update.downs, *update.ups)
+class AdaptedLinear(Linear):
+    """A linear layer with a low-rank update beside it that does not change any more, how every version is sampled from.
+
+    It is never merged into the weights: one of 16 bits gives itself back when less than half of its step is added to
+    it, and a young update is mostly that: after four updates a merged sampler had a third of the policy's shift. Beside
+    the weights nothing is lost, all versions share them, and each product costs two small ones more.
+
+    Args:
+        dtype: what the base computes in.
+        alone: one row, as in a conversation, takes a faster way on a CPU that rounds otherwise: not for rollouts, whose
+            last row must be sampled as it is learned from.
+    """
+
+    def __init__(self, base: Linear, update: LowRank, dtype: torch.dtype, *, alone: bool = False) -> None:
+        nn.Module.__init__(self)
+        down, up = update.matrices(torch.float32)
+        self.base = base
+        self.down, self.up = frozen_linear(down.to(dtype)), frozen_linear(up.to(dtype))
+        # On a CPU, 16-bit products begin slowly: for one row, plain fp32 ones of this size take a quarter of the time.
+        fast = alone and down.device.type == "cpu"
+        self.single = (down.T.contiguous(), up.T.contiguous()) if fast else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        y = self.base(x)
+        if self.single is None or x.numel() > x.shape[-1]:
+            return self.up.add_to(y, self.down(x))
+        down, up = self.single
+        row = torch.addmm(y.view(1, -1).float(), x.view(1, -1).float() @ down, up)
+        return row.to(y.dtype).view(y.shape)

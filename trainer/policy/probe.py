@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-import platform
 from functools import cache
 from pathlib import Path
 
@@ -19,13 +18,15 @@ import torch
 from torch import Tensor
 
 from storage.errors import WorkbenchError
-from trainer.policy import linear, llama, transformers_network, unmerged
+from trainer.policy import attention, block, elementwise, kernels, linear, llama, lora, transformers_network
+from trainer.policy import cache as keys
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.devices import DTYPES, short_name
 from trainer.policy.llama import LlamaNetwork
 
 FILE_NAME = "probe.json"
+COMPUTING = (attention, block, keys, elementwise, kernels, linear, llama, lora, transformers_network)
 PROMPTS = (
     "Why do leaves turn red in autumn?",
     "¿Cómo se hace un buen pan en casa?",
@@ -64,15 +65,17 @@ class Environment(msgspec.Struct, frozen=True):
         if device.type == "cuda":
             chip, threads = torch.cuda.get_device_name(device), 0
         else:
-            chip, threads = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads()
-        kernels = f"{chip}, {type(decoder.network).__name__} {_arithmetic()}"
-        return cls(device.type, short_name(decoder.dtype), str(torch.__version__), kernels, threads)
+            chip, threads = f"{kernels.processor()}, {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads()
+            if decoder.dtype == torch.float32:
+                chip += f", 16-bit floats up to {kernels.few_rows('half')} rows"
+        computed = f"{chip}, {type(decoder.network).__name__} {_arithmetic()}"
+        return cls(device.type, short_name(decoder.dtype), str(torch.__version__), computed, threads)
 
 
 @cache
 def _arithmetic() -> str:
     """A digest of the code that computes a forward pass: another release may round otherwise."""
-    sources = (inspect.getsource(module) for module in (llama, linear, unmerged, transformers_network))
+    sources = (inspect.getsource(module) for module in COMPUTING)
     return hashlib.sha256("".join(sources).encode()).hexdigest()[:12]
 
 
@@ -81,17 +84,6 @@ def _repeats(decoder: Decoder) -> bool:
     them out anew; in transformers' modules fp32 depends on where in memory they came to lie. GPUs were not at hand.
     """
     return decoder.device.type == "cpu" and isinstance(decoder.network, LlamaNetwork)
-
-
-@cache
-def _processor() -> str:
-    """The name of the processor; of the architecture alone where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 class Probe(msgspec.Struct, frozen=True):

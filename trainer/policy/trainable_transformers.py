@@ -30,7 +30,7 @@ PROBE_LENGTHS = (9, 5)  # tokens
 
 
 class TrainableTransformers:
-    """Hidden states of a causal language model, as :class:`trainer.policy.trainable_llama.TrainableLlama` gives them.
+    """Hidden states of a causal language model, as :class:`trainer.policy.llama.LlamaNetwork` gives them.
 
     Its layers are run all together: a trunk is merely the token ids, and an upper part everything from them on, with
     updates in the upper layers alone.
@@ -110,7 +110,7 @@ class TrainableTransformers:
     def run(
         self, x: Tensor, layout: TokenLayout, update: Update | None, first: int = 0, last: int | None = None
     ) -> Tensor:
-        """As :meth:`trainer.policy.trainable_llama.TrainableLlama.run`, all layers at once.
+        """As :meth:`trainer.policy.llama.LlamaNetwork.run`, all layers at once.
 
         Args:
             x: (N,) from :meth:`embed`.

@@ -17,7 +17,7 @@ from trainer.policy.linear import exact_product
 from trainer.policy.models.module import load_module
 
 if TYPE_CHECKING:
-    from trainer.policy.decoding import Changes, Weights
+    from trainer.policy.weights import Changes, Weights
 
 
 class GrowingCache:
