@@ -87,10 +87,13 @@ class Products:
     Args:
         packed: with the laid-out weights of our decoder; else as plain linear layers, each one apart as the model
             defines them.
+        dtype: of weights and activations.
     """
 
-    def __init__(self, config: Any, rows: int, prompt: int, tokens: int, *, packed: bool) -> None:
-        self.rows, self.prompt, self.tokens = rows, prompt, tokens
+    def __init__(
+        self, config: Any, rows: int, prompt: int, tokens: int, *, packed: bool, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        self.rows, self.prompt, self.tokens, self.dtype = rows, prompt, tokens, dtype
         size, inner = config.hidden_size, config.intermediate_size
         head = getattr(config, "head_dim", None) or size // config.num_attention_heads
         query, key = head * config.num_attention_heads, head * config.num_key_value_heads
@@ -98,9 +101,9 @@ class Products:
         if not packed:
             shapes = [(query, size), (key, size), (key, size), (size, query), (inner, size), (inner, size), shapes[-1]]
         make = _packed if packed else _plain
-        self.layers = [make(shape) for _ in range(config.num_hidden_layers) for shape in shapes]
+        self.layers = [make(shape, dtype) for _ in range(config.num_hidden_layers) for shape in shapes]
         self.inputs = [shape[1] for _ in range(config.num_hidden_layers) for shape in shapes]
-        self.head, self.size = make((config.vocab_size, size)), size
+        self.head, self.size = make((config.vocab_size, size), dtype), size
 
     def measure(self) -> float:
         """Tokens a second if there were nothing but these products."""
@@ -112,16 +115,16 @@ class Products:
         return self.rows * self.tokens / (time.perf_counter() - began)
 
     def _pass(self, rows: int) -> None:
-        inputs = {size: torch.ones(rows, size, dtype=torch.bfloat16) for size in set(self.inputs)}
+        inputs = {size: torch.ones(rows, size, dtype=self.dtype) for size in set(self.inputs)}
         for layer, size in zip(self.layers, self.inputs, strict=True):
             layer(inputs[size])
-        self.head(torch.ones(self.rows, self.size, dtype=torch.bfloat16))
+        self.head(torch.ones(self.rows, self.size, dtype=self.dtype))
 
 
-def _packed(shape: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    return frozen_linear(torch.randn(shape, dtype=torch.bfloat16))
+def _packed(shape: tuple[int, int], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return frozen_linear(torch.randn(shape, dtype=torch.bfloat16).to(dtype))
 
 
-def _plain(shape: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    weight = torch.randn(shape, dtype=torch.bfloat16)
+def _plain(shape: tuple[int, int], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    weight = torch.randn(shape, dtype=torch.bfloat16).to(dtype)
     return lambda x: functional.linear(x, weight)

@@ -79,6 +79,7 @@ def environment(*more: str) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": cpu_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),
@@ -125,7 +126,9 @@ def save(name: str, result: dict[str, Any]) -> Path:
     """Write a result to benchmarks/results/, whole or not at all; returns its file."""
     RESULTS.mkdir(exist_ok=True)
     facts = result["environment"]
-    device = "cpu" if facts["device"] == "cpu" else "gpu"
+    device = "gpu"
+    if facts["device"] == "cpu":
+        device = "cpu" if facts["instructions"] == "AVX512" else f"cpu-{facts['instructions'].lower()}"
     path = RESULTS / f"{name}-{facts['date']}-{device}.json"
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps({"benchmark": name, **result}, indent=2) + "\n", encoding="utf-8")

@@ -2,18 +2,17 @@
 
     python -m benchmarks.rollout [--rounds 5] [--json] [--save]
 
-SmolLM2-135M in bf16, 16 prompts of about 37 tokens, 64 new tokens each with nothing ended early, temperature 1. The
-floor is the model's linear products alone, as plain layers and as our decoder runs them.
+SmolLM2-135M in the number format that the program would choose, 16 prompts of about 37 tokens, 64 new tokens each with
+nothing ended early, temperature 1. The floor is the model's linear products alone, as plain layers and as our decoder
+runs them.
 """
 
 from __future__ import annotations
 
-import torch
-
 from benchmarks import measuring
 from benchmarks.generation import Generate, Products, ours
 from benchmarks.prompts import QUESTIONS
-from trainer.policy import models
+from trainer.policy import devices, models
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 
@@ -22,16 +21,19 @@ def main() -> None:
     options = measuring.parser(__doc__)
     options.add_argument("--batch", type=int, default=16)
     options.add_argument("--tokens", type=int, default=64)
+    options.add_argument("--dtype", default="auto", help="number format of all sides (default: as the program chooses)")
     chosen = options.parse_args()
     workspace = measuring.prepare(chosen)
     folder = models.resolve("smollm2", workspace)
     tokenizer = ChatTokenizer.load(folder.path)
     prompts = [tokenizer.encode_prompt(QUESTIONS[row % len(QUESTIONS)]) for row in range(chosen.batch)]
     length = round(sum(map(len, prompts)) / len(prompts))
-    decoder = Decoder.load(folder.path, torch.device("cpu"), torch.bfloat16)
-    peer = Generate(folder.path, prompts, chosen.tokens)
+    device, dtype = devices.choose("cpu", chosen.dtype)
+    decoder = Decoder.load(folder.path, device, dtype)
+    peer = Generate(folder.path, prompts, chosen.tokens, dtype=dtype)
     plain, packed = (
-        Products(decoder.config, chosen.batch, length, chosen.tokens, packed=packed) for packed in (False, True)
+        Products(decoder.config, chosen.batch, length, chosen.tokens, packed=packed, dtype=dtype)
+        for packed in (False, True)
     )
     speeds = measuring.alternate(
         {
@@ -49,7 +51,7 @@ def main() -> None:
     result = {
         "environment": measuring.environment(),
         "setting": {
-            "model": "SmolLM2-135M-Instruct, bf16",
+            "model": f"SmolLM2-135M-Instruct, {devices.short_name(dtype)}",
             "batch": chosen.batch,
             "prompt_tokens": length,
             "new_tokens": chosen.tokens,

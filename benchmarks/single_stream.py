@@ -2,13 +2,14 @@
 
     python -m benchmarks.single_stream [--rounds 5] [--no-llama-cpp] [--json] [--save]
 
-SmolLM2-135M, one prompt, 64 new tokens, temperature 1. `generate` runs in bf16. Ours runs as the engine serves: bf16
-with the layers' weights read in 4 bits (they lie on the grid of the packed file they were unpacked from), once without
-and once with an adapter of rank 16 beside them; and, for comparison, in 16 bits throughout. llama.cpp runs the packed
-file itself, in a virtual environment that is made on the first run (the package xllamacpp has ready-made wheels).
+SmolLM2-135M, one prompt, 64 new tokens, temperature 1, in the number format that the program would choose. Ours runs
+as the engine serves: in bf16 the layers' weights are read in 4 bits (they lie on the grid of the packed file they were
+unpacked from), in fp32 in 16-bit floats; once without and once with an adapter of rank 16 beside them; and, for
+comparison, with the weights that are learned with. `generate` runs in the same format. llama.cpp runs the packed file,
+in a virtual environment that is made on the first run (the package xllamacpp has ready-made wheels).
 
-What reading in 4 bits loses is measured on answers of the 16-bit weights: the mean KL between the two distributions of
-each next token, in nats, how often they agree on the likeliest token, and the same between bf16 and fp32 weights.
+What that loses is measured on answers of the weights that are learned with: the mean KL between the two distributions
+of each next token, in nats, how often they agree on the likeliest token, and the same between those and fp32 weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.peer import Peer, environment_of
 from benchmarks.prompts import QUESTIONS
 from storage.records import Sampling
 from trainer.config import AdapterConfig
-from trainer.policy import models
+from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
@@ -39,22 +40,23 @@ XLLAMACPP = "xllamacpp==2026.10.11549"
 def main() -> None:
     options = measuring.parser(__doc__)
     options.add_argument("--tokens", type=int, default=64)
+    options.add_argument("--dtype", default="auto", help="number format of all sides (default: as the program chooses)")
     options.add_argument("--no-llama-cpp", action="store_true", help="leave llama.cpp out")
     chosen = options.parse_args()
     workspace = measuring.prepare(chosen)
     folder = models.resolve("smollm2", workspace)
     prompt = ChatTokenizer.load(folder.path).encode_prompt(QUESTIONS[0])
-    cpu = torch.device("cpu")
-    plain = Decoder.load(folder.path, cpu, torch.bfloat16)
-    decoder = Decoder.load(folder.path, cpu, torch.bfloat16, four_bit=True)
-    backbone = Backbone(folder, cpu, torch.bfloat16)
+    cpu, dtype = devices.choose("cpu", chosen.dtype)
+    plain = Decoder.load(folder.path, cpu, dtype)
+    decoder = Decoder.load(folder.path, cpu, dtype, four_bit=True)
+    backbone = Backbone(folder, cpu, dtype)
     adapted = decoder.with_version(backbone.new_adapter(AdapterConfig(), 0, upper=False).snapshot())
-    generate = Generate(folder.path, [prompt], chosen.tokens)
-    products = Products(decoder.config, 1, len(prompt), chosen.tokens, packed=True)
+    generate = Generate(folder.path, [prompt], chosen.tokens, dtype=dtype)
+    products = Products(decoder.config, 1, len(prompt), chosen.tokens, packed=True, dtype=dtype)
     sides = {
         "ours": lambda: ours(decoder, [prompt], chosen.tokens),
         "ours, with an adapter": lambda: ours(adapted, [prompt], chosen.tokens),
-        "ours, 16 bits": lambda: ours(plain, [prompt], chosen.tokens),
+        "ours, as it learns": lambda: ours(plain, [prompt], chosen.tokens),
         "generate, dynamic cache": lambda: generate.measure("dynamic"),
         "generate, static cache": lambda: generate.measure("static"),
         "products alone, packed": products.measure,
@@ -73,7 +75,7 @@ def main() -> None:
     result = {
         "environment": measuring.environment(),
         "setting": {
-            "model": "SmolLM2-135M-Instruct",
+            "model": f"SmolLM2-135M-Instruct, {devices.short_name(dtype)}",
             "batch": 1,
             "prompt_tokens": len(prompt),
             "new_tokens": chosen.tokens,
@@ -84,8 +86,8 @@ def main() -> None:
         "times_generate": mine / best,
         "times_generate_with_adapter": found["ours, with an adapter"]["median"] / best,
         "loss": {
-            "4 bits against bf16": difference(plain, decoder, folder.path),
-            "bf16 against fp32": difference(Decoder.load(folder.path, cpu, torch.float32), plain, folder.path),
+            "as served against as it learns": difference(plain, decoder, folder.path),
+            "as it learns against fp32": difference(Decoder.load(folder.path, cpu, torch.float32), plain, folder.path),
         },
         "share_of_packed_floor": mine / found["products alone, packed"]["median"],
         "llama_cpp": {"version": llama.facts["version"]} if llama else {"not_measured": reason},

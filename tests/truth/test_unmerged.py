@@ -44,10 +44,9 @@ def test_products_with_weights_on_a_grid_are_exact_to_rounding(rows, few):
     layer = frozen_linear(weight, bias, four_bit=True)
     assert isinstance(layer, ByRows)
     assert isinstance(layer.few, GridLinear)
-    x, y = torch.randn(rows, 1, 64).bfloat16(), torch.randn(rows, 1, 96).bfloat16()
+    x = torch.randn(rows, 1, 64).bfloat16()
     exact = x.double() @ weight.double().T + bias.double()
     assert (layer(x).double() - exact).norm() < 0.01 * exact.norm()
-    assert (layer.add_to(y, x).double() - exact - y.double()).norm() < 0.01 * exact.norm()
     assert torch.equal(layer(x), (layer.few if rows <= few else layer.many)(x))
     assert torch.equal(layer.dense(), weight)
 

@@ -49,7 +49,8 @@ def has_native_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        return bool(supported and supported())
+        # oneDNN can be held to older instructions (ONEDNN_MAX_CPU_ISA).
+        return bool(supported and supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
 
 

@@ -33,10 +33,6 @@ class Linear(nn.Module):
         """(..., in) -> (..., out)."""
         return functional.linear(x, self.weight, self.bias)
 
-    def add_to(self, y: Tensor, x: Tensor) -> Tensor:
-        """`y + self(x)` without a gradient; y may be overwritten."""
-        return y + self(x)
-
     def dense(self) -> Tensor:
         """The weight as it is, (out, in)."""
         return self.weight
@@ -54,6 +50,7 @@ class PackedLinear(Linear):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
     def add_to(self, y: Tensor, x: Tensor) -> Tensor:
+        """`y + self(x)`, rounded once; without a gradient."""
         return torch.ops.mkldnn._linear_pointwise.binary(x, y, self.weight, self.bias, "add")
 
     def dense(self) -> Tensor:

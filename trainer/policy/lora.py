@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from storage.errors import UsageError
 from trainer.policy.adapters import HEAD, Adapter, LowRank
 from trainer.policy.kernels import frozen_linear
-from trainer.policy.linear import Linear
+from trainer.policy.linear import Linear, PackedLinear
 
 if TYPE_CHECKING:
     from trainer.policy.full import Snapshot
@@ -168,7 +168,7 @@ class AdaptedLinear(Linear):
         nn.Module.__init__(self)
         down, up = update.matrices(torch.float32)
         self.base = base
-        self.down, self.up = frozen_linear(down.to(dtype)), frozen_linear(up.to(dtype))
+        self.down, self.up = (frozen_linear(part.to(dtype), few=False) for part in (down, up))
         # On a CPU, 16-bit products begin slowly: for one row, plain fp32 ones of this size take a quarter of the time.
         fast = alone and down.device.type == "cpu"
         self.single = (down.T.contiguous(), up.T.contiguous()) if fast else None
@@ -177,7 +177,12 @@ class AdaptedLinear(Linear):
         """(..., in) -> (..., out)."""
         y = self.base(x)
         if self.single is None or x.numel() > x.shape[-1]:
-            return self.up.add_to(y, self.down(x))
+            return self._sum(y, self.down(x))
         down, up = self.single
         row = torch.addmm(y.view(1, -1).float(), x.view(1, -1).float() @ down, up)
         return row.to(y.dtype).view(y.shape)
+
+    def _sum(self, y: Tensor, inner: Tensor) -> Tensor:
+        if isinstance(self.up, PackedLinear):
+            return self.up.add_to(y, inner)
+        return torch.addmm(y.flatten(0, -2), inner.flatten(0, -2), self.up.weight.T).view(y.shape)

@@ -213,11 +213,11 @@ def _left(group: Path, limit: str, usage: str) -> float:
 
 
 def _sampler(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need) -> float:
-    """The sampler of the base model; on the general path it shares the frozen weights, unless they are split."""
-    if not shape.fast:
-        return shape.layers * dtype.itemsize if need.processes > 1 else 0.0
-    packed = shape.head if device.type == "cpu" and can_pack(torch.empty(1, dtype=dtype)) else 0
-    return (shape.total + packed) * dtype.itemsize
+    """What the sampler does not share with the learner: the layers where they are split or all learned, and on a CPU
+    the output head, laid out for sampling."""
+    own = need.processes > 1 or (shape.fast and need.tuning == Tuning.FULL)
+    packed = shape.head if shape.fast and device.type == "cpu" and can_pack(torch.empty(1, dtype=dtype)) else 0
+    return ((shape.layers if own else 0) + packed) * dtype.itemsize
 
 
 def _update(shape: Shape, size: int, need: Need) -> float:
@@ -231,9 +231,9 @@ def _update(shape: Shape, size: int, need: Need) -> float:
 
 
 def _sampling(shape: Shape, size: int, need: Need) -> float:
-    """Weights of a version while they are merged, keys and values of the answers, and their logits."""
+    """Keys and values of the answers, their logits, and the weights of a fully tuned version while it is made."""
     length = need.prompt_tokens + need.response_tokens
-    merged = (shape.layers if shape.fast else shape.adapted) * size
+    merged = shape.layers * size if need.tuning == Tuning.FULL else 0
     cache = need.rows * length * shape.depth * 2 * shape.keys * size
     return merged + cache + LOGIT_COPIES * need.rows * shape.vocabulary * FP32
 

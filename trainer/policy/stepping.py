@@ -43,6 +43,8 @@ class Steps:
         graphed: whether a GPU runs the step as a graph, else as it stands.
     """
 
+    graphed: bool = True
+
     def __init__(
         self, network: Stepping, logits: Tensor, cache: Cache, uniforms: Tensor, sampling: Sampling, seen: Tensor
     ) -> None:
@@ -53,7 +55,6 @@ class Steps:
         self.said = torch.zeros(rows, steps, dtype=torch.long, device=logits.device)
         self.logprobs = torch.zeros(rows, steps, device=logits.device)
         self.at = torch.zeros(1, dtype=torch.long, device=logits.device)
-        self.graphed = True
         self._graph: Any = None
 
     def taken(self, should_stop: Callable[[], bool] | None = None) -> Iterator[tuple[list[int], list[float]]]:
