@@ -167,7 +167,7 @@ _LINE = '{"prompt": "Grüße"}\n'
         ("mark.csv", b"\xef\xbb\xbf" + "prompt\r\nGrüße\r\n".encode()),
         ("excel.csv", "sep=;\r\nprompt;language\r\nGrüße;de\r\n".encode()),
         ("old-mac.csv", "prompt,language\rGrüße,de\r".encode()),
-        ("table.tsv.gz", gzip.compress("prompt\tlanguage\nGrüße\tde\n".encode())),
+        ("table.tsv.gz", gzip.compress("prompt\tlanguage\nGrüße\tde\n".encode(), mtime=0)),
         ("blank.jsonl", f"\n\n{_LINE}\r\n \n".encode()),
         ("no-ending", f"\n{_LINE}".encode()),
     ],

@@ -7,7 +7,7 @@ line for each start and for each request heard. While it lives it holds `FOLDER/
 itself says whether two ever lived at one time.
 
 What a prompt holds decides how it is answered: `die` kills the engine in the middle of its first answer, `die late`
-after the first answer is whole, `hang` never ends unless it is cancelled, `fail` fails, `garbage` has an unreadable
+after the first answer is whole (the last one, where it holds `backwards`), `hang` never ends unless it is cancelled, `fail` fails, `garbage` has an unreadable
 line before its end, `mute` closes the output and lives on, and `orphan` dies and leaves a process that holds the output
 open. A version with `bad` in its name cannot be served, and one with `deadly` kills the engine.
 """
@@ -63,7 +63,8 @@ def done(asked):
 def generate(asked):
     """Returns whether it has ended."""
     prompt = asked["prompt"]
-    for candidate in range(asked["count"]):
+    order = range(asked["count"])
+    for candidate in reversed(order) if "backwards" in prompt else order:
         say("text", request=asked["request"], candidate=candidate, text=f"{prompt} ", tokens=1,
             version=asked["version"])  # fmt: skip
         if "die" in prompt and "late" not in prompt:

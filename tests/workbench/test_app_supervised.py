@@ -11,6 +11,7 @@ from fake_talk import FakeEngine
 
 from storage import conversations, samples
 from storage.database import Database
+from storage.feedback import census, log
 from storage.workspace import Workspace
 from workbench.engine.machine import RESTARTS
 from workbench.screens.prompt.conversation import SENDINGS
@@ -54,6 +55,21 @@ async def test_a_poison_prompt_is_set_aside_on_screen_and_can_be_taken_back(
         await pilot.press("ctrl+t")
         await until(pilot, lambda: app.screen.query_one(PromptInput).text == "die at once")
         assert "it ended the engine" not in visible(app)
+
+
+async def test_a_rating_is_of_the_answer_in_focus_also_where_the_one_before_it_never_came(
+    app: WorkbenchApp, served: Database, fake: FakeEngine
+):
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await with_engine(pilot, fake)
+        await send(pilot, "die late backwards")
+        await until(pilot, lambda: "set aside" in visible(app) and app.conversation.current.samples)
+        (came,) = samples.recent(served)
+        assert (came.position, came.text) == (1, "die late backwards 1")
+        await pilot.press("escape", "5", "right", "4")
+        await until(pilot, lambda: census.rated(served) == 1)
+        (rating,) = log.effective(served)
+        assert (rating.sample_id, rating.value) == (came.id, 4)
 
 
 async def test_waiting_prompts_are_dropped_and_their_text_stays(app: WorkbenchApp, served: Database, fake: FakeEngine):

@@ -256,7 +256,7 @@ class WorkbenchApp(Frame):
             return
 
         def stored(samples: list[Sample]) -> None:
-            exchange.samples = samples
+            exchange.samples = {sample.position: sample for sample in samples}
             self.tell(messages.AnswersChanged())
 
         def failed(error: WorkbenchError) -> None:

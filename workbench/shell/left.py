@@ -60,7 +60,7 @@ def left(draft: Draft, half_written: dict[str, str], waiting: Sequence[Exchange]
         draft.of.id if draft.of is not None else "",
         tuple(_asked(exchange) for exchange in waiting),
         _asked(answered) if answered is not None else None,
-        tuple(sample.id for sample in answered.samples) if answered is not None else (),
+        tuple(sample.id for sample in answered.samples.values()) if answered is not None else (),
         dict(half_written),
     )
 
@@ -108,7 +108,7 @@ def _answered(database: Database, ask: Ask, keys: Sequence[str]) -> Exchange | N
     except KeyError:
         return None
     exchange = Exchange(Ask(ask.prompt, msgspec.structs.replace(ask.generate, count=len(stored))))
-    exchange.samples, exchange.state = stored, "done"
+    exchange.samples, exchange.state = dict(enumerate(stored)), "done"
     for n, sample in enumerate(stored):
         exchange.texts[n], exchange.tokens[n] = sample.text, len(sample.token_ids or ())
         exchange.answers[n] = Answer(

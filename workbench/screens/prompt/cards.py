@@ -21,7 +21,7 @@ def cards(exchange: Exchange | None, ratings: Mapping[str, list[Rating]], speed:
         return []
     found = []
     for n, (text, tokens) in enumerate(zip(exchange.texts, exchange.tokens, strict=True)):
-        answer, sample = exchange.answers.get(n), next(iter(exchange.samples[n : n + 1]), None)
+        answer, sample = exchange.answers.get(n), exchange.samples.get(n)
         found.append(
             card_of(
                 LETTERS[n], text, exchange.ask.prompt.language, tokens=tokens,

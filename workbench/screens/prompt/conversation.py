@@ -51,7 +51,7 @@ class Exchange:
     speed: float | None = None
     error: str = ""
     note: str = ""  # what was not asked as it stands
-    samples: list[Sample] = field(default_factory=list)  # the stored answers, once they are stored
+    samples: dict[int, Sample] = field(default_factory=dict)  # the stored answers by candidate, once they are stored
 
     def __post_init__(self) -> None:
         count = self.ask.generate.count

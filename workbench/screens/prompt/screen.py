@@ -322,18 +322,22 @@ class PromptScreen(Rater, WorkbenchScreen):
     @property
     def answers(self) -> list[Sample]:
         """The stored answers on screen; empty while they are being written."""
+        return list(self.stored.values())
+
+    @property
+    def stored(self) -> dict[int, Sample]:
+        """The same by the number of their card: of one that the engine did not live to finish there is none."""
         exchange = self.workbench.conversation.current
-        return exchange.samples if exchange is not None else []
+        return exchange.samples if exchange is not None else {}
 
     @property
     def sample(self) -> Sample | None:
         """The answer in focus."""
-        current = self.query_one(AnswerGrid).current
-        return self.answers[current] if current < len(self.answers) else None
+        return self.stored.get(self.query_one(AnswerGrid).current)
 
     async def action_prefer(self, letter: str) -> None:
         shown = self.answers
-        best = shown[LETTERS.index(letter)]
+        best = self.stored[LETTERS.index(letter)]
         await self.record(lambda desk: desk.prefer(best, shown), f"{letter} preferred")
 
     async def action_bad_one(self) -> None:
@@ -388,13 +392,15 @@ class PromptScreen(Rater, WorkbenchScreen):
             case "prompt":
                 return conversation.current is not None and is_cut(self.query_one("#asked", Static))
             case "prefer":
-                return answers > 1 and LETTERS.index(str(parameters[0])) < answers
+                return answers > 1 and LETTERS.index(str(parameters[0])) in self.stored
             case "tie":
                 return answers > 1
             case "bad_one":
-                return answers == 1
-            case "score" | "good" | "bad" | "edit" | "outcome" | "note" | "copy" | "again":
+                return answers == 1 and self.sample is not None
+            case "again":
                 return answers >= 1
+            case "score" | "good" | "bad" | "edit" | "outcome" | "note" | "copy":
+                return self.sample is not None
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1
         return True
