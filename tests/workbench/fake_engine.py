@@ -7,7 +7,8 @@ line for each start and for each request heard. While it lives it holds `FOLDER/
 itself says whether two ever lived at one time.
 
 What a prompt holds decides how it is answered: `die` kills the engine in the middle of its first answer, `die late`
-after the first answer is whole (the last one, where it holds `backwards`), `hang` never ends unless it is cancelled, `fail` fails, `garbage` has an unreadable
+after the first answer is whole (the last one, where it holds `backwards`),
+`hang` never ends unless it is cancelled, `fail` fails, `garbage` has an unreadable
 line before its end, `mute` closes the output and lives on, and `orphan` dies and leaves a process that holds the output
 open. A version with `bad` in its name cannot be served, and one with `deadly` kills the engine.
 """
