@@ -70,7 +70,8 @@ class Steps:
 
     def _advance(self) -> None:
         """Sample one more token a row; nothing here waits for the device."""
-        if self.logits.device.type == "cuda" and self.graphed:
+        worth_it = self.said.shape[1] >= POLL  # making a graph takes as long as some steps
+        if self.logits.device.type == "cuda" and self.graphed and worth_it:
             if self._graph is None:
                 self._graph = self._captured()
             self._graph.replay()
