@@ -123,7 +123,7 @@ class Side:
             try:
                 for _ in range(8):
                     steps._advance()
-                found[name] = "never"
+                found[name] = "never" if steps._graph is not None or not graphed else "no graph was made"
             except RuntimeError as error:
                 found[name] = f"waits: {error}"
             finally:
