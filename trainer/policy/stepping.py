@@ -93,8 +93,8 @@ class Steps:
         self.logits.copy_(self.network.step(tokens, self.cache))
 
     def _captured(self) -> Any:
-        """The step as a CUDA graph, or None where torch cannot make one. It runs once before that, as libraries want it,
-        and what it changed is put back."""
+        """The step as a CUDA graph, or None where torch cannot make one. The step runs once before that, as libraries
+        want it, and what it changed is put back."""
         state = [self.logits, self.seen, self.said, self.logprobs, self.at, self.cache.place, self.cache.mask]
         before = [None if one is None else one.clone() for one in state]
         stream = torch.cuda.Stream()
