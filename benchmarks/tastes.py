@@ -44,7 +44,7 @@ FEW_WORDS = 5
 RATER = "simulated"
 HEAD = [
     "taste", "seed", "ratings", "schedule", "state",
-    "before", "after", "gain", "low", "high", "words", "after", "under five",
+    "pairs right", "before", "after", "gain", "low", "high", "words", "after", "under five",
     "after", "ended", "after", "KL", "min", "failed gates", "verdict",
 ]  # fmt: skip
 Record = dict[str, Any]
@@ -219,12 +219,27 @@ def run(
         for version in ("v0", result["version"])
     )
     found = gains(before, after, taste)
+    within = steps.once("reward-model", lambda: within_prompts(workspace))
     return {
         "taste": name, "tuned": name in TUNED, "seed": seed, "ratings": control, "schedule": schedule,
         "state": result["state"], "version": result["version"], "before": summary(before, taste),
         "after": summary(after, taste), **found, "kl": result["kl"], "failed_gates": rows.failed_gates(result),
         "verdict": verdict(result["state"], found["gain"]), "minutes": steps.seconds() / 60, "result": result,
-        "earlier_states": [one["result"]["state"] for one in trained[:-1]],
+        "earlier_states": [one["result"]["state"] for one in trained[:-1]], "within_prompts": within,
+    }  # fmt: skip
+
+
+def within_prompts(workspace: Path) -> Record:
+    """How often the newest reward model tells the better of two answers to one prompt, cross-fitted by prompt."""
+    from storage.database import open_database
+    from storage.workspace import Workspace
+
+    with open_database(Workspace(workspace)) as database:
+        found = database.scalar("SELECT metrics FROM reward_models ORDER BY sequence DESC LIMIT 1")
+    metrics = json.loads(found)
+    return {
+        "accuracy": metrics["within_prompt_accuracy"], "pairs": metrics["within_prompt_n"],
+        "interval": metrics["within_prompt_accuracy_interval"],
     }  # fmt: skip
 
 
@@ -233,7 +248,8 @@ def table_row(row: Record) -> list[Any]:
     before, after, gain = row["before"], row["after"], row["gain"]
     pairs = [figure for key in ("words", "under_five", "ended") for figure in (before[key], after[key])]
     return [
-        row["taste"], row["seed"], row["ratings"], row["schedule"], row["state"], before["taste"], after["taste"],
+        row["taste"], row["seed"], row["ratings"], row["schedule"], row["state"],
+        row["within_prompts"]["accuracy"], before["taste"], after["taste"],
         gain["mean"], gain["low"], gain["high"], *pairs, row["kl"], row["minutes"],
         ", ".join(row["failed_gates"]) or "-", row["verdict"],
     ]  # fmt: skip

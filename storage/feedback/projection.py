@@ -132,7 +132,7 @@ def settle(database: Database, keys: Sequence[str]) -> None:
 def rebuild_effects(database: Database) -> None:
     """Make `counted` and all sums anew from prompts, samples and the events."""
     with unfinished.everything(database), database.transaction():
-        database.execute("DELETE FROM counted")
+        database.execute("DELETE FROM main.counted")
         for table in _SUMS:
             database.execute(f"DELETE FROM {table}")
         count(database, "ratings.id IN (SELECT value FROM json_each(?))", encoded(_told_by_the_log(database)))

@@ -1,7 +1,7 @@
 """What a connection sees: the tables of the schema without the rows of an import that is not finished.
 
-Temporary views take the names of the tables, so that no query needs to know of imports; they can be written like the
-tables, which `main.prompts` and so on name for those who write much. Outside this program nothing stands before them.
+Temporary views take the names of the tables, so that no query needs to know of imports. Who writes names the table
+itself, `main.prompts`. Outside this program nothing stands before the tables.
 """
 
 from __future__ import annotations
@@ -25,32 +25,11 @@ def hide_unfinished(connection: Any) -> None:
     if not connection.execute("PRAGMA main.table_info(unfinished_import)").fetchall():
         return
     for table, (first, shown) in HIDING.items():
-        columns = connection.execute(f"PRAGMA main.table_info({table})").fetchall()
-        names = [name for _, name, *_ in columns]
-        given = [
-            f"ifnull(NEW.{name}, {default})" if default else f"NEW.{name}" for _, name, _, _, default, _ in columns
-        ]
         # The subqueries are evaluated once a statement. The + keeps SQLite from looking rows up by them.
         connection.execute(
             f"""CREATE TEMP VIEW {table} AS SELECT * FROM main.{table}
                 WHERE +sequence < ifnull((SELECT {first} FROM main.unfinished_import), {_NO_SEQUENCE})
                    OR +sequence IN (SELECT sequence FROM main.{shown})"""
-        )
-        connection.execute(
-            f"""CREATE TEMP TRIGGER {table}_insert INSTEAD OF INSERT ON {table} BEGIN
-                    INSERT INTO main.{table} ({", ".join(names)}) VALUES ({", ".join(given)});
-                END"""
-        )
-        connection.execute(
-            f"""CREATE TEMP TRIGGER {table}_update INSTEAD OF UPDATE ON {table} BEGIN
-                    UPDATE main.{table} SET {", ".join(f"{name} = NEW.{name}" for name in names)}
-                    WHERE sequence = OLD.sequence;
-                END"""
-        )
-        connection.execute(
-            f"""CREATE TEMP TRIGGER {table}_delete INSTEAD OF DELETE ON {table} BEGIN
-                    DELETE FROM main.{table} WHERE sequence = OLD.sequence;
-                END"""
         )
     for table in TALLIES:
         keys, sums = tally_columns(connection, table)

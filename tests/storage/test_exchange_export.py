@@ -191,7 +191,7 @@ def test_an_export_that_is_interrupted_leaves_the_file_of_before(
         export_file(filled, "scores", str(file))
     assert file.read_text() == "of before"
     assert [path.name for path in tmp_path.glob("*scores*")] == ["scores.jsonl"]
-    filled.execute("UPDATE prompts SET task = task")  # the snapshot is over: this connection may write again
+    filled.execute("UPDATE main.prompts SET task = task")  # the snapshot is over: this connection may write again
 
 
 def test_a_symlink_stays_and_a_file_keeps_its_mode(filled: Database, tmp_path: Path) -> None:

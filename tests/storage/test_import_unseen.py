@@ -201,7 +201,7 @@ def test_nothing_but_rows_of_an_unfinished_import_may_be_deleted(
     def attempt() -> None:
         for table in ("ratings", "samples", "prompts"):
             with pytest.raises(IntegrityError, match="append-only"):
-                other.execute(f"DELETE FROM {table}")
+                other.execute(f"DELETE FROM main.{table}")
             with pytest.raises(IntegrityError, match="append-only"):
                 other.execute(f"DELETE FROM main.{table} WHERE sequence = 1")
 

@@ -34,14 +34,14 @@ def values(database: Database) -> list[float | None]:
 def test_a_rating_cannot_be_changed(database: Database, answers: list[Sample]) -> None:
     log.append(database, log.score(answers[0].id, 4, "ana"))
     with pytest.raises(DatabaseError, match="append-only"):
-        database.execute("UPDATE ratings SET value = 1")
+        database.execute("UPDATE main.ratings SET value = 1")
     assert values(database) == [4]
 
 
 def test_a_rating_cannot_be_deleted(database: Database, answers: list[Sample]) -> None:
     log.append(database, log.score(answers[0].id, 4, "ana"))
     with pytest.raises(DatabaseError, match="append-only"):
-        database.execute("DELETE FROM ratings")
+        database.execute("DELETE FROM main.ratings")
     assert values(database) == [4]
 
 
@@ -50,7 +50,7 @@ def test_a_rating_cannot_be_replaced_through_its_key(database: Database, answers
     columns = "id, created_at, rater, kind, sample_id, value, source, scale_low, scale_high"
     with pytest.raises(DatabaseError, match="append-only"):
         database.execute(
-            f"""INSERT OR REPLACE INTO ratings ({columns})
+            f"""INSERT OR REPLACE INTO main.ratings ({columns})
                 SELECT id, created_at, rater, kind, sample_id, 1, source, 1, 5 FROM ratings WHERE id = ?""",
             (kept.id,),
         )
@@ -170,7 +170,7 @@ def test_a_damaged_effects_table_is_noticed_and_rebuilt(database: Database, answ
     for value in (1, 2, 3):
         log.append(database, log.score(answers[0].id, value, "ana"))
     assert log.effects_differ(database) == 0
-    database.execute("DELETE FROM counted")
+    database.execute("DELETE FROM main.counted")
     assert log.effects_differ(database) == 1
     database.execute("UPDATE main.tally_of_ratings SET ratings = 7")
     assert log.effects_differ(database) == 2, "the rating that does not count, and the sum that is none"

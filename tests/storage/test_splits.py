@@ -167,7 +167,7 @@ def test_prompts_of_before_that_nothing_learned_from_fall_by_the_same_threshold(
     earlier.begin(before, "ppo", started_at=None, state="queued")
     earlier.begin(before, "reward")  # learned from what it is linked to alone
     earlier.ask(before, "typed 0", "ethics", "en")
-    before.execute("UPDATE prompts SET split = 'ethics' WHERE text = 'typed 0'")
+    before.execute("UPDATE main.prompts SET split = 'ethics' WHERE text = 'typed 0'")
     with migrated(before, workspace) as database:
         typed = by_threshold("typed") - {"typed 0"}
         assert held_out(database) == typed | by_threshold("imported")

@@ -21,24 +21,11 @@ from fixed_answers import (
 from msgspec.structs import replace
 
 from storage.errors import UsageError
+from trainer.algorithms.comparisons import Comparison, check_enough, comparisons, judged, made, told
 from trainer.algorithms.supervised import Row, make_row
 from trainer.config import Tuning
 from trainer.examples import Examples, Labelled, Pair, Scored
-from trainer.methods.dpo import (
-    METHOD,
-    Comparison,
-    Dpo,
-    DpoConfig,
-    Loss,
-    check_enough,
-    comparisons,
-    judged,
-    kto_loss,
-    made,
-    mismatched,
-    preference_loss,
-    told,
-)
+from trainer.methods.dpo import METHOD, Dpo, DpoConfig, Loss, kto_loss, mismatched, preference_loss
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
 
@@ -335,8 +322,8 @@ def test_too_few_comparisons_are_refused_with_numbers():
     pairs = [*told(rated()), Pair(written(prompt_in("es"), "up"), written(prompt_in("es"), "back"), 0.5)]
     message = r"3 pairs and edits \(1 of them ties\), and 2 made from scores and labels that differ by 0.5"
     with pytest.raises(UsageError, match=message):
-        check_enough(pairs, made(rated(), 0.5), DpoConfig(minimum=5))
-    check_enough(pairs, made(rated(), 0.5), DpoConfig(minimum=4))
+        check_enough(pairs, made(rated(), 0.5), 0.5, 5)
+    check_enough(pairs, made(rated(), 0.5), 0.5, 4)
 
 
 def test_answers_of_the_same_tokens_teach_nothing(backbone):

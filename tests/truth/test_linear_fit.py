@@ -26,7 +26,7 @@ from trainer.reward.folds import folds, shuffled
 from trainer.reward.language import leaning
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
-from trainer.reward.regression import Answers, Coordinates, Design, Prior, regress, solve
+from trainer.reward.regression import Answers, Choice, Coordinates, Design, Prior, regress, solve
 
 CONFIG = RewardConfig()
 WORDS = " ".join(CORPUS).split()
@@ -146,6 +146,21 @@ def test_the_evidence_finds_how_far_rewards_spread_and_nothing_where_there_is_no
     assert 0.1 <= found.choice.noise <= 0.4
     noise = Planted.of(20, level=0.0, reward=0.0, noise=1.0)
     assert sum(regress(noise.answers, noise.scores).choice.spreads) <= 0.1
+
+
+def test_what_is_climbed_to_is_the_best_of_all_values():
+    for seed in range(0, 30, 10):
+        told = Planted.of(seed, level=0.7, noise=0.5)
+        found = regress(told.answers, told.scores)
+        spreads, noise, level = found.choice.spreads, found.choice.noise, found.choice.level
+        others = [Choice(spreads, noise, other) for other in regression.LEVELS]
+        others += [Choice(spreads, other, level) for other in regression.NOISES]
+        for place in range(len(spreads)):
+            others += [
+                Choice((*spreads[:place], other, *spreads[place + 1 :]), noise, level) for other in regression.SPREADS
+            ]
+        best = max(regress(told.answers, told.scores, choice).solution.evidence for choice in others)
+        assert found.solution.evidence >= best - 1e-9
 
 
 def test_answers_to_a_prompt_are_ranked_though_prompts_differ_far_more():

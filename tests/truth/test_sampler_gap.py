@@ -297,9 +297,9 @@ def test_a_coarser_sampler_is_let_pass_where_that_is_meant_and_its_tokens_are_we
         config = msgspec.structs.replace(CONFIG, max_sampler_gap=1.0, importance_cap=cap, learning_rate=1e-9)
         run = Ppo(backbone, RewardByTokens(lambda said: sum(said) % 7), PROMPTS, config, seed=1)
         seen = []
-        estimate = run._estimate_advantages
+        estimate = run.advantages.estimate
         monkeypatch.setattr(
-            run, "_estimate_advantages", lambda pieces, e=estimate, s=seen: (e(pieces), s.extend(pieces))
+            run.advantages, "estimate", lambda pieces, beta, e=estimate, s=seen: (e(pieces, beta), s.extend(pieces))
         )
         figures = run.advance().figures
         assert figures["policy/sampler_gap", None] > BOUNDS[torch.float32]

@@ -339,7 +339,7 @@ def test_the_doctor_sees_damage_to_the_database(run: Run, workspace: Workspace, 
 
 def test_the_doctor_sees_an_effects_table_that_lies(run: Run, database: Database, feedback: Path) -> None:
     run("import", str(feedback))
-    database.execute("DELETE FROM counted")
+    database.execute("DELETE FROM main.counted")
     assert doctor(run)[1]["ratings"] == ["fail"]
 
 

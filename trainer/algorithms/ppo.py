@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import math
 import random
-import resource
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,23 +25,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from storage.errors import UsageError, WorkbenchError
+from storage.errors import WorkbenchError
 from storage.records import Prompt, Sampling
 from trainer import heap
 from trainer.algorithms import maths
+from trainer.algorithms.advantages import Advantages
 from trainer.algorithms.leash import ROLLBACK_FACTOR, Leash
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect_rows, round_seed
-from trainer.algorithms.rounds import Piece, means
-from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap, importance
+from trainer.algorithms.rounds import Piece, means, rows_of
+from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap
 from trainer.algorithms.updates import adamw, take_step
-from trainer.algorithms.values import AdaptedValue, FittedValue, Value, by_prompt, verdict
-from trainer.config import Advantage, PpoConfig, Reference
+from trainer.algorithms.values import Value, verdict
+from trainer.config import PpoConfig
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.full import Snapshot, Update
 from trainer.policy.layout import TokenLayout
 from trainer.processes import Processes, concatenate
-from trainer.reward.function import RewardFunctionError
 from trainer.reward.protocol import Reward
 
 # How far the ratio may be from 1 before the first update: rounding only.
@@ -88,8 +87,7 @@ class Ppo:
         self.steps = config.steps
         self.rollbacks = 0
         self.rounding: float | None = None  # k3 of sampler and policy where both are the base model, nats/token
-        self.uses_value = config.advantage == Advantage.GAE
-        self.rows = _rows_of(config, self.processes)
+        self.rows = rows_of(config, self.processes)
         self.prompts = PromptSampler(prompts, config.language_balance, seed)
         self.policy = backbone.new_policy(config, seed + 1)
         self.goes_on = start is not None
@@ -99,11 +97,15 @@ class Ppo:
         self.policy_optimizer = adamw([{"params": [*self.policy.parameters()], "lr": config.learning_rate}])
         self.last_good = copy.deepcopy(self.policy)
         self.last_good_optimizer = adamw([{"params": [*self.last_good.parameters()]}])  # holds moments, takes no step
-        self.value = _value_of(backbone, reward, config, seed + 2)
-        self.rated = list(rated)[:MOST_RATED]
-        self.explained: list[float | None] = []  # by the value, of each round so far
         self.leash = Leash(config)
+        self.advantages = Advantages(backbone, reward, config, seed, self.processes)
+        self.rated = list(rated)[:MOST_RATED]
         self.sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+
+    @property
+    def value(self) -> Value | None:
+        """What foretells the value of tokens; None where answers are compared with each other."""
+        return self.advantages.value
 
     def _frozen(self, snapshot: Snapshot | None) -> Update | None:
         """A policy that stays as it is."""
@@ -137,7 +139,9 @@ class Ppo:
         length = self.processes.sum(sum(piece.tokens for piece in pieces)) / config.batch
         gap = self._sampler_gap(pieces)
         self.leash.let_out(self.step, kl, length)
-        self._estimate_advantages(pieces)
+        if self.step == 0:
+            self.advantages.learn_from_rated(self.rated, self._unsampled)
+        self.advantages.estimate(pieces, self.leash.controller.beta)
         figures = self._figures(pieces)
         scored = time.perf_counter()
         if self.leash.holds(kl):
@@ -154,7 +158,7 @@ class Ppo:
         figures["timing/score", None] = scored - sampled
         figures["timing/update", None] = finished - scored
         figures["throughput/tokens_per_second", None] = self.processes.sum(tokens) / (sampled - started)
-        figures["memory/peak", None] = peak_memory(self.backbone.device)
+        figures["memory/peak", None] = heap.peak(self.backbone.device)
         self.step += 1
         shown = self.processes.gather([row for piece in pieces for row in piece.shown()])
         return StepReport(figures, shown, {"reward": figures["objective/scores", None], "kl": kl})
@@ -165,7 +169,7 @@ class Ppo:
 
     def remark(self) -> str | None:
         """What there is to say about a finished run."""
-        return verdict(self.explained) if self.value else None
+        return verdict(self.advantages.explained) if self.value else None
 
     def modules(self) -> dict[str, nn.Module]:
         found: dict[str, nn.Module] = {"policy": self.policy, "last_good": self.last_good}
@@ -180,11 +184,11 @@ class Ppo:
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "rollbacks": self.rollbacks, "rounding": self.rounding}
-        return own | {"leash": self.leash.state(), "explained": self.explained}
+        return own | {"leash": self.leash.state(), "explained": self.advantages.explained}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.rollbacks = state["step"], state["rollbacks"]
-        self.rounding, self.explained = state["rounding"], state["explained"]
+        self.rounding, self.advantages.explained = state["rounding"], state["explained"]
         self.leash.restore(state["leash"])
 
     def _remember(self) -> None:
@@ -249,21 +253,6 @@ class Ppo:
         states = self.value.states(trunk, readable, layout) if self.value else None
         return Piece(rows, list(rollouts), layout, trunk, beneath, hidden, seen, sampler, scores, said, states=states)
 
-    def _estimate_advantages(self, pieces: list[Piece]) -> None:
-        """Set every token's advantage, and for PPO its value and return."""
-        if self.value:
-            if self.step == 0:
-                try:
-                    self._learn_from_rated(self.value)
-                except RewardFunctionError:  # what goes on from here learns from all of them, none twice
-                    self.value = _value_of(self.backbone, self.reward, self.config, self.seed + 2)
-                    raise
-            self._advantages_from_values(pieces, self.value)
-        else:
-            self._advantages_from_returns(pieces)
-        for piece in pieces:
-            piece.advantages = piece.advantages * importance(piece.old, piece.sampler, self.config.importance_cap)
-
     def _sampler_gap(self, pieces: list[Piece]) -> SamplerGap:
         """How far the sampler of this round is from the policy. Raises WorkbenchError when it is another one."""
         gap = SamplerGap.between(*(self._everywhere(pieces, name) for name in ("sampler", "old", "plain")))
@@ -293,84 +282,10 @@ class Ppo:
         """(n,) a field of all tokens of the round, from all processes."""
         return concatenate(self.processes, torch.cat([getattr(piece, name)[piece.mask] for piece in pieces]))
 
-    def _learn_from_rated(self, value: Value) -> None:
-        """Fit the value to the rewards of rated answers, a round's worth at a time."""
-        for run in by_prompt(self.rated, self.config.batch, self.seed):
-            if len(run) < self.processes.count:
-                continue
-            piece = self._unsampled(self.processes.part(run))
-            scores = concatenate(self.processes, piece.scores)
-            if not bool(torch.isfinite(scores).all()):
-                continue
-            others = maths.mean_of_others(scores, [rollout.prompt.id for rollout in run])
-            piece.peers = others[torch.tensor(self.processes.part([*range(len(run))]))]
-            piece.returns = piece.scores[:, None] * piece.mask
-            piece.values = value.foretell(piece)
-            value.absorb([piece], self.processes, fresh=False)
-
-    def _advantages_from_values(self, pieces: list[Piece], value: Value) -> None:
-        """Advantages by GAE, whitened once over all response tokens of the round.
-
-        The value foretells the round before it learns from it: what it explains is what it had not seen. One that
-        explains less than nothing would add noise: the other answers to the prompt stand in for it in that round.
-        """
-        config, beta = self.config, self.leash.controller.beta
-        peers = maths.mean_of_others(self._returns(pieces), [row // config.answers for row in range(config.batch)])
-        for piece in pieces:
-            piece.peers = peers[piece.rows]
-            piece.values = value.foretell(piece)
-        rewards = [maths.token_rewards(one.scores, one.seen.divergence, one.mask, beta) for one in pieces]
-        explained = self._explained(pieces, rewards)
-        for piece, given in zip(pieces, rewards, strict=True):
-            if explained < 0:
-                piece.values = peers[piece.rows].nan_to_num(0.0)[:, None] * piece.mask
-            advantages, _ = maths.gae(given, piece.values, piece.mask, config.gamma, config.lam)
-            k1 = maths.k1(piece.old, piece.reference)
-            piece.advantages = maths.own_charge(advantages, k1, piece.seen.divergence, piece.mask, beta)
-            _, piece.returns = maths.gae(given, piece.values, piece.mask, config.gamma, config.value_lam)
-        mine = torch.cat([piece.advantages[piece.mask] for piece in pieces])
-        everything = concatenate(self.processes, mine)
-        white = maths.whiten_like(mine, everything)
-        for piece, part in zip(pieces, white.split([piece.tokens for piece in pieces]), strict=True):
-            piece.advantages = self.backbone.spread(part, piece.layout)
-        if bool(torch.isfinite(everything).all()):
-            value.absorb(pieces, self.processes, fresh=True)
-        self.explained.append(explained if math.isfinite(explained) else None)
-
-    def _explained(self, pieces: list[Piece], rewards: list[Tensor]) -> float:
-        """The share of the variance of what really came after each token that the values foretold."""
-        came = [
-            maths.gae(given, piece.values, piece.mask, self.config.gamma, 1.0)[1][piece.mask]
-            for piece, given in zip(pieces, rewards, strict=True)
-        ]
-        target = concatenate(self.processes, torch.cat(came))
-        foretold = concatenate(self.processes, torch.cat([piece.values[piece.mask] for piece in pieces]))
-        return float(maths.explained_variance(foretold, target, torch.ones_like(target, dtype=torch.bool)))
-
-    def _advantages_from_returns(self, pieces: list[Piece]) -> None:
-        """One advantage a response: its score less the KL penalty, against the round or against its prompt's others."""
-        answers, returns = self.config.answers, self._returns(pieces)
-        match self.config.advantage:
-            case Advantage.REINFORCE:
-                advantages = maths.leave_one_out(returns[None])[0]
-            case Advantage.RLOO:
-                advantages = maths.leave_one_out(returns.view(-1, answers)).flatten()
-            case _:
-                advantages = maths.group_normalised(returns.view(-1, answers)).flatten()
-        for piece in pieces:
-            piece.advantages = advantages[torch.tensor(piece.rows)][:, None] * piece.mask
-
-    def _returns(self, pieces: list[Piece]) -> Tensor:
-        """(batch,) what each answer of the round came to, of all processes: its score less the KL charge (k1)."""
-        mine = torch.cat([piece.scores - self.leash.controller.beta * piece.k1() for piece in pieces])
-        returns = torch.empty(self.config.batch, dtype=mine.dtype, device=mine.device)
-        returns[torch.tensor(self.processes.gather(self.rows))] = concatenate(self.processes, mine)
-        return returns
-
     def _update(self, minibatches: list[list[Piece]], length: float) -> Figures:
         """The epochs of a round; returns the mean figures of its updates. `length`: mean tokens of a response."""
         config = self.config
-        learn_policy = self.step >= config.warmup or not self.uses_value
+        learn_policy = self.step >= config.warmup or self.value is None
         rate = self.leash.learning_rate(self.step)
         self.policy_optimizer.param_groups[0]["lr"] = rate
         sums: dict[str, list[float]] = {}
@@ -462,7 +377,7 @@ class Ppo:
         figures["objective/kl_coef", None] = beta
         figures["objective/kl_target", None] = self.leash.target
         if self.value:
-            explained = self.explained[-1]
+            explained = self.advantages.explained[-1]
             figures["value/explained_variance", None] = math.nan if explained is None else explained
             missed = sum(float(((one.values - one.returns).square() * one.mask).sum()) for one in pieces)
             figures["loss/value", None] = self.processes.sum(missed) / self.processes.sum(
@@ -475,26 +390,6 @@ class Ppo:
         return figures
 
 
-def _value_of(backbone: Backbone, reward: Reward, config: PpoConfig, seed: int) -> Value | None:
-    """What foretells the value of tokens; None where answers are compared with each other."""
-    if config.advantage != Advantage.GAE:
-        return None
-    if config.value_adapter:
-        return AdaptedValue(backbone, reward, config, seed)
-    return FittedValue(backbone, reward, config.max_new_tokens, seed)
-
-
-def reference_of(chosen: Reference, start: Snapshot | None, parent: Snapshot | None) -> Snapshot | None:
-    """What a policy is held near, as a change in the base model; None is the base model itself."""
-    match chosen:
-        case Reference.BASE:
-            return None
-        case Reference.START:
-            return start
-        case Reference.PARENT:
-            return parent
-
-
 def _laid_out(backbone: Backbone, rollouts: Sequence[Rollout]) -> TokenLayout:
     return backbone.layout(
         [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
@@ -505,22 +400,3 @@ def _recorded(backbone: Backbone, rollouts: Sequence[Rollout], layout: TokenLayo
     """(B, R) what the sampler recorded of its tokens, in nats."""
     recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
     return backbone.spread(recorded.to(backbone.device), layout)
-
-
-def _rows_of(config: PpoConfig, processes: Processes) -> list[int]:
-    """Which rows of a round's batch are this process's: its part of every minibatch."""
-    if config.minibatch // config.accumulation % processes.count:
-        raise UsageError(
-            f"minibatch {config.minibatch} / accumulation {config.accumulation} cannot be shared by {processes.count}",
-            f"choose a --minibatch that {processes.count * config.accumulation} divides, or launch fewer processes",
-        )
-    size = config.minibatch // config.accumulation
-    rows = list(range(config.batch))
-    return [row for start in range(0, config.batch, size) for row in processes.part(rows[start : start + size])]
-
-
-def peak_memory(device: torch.device) -> float:
-    """The most memory used so far, in bytes: of the device, or of this process on a CPU."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from storage.errors import UsageError
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
+from trainer.config import PpoConfig
 from trainer.learner import Figures
 from trainer.policy.backbone import Comparison
 from trainer.policy.layout import TokenLayout
+from trainer.processes import Processes
 from trainer.reward.protocol import Scores
 
 
@@ -125,3 +128,19 @@ def means(facts: Sequence[dict[str, Any]]) -> Figures:
         for name in names:
             figures[name, language] = sum(float(fact[name]) for fact in chosen) / len(chosen)
     return figures
+
+
+def rows_of(config: PpoConfig, processes: Processes) -> list[int]:
+    """Which rows of a round's batch are this process's: its part of every minibatch.
+
+    Raises:
+        UsageError: the batch cannot be split among the processes.
+    """
+    if config.minibatch // config.accumulation % processes.count:
+        raise UsageError(
+            f"minibatch {config.minibatch} / accumulation {config.accumulation} cannot be shared by {processes.count}",
+            f"choose a --minibatch that {processes.count * config.accumulation} divides, or launch fewer processes",
+        )
+    size = config.minibatch // config.accumulation
+    rows = list(range(config.batch))
+    return [row for start in range(0, config.batch, size) for row in processes.part(rows[start : start + size])]

@@ -15,12 +15,11 @@ Pairs and edits teach as they are. Two answers to a prompt that nobody compared 
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
@@ -35,13 +34,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import functional
 
-    from trainer import examples as rated
     from trainer import learner as learning
-    from trainer import outcomes
     from trainer import processes as working
+    from trainer.algorithms import comparisons as data
     from trainer.algorithms import rounds, supervised, updates
     from trainer.algorithms.supervised import Row
-    from trainer.examples import Examples, Pair
     from trainer.learner import Figures, StepReport
     from trainer.policy.backbone import Backbone
     from trainer.policy.full import Snapshot, Update
@@ -49,7 +46,7 @@ if TYPE_CHECKING:
     from trainer.task import Task
 else:
     torch, functional = lazily("torch"), lazily("torch.nn.functional")
-    rated, outcomes, learning = lazily("trainer.examples"), lazily("trainer.outcomes"), lazily("trainer.learner")
+    data, learning = lazily("trainer.algorithms.comparisons"), lazily("trainer.learner")
     rounds, supervised = lazily("trainer.algorithms.rounds"), lazily("trainer.algorithms.supervised")
     updates, working = lazily("trainer.algorithms.updates"), lazily("trainer.processes")
 
@@ -86,93 +83,6 @@ class DpoStage(PolicyStage, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Learning from comparisons."""
 
     dpo: DpoConfig = DpoConfig()
-
-
-# What is learned from
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two answers to a prompt; `wins` is 1 where the first is better, 0 where the second is, 0.5 for a tie."""
-
-    first: Row
-    second: Row
-    wins: float
-
-    @property
-    def group(self) -> str:
-        return self.first.group
-
-    @property
-    def language(self) -> str:
-        return self.first.language
-
-    def __len__(self) -> int:
-        return max(len(self.first), len(self.second))
-
-
-Item: TypeAlias = "Comparison | Row"
-
-
-def told(examples: Examples) -> list[Pair]:
-    """The pairs that somebody compared, or made by an edit; of the overall attribute."""
-    return [pair for pair in examples.pairs if pair.attribute == rated.OVERALL and pair.first != pair.second]
-
-
-def made(examples: Examples, margin: float) -> list[Pair]:
-    """The pairs of answers to a prompt that nobody compared, but whose scores and labels differ by `margin` or more: in
-    deviations of a rater's scores, where good is 1 and bad is -1."""
-    compared = {frozenset((pair.first, pair.second)) for pair in examples.pairs}
-    by_prompt: dict[str, list[outcomes.Outcome]] = {}
-    for outcome in outcomes.outcomes(rated.Examples(examples.scores, examples.labels)):
-        by_prompt.setdefault(outcome.response.prompt.id, []).append(outcome)
-    found = []
-    for answers in by_prompt.values():
-        for one, other in itertools.combinations(answers, 2):
-            better, worse = (one, other) if one.value >= other.value else (other, one)
-            pair = frozenset((better.response, worse.response))
-            if better.value > worse.value and better.value - worse.value >= margin and pair not in compared:
-                found.append(rated.Pair(better.response, worse.response, 1.0))
-    return found
-
-
-def comparisons(backbone: Backbone, pairs: Sequence[Pair]) -> list[Comparison]:
-    """Pairs as token ids; two answers of the same tokens teach nothing."""
-    found = [
-        Comparison(
-            supervised.make_row(backbone, pair.first), supervised.make_row(backbone, pair.second), pair.first_wins
-        )
-        for pair in pairs
-    ]
-    return [one for one in found if one.first.response != one.second.response]
-
-
-def judged(backbone: Backbone, examples: Examples, minimum: int) -> list[Row]:
-    """Answers one by one: good where their ratings are above their raters' means, won or good, else bad; those in the
-    middle are left out. Raises UsageError: too few, or all alike."""
-    found = outcomes.outcomes(examples)
-    outcomes.check_enough(found, minimum)
-    rows = [supervised.make_row(backbone, one.response, outcome=one.value) for one in found if one.value]
-    good = sum(row.outcome > 0 for row in rows)
-    if not 0 < good < len(rows):
-        raise UsageError(
-            f"all {len(rows)} answers are {'good' if good else 'bad'}, so nothing tells one from the other",
-            f"rate at least one answer {'lower' if good else 'higher'} than the others",
-        )
-    return rows
-
-
-def check_enough(pairs: Sequence[Pair], invented: Sequence[Pair], config: DpoConfig) -> None:
-    """Refuse too few comparisons. Raises UsageError saying how many of what there are."""
-    count = sum(pair.first_wins != 0.5 for pair in pairs) + len(invented)
-    if count < config.minimum:
-        raise UsageError(
-            f"too few comparisons to learn from: {len(pairs)} pairs and edits ({len(pairs) + len(invented) - count} of "
-            f"them ties), and {len(invented)} made from scores and labels that differ by {config.margin:g} or more; "
-            f"{config.minimum} that prefer one answer are needed",
-            "compare answers, correct some, or rate several answers to the same prompt differently; with --loss kto "
-            "answers are learned from one by one",
-        )
 
 
 # The losses
@@ -230,7 +140,7 @@ class Dpo:
     def __init__(
         self,
         backbone: Backbone,
-        items: Sequence[Item],
+        items: Sequence[data.Item],
         config: DpoConfig,
         seed: int,
         parent: Snapshot | None = None,
@@ -371,8 +281,8 @@ class Dpo:
         return self.policy.snapshot()
 
 
-def _rows(item: Item) -> tuple[Row, ...]:
-    return (item.first, item.second) if isinstance(item, Comparison) else (item,)
+def _rows(item: data.Item) -> tuple[Row, ...]:
+    return (item.first, item.second) if isinstance(item, data.Comparison) else (item,)
 
 
 def _parts(items: list[Any]) -> list[list[Any]]:
@@ -386,14 +296,14 @@ def learn(task: Task[DpoStage]) -> Learned:
     if task.rewards is None:
         raise UsageError("nothing judges what is learned", "rate more answers, or fit a reward model first")
     if own.loss == Loss.KTO:
-        items: Sequence[Any] = judged(setting.backbone, task.taught, own.minimum)
+        items: Sequence[Any] = data.judged(setting.backbone, task.taught, own.minimum)
         good = sum(row.outcome > 0 for row in items)
         held.say(f"learning from {len(items)} answers: {good} good, {len(items) - good} bad")
     else:
-        pairs, invented = told(task.taught), made(task.taught, own.margin)
-        check_enough(pairs, invented, own)
+        pairs, invented = data.told(task.taught), data.made(task.taught, own.margin)
+        data.check_enough(pairs, invented, own.margin, own.minimum)
         held.say(f"learning from {len(pairs)} pairs and edits, and {len(invented)} pairs made from scores and labels")
-        items = comparisons(setting.backbone, [*pairs, *invented])
+        items = data.comparisons(setting.backbone, [*pairs, *invented])
     task.link(setting.examples.rating_ids)
     learner = Dpo(setting.backbone, items, own, task.config.seed, setting.start, held.processes)
     task.learn(learner, own.checkpoint_every)

@@ -43,7 +43,7 @@ def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
         config.seed,
         start,
         task.held.processes,
-        reference=algorithm.reference_of(own.reference, start, setting.start),
+        reference=reference_of(own.reference, start, setting.start),
         rated=values.rated_answers(setting.backbone, task.rewards.taught),
     )
     watch = task.watch
@@ -108,3 +108,14 @@ METHOD = Method(
         ),
     ),
 )  # fmt: skip
+
+
+def reference_of(chosen: Reference, start: Snapshot | None, parent: Snapshot | None) -> Snapshot | None:
+    """What a policy is held near, as a change in the base model; None is the base model itself."""
+    match chosen:
+        case Reference.BASE:
+            return None
+        case Reference.START:
+            return start
+        case Reference.PARENT:
+            return parent

@@ -320,18 +320,33 @@ class Evidence:
         return self._solutions[choice]
 
     def likeliest(self) -> Choice:
-        """The best spread of each part, noise and level, one after the other until none changes."""
+        """The best spread of each part, noise and level, one after the other until none changes.
+
+        Along each of them one climbs from where one stands, up or down, while the evidence rises: it has one top in a
+        variance but for odd data, and all values would take thrice as long.
+        """
         scores = len(self.ratings.scored.row) > 0
         values = [*([SPREADS] * len(self.space.parts)), NOISES if scores else NOISES[-1:], LEVELS]
-        best = tuple(options[len(options) // 2] for options in values)
+
+        def at(places: list[int]) -> Choice:
+            return self._choice(tuple(options[place] for options, place in zip(values, places, strict=True)))
+
+        best = [len(options) // 2 for options in values]
         for _ in range(MOST_SWEEPS):
-            before = best
-            for place, options in enumerate(values):
-                around = [(*best[:place], option, *best[place + 1 :]) for option in options]
-                best = max(around, key=lambda one: self.solution(self._choice(one)).evidence)
+            before = list(best)
+            for which, options in enumerate(values):
+                for way in (1, -1):
+                    start = best[which]
+                    while 0 <= best[which] + way < len(options):
+                        step = [*best[:which], best[which] + way, *best[which + 1 :]]
+                        if self.solution(at(step)).evidence <= self.solution(at(best)).evidence:
+                            break
+                        best = step
+                    if best[which] != start:
+                        break
             if best == before:
                 break
-        return self._choice(best)
+        return at(best)
 
     def _choice(self, numbers: tuple[float, ...]) -> Choice:
         return Choice(numbers[:-2], *numbers[-2:])
