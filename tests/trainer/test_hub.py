@@ -33,5 +33,5 @@ def test_a_hub_name_is_found_in_the_cache(cache, tiny_model, workspace):
 
 
 def test_a_hub_name_that_is_not_in_the_cache_says_that_nothing_could_be_fetched(cache, workspace):
-    with pytest.raises(WorkbenchError, match="owner/model could not be fetched from the hub: .*(cache|offline)"):
+    with pytest.raises(WorkbenchError, match=r"owner/model could not be fetched from the hub: .*(cache|offline)"):
         resolve("owner/model", workspace)
