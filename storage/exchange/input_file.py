@@ -32,6 +32,7 @@ _OTHERS = {
     b"SQLite format 3": "an SQLite database", b"ARROW1": "an Arrow file", b"\xd0\xcf\x11\xe0": "an old spreadsheet",
     b"%PDF": "a PDF",
 }  # fmt: skip
+_TAR_AT, _TAR = 257, b"ustar"  # its mark stands behind the name of its first file
 _LONGEST_FIRST_LINE = 2**24
 
 
@@ -86,9 +87,11 @@ class InputFile:
 
     def _refuse_others(self) -> None:
         """Raises UsageError for a file that is none of feedback, and says what it is."""
-        start = self._file.read(16)
+        start = self._file.read(_TAR_AT + len(_TAR))
         self._file.seek(0)
         what = next((what for mark, what in _OTHERS.items() if start.startswith(mark)), None)
+        if start[_TAR_AT:] == _TAR:
+            what = "a tar archive"
         if what is not None:
             self._open.close()
             raise UsageError(

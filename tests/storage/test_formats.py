@@ -182,6 +182,7 @@ def test_a_file_is_read_as_what_its_bytes_say(database: Database, tmp_path: Path
     ("data", "told"),
     [
         (b"PK\x03\x04 and more", "it is a zip archive, or a spreadsheet"),
+        (b"feedback.jsonl".ljust(257, b"\0") + b"ustar\x0000", "it is a tar archive"),
         (b"BZh91AY&SY", "it is compressed with bzip2"),
         (b"\x28\xb5\x2f\xfd..", "it is compressed with zstd"),
         (b"SQLite format 3\0", "it is an SQLite database"),

@@ -15,7 +15,7 @@ from storage.exchange import exporting, importing
 from storage.exchange.examples import Example
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
 from workbench.commands.foreign import as_option, map_option, reading_option
-from workbench.commands.options import json_option, language_option, opened, print_json, reading, say, workspace_option
+from workbench.commands.options import filled, json_option, language_option, print_json, reading, say, workspace_option
 from workbench.text import one_line
 
 _LONGEST_SHOWN = 120  # characters of a text in a dry run
@@ -85,7 +85,7 @@ def import_command(
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
     how = reading_option(layout, names)
     told = _Told()
-    with opened(workspace, create=True) as (_, database):
+    with filled(workspace, keep=not dry_run) as database:
         try:
             imported = importing.import_file(
                 database, file, defaults, reading=how, skip_bad=skip_bad, dry_run=dry_run, progress=told

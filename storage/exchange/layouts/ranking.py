@@ -7,13 +7,14 @@ from typing import Any
 
 from storage.exchange.dialogue import Message, are_messages, asked, message, messages
 from storage.exchange.layout import Fields, Layout, has, need
+from storage.exchange.layouts import ultrafeedback
 from storage.exchange.layouts.alpaca import instructed
 from storage.exchange.rows import BadFieldError, text
 
 
 def recognises(fields: Fields) -> bool:
     """A pair beside an instruction, a question or a conversation, or answers in the order of their rank."""
-    if has(fields, "chosen", "rejected"):
+    if has(fields, "chosen", "rejected") and not ultrafeedback.recognises(fields):
         return bool({"instruction", "question", "conversations"} & fields.keys())
     return "instruction" in fields and isinstance(fields.get("output"), list)
 

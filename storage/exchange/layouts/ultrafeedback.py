@@ -17,6 +17,10 @@ _ASPECT = [1, 5]
 _SCORES = {"score_{}": _OVERALL, "{}-rating": _ASPECT, "{}_rating": _ASPECT}
 _MODELS = ("{}-model", "{}_model")
 _PAIR = ("chosen", "rejected")
+# Argilla's first form of the pairs, in the names of the later ones.
+_RENAMED = {
+    f"{one}_{theirs}": f"{one}{ours}" for one in _PAIR for theirs, ours in (("response", ""), ("avg_rating", "-rating"))
+}
 
 
 class Aspect(msgspec.Struct):
@@ -36,14 +40,16 @@ class Completion(msgspec.Struct):
 
 def recognises(fields: Fields) -> bool:
     """Several completions of an instruction, or a pair with a score of each."""
-    if has(fields, "instruction", "completions"):
+    if has(fields, "instruction", "completions") or has(fields, "instruction", *_RENAMED):
         return True
     return has(fields, *_PAIR) and any(has(fields, *(name.format(one) for one in _PAIR)) for name in _SCORES)
 
 
 def read(fields: Fields) -> list[dict[str, Any]]:
     """Scores of each completion; or a preference and a score of each of its answers."""
-    return _completions(fields) if "completions" in fields else _pair(fields)
+    if "completions" in fields:
+        return _completions(fields)
+    return _pair({_RENAMED.get(name, name): value for name, value in fields.items()})
 
 
 def _completions(fields: Fields) -> list[dict[str, Any]]:
@@ -114,9 +120,11 @@ LAYOUT = Layout(
         "messages": "the same as `chosen`",
         "chosen": "the turns before the last one are the prompt, that one is preferred",
         "rejected": "its last turn is the other answer",
+        **_each("{}_response", "that answer"),
         **_each("score_{}", "a score of that answer on [1, 10]"),
         **_each("{}-rating", "a score of that answer on [1, 5]"),
         **_each("{}_rating", "a score of that answer on [1, 5]"),
+        **_each("{}_avg_rating", "a score of that answer on [1, 5]"),
         **_each("{}-model", "the model that answered"),
         **_each("{}_model", "the model that answered"),
     },
