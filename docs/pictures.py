@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -74,8 +75,9 @@ def take(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     with tempfile.TemporaryDirectory() as place:
+        os.environ["HOME"] = place  # the workspaces' paths begin with ~
         for width, height in SIZES:
-            workspace = Workspace(Path(place) / f"{width}" / "dialects")
+            workspace = Workspace(Path(place) / "dialects" / f"{width}x{height}")
             written += asyncio.run(_tour(workspace, folder, (width, height)))
     return written
 

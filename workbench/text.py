@@ -8,6 +8,7 @@ it is stored. What these return is for the eye alone: it is never stored, sent o
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.signs import UNSAFE, one_line, safe_text, without_surrogates
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from textual.content import Content
     from textual.style import Style
 
-__all__ = ["UNSAFE", "cell", "content", "drawn", "one_line", "pasted", "safe_text"]
+__all__ = ["UNSAFE", "cell", "content", "drawn", "from_home", "one_line", "pasted", "safe_text"]
 
 # What an editor draws for a character that has no shape of its own: of one cell each, so that every place in the text
 # is a place on screen. Where `safe_text` would need several letters, a shape that no keyboard has.
@@ -29,6 +30,11 @@ _DRAWN = str.maketrans(
     | {"\u00ad": "⁃", "\u200b": "⋅", "\u2060": "⁀", "\ufeff": "⍰"}
     | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 )  # fmt: skip
+
+
+def from_home(path: Path) -> str:
+    """The path as a shell writes it: `~` stands for the person's own folder."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def drawn(text: str) -> str:

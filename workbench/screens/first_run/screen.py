@@ -14,7 +14,7 @@ from workbench.engine.status import EngineStatus
 from workbench.screens import PLACES
 from workbench.shell.actions import spoken
 from workbench.shell.screen import HEIGHTS, WIDTHS
-from workbench.text import one_line
+from workbench.text import from_home, one_line
 
 if TYPE_CHECKING:
     from workbench.shell.app import WorkbenchApp
@@ -61,7 +61,7 @@ class FirstRunScreen(ModalScreen[None]):
         app = cast("WorkbenchApp", self.app)
         engine = app.engine
         self.query_one("#place", Static).update(
-            Content.assemble(("Everything is kept in ", "$text-muted"), one_line(str(app.workspace.root)))
+            Content.assemble(("Everything is kept in ", "$text-muted"), one_line(from_home(app.workspace.root)))
         )
         self.query_one("#steps", Static).update(_steps(engine))
         bar = self.query_one(ProgressBar)
