@@ -107,6 +107,10 @@ class Desk:
                     raise
                 waits(error)
 
+    async def read(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """What a function of `storage` finds, as a method marked `@reads`: for what one screen alone asks."""
+        return await self.reading.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
+
     async def close(self, seconds: float) -> None:
         """Finish what was asked, for at most some seconds; a write that waits for a lock gives up then."""
         done = self.writing.do(lambda database: None)
