@@ -61,7 +61,8 @@ def page(
 ) -> list[Shelved]:
     """The newest prompts, as :func:`storage.conversations.newest` finds them."""
     columns = f"""prompts.*, (SELECT count(*) FROM samples WHERE prompt_id = prompts.id) AS answers,
-        (SELECT count(*) FROM counted WHERE counted.prompt = prompts.sequence AND kind IN {sql_list(JUDGING)}) AS ratings"""
+        (SELECT count(*) FROM counted
+         WHERE counted.prompt = prompts.sequence AND kind IN {sql_list(JUDGING)}) AS ratings"""
     return conversations.newest(database, Shelved, columns, limit, search, before, only)
 
 
@@ -85,7 +86,9 @@ def told(database: Database, sample_id: str) -> tuple[Told, ...]:
     counting = {rating.id for rating in log.effective(database, sample_id=sample_id)}
     redone = {event.supersedes for event in events if event.kind == RatingKind.REDO}
     undone = {event.supersedes for event in events if event.kind == RatingKind.UNDO and event.id not in redone}
-    gestures = {event.gesture for key in undone if key is not None for event in log.act(database, log.get(database, key))}
+    gestures = {
+        event.gesture for key in undone if key is not None for event in log.act(database, log.get(database, key))
+    }
 
     def standing(event: Rating) -> Standing:
         if event.kind in TURNS:

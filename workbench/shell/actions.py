@@ -78,9 +78,9 @@ def keys_page() -> str:
         "The letters `a` to `d` always prefer an answer and `g` and `x` always mean good and bad; `b` means bad",
         f"where there is one answer only. Digits score, and do nothing else: screens have {_places()}, or",
         "`alt` with their number. `esc` stops what is under way in front of you, and does nothing else: it closes a",
-        "dialog, or what was opened from a list, without changing anything; on Prompt it ends the writing, the engine's",
-        "and yours, with all that was written kept, and leaves you at the answers; elsewhere nothing is under way, and",
-        "nothing happens. `tab` goes to the other answer; where there is room for one answer only, it shows it.",
+        "dialog, or what was opened from a list, without changing anything; on Prompt it ends the writing, the",
+        "engine's and yours, with all that was written kept, and leaves you at the answers; elsewhere nothing is under",
+        "way, and nothing happens. `tab` goes to the other answer; where there is room for one only, it shows it.",
     ]  # fmt: skip
     for screen, title in SCREENS.items():
         lines += ["", f"## {title}", "", "| key | action | what it does | when |", "|---|---|---|---|"]
