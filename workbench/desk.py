@@ -24,7 +24,7 @@ from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
-from storage.records import Choice, Job, Message, Prompt, Rating, Sample, Version
+from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
@@ -216,17 +216,13 @@ class Desk:
         return self.sitting.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
 
     @writes
-    def outcome(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        """What came of an answer, in words."""
-        return self.sitting.append(database, log.outcome(sample.id, text, self.rater, **more))
+    def tell(self, database: Database, sample: Sample, kind: RatingKind, text: str, **more: Any) -> Rating:
+        """What is said of an answer in words: what came of it, a note."""
+        return self.sitting.append(database, log.in_words(kind, sample.id, text, self.rater, **more))
 
     @writes
     def edit(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
         return self.sitting.append(database, log.edit(sample.id, text, self.rater, **more))
-
-    @writes
-    def note(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        return self.sitting.append(database, log.note(sample.id, text, self.rater, **more))
 
     @writes
     def skip(self, database: Database, sample: Sample, *, cannot_judge: bool = False, **more: Any) -> Rating:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.shell.action import REDO, UNDO, Action, on, scores
+from workbench.shell.action import REDO, UNDO, Action, in_words, on, scores
 
 SCREEN = "library"
 
@@ -21,8 +21,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "good", "g", "good", "Label the answer good", when="open"),
     on(SCREEN, "bad", "x", "bad", "Label the answer bad", when="open"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="open"),
-    on(SCREEN, "outcome", "o", "outcome", "Tell what came of the answer", when="open"),
-    on(SCREEN, "note", "n", "note", "Note a remark about the answer", when="open"),
+    *in_words(SCREEN, "open"),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="open"),
     on(SCREEN, "close", "escape", "back", "Go back from the prompt to the list, from the search to what it found",
        stays=True),

@@ -283,7 +283,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
                 return listed
             case "columns":
                 return listed and cut
-            case "score" | "good" | "bad" | "edit" | "outcome" | "note" | "copy":
+            case "score" | "good" | "bad" | "edit" | "tell" | "copy":
                 return self.answered is not None
             case "next" | "previous":
                 return self.answered is not None and self.answered.count > 1
