@@ -28,6 +28,7 @@ class RatingKind(StrEnum):
     EDIT = "edit"
     TAGS = "tags"
     OUTCOME = "outcome"
+    MISTAKE = "mistake"
     NOTE = "note"
     SKIP = "skip"
     CANNOT_JUDGE = "cannot-judge"
@@ -232,6 +233,11 @@ KINDS: dict[RatingKind, Kind] = {
         judges=True, settles=False, words=lambda rating, _: "outcome told",
         asked=Asked("o", "outcome", "Tell what came of the answer", "What came of this answer", "outcome told"),
         **_in_words("outcome", "what came of the answer"),
+    ),
+    RatingKind.MISTAKE: Kind(
+        judges=True, settles=False, teaches=_one, words=lambda rating, _: "mistake",
+        asked=Asked("m", "mistake", "Tell what is wrong with the answer", "What is wrong with it", "mistake told"),
+        **_in_words("mistake", "what is wrong with the answer"),
     ),
     RatingKind.NOTE: Kind(
         says=("text",), settles=False, names=None, check=_check_text, words=lambda rating, _: "noted",
