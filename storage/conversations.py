@@ -99,6 +99,25 @@ def make_stricter(database: Database, opening: str, split: Split) -> None:
     database.execute("UPDATE main.prompts SET split = ? WHERE opening = ? AND split != ?", (split, opening, split))
 
 
+def put_to_use(database: Database, prompt_id: str, split: Split, task: str) -> Prompt:
+    """Put a prompt to a use that is as strict as its own or stricter, with all that open with its text; and name its
+    task. Returns it as it is then.
+
+    Raises:
+        UsageError: the use is less strict.
+    """
+    with database.transaction():
+        prompt = get(database, prompt_id)
+        if _STRICTNESS[split] < _STRICTNESS[prompt.split]:
+            raise UsageError(
+                f"a prompt that is {prompt.split} never becomes {split}",
+                "what was kept apart to measure with stays apart, or a gain on it would mean nothing",
+            )
+        make_stricter(database, opening_key(prompt.text, prompt.earlier), split)
+        name_task(database, prompt_id, task)
+        return get(database, prompt_id)
+
+
 def name_task(database: Database, prompt_id: str, task: str) -> None:
     """Give a prompt its task."""
     database.execute("UPDATE main.prompts SET task = ? WHERE id = ?", (task, prompt_id))

@@ -66,6 +66,20 @@ def page(
     return conversations.newest(database, Shelved, columns, limit, search, before, only)
 
 
+def prompt(database: Database, prompt_id: str) -> Shelved | None:
+    """One prompt by its key; None where there is none."""
+    return next(iter(page(database, limit=1, only={"id": prompt_id})), None)
+
+
+def moved_with(database: Database, prompt_id: str) -> tuple[int, int]:
+    """How many prompts share a prompt's split (they open with the same text, itself included), and how many ratings of
+    them teach."""
+    same = "SELECT sequence FROM prompts WHERE opening = (SELECT opening FROM prompts WHERE id = ?)"
+    prompts = database.scalar(f"SELECT count(*) FROM ({same})", (prompt_id,))
+    ratings = database.scalar(f"SELECT count(*) FROM counted WHERE teaches AND prompt IN ({same})", (prompt_id,))
+    return prompts, ratings
+
+
 def answer(database: Database, prompt_id: str, place: int) -> Answered | None:
     """An answer to a prompt by its place in their order, from 0, counted round the end; None where there is none."""
     count = database.scalar("SELECT count(*) FROM samples WHERE prompt_id = ?", (prompt_id,))

@@ -24,7 +24,7 @@ from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
-from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Version
+from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
@@ -177,6 +177,11 @@ class Desk:
     ) -> Prompt:
         """Store what is asked, as typed, after what was said before."""
         return conversations.add(database, text, language=language, system=system, earlier=earlier)
+
+    @writes
+    def put_to_use(self, database: Database, prompt: Prompt, split: Split, task: str) -> Prompt:
+        """Give a prompt a stricter split, and a task. Raises UsageError where the split is less strict."""
+        return conversations.put_to_use(database, prompt.id, split, task)
 
     @writes
     def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from storage import conversations, library, samples
 from storage.database import Database
+from storage.errors import UsageError
 from storage.feedback import log
 from storage.library import Standing
 from storage.records import Choice, Split
@@ -90,3 +93,20 @@ def test_a_page_costs_the_same_among_few_prompts_and_among_many(database: Databa
     many = steps(""), steps("bread")
     assert many[0] <= few[0] + 1, "read by the sequence"
     assert many[1] <= few[1] + 5, "read from the index of three characters, newest first"
+
+
+def test_a_prompt_put_to_a_stricter_use_takes_along_all_that_open_with_its_text(database: Database) -> None:
+    asked = conversations.add(database, TEXTS[0], language="en", split=Split.TRAIN)
+    other = conversations.add(database, TEXTS[0], language="sw", split=Split.TRAIN)
+    conversations.add(database, TEXTS[1], language="es", split=Split.TRAIN)
+    made = samples.new(other.id, "Yeast.")
+    samples.add(database, [made])
+    log.append(database, log.score(made.id, 3, "ana"))
+    log.append(database, log.note(made.id, "brief", "ana"))
+    assert library.moved_with(database, asked.id) == (2, 1)
+    put = conversations.put_to_use(database, asked.id, Split.HELD_OUT, "baking")
+    assert (put.split, put.task) == (Split.HELD_OUT, "baking")
+    assert [one.text for one in conversations.by_split(database, Split.TRAIN)] == [TEXTS[1]]
+    assert library.prompt(database, other.id).ratings == 1
+    with pytest.raises(UsageError, match="never becomes train"):
+        conversations.put_to_use(database, asked.id, Split.TRAIN, "baking")

@@ -135,3 +135,29 @@ async def test_a_long_list_is_read_by_the_page_and_keeps_its_place_when_others_a
         await until(pilot, lambda: screen.selected is not None and screen.selected.text == front)
         await pilot.press("end")
         await until(pilot, lambda: len(screen.shelf) == 2 * PAGE + 6 and not screen.more)
+
+
+async def test_a_prompt_is_held_out_after_what_follows_is_said_and_never_trains_again(
+    workspace: Workspace, database: Database, bread: Prompt
+):
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browsing(pilot)
+        await pilot.press("end")
+        await until(pilot, lambda: screen.selected is not None and screen.selected.id == bread.id)
+        await pilot.press("t")
+        await until(pilot, lambda: "never less strict" in visible(app))
+        await pilot.press("ctrl+a", "ctrl+k")
+        await type_text(pilot, "held-out")
+        await pilot.press("enter")
+        await until(pilot, lambda: "1 rating will measure" in " ".join(visible(app).split()))
+        await pilot.press("enter")
+        await until(pilot, lambda: [one.split for one in screen.shelf] == ["held-out"] * 3)
+        assert conversations.by_split(database, Split.TRAIN) == []
+        await pilot.press("t")
+        await until(pilot, lambda: "never less strict" in visible(app))
+        await pilot.press("ctrl+a", "ctrl+k")
+        await type_text(pilot, "train")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.screen_stack) == 1 and "not saved" in visible(app))
+        assert conversations.get(database, bread.id).split == Split.HELD_OUT

@@ -23,6 +23,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="open"),
     *in_words(SCREEN, "open"),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="open"),
+    on(SCREEN, "use", "t", "use", "Change the split or the task of the prompt"),
     on(SCREEN, "close", "escape", "back", "Go back from the prompt to the list, from the search to what it found",
        stays=True),
     on(SCREEN, "undo", "u", "undo", UNDO, stays=True),

@@ -81,8 +81,11 @@ class LibraryScreen(Rater, WorkbenchScreen):
         """Read again what is on screen: as much of the list as was read, or the answer that is shown."""
         if self.desk is None:
             return
-        if self.opened is not None:
-            self.answered = await self.desk.read(library.answer, self.opened.id, self.place)
+        if (opened := self.opened) is not None:
+            now = await self.desk.read(library.prompt, opened.id)
+            answered = await self.desk.read(library.answer, opened.id, self.place)
+            if self.opened is opened:  # it may have been closed meanwhile
+                self.opened, self.answered = now, answered
         else:
             much = max(PAGE, len(self.shelf))
             self.shelf = await self.desk.read(library.page, self.searching.value, None, much, self.only)
@@ -219,6 +222,30 @@ class LibraryScreen(Rater, WorkbenchScreen):
 
         self.app.push_screen(FormDialog("Show only", fields), chosen)
 
+    @work(exclusive=True, group="use")
+    async def action_use(self) -> None:
+        """Ask for split and task; where the split changes, say first what follows from that."""
+        from workbench.widgets.dialogs import ConfirmDialog, Field, FormDialog
+
+        prompt = self.opened or self.selected
+        if prompt is None:
+            return
+        fields = [
+            Field("split", "split", prompt.split, one_of(*Split), "never less strict"),
+            Field("task", "task", prompt.task, str),
+        ]
+        chosen = await self.app.push_screen_wait(FormDialog("What the prompt is for", fields))
+        if chosen is None:
+            return
+        split, task = Split(str(chosen["split"])), str(chosen["task"])
+        if split != prompt.split and prompt.split == Split.TRAIN:
+            moved = await self.attempt(lambda desk: desk.read(library.moved_with, prompt.id))
+            if moved is None:
+                return
+            if not await self.app.push_screen_wait(ConfirmDialog(f"From now on {split}", _follows(*moved))):
+                return
+        await self.record(lambda desk: desk.put_to_use(prompt, split, task), f"{split} {task}".strip())
+
     def action_columns(self, by: int) -> None:
         self.table.scroll_columns(by)
 
@@ -279,6 +306,8 @@ class LibraryScreen(Rater, WorkbenchScreen):
         match action:
             case "open":
                 return listed and bool(self.shelf)
+            case "use":
+                return self.opened is not None or (listed and bool(self.shelf))
             case "search" | "filter":
                 return listed
             case "columns":
@@ -292,3 +321,10 @@ class LibraryScreen(Rater, WorkbenchScreen):
             case "undo" | "redo":
                 return not writing
         return True
+
+
+def _follows(prompts: int, ratings: int) -> str:
+    """What follows when a training prompt is kept apart from now on, with all that open with its text."""
+    which = "It is" if prompts == 1 else f"The {prompts} prompts that open with this text are"
+    taught = f"{ratings} rating{'s' * (ratings != 1)}"
+    return f"{which} never trained on again: {taught} will measure and teach no more. What was learned stays learned."
