@@ -295,7 +295,7 @@ def test_messages_are_never_changed(database: Database, imported: Import) -> Non
     imported({"prompt": BASIL})
     for column in ("earlier", "opening"):
         with pytest.raises(Exception, match="append-only"):
-            database.execute(f"UPDATE prompts SET {column} = '[1]'")
+            database.execute(f"UPDATE main.prompts SET {column} = '[1]'")
 
 
 # Workspaces of before
