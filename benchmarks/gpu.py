@@ -123,7 +123,7 @@ class Side:
             try:
                 for _ in range(8):
                     steps._advance()
-                found[name] = "never"
+                found[name] = "never" if steps._graph is not None or not graphed else "no graph was made"
             except RuntimeError as error:
                 found[name] = f"waits: {error}"
             finally:
@@ -221,12 +221,9 @@ def main() -> None:
         )
         if isinstance(made, Side):
             sides[dtype] = made
-    # What tells whether it is right comes first, in all formats, then what tells how fast it is.
-    for names in (
-        ("parity", "equality", "waiting"),
-        [f"rollout {size}" for size in chosen.rows.split(",")],
-        ("swap", "ppo"),
-    ):
+    # What tells whether it is right comes first, in all formats; the largest batches come last.
+    first, *others = (f"rollout {size}" for size in chosen.rows.split(","))
+    for names in (("parity", "equality", "waiting"), (first, "swap", "ppo"), others):
         for dtype, side in sides.items():
             for name in names:
                 kind, _, size = name.partition(" ")

@@ -39,7 +39,7 @@ from trainer.policy.models import resolve, weight_files
 from workbench.engine.client import EngineClient
 from workbench.engine.process import SERVER
 from workbench.engine.protocol import Done, Failed, Generate, Load, Ready, Swapped, Text
-from workbench.shell.app import POLL_SECONDS
+from workbench.shell.app import LOOK_SECONDS
 
 PROMPT = "Write a very long story about a lighthouse, its keeper and the sea, with every detail you can think of."
 RANK = 16
@@ -96,7 +96,7 @@ async def commit_and_swap(
     versions.publish(trainer, workspace, version.name)
     committed = time.perf_counter()
     while app.data_version() == before:
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
     report = await client.swap(version.name)
     if not isinstance(report, Swapped):
         raise WorkbenchError(f"the swap failed: {report}")
@@ -191,7 +191,7 @@ def main() -> None:
     figures: dict[str, Any] = {name: measuring.spread([one[name] for one in found]) for name in found[0]}
     result = {
         "environment": measuring.environment(),
-        "setting": {"model": "SmolLM2-135M-Instruct, bf16", "lora_rank": RANK, "poll_s": POLL_SECONDS},
+        "setting": {"model": "SmolLM2-135M-Instruct, bf16", "lora_rank": RANK, "poll_s": LOOK_SECONDS},
         "figures": figures,
         "stall_beyond_median_ms": figures["longest_pause_while_swapping_ms"]["median"]
         - figures["median_pause_ms"]["median"],

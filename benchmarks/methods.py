@@ -81,7 +81,7 @@ WHOLE = ("--held-out", "0")
 # prompt of best of n is 8 answers sampled and judged (1.45), of which one is imitated 8 times (1.9).
 METHODS = {
     "best-of-n": Way("--prompts", 48, each=3.35, once=1, constant=True),
-    "dpo": Way("--steps", 41, each=3.5, once=17, more=WHOLE),  # once: what the reference says of all answers
+    "dpo": Way("--steps", 41, each=3.5, once=17, more=(*WHOLE, "--learning-rate", "5e-4")),  # once: the reference
     "rloo": Way("--steps", 13, each=11.4, once=11.4, constant=True),  # once: the watch
     "ppo": Way("--steps", 12, each=11.2, once=24, constant=True),  # once: the watch, and the value's fit
     "ilql": Way("--steps", 1350, each=0.105, once=18, more=WHOLE),  # once: the states; a step is 10 updates

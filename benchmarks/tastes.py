@@ -236,7 +236,8 @@ def within_prompts(workspace: Path) -> Record:
 
     with open_database(Workspace(workspace)) as database:
         found = database.scalar("SELECT metrics FROM reward_models ORDER BY sequence DESC LIMIT 1")
-    metrics = json.loads(found)
+    metrics = dict.fromkeys(("within_prompt_accuracy", "within_prompt_n", "within_prompt_accuracy_interval"))
+    metrics |= json.loads(found) if found else {}
     return {
         "accuracy": metrics["within_prompt_accuracy"], "pairs": metrics["within_prompt_n"],
         "interval": metrics["within_prompt_accuracy_interval"],

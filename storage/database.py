@@ -182,7 +182,8 @@ def open_database(workspace: Workspace, *, create: bool = True) -> Database:
         workspace.prepare()
         with told_of_file(f"cannot create {path}"):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    workspace.existing()
+    else:
+        workspace.existing()
     with _told(workspace), ExitStack() as undo:
         connection = _connected(str(path))
         undo.callback(connection.close)

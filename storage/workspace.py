@@ -34,12 +34,17 @@ class Workspace:
         """The workspace itself, once there is one: what only reads makes none.
 
         Raises:
-            UsageError: nothing was ever stored here.
+            UsageError: nothing was ever stored here, or what was is gone.
         """
         if not self.database.exists():
             raise UsageError(
                 f"there is no workspace in {self.root}",
                 "is it spelled right? --workspace DIR names another; `workbench` and `workbench import` make a new one",
+            )
+        if not self.database.stat().st_size:
+            raise UsageError(
+                f"{self.database} is empty",
+                "where something was stored before, the newest sound copy is in the folder's backups/, or your own",
             )
         return self
 

@@ -145,6 +145,7 @@ def _made(target: Path) -> Iterator[Path]:
     try:
         yield partial
         for file in partial.iterdir():
+            file.chmod(partial.stat().st_mode & 0o666)  # safetensors keeps what it writes from everyone else
             sync_file(file)
         sync_folder(partial)
         partial.replace(target)

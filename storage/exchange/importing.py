@@ -30,6 +30,7 @@ from storage.feedback.kinds import TURNS
 from storage.forms import opening_key
 from storage.languages import renamed
 from storage.records import Rating, Split
+from storage.signs import without_surrogates
 
 MOST_PROBLEMS_SHOWN = 20
 Progress = Callable[[str, int, int], None]
@@ -96,7 +97,7 @@ def import_file(
         with unfinished.turn(database, lambda: progress("waiting for another import", 0, 0)):
             done = _Storing(database, checked)
             try:
-                unfinished.begin(database, file.name, checked.records)
+                unfinished.begin(database, without_surrogates(file.name), checked.records)
                 chunks = _entries(file, defaults, reading)
                 while chunk := list(islice(chunks, done.pace.rows)):
                     done.store(chunk)

@@ -119,6 +119,14 @@ def test_nothing_is_made_where_there_is_nothing_to_read(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_database_that_was_cut_to_nothing_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "workbench.db").touch()
+    for open_it in (read_database, partial(open_database, create=False)):
+        with pytest.raises(UsageError, match=r"workbench\.db is empty"):
+            open_it(Workspace(tmp_path))
+    assert not (tmp_path / "workbench.db").stat().st_size
+
+
 def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o750)
     (tmp_path / "shared").chmod(0o750)

@@ -161,7 +161,7 @@ def test_the_fields_are_those_that_training_tools_read(database: Database, answe
 def test_standard_output_gets_json_lines(filled: Database, capsys: pytest.CaptureFixture[str]) -> None:
     export_file(filled, "scores", "-")
     lines = capsys.readouterr().out.split("\n")[:-1]
-    assert [json.loads(line) for line in lines] == list(records(filled, "scores"))
+    assert [json.loads(line) for line in lines] == list(records(filled, "scores", messages=True))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("events", "events.csv"), ("events", "events.parquet")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -402,6 +403,10 @@ def test_a_bad_line_is_told(database: Database, write: Write, line: str, told: s
 def test_bytes_that_are_no_utf8_are_told_with_their_line(database: Database, tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "fine"}\n{"prompt": "\xe9t\xe9"}\n')
     assert "latin.jsonl:2: not UTF-8: the byte 0xe9" in refusal(database, str(tmp_path / "latin.jsonl"))
+
+
+def test_a_file_whose_name_is_no_utf8_is_imported(database: Database, write: Write) -> None:
+    assert import_file(database, write([{"prompt": "fine"}], os.fsdecode(b"\xe9t\xe9.jsonl"))).stored == 1
 
 
 def test_twenty_problems_are_told_and_the_rest_counted(database: Database, write: Write) -> None:

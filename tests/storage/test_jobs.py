@@ -34,7 +34,7 @@ def test_a_job_can_be_named_by_the_end_of_its_key(database: Database) -> None:
 @pytest.mark.parametrize("name", ["%", "_", "", " ", "0%", "______", "\udcff"])
 def test_a_sign_in_a_name_stands_for_itself_alone(database: Database, name: str) -> None:
     jobs.enqueue(database, "ppo", {})
-    with pytest.raises(UsageError if name != "\udcff" else UnicodeEncodeError):
+    with pytest.raises(UsageError):
         jobs.get(database, name)
 
 

@@ -115,6 +115,16 @@ def test_the_base_of_a_converted_file_is_found_by_itself(workspace, database, ti
     assert written.scale == read_adapter(workspace.root / version.file).scale
 
 
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_all_files_of_an_export_are_for_the_same_readers(kind, workspace, database, tiny_model, tmp_path, export):
+    base = models.resolve(str(tiny_model), workspace)
+    record(workspace, database, base, make_adapter(workspace.versions / "made", base.path), "lora")
+    assert export("v1", str(tmp_path / "out"), "--as", kind, "--model", str(tiny_model))[0] == 0
+    (tmp_path / "other").touch()
+    modes = {file.stat().st_mode for file in (tmp_path / "out").iterdir()}
+    assert modes == {(tmp_path / "other").stat().st_mode}
+
+
 def test_a_fully_tuned_version_is_a_model_and_no_adapter(workspace, database, tmp_path, export):
     folder = make_model(tmp_path / "base", "qwen3")
     base = models.resolve(str(folder), workspace)

@@ -312,9 +312,12 @@ def test_a_run_goes_on_from_its_parent(new_run, backbone, reward_model, asked):
     parent = first.policy.snapshot()
     second = Ppo(backbone, reward_model, asked, CONFIG, seed=2, start=parent)
     assert torch.equal(weights(second), weights(first))
-    with pytest.raises(WorkbenchError, match="has rank 4") as caught:
-        Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, rank=8), seed=2, start=parent)
+    with pytest.raises(WorkbenchError, match="updates of rank 4") as caught:
+        Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, rank=2), seed=2, start=parent)
     assert "--rank 4" in caught.value.hint
+    wider = Ppo(backbone, reward_model, asked, msgspec.structs.replace(CONFIG, rank=8), seed=2, start=parent)
+    layout = backbone.layout([[5, 9, 2]], [[7, 3]])
+    torch.testing.assert_close(backbone.hidden(layout, wider.policy), backbone.hidden(layout, first.policy))
 
 
 def test_a_policy_of_the_upper_layers_learns_there_alone_and_computes_the_same(new_run, backbone):

@@ -29,7 +29,7 @@ class Words:
 
 @pytest.fixture
 def no_tokenizer(monkeypatch):
-    monkeypatch.setattr(chat.ChatTokenizer, "load", classmethod(lambda cls, folder: Words()))
+    monkeypatch.setattr(chat.ChatTokenizer, "load", classmethod(lambda *_: Words()))
 
 
 def proof(folder, dtype, config, tmp_path, head=False):

@@ -253,6 +253,16 @@ async def test_the_footer_names_only_what_works_now(app: WorkbenchApp):
         assert "enter send" not in visible(app).splitlines()[-1]
 
 
+async def test_the_footer_names_the_key_that_sends_a_prompt_of_several_lines(app: WorkbenchApp):
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        app.screen.query_one(PromptInput).write("one\ntwo")
+        await until(pilot, lambda: "^j send" in visible(app).splitlines()[-1])
+        assert "enter send" not in visible(app).splitlines()[-1]
+        app.screen.query_one(PromptInput).write("one")
+        await until(pilot, lambda: "enter send" in visible(app).splitlines()[-1])
+
+
 async def test_four_answers_stay_a_small_tree(app: WorkbenchApp):
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(pilot)

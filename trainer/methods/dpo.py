@@ -75,7 +75,6 @@ class DpoConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 0.0
     bad_weight: Annotated[float, Meta(gt=0, description="of a bad answer in kto")] = 1.0
     batch: Annotated[int, Meta(gt=0, description="comparisons (in kto answers) an update")] = 8
-    learning_rate: Annotated[float, Meta(gt=0, description="peak rate of AdamW, falling linearly to 0")] = 1e-4
     minimum: Annotated[int, Meta(gt=0, description="fewest comparisons (in kto answers) to learn from")] = 4
 
 

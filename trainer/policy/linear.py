@@ -76,6 +76,7 @@ class HalfLinear(Linear):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         wide = None if bias is None else bias.float()
         super().__init__(torch.ops.quantized.linear_prepack_fp16(weight.float(), wide), bias)
+        self._plain: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad:
@@ -83,8 +84,10 @@ class HalfLinear(Linear):
         return torch.ops.quantized.linear_dynamic_fp16(x, self.weight)
 
     def dense(self) -> Tensor:
-        weight, _ = torch.ops.quantized.linear_unpack_fp16(self.weight)
-        return weight
+        if self._plain is None:  # unpacking is as slow as a product: one that is learned with is kept
+            weight, _ = torch.ops.quantized.linear_unpack_fp16(self.weight)
+            self._plain = weight.half()
+        return self._plain.float()
 
 
 class GridLinear(Linear):

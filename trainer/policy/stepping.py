@@ -7,6 +7,7 @@ the place to fill is a tensor, and what was said stays on the device with its lo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -70,12 +71,13 @@ class Steps:
 
     def _advance(self) -> None:
         """Sample one more token a row; nothing here waits for the device."""
-        if self.logits.device.type == "cuda" and self.graphed:
-            if self._graph is None:
-                self._graph = self._captured()
-            self._graph.replay()
-        else:
+        worth_it = self.said.shape[1] >= POLL  # making a graph takes as long as some steps
+        if self.logits.device.type == "cuda" and self.graphed and worth_it:
+            self._graph = self._graph or self._captured()
+        if self._graph is None:
             self._step()
+        else:
+            self._graph.replay()
 
     def _step(self) -> None:
         logits = self.logits
@@ -91,7 +93,8 @@ class Steps:
         self.logits.copy_(self.network.step(tokens, self.cache))
 
     def _captured(self) -> Any:
-        """The step as a CUDA graph. It runs once before that, as libraries want it, and what it changed is put back."""
+        """The step as a CUDA graph, or None where torch cannot make one. The step runs once before that, as libraries
+        want it, and what it changed is put back."""
         state = [self.logits, self.seen, self.said, self.logprobs, self.at, self.cache.place, self.cache.mask]
         before = [None if one is None else one.clone() for one in state]
         stream = torch.cuda.Stream()
@@ -99,9 +102,13 @@ class Steps:
         with torch.cuda.stream(stream):
             self._step()
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
+        graph: Any = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._step()
+        except RuntimeError as error:
+            warnings.warn(f"sampling goes on without a CUDA graph: {error}", stacklevel=2)
+            graph, self.graphed = None, False
         for one, was in zip(state, before, strict=True):
             if one is not None and was is not None:
                 one.copy_(was)

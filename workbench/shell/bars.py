@@ -131,9 +131,11 @@ class KeyBar(Bar):
         """The actions of the screen, and help, whose key would work now, each with that key."""
         working = {(active.binding.id, key) for key, active in self.screen.active_bindings.items() if active.enabled}
         wanted = getattr(self.screen, "in_footer", lambda action: True)
+        takes = getattr(self.screen, "takes_key", lambda action, key: True)
         found = []
         for action in (*of_screen(getattr(self.screen, "KEY", "")), BY_ID["app.help"]):
-            key = next((key for key in self.workbench.keys[action.id] if (action.id, key) in working), None)
+            keys = (key for key in self.workbench.keys[action.id] if (action.id, key) in working and takes(action, key))
+            key = next(keys, None)
             if action.shown and key is not None and wanted(action):
                 found.append((key, action))
         return found

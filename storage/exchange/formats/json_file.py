@@ -70,4 +70,4 @@ def _skip(text: str, position: int, characters: str) -> int:
     return position
 
 
-FORMAT = Format((".json",), read, write, recognises, nested=True)
+FORMAT = Format((".json",), read, write, recognises, nested=True, typed=True)

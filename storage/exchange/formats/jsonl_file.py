@@ -33,4 +33,4 @@ def _read_line(line: bytes, number: int) -> Row | Problem:
         return Problem(number, "", not_json(error))
 
 
-FORMAT = Format((".jsonl", ".ndjson"), read, write, is_object, nested=True)
+FORMAT = Format((".jsonl", ".ndjson"), read, write, is_object, nested=True, typed=True)

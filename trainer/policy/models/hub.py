@@ -19,7 +19,7 @@ def download(reference: str, on_progress: OnProgress, revision: str | None = Non
 
     on_progress(f"fetching {reference}", None)
     try:
-        folder = huggingface_hub.snapshotdownload(
+        folder = huggingface_hub.snapshot_download(
             reference,
             revision=revision,
             allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],

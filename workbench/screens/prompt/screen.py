@@ -374,6 +374,10 @@ class PromptScreen(Rater, WorkbenchScreen):
     def in_footer(self, action: Action) -> bool:
         return action.id != "prompt.stop" or self.workbench.conversation.is_writing
 
+    def takes_key(self, action: Action, key: str) -> bool:
+        """Whether a key of an action means that now: Enter in a prompt of several lines is one more line."""
+        return not (action.id == "prompt.send" and key == "enter" and "\n" in self.editor.text)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Which keys mean something now: it depends on the focus, and on how many answers are finished."""
         writing, answers = self.editor.has_focus, len(self.answers)
