@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.chaos_faults import Faults
 from storage.workspace import Workspace
-from tests.terminal import CTRL_Q, CTRL_U, ENTER, F1, F2, F5, Ended, Terminal
+from tests.terminal import CTRL_Q, CTRL_U, ENTER, F1, F2, F8, Ended, Terminal
 
 QUESTIONS = ("Why is the sea salty?", "¿Por qué es salado el mar?", "Pourquoi la mer est-elle salée ?",
              "海水为什么是咸的？", "Kwa nini bahari ina chumvi?")  # fmt: skip
@@ -150,7 +150,7 @@ class Person(threading.Thread):
             self.terminal.read(0.5)
             return
         if self.with_engine and "engine down" in text.partition("\n")[0]:
-            self.terminal.press(F5)
+            self.terminal.press(F8)
             self.terminal.read(1.0)
         choices = {
             key: Rated(found[1] if found else "", kind, value)

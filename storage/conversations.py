@@ -6,8 +6,8 @@ language; a prompt of one turn is known by its text alone, as it was before ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from storage.records import Message, Prompt, Split
 # a held-out prompt that is imported again without its language must not become training data, nor must a conversation
 # that begins with it.
 _STRICTNESS = {Split.TRAIN: 0, Split.HELD_OUT: 1, Split.ETHICS: 2}
+Found = TypeVar("Found", bound=Prompt)
+LAST = 2**63 - 1  # no sequence is higher
 _SHARE = "held_out_share"
 _SPLITS_OF_TEXT = "SELECT DISTINCT split FROM main.prompts WHERE opening = ?"  # of an unfinished import as well
 
@@ -97,6 +99,25 @@ def make_stricter(database: Database, opening: str, split: Split) -> None:
     database.execute("UPDATE main.prompts SET split = ? WHERE opening = ? AND split != ?", (split, opening, split))
 
 
+def put_to_use(database: Database, prompt_id: str, split: Split, task: str) -> Prompt:
+    """Put a prompt to a use that is as strict as its own or stricter, with all that open with its text; and name its
+    task. Returns it as it is then.
+
+    Raises:
+        UsageError: the use is less strict.
+    """
+    with database.transaction():
+        prompt = get(database, prompt_id)
+        if _STRICTNESS[split] < _STRICTNESS[prompt.split]:
+            raise UsageError(
+                f"a prompt that is {prompt.split} never becomes {split}",
+                "what was kept apart to measure with stays apart, or a gain on it would mean nothing",
+            )
+        make_stricter(database, opening_key(prompt.text, prompt.earlier), split)
+        name_task(database, prompt_id, task)
+        return get(database, prompt_id)
+
+
 def name_task(database: Database, prompt_id: str, task: str) -> None:
     """Give a prompt its task."""
     database.execute("UPDATE main.prompts SET task = ? WHERE id = ?", (task, prompt_id))
@@ -152,20 +173,42 @@ def by_split(database: Database, split: Split, language: str | None = None, *, u
 
 def recent(database: Database, limit: int = 200, search: str = "") -> list[Prompt]:
     """The newest prompts, optionally those in whose turns `search` stands; neither case nor accents tell."""
+    return newest(database, Prompt, "prompts.*", limit, search)
+
+
+def newest(
+    database: Database,
+    kind: type[Found],
+    columns: str,
+    limit: int,
+    search: str = "",
+    before: int | None = None,
+    only: Mapping[str, str] | None = None,
+) -> list[Found]:
+    """The newest prompts as records of a kind, from columns in SQL: those in whose turns `search` stands.
+
+    Reading stops at the last one that is wanted.
+
+    Args:
+        before: a sequence; the prompts that come before it. only: columns of prompts, with what must stand there.
+    """
+    given: dict[str, object] = {**(only or {}), "limit": limit, "before": before or LAST}
     wanted = search_form(search)
-    if not wanted:
-        return database.records(Prompt, "SELECT * FROM prompts ORDER BY sequence DESC LIMIT ?", (limit,))
+    source, order = "prompts", "prompts.sequence"
+    conditions = [f"prompts.{column} = :{column}" for column in only or ()]
     # An index of every three characters; what is shorter is looked for in one text after the other, newest first.
     if len(wanted) >= 3 and database.has_table("prompt_search"):
-        quoted = '"' + wanted.replace('"', '""') + '"'
-        return database.records(
-            Prompt,
-            """SELECT prompts.* FROM prompt_search JOIN prompts ON prompts.sequence = prompt_search.rowid
-               WHERE prompt_search MATCH ? ORDER BY prompt_search.rowid DESC LIMIT ?""",
-            (quoted, limit),
-        )
+        source = "prompt_search JOIN prompts ON prompts.sequence = prompt_search.rowid"
+        order = "prompt_search.rowid"
+        conditions.append("prompt_search MATCH :wanted")
+        given["wanted"] = '"' + wanted.replace('"', '""') + '"'
+    elif wanted:
+        conditions.append("instr(search_form, :wanted)")
+        given["wanted"] = wanted
+    conditions.append(f"{order} < :before")
     return database.records(
-        Prompt,
-        "SELECT * FROM prompts WHERE instr(search_form, ?) ORDER BY sequence DESC LIMIT ?",
-        (wanted, limit),
+        kind,
+        f"""SELECT {columns} FROM {source} WHERE {" AND ".join(conditions)}
+            ORDER BY {order} DESC LIMIT :limit""",
+        given,
     )

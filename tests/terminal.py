@@ -14,7 +14,7 @@ import pyte
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTER, ESCAPE, RIGHT, CTRL_Q, CTRL_U = "\r", "\x1b", "\x1b[C", "\x11", "\x15"
-F1, F2, F3, F5, F6 = "\x1bOP", "\x1bOQ", "\x1bOR", "\x1b[15~", "\x1b[17~"
+F1, F2, F3, F6, F8 = "\x1bOP", "\x1bOQ", "\x1bOR", "\x1b[17~", "\x1b[19~"
 # pyte knows no kitty or synchronised-output sequences with a private prefix.
 PRIVATE = re.compile(rb"\x1b\[[<>=?][0-9;]*[uc$]p?")
 UNFINISHED = re.compile(rb"\x1b(\[[<>=?0-9;$]*)?$")

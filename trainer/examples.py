@@ -23,6 +23,8 @@ from storage.records import Begun, Choice, Prompt, Rating, RatingKind, Sample, S
 from trainer.config import FEWEST_SCORED
 
 OVERALL = "overall"
+# What a mistake weighs beside a bad label: an answer with one may be good otherwise, as may one of two that are bad.
+MISTAKEN = 0.5
 # Mean and deviation taken for a rater of whom too little is known, on a scale from 0 to 1.
 MIDDLE = (0.5, 0.25)
 
@@ -142,7 +144,8 @@ def collect(
 ) -> Examples:
     """The examples that the effective ratings of *training* prompts teach.
 
-    A both-bad pair teaches two bad labels, an edit a pair that the edited text wins, a harm tag a bad label.
+    A both-bad pair teaches two bad labels, an edit a pair that the edited text wins, a harm tag or a
+    mistake a bad label.
 
     Args:
         base_digest: of the model that will learn; only its own versions' token ids are taken over.
@@ -182,6 +185,8 @@ def collect(
             case RatingKind.EDIT:
                 better = Response(response.prompt, rating.text or "", None, None)
                 examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute))
+            case RatingKind.MISTAKE:
+                examples.labels.append(Labelled(response, False, MISTAKEN, implied, attribute))
             case RatingKind.TAGS:
                 weight = harm(rating.tags or {})
                 if not weight:

@@ -24,7 +24,7 @@ from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
-from storage.records import Choice, Job, Message, Prompt, Rating, Sample, Version
+from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
@@ -107,6 +107,10 @@ class Desk:
                     raise
                 waits(error)
 
+    async def read(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """What a function of `storage` finds, as a method marked `@reads`: for what one screen alone asks."""
+        return await self.reading.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
+
     async def close(self, seconds: float) -> None:
         """Finish what was asked, for at most some seconds; a write that waits for a lock gives up then."""
         done = self.writing.do(lambda database: None)
@@ -175,6 +179,11 @@ class Desk:
         return conversations.add(database, text, language=language, system=system, earlier=earlier)
 
     @writes
+    def put_to_use(self, database: Database, prompt: Prompt, split: Split, task: str) -> Prompt:
+        """Give a prompt a stricter split, and a task. Raises UsageError where the split is less strict."""
+        return conversations.put_to_use(database, prompt.id, split, task)
+
+    @writes
     def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:
         """Store the answers of a finished exchange, in the order they stand on screen."""
         asked = exchange.ask.generate
@@ -212,17 +221,13 @@ class Desk:
         return self.sitting.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
 
     @writes
-    def outcome(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        """What came of an answer, in words."""
-        return self.sitting.append(database, log.outcome(sample.id, text, self.rater, **more))
+    def tell(self, database: Database, sample: Sample, kind: RatingKind, text: str, **more: Any) -> Rating:
+        """What is said of an answer in words: what came of it, a note."""
+        return self.sitting.append(database, log.in_words(kind, sample.id, text, self.rater, **more))
 
     @writes
     def edit(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
         return self.sitting.append(database, log.edit(sample.id, text, self.rater, **more))
-
-    @writes
-    def note(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        return self.sitting.append(database, log.note(sample.id, text, self.rater, **more))
 
     @writes
     def skip(self, database: Database, sample: Sample, *, cannot_judge: bool = False, **more: Any) -> Rating:

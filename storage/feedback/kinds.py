@@ -28,6 +28,7 @@ class RatingKind(StrEnum):
     EDIT = "edit"
     TAGS = "tags"
     OUTCOME = "outcome"
+    MISTAKE = "mistake"
     NOTE = "note"
     SKIP = "skip"
     CANNOT_JUDGE = "cannot-judge"
@@ -37,6 +38,18 @@ class RatingKind(StrEnum):
 
 TURNS = (RatingKind.UNDO, RatingKind.REDO)
 Name = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the app asks for what is said of an answer in words: the key and its label and help, the title of the dialog,
+    and what is said when it is stored."""
+
+    key: str
+    label: str
+    help: str
+    title: str
+    stored: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Kind:
             new one stands beside the earlier ones.
         check: raises BadFieldError where what a rating says cannot be.
         words: what it says of a sample, for a card: a word or two; empty where a card says nothing of it.
+        asked: how the app asks for it, where it is said in words beside all else; other kinds have keys of their own.
         teaches: how many examples it teaches the trainer, by its choice and its tags; most teach one, or none at all.
         record: the fields of an import record of this kind, beside `prompt` and what every record may carry; the first
             is the rated text, the second tells the kind. Empty where there is no such record.
@@ -64,6 +78,7 @@ class Kind:
     names: tuple[str, ...] | None = ("attribute",)
     check: Callable[[Rating], None] = lambda rating: None
     words: Callable[[Rating, str], str] = lambda rating, sample_id: ""
+    asked: Asked | None = None
     teaches: Callable[[str | None, Mapping[str, Any]], int] = lambda choice, tags: 0
     record: tuple[str, ...] = ()
     read: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
@@ -163,16 +178,23 @@ def _check_text(rating: Rating) -> None:
         raise BadFieldError("text", "is missing")
 
 
-def _check_outcome(rating: Rating) -> None:
-    if not (rating.text or "").strip():
-        raise BadFieldError("outcome", "must say in words what came of the answer")
+def _in_words(field: str, what: str) -> dict[str, Any]:
+    """Check and record of a kind that says `what` in words, in a field of its record."""
 
+    def check(rating: Rating) -> None:
+        if not (rating.text or "").strip():
+            raise BadFieldError(field, f"must say in words {what}")
 
-def _read_outcome(fields: Mapping[str, Any]) -> dict[str, Any]:
-    value = fields["outcome"]
-    if not isinstance(value, str) or not value.strip():
-        raise BadFieldError("outcome", f"must say in words what came of the answer, not {shown(value)}")
-    return {"text": value}
+    def read(fields: Mapping[str, Any]) -> dict[str, Any]:
+        value = fields[field]
+        if not isinstance(value, str) or not value.strip():
+            raise BadFieldError(field, f"must say in words {what}, not {shown(value)}")
+        return {"text": value}
+
+    return {
+        "says": ("text",), "check": check, "record": ("response", field), "read": read,
+        "write": lambda rating: {field: rating.text},
+    }  # fmt: skip
 
 
 def _check_turn(rating: Rating) -> None:
@@ -208,11 +230,18 @@ KINDS: dict[RatingKind, Kind] = {
         record=("response", "tags"), read=_read_tags, write=lambda rating: {"tags": rating.tags},
     ),
     RatingKind.OUTCOME: Kind(
-        says=("text",), judges=True, settles=False, check=_check_outcome, words=lambda rating, _: "outcome told",
-        record=("response", "outcome"), read=_read_outcome, write=lambda rating: {"outcome": rating.text},
+        judges=True, settles=False, words=lambda rating, _: "outcome told",
+        asked=Asked("o", "outcome", "Tell what came of the answer", "What came of this answer", "outcome told"),
+        **_in_words("outcome", "what came of the answer"),
+    ),
+    RatingKind.MISTAKE: Kind(
+        judges=True, settles=False, teaches=_one, words=lambda rating, _: "mistake",
+        asked=Asked("m", "mistake", "Tell what is wrong with the answer", "What is wrong with it", "mistake told"),
+        **_in_words("mistake", "what is wrong with the answer"),
     ),
     RatingKind.NOTE: Kind(
         says=("text",), settles=False, names=None, check=_check_text, words=lambda rating, _: "noted",
+        asked=Asked("n", "note", "Note a remark about the answer", "A note on this answer", "noted"),
     ),
     RatingKind.SKIP: Kind(says=(), names=None),
     RatingKind.CANNOT_JUDGE: Kind(says=(), names=None),

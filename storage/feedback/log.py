@@ -74,14 +74,19 @@ def tags(sample_id: str, values: dict[str, object], rater: str, **more: object) 
     return _new(RatingKind.TAGS, rater, sample_id=sample_id, tags=values, **more)
 
 
+def in_words(kind: RatingKind, sample_id: str, text: str, rater: str, **more: object) -> Rating:
+    """What a kind of rating says in words: an outcome, a note."""
+    return _new(kind, rater, sample_id=sample_id, text=text, **more)
+
+
 def outcome(sample_id: str, text: str, rater: str, **more: object) -> Rating:
     """What came of an answer, in words, such as "the bread did not rise"."""
-    return _new(RatingKind.OUTCOME, rater, sample_id=sample_id, text=text, **more)
+    return in_words(RatingKind.OUTCOME, sample_id, text, rater, **more)
 
 
 def note(sample_id: str, text: str, rater: str, **more: object) -> Rating:
     """A remark in words; it teaches nothing and is kept."""
-    return _new(RatingKind.NOTE, rater, sample_id=sample_id, text=text, **more)
+    return in_words(RatingKind.NOTE, sample_id, text, rater, **more)
 
 
 def skip(sample_id: str, rater: str, *, cannot_judge: bool = False, **more: object) -> Rating:

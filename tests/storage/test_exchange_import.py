@@ -304,13 +304,14 @@ def test_every_judgement_of_a_record_is_stored(database: Database, write: Write)
                 {"prompt": "m1", "response": "r1", "score": 2, "tags": {"harm": "medical", "severity": 1}},
                 {"prompt": "m2", "completion": "r2", "label": True, "score": 4},
                 {"prompt": "m3", "chosen": "c3", "rejected": "d3", "response": "c3", "score": 5},
-                {"prompt": "m4", "response": "r4", "outcome": "the bread did not rise"},
+                {"prompt": "m4", "response": "r4", "outcome": "the bread did not rise", "mistake": "it has no yeast"},
             ]
         ),
     )
-    assert done.kinds == {"label": 1, "outcome": 1, "pair": 1, "score": 3, "tags": 1}
-    assert (done.stored, done.ratings, done.samples) == (7, 7, 5)
-    assert [rating.text for rating in log.effective(database) if rating.kind == "outcome"] == ["the bread did not rise"]
+    assert done.kinds == {"label": 1, "mistake": 1, "outcome": 1, "pair": 1, "score": 3, "tags": 1}
+    assert (done.stored, done.ratings, done.samples) == (8, 8, 5)
+    told = {str(rating.kind): rating.text for rating in log.effective(database) if rating.text is not None}
+    assert told == {"outcome": "the bread did not rise", "mistake": "it has no yeast"}
 
 
 def test_what_was_replaced_is_counted(database: Database, write: Write) -> None:

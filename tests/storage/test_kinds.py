@@ -20,6 +20,7 @@ RATINGS = {
     RatingKind.EDIT: log.edit(A, "better", "ana"),
     RatingKind.TAGS: log.tags(A, {"harm": "insult", "severity": 2}, "ana"),
     RatingKind.OUTCOME: log.outcome(A, "it rose", "ana"),
+    RatingKind.MISTAKE: log.in_words(RatingKind.MISTAKE, A, "bread does not freeze", "ana"),
     RatingKind.NOTE: log.note(A, "hm", "ana"),
     RatingKind.SKIP: log.skip(A, "ana"),
     RatingKind.CANNOT_JUDGE: log.skip(A, "ana", cannot_judge=True),
@@ -59,22 +60,25 @@ def test_what_a_card_says_of_each_kind() -> None:
     said = {str(kind): kinds.words(rating, A) for kind, rating in RATINGS.items()}
     assert said == {
         "score": "4/10", "label": "bad", "pair": "", "edit": "edited", "tags": "tagged", "outcome": "outcome told",
-        "note": "noted", "skip": "", "cannot-judge": "",
+        "mistake": "mistake", "note": "noted", "skip": "", "cannot-judge": "",
     }  # fmt: skip
     assert kinds.words(RATINGS[RatingKind.PAIR], B) == "preferred"
     for choice, words in ((Choice.TIE, "tie"), (Choice.BOTH_BAD, "both bad")):
         assert kinds.words(log.pair(A, B, choice, "ana"), A) == words
 
 
-def test_skips_and_notes_judge_nothing_and_notes_and_outcomes_settle_nothing() -> None:
+def test_skips_and_notes_judge_nothing_and_what_is_said_in_words_settles_nothing() -> None:
     assert set(RATINGS) - set(JUDGING) == {RatingKind.NOTE, RatingKind.SKIP, RatingKind.CANNOT_JUDGE}
-    assert set(RATINGS) - set(SETTLING) == {RatingKind.NOTE, RatingKind.OUTCOME}
+    assert set(RATINGS) - set(SETTLING) == {RatingKind.NOTE, RatingKind.OUTCOME, RatingKind.MISTAKE}
 
 
 @pytest.mark.parametrize("text", ["", " \n\t"])
-def test_an_outcome_of_blanks_is_refused(database: Database, answer: Sample, text: str) -> None:
+@pytest.mark.parametrize("kind", [RatingKind.OUTCOME, RatingKind.MISTAKE])
+def test_an_outcome_or_a_mistake_of_blanks_is_refused(
+    database: Database, answer: Sample, kind: RatingKind, text: str
+) -> None:
     with pytest.raises(WorkbenchError, match="must say in words"):
-        log.append(database, log.outcome(answer.id, text, "ana"))
+        log.append(database, log.in_words(kind, answer.id, text, "ana"))
 
 
 def test_an_outcome_told_again_replaces_the_earlier_one_and_counts_as_a_rating(

@@ -16,7 +16,7 @@ from storage import clock, conversations, jobs, samples, versions
 from storage.database import Database, open_database
 from storage.feedback import census, log, queue
 from storage.feedback.stock import take_stock
-from storage.records import Choice, Rating, Sample, Source, Split
+from storage.records import Choice, Rating, RatingKind, Sample, Source, Split
 from storage.workspace import Workspace
 
 
@@ -56,12 +56,13 @@ def rating(answers: list[str], kind: str, which: int, value: int, rater: str, so
         "note": lambda: log.note(key, "hm", rater, **more),
         "skip": lambda: log.skip(key, rater, cannot_judge=value > 3, **more),
         "outcome": lambda: log.outcome(key, f"it did {value}", rater, **more),
+        "mistake": lambda: log.in_words(RatingKind.MISTAKE, key, f"not {value}", rater, **more),
     }[kind]()
 
 
 RATERS = st.sampled_from(["ana", "amina"])
 RATED = st.tuples(
-    st.sampled_from(["score", "label", "pair", "edit", "tags", "note", "skip", "outcome"]),
+    st.sampled_from(["score", "label", "pair", "edit", "tags", "note", "skip", "outcome", "mistake"]),
     st.integers(0, 5), st.integers(1, 5), RATERS, st.sampled_from([Source.HUMAN, Source.IMPORTED]),
 )  # fmt: skip
 ACTIONS = st.one_of(

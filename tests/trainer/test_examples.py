@@ -9,7 +9,7 @@ import pytest
 from storage import conversations, jobs, samples, versions
 from storage.errors import UsageError
 from storage.feedback import log
-from storage.records import Choice, Rating, Source, Split
+from storage.records import Choice, Rating, RatingKind, Source, Split
 from trainer.examples import FEWEST_SCORED, Examples, check_enough, collect, split_prompts, table_split
 
 DIGEST = "digest of the model that learns"
@@ -146,6 +146,13 @@ def test_a_harm_tag_teaches_a_bad_label_and_other_tags_teach_nothing(database, a
     assert [label.weight for label in found.labels] == ([] if weight is None else [pytest.approx(weight)])
     assert not any(label.good for label in found.labels)
     assert len(found.rating_ids) == len(found.labels)
+
+
+def test_a_mistake_teaches_a_bad_label_of_half_weight(database, answered):
+    (key,) = answered()
+    rate(database, log.in_words(RatingKind.MISTAKE, key, "面包不会结冰", "amina"))
+    (label,) = collect(database, DIGEST).labels
+    assert (label.good, label.weight, label.rater, label.response.text) == (False, 0.5, None, "因为散射。")
 
 
 def test_notes_and_skips_teach_nothing(database, answered):

@@ -51,8 +51,10 @@ def test_every_action_of_everywhere_has_its_method():
         assert callable(getattr(WorkbenchApp, f"action_{action.method.split('(')[0]}", None)), action.id
 
 
-def test_the_numbers_leave_room_for_insight_and_library():
-    assert NUMBERS == {"prompt": 1, "review": 2, "train": 3, "versions": 6}
+def test_each_screen_has_the_function_key_of_its_number_and_nothing_else_has_it():
+    for screen, number in NUMBERS.items():
+        assert [action.id for action in ACTIONS if f"f{number}" in action.keys] == [f"app.show-{screen}"]
+    assert list(NUMBERS.values()) == sorted(set(NUMBERS.values())), "the tabs stand in the order of their keys"
 
 
 def test_bindings_carry_the_ids_of_their_actions():

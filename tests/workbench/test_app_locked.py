@@ -262,11 +262,11 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
     return {
         "save_session": (Session(language="sw"),), "keep": (1, Left("a draft")), "set_held_out_share": (0.3,),
         "remember_prompt": ("Jua ni nini?", "sw", ""), "remember_answers": (exchange,),
+        "put_to_use": (prompt, "ethics", "physics"),
         "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]),
-        "outcome": (one, "imeganda"),
-        "tie": ([one, two],), "edit": (one, "maji magumu"), "note": (one, "fupi"), "skip": (one,), "undo": (),
-        "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,), "serve": ("v0",),
-        "serve_parent": (),
+        "tie": ([one, two],), "edit": (one, "maji magumu"), "tell": (one, "outcome", "imeganda"), "skip": (one,),
+        "undo": (), "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,),
+        "serve": ("v0",), "serve_parent": (),
     }[name]  # fmt: skip
 
 

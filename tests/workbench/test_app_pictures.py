@@ -22,7 +22,10 @@ from workbench.widgets.plots import CurvePlot
 
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = [(40, 12), (80, 24), (120, 40)]
-SCREENS = {"prompt": "f1", "review": "f2", "train": "f3", "versions": "f6", "help": "f12", "settings": "f7"}
+SCREENS = {
+    "prompt": "f1", "review": "f2", "train": "f3", "library": "f5", "opened": "end enter", "versions": "f6",
+    "help": "f12", "settings": "f7",
+}  # fmt: skip
 TIMES = re.compile(r"\d{4}-\d\d-\d\d|(\d\d)?:\d\d(:\d\d)?")
 JOBS = re.compile(r"(?<= )[0-9a-f]{8}(?= )")
 
@@ -64,7 +67,7 @@ async def test_every_screen_looks_as_it_did(tmp_path: Path, keys_in_order: None,
         ready(app, "v2")
         await ask(app, pilot)
         for name, key in SCREENS.items():
-            await pilot.press(key)
+            await pilot.press(*key.split())
             shown = TIMES.sub(lambda found: "-" * len(found[0]), await settled(pilot, app))
             shown = JOBS.sub("-" * 8, shown)
             lines = "\n".join(line.rstrip() for line in shown.split("\n")) + "\n"

@@ -35,7 +35,9 @@ async def test_a_new_workspace_shows_what_is_prepared_and_lets_you_look_around(w
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("key", "word"), [("f1", "write"), ("f2", "skip"), ("f3", "start"), ("f6", "publish")])
+@pytest.mark.parametrize(
+    ("key", "word"), [("f1", "write"), ("f2", "skip"), ("f3", "start"), ("f5", "filter"), ("f6", "publish")]
+)
 async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Workspace, size, key: str, word: str):
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=size) as pilot:
@@ -46,7 +48,7 @@ async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Worksp
         assert "help" in lines[-1]
         assert all(len(line) <= size[0] for line in lines)
         if size[0] >= 80:
-            assert "f1 Prompt   f2 Review   f3 Train   f6 Versions" in lines[1]
+            assert "f1 Prompt   f2 Review   f3 Train   f5 Library   f6 Versions" in lines[1]
             assert "Insight" not in "\n".join(lines)
         assert len(list(app.screen.walk_children())) < 60
 
@@ -157,7 +159,7 @@ def test_pictures_of_every_screen(tmp_path: Path):
     from docs.pictures import take
 
     written = take(tmp_path)
-    assert len(written) == 7 * len(PICTURED)
+    assert len(written) == 9 * len(PICTURED)
     for path in written:
         assert path.read_text(encoding="utf-8").startswith("<svg")
     assert "glacier" in (tmp_path / "train-120x40.svg").read_text(encoding="utf-8")

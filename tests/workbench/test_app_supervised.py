@@ -95,10 +95,10 @@ async def test_f5_after_too_many_deaths_goes_on_with_what_waits(app: WorkbenchAp
             assert app.supervisor.pid is not None
             os.kill(app.supervisor.pid, signal.SIGKILL)
             await until(pilot, lambda n=n: len(fake.heard("start")) > n + 1 or app.engine.state == "down", 30)
-        await until(pilot, lambda: app.engine.state == "down" and "f5" in visible(app))
+        await until(pilot, lambda: app.engine.state == "down" and "f8" in visible(app))
         await send(pilot, "still here")
         await until(pilot, lambda: "1 prompt kept, waiting: the engine is down" in visible(app))
-        await pilot.press("f5")
+        await pilot.press("f8")
         await until(pilot, lambda: "still here 0" in visible(app), 30)
 
 

@@ -96,7 +96,7 @@ class Terminal:
         os.close(self.handle)
 
 
-F1, F2, F3, F6, F12 = b"\x1bOP", b"\x1bOQ", b"\x1bOR", b"\x1b[17~", b"\x1b[24~"
+F1, F2, F3, F5, F6, F12 = b"\x1bOP", b"\x1bOQ", b"\x1bOR", b"\x1b[15~", b"\x1b[17~", b"\x1b[24~"
 CTRL = {letter: bytes([ord(letter) - 96]) for letter in "fglop"}
 ESCAPE = b"\x1b"
 
@@ -120,7 +120,7 @@ def test_no_hostile_byte_reaches_the_terminal_on_any_screen(tmp_path: Path):
         for opening, sign in ((CTRL["f"], "Earlier prompts"), (CTRL["l"], "Language"), (CTRL["g"], "Parameters")):
             terminal.press(opening, sign)
             terminal.dismiss(sign)
-        for key, sign in ((F2, "why:"), (F3, "said lately"), (F6, "candidate")):
+        for key, sign in ((F2, "why:"), (F3, "said lately"), (F5, "prompts"), (F6, "candidate")):
             terminal.press(key, sign)
             terminal.until("CANARY" if key != F3 else "error CANARY")
             terminal.press(b"?", "Keys ·")
@@ -133,6 +133,9 @@ def test_no_hostile_byte_reaches_the_terminal_on_any_screen(tmp_path: Path):
         terminal.press(b" j \r", "2 runs compared")
         terminal.until("settings that differ")
         terminal.dismiss("2 runs compared")
+        terminal.press(F5, "prompts")
+        terminal.press(b"\r", "answer 1 of")
+        terminal.until("counts")
         terminal.press(F6, "candidate")
         terminal.press(b"p", "did not pass")
         terminal.dismiss("did not pass")

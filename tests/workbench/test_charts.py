@@ -96,10 +96,11 @@ def test_each_stage_of_each_learner_has_its_board(tiny_model: Path):
 @pytest.mark.parametrize(
     ("kind", "stage", "values", "titles", "words"),
     [
-        ("sft", "demonstrations", {"loss/train": 3.0, "loss/held_out": 3.2},
-         ["loss, nats/token", "held-out loss, nats/token"], ["now 2.50  best 2.50 at 5  n 48", "now 2.70"]),
+        ("sft", "demonstrations", {"loss/train": 3.0, "loss/held_out": 3.2, "policy/grad_norm": 1.5},
+         ["loss, nats/token", "held-out loss, nats/token", "gradient norm", "update, seconds"],
+         ["now 1.00", "now 2.50  best 2.50 at 5  n 48", "now 2.70"]),
         ("hindsight", "hindsight", {"loss/train": 2.0, "loss/held_out": 2.2},
-         ["loss, nats/token", "held-out loss, nats/token"], ["now 1.50", "n 6"]),
+         ["loss, nats/token", "held-out loss, nats/token", "gradient norm", "update, seconds"], ["now 1.50", "n 6"]),
         ("ilql", "q-learning",
          {"loss/q": 1.0, "loss/held_out_q": 2.0, "loss/value": 0.9, "q/held_out_correlation": 3.0},
          ["Q loss, squared deviations", "held-out Q loss, squared", "value loss", "correlation with kept-back ratings"],

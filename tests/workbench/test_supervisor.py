@@ -223,13 +223,13 @@ async def test_an_engine_that_ends_at_once_and_a_key_in_that_moment_leave_no_pha
     supervisor = Supervisor(workspace, command=[shutil.which("true") or "/bin/true"])
     deaths: list[EngineDied] = []
 
-    def press_f5(event: object) -> None:
+    def press_f8(event: object) -> None:
         if isinstance(event, EngineDied):
             deaths.append(event)
             if len(deaths) < 20:
                 supervisor.restart()
 
-    supervisor.listen(press_f5)
+    supervisor.listen(press_f8)
     supervisor.load("smollm2")
     await until(lambda: len(deaths) == 20)
     assert supervisor.state.phase is Phase.DOWN

@@ -94,11 +94,11 @@ class Supervised(RuleBasedStateMachine):
     def swap(self, version: str, by_name: bool) -> None:
         self.act(self.desk.supervisor.swap if by_name else self.desk.supervisor.follow, version)
 
-    @rule(keys=st.sampled_from(["f5", "f5 f5 f5", "escape", "drop", "load", "close"]))
+    @rule(keys=st.sampled_from(["f8", "f8 f8 f8", "escape", "drop", "load", "close"]))
     def press(self, keys: str) -> None:
         for key in keys.split():
             match key:
-                case "f5":
+                case "f8":
                     self.act(self.desk.supervisor.restart)
                 case "escape" if self.desk.conversation.current is not None:
                     request = self.desk.conversation.current.ask.generate.request
@@ -172,13 +172,13 @@ class Supervised(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def all_comes_to_an_end(self) -> None:
-        """With an engine that behaves again, F5 is all it takes: every prompt is answered or named, and a swap done."""
+        """With an engine that behaves again, F8 is all it takes: every prompt is answered or named, and a swap done."""
         self.fake.mood()
         conversation = self.desk.conversation
         presses = 0
         while conversation.waiting or conversation.is_writing or self.desk.supervisor.state.version != "v7":
             if not self.changes():
-                assert presses <= SENDINGS * len(self.desk.exchanges) + 5, "F5 does not get it going any more"
+                assert presses <= SENDINGS * len(self.desk.exchanges) + 5, "F8 does not get it going any more"
                 presses += 1
                 self.act(self.desk.supervisor.restart)
                 self.act(self.desk.supervisor.swap, "v7")

@@ -10,18 +10,8 @@ import random
 import re
 import unicodedata
 
-# Words that mark a language among those written in Latin letters.
-FUNCTION_WORDS = {
-    "en": "the a is of and to in it that for you are with this was on be as can not have",
-    "es": "el la los las de que y en un una es por con para se del al lo como su más no",
-    "fr": "le la les de des et en un une est que pour du dans qui sur pas plus ce vous au",
-    "de": "der die das und ist ein eine zu den mit nicht von es ich sie auf für dem sich auch",
-    "pt": "o a os as de que e em um uma é para com não do da se por mais no na ao",
-    "sw": "na ya wa ni kwa za katika la kuwa hii yako cha vya kama au si mimi wewe hiyo ili",
-}
-SCRIPTS = {"zh": ("CJK",), "ja": ("HIRAGANA", "KATAKANA", "CJK"), "ar": ("ARABIC",), "hi": ("DEVANAGARI",)}
-# A letter of these scripts carries about this many letters of an alphabet.
-DENSITY = {"zh": 3.0, "ja": 2.2}
+from workbench.demo.languages import spoken
+
 SCALE = (1.0, 5.0)
 BRIEF = (20, 140)  # letters of an alphabet: shorter says too little, longer too much
 NOISE = 0.35  # standard deviation of a simulated score
@@ -43,11 +33,17 @@ def simulated_score(text: str, language: str, finish_reason: str, rng: random.Ra
 
 def _brevity(text: str, language: str) -> float:
     """1 inside the wanted length, falling to 0 at none and at three times too much."""
-    length = len(text.strip()) * DENSITY.get(language, 1.0)
+    length = len(text.strip()) * _density(language)
     low, high = BRIEF
     if length < low:
         return length / low
     return max(0.0, 1 - max(0.0, length - high) / (2 * high))
+
+
+def _density(language: str) -> float:
+    """About how many letters of an alphabet one of a language is worth; 1 where the demo does not know it."""
+    known = spoken().get(language)
+    return 1.0 if known is None else known.density
 
 
 def _in_language(text: str, language: str) -> float:
@@ -55,11 +51,11 @@ def _in_language(text: str, language: str) -> float:
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return 0.0
-    if language in SCRIPTS:
-        own = sum(unicodedata.name(letter, "").startswith(SCRIPTS[language]) for letter in letters)
+    if scripts := spoken()[language].scripts:
+        own = sum(unicodedata.name(letter, "").startswith(scripts) for letter in letters)
         return own / len(letters)
     words = re.findall(r"[^\W\d_]+", text.lower())
-    hits = {name: sum(word in listed.split() for word in words) for name, listed in FUNCTION_WORDS.items()}
+    hits = {tag: sum(word in one.common_words for word in words) for tag, one in spoken().items() if one.common_words}
     return hits[language] / (hits[language] + max(n for name, n in hits.items() if name != language) + 1e-9)
 
 

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from storage import clock, conversations, metrics
@@ -25,6 +24,7 @@ from storage.records import Prompt, Sample, Sampling, Source, Split
 from storage.workspace import Workspace
 from workbench.demo.figures import Judged, Measured, figures
 from workbench.demo.gold import SCALE, gold_score, simulated_score
+from workbench.demo.languages import spoken
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Swapped
 from workbench.engine.recording import store_answers
@@ -136,17 +136,12 @@ async def _begin(engine: EngineClient, database: Database, seed: int, scale: Sca
 
 def _load_prompts(database: Database) -> list[Prompt]:
     """Store the demo's prompts; returns those to train on."""
-    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    found: list[Prompt] = []
+    asked = [one for language in spoken().values() for one in language.prompts]
     with database.transaction():
-        for line in lines:
-            row = json.loads(line)
-            split = Split(row["split"])
-            found.append(
-                conversations.add(
-                    database, row["prompt"], language=row["language"], task=row["task"], split=split, origin="demo"
-                )
-            )
+        found = [
+            conversations.add(database, one.text, language=one.language, task=one.task, split=one.split, origin="demo")
+            for one in asked
+        ]
     return [prompt for prompt in found if prompt.split == Split.TRAIN]
 
 

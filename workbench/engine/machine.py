@@ -17,7 +17,7 @@ A refused prompt is told as failed; the queue of prompts (`screens.prompt.conver
 | what happens    | `OFF`      | `STARTING`     | `LOADING`        | `READY`              | `ENDING`    | `DOWN`     |
 |-----------------|------------|----------------|------------------|----------------------|-------------|------------|
 | `Load`          | `STARTING` | noted          | sent             | sent, `LOADING`      | started (2) | `STARTING` |
-| `Restart` (F5)  | -          | - (on its way) | `ENDING`, again  | `ENDING`, again      | started (2) | `STARTING` |
+| `Restart` (F8)  | -          | - (on its way) | `ENDING`, again  | `ENDING`, again      | started (2) | `STARTING` |
 | swap, follow    | -          | noted          | noted            | sent, or noted       | noted       | noted      |
 | `Close`         | -          | `ENDING`, off  | `ENDING`, off    | `ENDING`, off        | then `OFF`  | `OFF`      |
 | started         | -          | `LOADING`      | -                | -                    | -           | -          |
@@ -35,7 +35,7 @@ A refused prompt is told as failed; the queue of prompts (`screens.prompt.conver
   (`State.refused`); whoever asks for it by name tries it again, and so does a restart. Another model forgets all of it.
 - **A restart forgets the swap under way** but not the version that was asked for by name (`State.pin`).
 - **Restarts are bounded for good.** One that nobody asked for takes one of `RESTARTS`; only `REFILL` seconds of being
-  ready give one back. At none the engine stays down until F5, which takes none and gives none back.
+  ready give one back. At none the engine stays down until F8, which takes none and gives none back.
 - An engine that is being ended is not listened to any more.
 """
 

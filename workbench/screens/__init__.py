@@ -12,11 +12,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Place:
-    """A numbered screen: its folder, its title, and the number of its key. Imported when it is first shown."""
+    """A numbered screen: its folder, its title, the number of its key, and what one does there. Imported when it is
+    first shown."""
 
     name: str
     title: str
     number: int
+    purpose: str
 
     def open(self, chosen_keys: dict[str, tuple[str, ...]]) -> Any:
         """The screen itself, with the keys that a person has chosen."""
@@ -31,9 +33,10 @@ class Place:
 
 
 PLACES = (
-    Place("prompt", "Prompt", 1),
-    Place("review", "Review", 2),
-    Place("train", "Train", 3),
-    Place("versions", "Versions", 6),
+    Place("prompt", "Prompt", 1, "ask; the answers appear side by side"),
+    Place("review", "Review", 2, "rate them, one or a blind pair at a time"),
+    Place("train", "Train", 3, "learn from the ratings, in the background"),
+    Place("library", "Library", 5, "look through prompts, answers and ratings"),
+    Place("versions", "Versions", 6, "publish, compare, go back"),
 )
-"""In the order of their numbers; 4 and 5 are kept for Insight and Library. The first is where a person begins."""
+"""In the order of their numbers; 4 is kept for Insight. The first is where a person begins."""

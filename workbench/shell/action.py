@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.feedback.kinds import KINDS
+
 UNDO = "Take back your latest rating in this app, then those from before it was opened"
 REDO = "Bring back the rating that the latest undo took away"
 
@@ -43,3 +45,12 @@ def scores(screen: str, when: str) -> tuple[Action, ...]:
     """1 to 5 score the answer."""
     words = "Score the answer, 1 worst and 5 best"
     return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(1, 6))
+
+
+def in_words(screen: str, when: str) -> tuple[Action, ...]:
+    """What can be said of an answer in words beside all else, by the registry of rating kinds."""
+    return tuple(
+        on(screen, kind, said.key, said.label, said.help, when=when, call=f"tell('{kind}')")
+        for kind, said in ((kind, entry.asked) for kind, entry in KINDS.items())
+        if said is not None
+    )

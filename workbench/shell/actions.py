@@ -24,7 +24,7 @@ EVERYWHERE: tuple[Action, ...] = (
         priority=True),
     on("app", "help", "question_mark f12", "help",
        "Show the keys of this screen; ? in a field where nothing is written yet", stays=True),
-    on("app", "restart-engine", "f5", "restart engine", "Start the engine again", shown=False),
+    on("app", "restart-engine", "f8", "restart engine", "Start the engine again", shown=False),
     on("app", "settings", "f7", "settings", "Choose language, rater, model, theme and the rest", shown=False,
        priority=True),
     on("app", "quit", "ctrl+q", "quit", "Leave; training goes on without the app", shown=False, priority=True),
@@ -48,7 +48,7 @@ def of_screen(screen: str) -> tuple[Action, ...]:
     return tuple(action for action in ACTIONS if action.screen == screen)
 
 
-_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→"}
+_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→", "slash": "/"}
 
 
 def spoken(key: str) -> str:
@@ -56,6 +56,12 @@ def spoken(key: str) -> str:
     if key.startswith("ctrl+") and len(key) == 6:
         return "^" + key[-1]
     return _SPOKEN.get(key, key)
+
+
+def _places() -> str:
+    """The function keys of the screens, as a list in words."""
+    *some, last = (f"`f{number}`" for number in NUMBERS.values())
+    return f"{', '.join(some)} and {last}"
 
 
 def keys_page() -> str:
@@ -67,14 +73,14 @@ def keys_page() -> str:
         "",
         "To change a key, write `keymap.toml` into the workspace or into the configuration folder that",
         "`workbench doctor` names: one line an action, such as `\"review.skip\" = \"n\"` or",
-        "`\"prompt.send\" = [\"ctrl+j\", \"f5\"]`.",
+        "`\"prompt.send\" = [\"ctrl+j\", \"f9\"]`.",
         "",
         "The letters `a` to `d` always prefer an answer and `g` and `x` always mean good and bad; `b` means bad",
-        "where there is one answer only. Digits score, and do nothing else: screens have `f1`, `f2`, `f3` and `f6`, or",
+        f"where there is one answer only. Digits score, and do nothing else: screens have {_places()}, or",
         "`alt` with their number. `esc` stops what is under way in front of you, and does nothing else: it closes a",
-        "dialog without changing anything; on Prompt it ends the writing, the engine's and yours, with all that was",
-        "written kept, and leaves you at the answers; elsewhere nothing is under way, and nothing happens. `tab` goes",
-        "to the other answer; where there is room for one answer only, it shows it.",
+        "dialog, or what was opened from a list, without changing anything; on Prompt it ends the writing, the",
+        "engine's and yours, with all that was written kept, and leaves you at the answers; elsewhere nothing is under",
+        "way, and nothing happens. `tab` goes to the other answer; where there is room for one only, it shows it.",
     ]  # fmt: skip
     for screen, title in SCREENS.items():
         lines += ["", f"## {title}", "", "| key | action | what it does | when |", "|---|---|---|---|"]

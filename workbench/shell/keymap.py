@@ -82,12 +82,12 @@ def _keys(path: Path, name: str, value: object) -> tuple[str, ...]:
         raise UsageError(f"{path}: {name}: there is no such action", "`workbench keys` lists all actions")
     keys = [value] if isinstance(value, str) else value
     if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
-        raise UsageError(f"{path}: {name}: want a key or a list of keys", f'for example "{name}" = "f5"')
+        raise UsageError(f"{path}: {name}: want a key or a list of keys", f'for example "{name}" = "f9"')
     normal = tuple(_normal(key) for key in keys)
     for written, key in zip(keys, normal, strict=True):
         if not _is_key(key):
             raise UsageError(
-                f"{path}: {name}: {written!r} is not a key", "keys look like x, f5, ctrl+t, alt+enter or question_mark"
+                f"{path}: {name}: {written!r} is not a key", "keys look like x, f9, ctrl+t, alt+enter or question_mark"
             )
     return normal
 

@@ -80,8 +80,10 @@ IMITATION = Board(
     (
         Chart("loss, nats/token", "loss", "loss/train", "{:.2f}", -1, "data/examples", True),
         Chart("held-out loss, nats/token", "held out", "loss/held_out", "{:.2f}", -1, "data/held_out", True),
+        Chart("gradient norm", "gradient norm", "policy/grad_norm", "{:.2f}"),
+        Chart("update, seconds", "update", "timing/update", "{:.1f}"),
     ),
-    (_GRADIENT, _SKIPPED, _UPDATE),
+    (_SKIPPED,),
 )
 Q_LEARNING = Board(
     (

@@ -158,14 +158,12 @@ class Rater:
             "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), settles=True
         )
 
-    def action_outcome(self) -> None:
-        if (sample := self.sample) is not None:
-            title = "What came of this answer"
-            self._write_text(title, sample, "", "outcome told", lambda desk, text: desk.outcome(sample, text))
-
-    def action_note(self) -> None:
-        if (sample := self.sample) is not None:
-            self._write_text("A note on this answer", sample, "", "noted", lambda desk, text: desk.note(sample, text))
+    def action_tell(self, kind: str) -> None:
+        """Say something of the answer in words, as the kind of rating asks for it."""
+        told = RatingKind(kind)
+        asked = kinds.KINDS[told].asked
+        if (sample := self.sample) is not None and asked is not None:
+            self._write_text(asked.title, sample, "", asked.stored, lambda desk, text: desk.tell(sample, told, text))
 
     def _write_text(
         self,

@@ -25,12 +25,6 @@ _STEPS = (
     ("converting", "convert the model, once for this workspace"),
     ("loading", "load the weights"),
 )
-_LOOP = {
-    "prompt": "ask; the answers appear side by side",
-    "review": "rate them, one or a blind pair at a time",
-    "train": "learn from the ratings, in the background",
-    "versions": "publish, compare, go back",
-}
 
 
 class FirstRunScreen(ModalScreen[None]):
@@ -100,6 +94,6 @@ def _loop(keys: dict[str, tuple[str, ...]]) -> Content:
     for place in PLACES:
         key = spoken(keys[f"app.show-{place.name}"][0])
         lines.append(
-            Content.assemble((f"{f'{key} {place.title}':<12}", "bold $accent"), (_LOOP[place.name], "$text-muted"))
+            Content.assemble((f"{f'{key} {place.title}':<12}", "bold $accent"), (place.purpose, "$text-muted"))
         )
     return Content("\n").join(lines)

@@ -403,7 +403,7 @@ class PromptScreen(Rater, WorkbenchScreen):
                 return answers == 1 and self.sample is not None
             case "again":
                 return answers >= 1
-            case "score" | "good" | "bad" | "edit" | "outcome" | "note" | "copy":
+            case "score" | "good" | "bad" | "edit" | "tell" | "copy":
                 return self.sample is not None
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1

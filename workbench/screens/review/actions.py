@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.shell.action import REDO, UNDO, Action, on, scores
+from workbench.shell.action import REDO, UNDO, Action, in_words, on, scores
 
 SCREEN = "review"
 
@@ -23,8 +23,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "skip", "s", "skip", "Pass over this one for now"),
     on(SCREEN, "cannot-judge", "c", "can't judge", "Not yours to judge, say a language you do not read", short="can't"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="single"),
-    on(SCREEN, "note", "n", "note", "Note a remark about the answer"),
-    on(SCREEN, "outcome", "o", "outcome", "Tell what came of the answer", when="single"),
+    *in_words(SCREEN, ""),
     on(SCREEN, "undo", "u", "undo", UNDO, stays=True),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),
 )  # fmt: skip

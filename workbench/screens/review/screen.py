@@ -252,11 +252,11 @@ class ReviewScreen(Rater, WorkbenchScreen):
         match action:
             case "choose" | "next" | "previous":
                 return self.item is not None and self.item.kind == "pair"
-            case "score" | "label" | "edit" | "outcome":
+            case "score" | "label" | "edit":
                 return self.item is not None and self.item.kind == "single"
             case "prompt":
                 return self.item is not None and is_cut(self.query_one("#asked", Static))
-            case "skip" | "cannot_judge" | "note":
+            case "skip" | "cannot_judge" | "tell":
                 return self.item is not None
         return True
 

@@ -1,0 +1,1 @@
+"""Library: every prompt, its answers, and all that was ever said of them."""

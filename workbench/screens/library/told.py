@@ -1,0 +1,81 @@
+"""A prompt, an answer, and what was said of it and when, in words."""
+
+from __future__ import annotations
+
+import json
+
+from textual.content import Content
+
+from storage.feedback import kinds
+from storage.library import Answered, Shelved, Standing, Told
+from storage.records import Prompt, Rating, RatingKind, Source
+from workbench.text import content, one_line
+from workbench.widgets.answers import card_of
+
+_STANDINGS = {
+    Standing.COUNTS: ("✓ counts", "$text-success"),
+    Standing.REPLACED: ("↺ replaced", "$text-muted"),
+    Standing.TAKEN_BACK: ("↶ taken back", "$text-muted"),
+    Standing.TURN: ("", ""),
+}
+_TURNS = {RatingKind.UNDO: "took a rating back", RatingKind.REDO: "brought a rating back"}
+
+
+def turns(prompt: Prompt) -> Content:
+    """All turns of a prompt, each after the name of who said it; the one that is answered stands out."""
+    before = [Content.assemble((f"{turn.role} ▸ ", "$text-muted"), content(turn.content))
+              for turn in prompt.messages[:-1]]  # fmt: skip
+    return Content("\n").join([*before, content(prompt.text, "bold")])
+
+
+def head(shelved: Shelved, answered: Answered | None) -> Content:
+    """Which prompt it is, and which of its answers."""
+    facts = [shelved.split, one_line(shelved.task, 20)]
+    which = "no answer yet" if answered is None else f"answer {answered.place + 1} of {answered.count}"
+    return Content.assemble(
+        (one_line(shelved.language, 12), "bold $accent"), " · ", (which, "bold"),
+        (" · " + " · ".join(filter(None, facts)), "$text-muted"),
+    )  # fmt: skip
+
+
+def answer_text(answered: Answered) -> Content:
+    """An answer in full, above it what is known of it."""
+    sample = answered.sample
+    tokens = None if sample.token_ids is None else len(sample.token_ids)
+    origin = "" if sample.origin == "model" else sample.origin
+    said_by = sample.version or origin
+    facts = card_of("", sample.text, "", tokens=tokens, said_by=said_by, ended=sample.finish_reason).footnote
+    text = content(sample.text) if sample.text else Content.styled("(an empty answer)", "$text-muted italic")
+    return Content("\n").join([Content.styled(one_line(facts), "$text-muted"), text] if facts else [text])
+
+
+def history(answered: Answered) -> Content:
+    """What was said of an answer, oldest first, a line each, with what was written below it."""
+    if not answered.told:
+        return Content.styled("Nobody has said anything of this answer yet.", "$text-muted")
+    return Content("\n").join(_event(told, answered.sample.id) for told in answered.told)
+
+
+def _event(told: Told, sample_id: str) -> Content:
+    rating = told.rating
+    sign, style = _STANDINGS[told.standing]
+    source = "" if rating.source == Source.HUMAN else f" ({rating.source})"
+    attribute = "" if rating.attribute == "overall" else f" of {one_line(rating.attribute, 24)}"
+    line = Content.assemble(
+        (f"{rating.created_at[:16].replace('T', ' ')}  ", "$text-muted"),
+        (one_line(rating.rater, 20), "bold"), (source, "$text-muted"), f"  {_words(rating, sample_id)}{attribute}  ",
+        (sign, style),
+    )  # fmt: skip
+    if not rating.text:
+        return line
+    return Content("\n").join([line, *(Content.assemble("    ", part) for part in content(rating.text).split("\n"))])
+
+
+def _words(rating: Rating, sample_id: str) -> str:
+    if rating.kind in _TURNS:
+        return _TURNS[rating.kind]
+    if rating.tags:
+        return "tagged " + one_line(json.dumps(rating.tags, ensure_ascii=False), 80)
+    words = kinds.words(rating, sample_id) or ("another preferred" if rating.kind == RatingKind.PAIR else rating.kind)
+    other = {rating.sample_id, rating.other_sample_id} - {None, sample_id}
+    return f"{words}, beside {other.pop()[-8:]}" if other else words  # type: ignore[index]  # None was taken out
