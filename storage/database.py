@@ -178,7 +178,7 @@ def open_database(workspace: Workspace, *, create: bool = True) -> Database:
     path = workspace.database
     if path.exists() and not (os.access(path, os.W_OK) and os.access(workspace.root, os.W_OK)):
         raise ReadOnlyError(f"{workspace.root} can only be read", READING_GOES_ON)
-    if create:
+    if create and not workspace.was_emptied:
         workspace.prepare()
         with told_of_file(f"cannot create {path}"):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

@@ -66,6 +66,12 @@ class Workspace:
         return self
 
     @property
+    def was_emptied(self) -> bool:
+        """Whether the database holds nothing though there are backups or versions: something was stored here."""
+        empty = self.database.exists() and not self.database.stat().st_size
+        return empty and any(any(folder.glob("*")) for folder in (self.backups, self.versions))
+
+    @property
     def name(self) -> str:
         return self.root.name
 

@@ -127,6 +127,16 @@ def test_a_database_that_was_cut_to_nothing_is_not_taken_for_a_new_one(tmp_path:
     assert not (tmp_path / "workbench.db").stat().st_size
 
 
+@pytest.mark.parametrize("left", ["versions/v1", "backups/workbench.db"])
+def test_nothing_begins_anew_where_backups_or_versions_say_that_something_was_stored(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).parent.mkdir()
+    (tmp_path / left).touch()
+    (tmp_path / "workbench.db").touch()
+    with pytest.raises(UsageError, match=r"workbench\.db is empty"):
+        open_database(Workspace(tmp_path))
+    assert not (tmp_path / "workbench.db").stat().st_size
+
+
 def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o750)
     (tmp_path / "shared").chmod(0o750)
