@@ -12,13 +12,13 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 from storage.schema.migrations import MIGRATIONS
 from storage.splits import DEFAULT_SHARE, fraction
+from workbench.demo.languages import prompts
 
 SCHEMA = 3
 RATER = "amina"  # who sits at the desk
@@ -61,12 +61,10 @@ def make(path: Path, ratings: int, answers: int, seed: int = 0) -> Path:
 def words() -> dict[str, list[str]]:
     """Pieces of the demo's prompts by language: words, or two characters each where none stand between spaces."""
     found: dict[str, list[str]] = {language: [] for language in SHARES}
-    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    for record in map(json.loads, lines):
-        text = record["prompt"]
-        apart = record["language"] not in ("zh", "ja")
-        pieces = text.split() if apart else [text[n : n + 2] for n in range(0, len(text) - 1, 2)]
-        found[record["language"]] += pieces
+    for asked in prompts():
+        if asked.language in found:
+            text, apart = asked.text, asked.language not in ("zh", "ja")
+            found[asked.language] += text.split() if apart else [text[n : n + 2] for n in range(0, len(text) - 1, 2)]
     return found
 
 

@@ -19,14 +19,12 @@ keeps what it has.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from typing import Any
 
 import torch
@@ -48,6 +46,7 @@ from trainer.reward.folds import folds
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
 from workbench.demo.gold import gold_score, simulated_score
+from workbench.demo.languages import prompts
 
 RATER = "simulated"
 PROMPTS_A_BATCH = 4
@@ -77,13 +76,9 @@ class Gatekeeper:
 
 def load_prompts(most_held_out: int) -> tuple[list[Prompt], list[Prompt]]:
     """The demo's prompts: for training in a mixed order, and held-out ones of all languages in turn."""
-    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
     found: dict[Split, list[Prompt]] = {Split.TRAIN: [], Split.HELD_OUT: []}
-    for number, row in enumerate(rows):
-        if row["split"] in (Split.TRAIN, Split.HELD_OUT):
-            prompt = Prompt(f"demo {number:04}", row["prompt"], row["language"], "")
-            found[Split(row["split"])].append(prompt)
+    for number, asked in enumerate(prompts()):
+        found[asked.split].append(Prompt(f"demo {number:04}", asked.text, asked.language, ""))
     random.Random(0).shuffle(found[Split.TRAIN])
     random.Random(0).shuffle(found[Split.HELD_OUT])
     return found[Split.TRAIN], found[Split.HELD_OUT][:most_held_out]

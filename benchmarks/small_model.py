@@ -7,12 +7,12 @@ by itself about as often as it is cut off: a policy has something to move, and a
 
 from __future__ import annotations
 
-import json
 import random
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from workbench.demo.languages import prompts
 
 LANGUAGES = ("en", "es", "fr", "de", "pt", "sw")
 TEMPLATE = (
@@ -27,9 +27,7 @@ STEPS, BATCH, RATE, LONGEST = 120, 16, 3e-3, 120
 @cache
 def texts() -> list[tuple[str, str]]:
     """The demo's prompts in languages with Latin letters, as `(language, text)`."""
-    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [(row["language"], row["prompt"]) for row in rows if row["language"] in LANGUAGES]
+    return [(asked.language, asked.text) for asked in prompts() if asked.language in LANGUAGES]
 
 
 def made(folder: Path, seed: int = 0) -> Path:

@@ -10,11 +10,9 @@ minutes on two cores.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Sequence
-from importlib import resources
 
 import torch
 from torch import Tensor
@@ -22,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks import measuring
 from storage import clock
-from storage.records import Prompt
+from storage.records import Prompt, Split
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout
 from trainer.config import PpoConfig
@@ -31,6 +29,7 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.layout import TokenLayout
 from trainer.reward.protocol import Scores
 from workbench.demo.gold import gold_score
+from workbench.demo.languages import prompts
 
 ROUNDS_COMPARED = 3
 
@@ -54,13 +53,11 @@ class GoldReward:
 
 
 def practice_prompts() -> list[Prompt]:
-    """The training prompts of the demo, in ten languages."""
-    text = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines() if line]
+    """The training prompts of the demo."""
     return [
-        Prompt(f"{place:03}", row["prompt"], row["language"], clock.now())
-        for place, row in enumerate(rows)
-        if row.get("split", "train") == "train"
+        Prompt(f"{place:03}", asked.text, asked.language, clock.now())
+        for place, asked in enumerate(prompts())
+        if asked.split == Split.TRAIN
     ]
 
 

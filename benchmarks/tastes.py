@@ -29,12 +29,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring, rows
 from benchmarks.likings import KINDS, SCALE, STYLE, TASTES, TUNED, Taste, simulated, word_count
+from workbench.demo.languages import prompts
 
 LANGUAGES = ("en", "de", "es", "fr")
 RATED, GATE, TEST = 8, 3, 8  # prompts a language
@@ -52,16 +52,15 @@ Record = dict[str, Any]
 
 def prompts_by_use() -> dict[str, list[Record]]:
     """The demo's prompts in four languages, shared out anew: `rated`, `gate` and `test`, the languages in turn."""
-    lines = resources.files("workbench.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8").splitlines()
     found: dict[str, list[Record]] = {"rated": [], "gate": [], "test": []}
     for language in LANGUAGES:
-        own = [row for row in map(json.loads, lines) if row["language"] == language]
+        own = [asked for asked in prompts() if asked.language == language]
         random.Random(0).shuffle(own)
         ends = RATED, RATED + GATE, RATED + GATE + TEST
         parts = own[: ends[0]], own[ends[0] : ends[1]], own[ends[1] : ends[2]]
         for use, part in zip(found, parts, strict=True):
             split = "train" if use == "rated" else "held-out"
-            found[use] += [{"prompt": row["prompt"], "language": language, "split": split} for row in part]
+            found[use] += [{"prompt": asked.text, "language": language, "split": split} for asked in part]
     return found
 
 

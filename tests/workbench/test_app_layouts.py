@@ -181,8 +181,8 @@ async def test_digits_leave_every_other_screen_as_it_is(app: WorkbenchApp):
 
 
 def test_escape_is_one_action_of_a_screen_at_most():
-    with_escape = [action.id for action in ACTIONS if "escape" in action.keys]
-    assert with_escape == ["prompt.stop", "dialog.cancel"]
+    with_escape = [action.id.partition(".")[0] for action in ACTIONS if "escape" in action.keys]
+    assert sorted(with_escape) == ["dialog", "library", "prompt"]
 
 
 async def test_escape_ends_at_the_answers_whatever_was_going_on(app: WorkbenchApp):
@@ -258,7 +258,7 @@ async def test_undo_works_while_a_prompt_is_written(app: WorkbenchApp, database:
 
 
 async def test_the_palette_shows_keys_and_groups_and_only_what_applies(app: WorkbenchApp):
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with app.run_test(size=(120, 50)) as pilot:
         await opened(pilot)
 
         async def offered() -> list[str]:

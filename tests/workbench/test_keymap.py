@@ -70,6 +70,6 @@ def test_a_shared_key_stays_with_the_action_that_was_not_remapped(workspace: Wor
 
 def test_the_workspace_wins_over_the_configuration_folder(workspace: Workspace):
     keymap.config_file().parent.mkdir(parents=True)
-    keymap.config_file().write_text('"review.skip" = "z"\n"review.note" = "m"\n', encoding="utf-8")
+    keymap.config_file().write_text('"review.skip" = "z"\n"review.note" = "w"\n', encoding="utf-8")
     write(workspace, '"review.skip" = "j"')
-    assert keymap.load(workspace) == {"review.skip": ("j",), "review.note": ("m",)}
+    assert keymap.load(workspace) == {"review.skip": ("j",), "review.note": ("w",)}

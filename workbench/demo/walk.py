@@ -24,7 +24,7 @@ from storage.records import Prompt, Sample, Sampling, Source, Split
 from storage.workspace import Workspace
 from workbench.demo.figures import Judged, Measured, figures
 from workbench.demo.gold import SCALE, gold_score, simulated_score
-from workbench.demo.languages import spoken
+from workbench.demo.languages import prompts
 from workbench.engine.client import EngineClient, EngineDied
 from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Swapped
 from workbench.engine.recording import store_answers
@@ -136,11 +136,10 @@ async def _begin(engine: EngineClient, database: Database, seed: int, scale: Sca
 
 def _load_prompts(database: Database) -> list[Prompt]:
     """Store the demo's prompts; returns those to train on."""
-    asked = [one for language in spoken().values() for one in language.prompts]
     with database.transaction():
         found = [
             conversations.add(database, one.text, language=one.language, task=one.task, split=one.split, origin="demo")
-            for one in asked
+            for one in prompts()
         ]
     return [prompt for prompt in found if prompt.split == Split.TRAIN]
 

@@ -47,6 +47,11 @@ def spoken() -> dict[str, Spoken]:
     return {tag: _read(tag, files[tag].read_text(encoding="utf-8")) for tag in order}
 
 
+def prompts() -> list[Asked]:
+    """All prompts of all languages, in one order that never changes but by what is added."""
+    return [asked for language in spoken().values() for asked in language.prompts]
+
+
 def _read(tag: str, text: str) -> Spoken:
     fields = tomllib.loads(text)
     words, scripts = frozenset(fields.get("common_words", "").split()), tuple(fields.get("scripts", ()))
