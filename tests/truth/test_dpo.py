@@ -201,7 +201,8 @@ def test_a_run_ends_at_the_lead_that_its_loss_asks_for(backbone, loss, expected,
     first = learner.advance().figures
     assert first["loss/train", None] == pytest.approx(math.log(2) if loss == Loss.DPO else 0.25, abs=1e-3)
     finished_figures = advance(learner, learner.steps - 1)[-1]
-    assert lead(backbone, learner) == pytest.approx(expected, abs=0.05)
+    # Where a run of so few updates ends depends on how a processor rounds; the other loss ends 1 nat from here.
+    assert lead(backbone, learner) == pytest.approx(expected, abs=0.08)
     assert finished_figures["preference/accuracy", None] == pytest.approx(0.8)
 
 

@@ -41,9 +41,9 @@ def frozen_linear(weight: Tensor, bias: Tensor | None = None, *, few: bool = Tru
         few: whether few rows may get a layout of their own that loses nothing.
         four_bit: whether they may be multiplied by 4-bit weights, where the weight lies on such a grid.
     """
-    if not can_pack(weight):
+    if weight.device.type != "cpu":
         return Linear(weight, bias)
-    many = PackedLinear(weight, bias)
+    many = PackedLinear(weight, bias) if can_pack(weight) else Linear(weight, bias)
     if four_bit and (grid := GridLinear.of(weight, bias)) and (most := few_rows("grid")):
         return ByRows(grid, most, many)
     if few and weight.dtype == torch.float32 and fits_half(weight) and (most := few_rows("half")):
