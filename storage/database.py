@@ -154,6 +154,18 @@ class Database:
         """A number that moves when another connection commits (never on our own commits)."""
         return self.scalar("PRAGMA data_version")
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside is of one moment; nobody is kept from writing. Inside a transaction it is that one."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
     def close(self) -> None:
         self.connection.close()
         if self._copied is not None:

@@ -183,7 +183,7 @@ def export_file(database: Database, kind: str, destination: str) -> int:
     assert form is not None
     if KINDS[kind].nested and not form.nested:
         raise UsageError(f"{kind} cannot be written as {form.endings[0][1:]}", "name a file that ends in .jsonl")
-    with _told(destination), snapshot(database), _opened(destination) as file:
+    with _told(destination), database.snapshot(), _opened(destination) as file:
         messages = form.typed and _holds_conversations(database, KINDS[kind])
         counted = _Counted(records(database, kind, messages=messages))
         columns = dict(KINDS[kind].columns)
@@ -213,16 +213,6 @@ class _Counted:
         for record in self._passing:
             self.count += 1
             yield record
-
-
-@contextmanager
-def snapshot(database: Database) -> Iterator[None]:
-    """Everything read inside is of one moment; nobody is kept from writing."""
-    database.connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        database.connection.execute("ROLLBACK")
 
 
 def _descriptor(destination: str) -> int | None:

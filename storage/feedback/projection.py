@@ -143,7 +143,8 @@ def rebuild_effects(database: Database) -> None:
 
 def effects_differ(database: Database) -> int:
     """How many rows of `counted` and of its sums are not what the log says; 0 when they are sound."""
-    with unfinished.everything(database):
+    # Of one moment: what somebody stores between two of these queries is no difference.
+    with unfinished.everything(database), database.snapshot():
         told = COUNTED.format("ratings.id IN (SELECT value FROM json_each(?1))")
         different = database.scalar(
             f"""WITH told AS MATERIALIZED ({told})

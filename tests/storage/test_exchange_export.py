@@ -15,7 +15,7 @@ import pytest
 from storage import conversations, samples
 from storage.database import Database, open_database
 from storage.errors import UsageError
-from storage.exchange import exporting, formats
+from storage.exchange import formats
 from storage.exchange.exporting import KINDS, export_file, records
 from storage.exchange.importing import import_file
 from storage.feedback import log
@@ -217,7 +217,7 @@ def test_a_pipe_is_written_as_it_comes(filled: Database, tmp_path: Path) -> None
 
 def test_an_export_is_of_one_moment(filled: Database, workspace: Workspace) -> None:
     """What another connection writes in the middle is in none of it, and nobody waits for an export."""
-    with open_database(workspace) as writer, exporting.snapshot(filled):
+    with open_database(workspace) as writer, filled.snapshot():
         before = records(filled, "scores")
         first = next(before)
         for number in range(3):

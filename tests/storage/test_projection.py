@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from storage import clock, conversations, jobs, samples, versions
 from storage.database import Database, open_database
-from storage.feedback import census, log, queue
+from storage.feedback import census, log, projection, queue
 from storage.feedback.stock import take_stock
 from storage.records import Choice, Rating, RatingKind, Sample, Source, Split
 from storage.workspace import Workspace
@@ -274,3 +274,22 @@ def test_nothing_on_screen_costs_more_with_more_ratings(tmp_path: Path) -> None:
     few, many = cost
     assert {name: (few[name], many[name]) for name in WORK if many[name] > 1.2 * few[name] + 10} == {}
     assert max(many.values()) < 1500
+
+
+def test_what_is_stored_while_sums_are_compared_is_no_difference(
+    database: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = conversations.add(database, "What is a fjord?", language="en")
+    answer = samples.new(prompt.id, "Drowned valley.")
+    samples.add(database, [answer])
+    told = projection._told_by_the_log
+
+    def and_then_somebody_rates(read: Database) -> list[str]:
+        found = told(read)
+        with open_database(workspace) as other:
+            log.append(other, log.score(answer.id, 4, "amina"))
+        return found
+
+    monkeypatch.setattr(projection, "_told_by_the_log", and_then_somebody_rates)
+    assert projection.effects_differ(database) == 0
+    assert len(log.effective(database)) == 1
