@@ -13,4 +13,4 @@ import benchmarks
 @pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(benchmarks.__path__)])
 def test_a_benchmark_finds_what_it_imports(name):
     if name != "__main__":
-        importlib.import_module(f"benchmarks.{name}")
+        assert importlib.import_module(f"benchmarks.{name}").__doc__, "what --help says"

@@ -196,13 +196,13 @@ def lead(backbone: Backbone, learner: Dpo, start=None) -> float:
 @pytest.mark.parametrize(("loss", "expected"), [(Loss.DPO, math.log(4)), (Loss.IPO, 0.6 / 2)])
 @pytest.mark.parametrize("tuning", Tuning)
 def test_a_run_ends_at_the_lead_that_its_loss_asks_for(backbone, loss, expected, tuning):
-    config = replace(CONFIG, loss=loss, tuning=tuning, learning_rate=3e-3 if tuning == Tuning.LORA else 1e-3)
+    # At three times this rate a run is still tossed about at its end: where it stops hangs on how a processor rounds.
+    config = replace(CONFIG, loss=loss, tuning=tuning, learning_rate=1e-3)
     learner = Dpo(backbone, four_of_five(backbone), config, seed=1)
     first = learner.advance().figures
     assert first["loss/train", None] == pytest.approx(math.log(2) if loss == Loss.DPO else 0.25, abs=1e-3)
     finished_figures = advance(learner, learner.steps - 1)[-1]
-    # Where a run of so few updates ends depends on how a processor rounds; the other loss ends 1 nat from here.
-    assert lead(backbone, learner) == pytest.approx(expected, abs=0.08)
+    assert lead(backbone, learner) == pytest.approx(expected, abs=0.05)
     assert finished_figures["preference/accuracy", None] == pytest.approx(0.8)
 
 

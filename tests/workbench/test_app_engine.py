@@ -70,9 +70,7 @@ async def test_escape_stops_a_long_answer_at_once(database: Database, app: Workb
         await until(pilot, lambda: app.engine.state == "writing", SLOW)
         await pilot.press("escape")
         await until(pilot, lambda: len(samples.recent(database)) == 2, SLOW)
-        ends = [sample.finish_reason for sample in samples.recent(database)]
-        assert "cancelled" in ends
-        assert set(ends) <= {"cancelled", "eos"}, "one may have ended by itself; none ran on"
+        assert {sample.finish_reason for sample in samples.recent(database)} == {"cancelled"}
         assert app.engine.state == "ready"
 
 

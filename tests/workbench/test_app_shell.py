@@ -70,7 +70,7 @@ async def test_the_palette_finds_actions_of_the_registry(workspace: Workspace):
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(pilot)
         await pilot.press("ctrl+p")
-        await pilot.pause(0.2)
+        await until(pilot, lambda: "Search for commands" in visible(app))
         await pilot.press(*"versions")
         await until(pilot, lambda: "Go to Versions" in visible(app))
         await pilot.press("enter")
