@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import platformdirs
 from storage.errors import UsageError
 
 ENVIRONMENT_VARIABLE = "WORKBENCH_WORKSPACE"
+BEING_MADE = 2.0  # seconds that a program may take from a new file to what stands in it
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Workspace:
                 f"there is no workspace in {self.root}",
                 "is it spelled right? --workspace DIR names another; `workbench` and `workbench import` make a new one",
             )
-        if not self.database.stat().st_size:
+        if self._stays_empty():
             raise UsageError(
                 f"{self.database} is empty",
                 "where something was stored before, the newest sound copy is in the folder's backups/, or your own",
@@ -68,8 +70,17 @@ class Workspace:
     @property
     def was_emptied(self) -> bool:
         """Whether the database holds nothing though there are backups or versions: something was stored here."""
-        empty = self.database.exists() and not self.database.stat().st_size
-        return empty and any(any(folder.glob("*")) for folder in (self.backups, self.versions))
+        left = any(any(folder.glob("*")) for folder in (self.backups, self.versions))
+        return left and self.database.exists() and self._stays_empty()
+
+    def _stays_empty(self) -> bool:
+        """Whether the database's file holds nothing, also when another program that is just making it had its time."""
+        end = time.monotonic() + BEING_MADE
+        while not self.database.stat().st_size:
+            if time.monotonic() > end:
+                return True
+            time.sleep(0.02)
+        return False
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from processes import Child, go, next_line
 
 from storage import conversations, settings
 from storage import database as storage_database
+from storage import workspace as storage_workspace
 from storage.backups import backup
 from storage.database import Database, DatabaseError, open_database, read_database, write_ahead_log_is_safe
 from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
@@ -119,6 +120,23 @@ def test_nothing_is_made_where_there_is_nothing_to_read(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file is not waited for: nobody is making a database here."""
+    monkeypatch.setattr(storage_workspace, "BEING_MADE", 0.0)
+
+
+def test_a_database_that_another_program_is_just_making_is_waited_for(workspace: Workspace) -> None:
+    (workspace.backups / "workbench.db").touch()
+    workspace.database.touch()
+    made = threading.Timer(0.3, workspace.database.write_bytes, [b"its first page"])
+    made.start()
+    assert not workspace.was_emptied
+    assert workspace.existing() is workspace
+    made.join()
+
+
+@pytest.mark.usefixtures("hasty")
 def test_a_database_that_was_cut_to_nothing_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "workbench.db").touch()
     for open_it in (read_database, partial(open_database, create=False)):
@@ -127,6 +145,7 @@ def test_a_database_that_was_cut_to_nothing_is_not_taken_for_a_new_one(tmp_path:
     assert not (tmp_path / "workbench.db").stat().st_size
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("left", ["versions/v1", "backups/workbench.db"])
 def test_nothing_begins_anew_where_backups_or_versions_say_that_something_was_stored(tmp_path: Path, left: str) -> None:
     (tmp_path / left).parent.mkdir()
