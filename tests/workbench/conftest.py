@@ -24,6 +24,13 @@ def nobody_in_particular(tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys wait for the write before them however busy the machine is, as they do where it takes no longer than a
+    blink. The tests of writes that take longer have a fixture of this name that leaves the blink as it is."""
+    monkeypatch.setattr("workbench.widgets.judging.BLINK", 10.0)
+
+
 @pytest.fixture
 def talk(workspace: Workspace, endless_model: Path) -> Iterator[Talk]:
     """An engine that has loaded the endless model."""

@@ -29,6 +29,11 @@ LONG = 60.0
 LONGEST_PAUSE = 1.0  # seconds that the event loop may stand still on a busy machine; a wait for SQLite takes longer
 
 
+@pytest.fixture
+def unhurried() -> None:
+    """Writes that take longer than a blink are what this file is about."""
+
+
 @asynccontextmanager
 async def ticking(seconds: float = LONGEST_PAUSE) -> AsyncIterator[None]:
     """The event loop turns all the while: a timer keeps its time."""
@@ -86,23 +91,11 @@ async def test_a_rating_waits_for_another_program_and_is_stored_once_on_its_item
                 await until(pilot, lambda: app.current_mode == "review" and screen.item is item)
                 assert log.effective(database) == []
             await until(pilot, lambda: "saved ✓" in visible(app), LONG)
+            assert "what you pressed meanwhile was not taken" in visible(app)
         assert screen.item is not item
         (stored,) = log.effective(database)
         assert (stored.kind, stored.sample_id) == ("skip", item.samples[0].id)
         await until(pilot, lambda: not app.saver.pending)
-
-
-async def test_keys_pressed_at_once_each_take_their_own_item(workspace: Workspace, database: Database):
-    answers(database)
-    app = WorkbenchApp(workspace, start_engine=False)
-    async with app.run_test(size=(80, 24)) as pilot:
-        screen = await reviewing(pilot)
-        before = [item.samples[0].id for item in screen.items]
-        for key in ("s", "c", "s"):
-            app.simulate_key(key)
-        await until(pilot, lambda: len(screen.done) == 3)
-        stored = [(rating.kind, rating.sample_id) for rating in log.effective(database)]
-        assert stored == list(zip(("skip", "cannot-judge", "skip"), before, strict=False))
 
 
 async def test_a_prompt_is_kept_until_it_is_stored_and_what_is_typed_meanwhile_stays(

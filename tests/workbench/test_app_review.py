@@ -48,6 +48,20 @@ async def reviewing(pilot) -> ReviewScreen:  # type: ignore[no-untyped-def]
     return app.screen  # type: ignore[return-value]
 
 
+async def test_keys_pressed_at_once_each_take_their_own_item(workspace: Workspace, database: Database):
+    single_answers(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reviewing(pilot)
+        await until(pilot, lambda: "1 of 3" in visible(app))
+        before = [item.samples[0].id for item in screen.items]
+        for key in ("s", "c", "s"):
+            app.simulate_key(key)
+        await until(pilot, lambda: len(screen.done) == 3)
+        stored = [(rating.kind, rating.sample_id) for rating in log.effective(database)]
+        assert stored == list(zip(("skip", "cannot-judge", "skip"), before, strict=True))
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_scores_move_on_to_the_next_item(workspace: Workspace, database: Database, size: tuple[int, int]):
     single_answers(database)

@@ -42,6 +42,7 @@ class Rater:
     """What a screen with a `sample` in focus can do with it. The screen gives `sample` and `say`."""
 
     KEY: ClassVar[str] = ""
+    _untaken = False  # a key came while "saving…" stood there
 
     if TYPE_CHECKING:
 
@@ -79,6 +80,7 @@ class Rater:
                 stored(result)
 
         def refused(error: WorkbenchError) -> None:
+            self._untaken = False
             self.workbench.report(error)
             self.say(Content.assemble(("✕ not saved", "bold $text-error"), f"  {one_line(words)}: try it again"))
             if failed is not None:
@@ -87,6 +89,7 @@ class Rater:
         task = saver.begin(self.KEY, words, lambda: write(desk), done, refused)
         if task is None:
             self.workbench.bell()
+            self._untaken = True
             before = saver.under_way[self.KEY].words
             self.say(Content.styled(f"saving… {one_line(before)}; what you pressed was not taken", "$text-warning"))
             return
@@ -104,7 +107,11 @@ class Rater:
         await self.record(write, words, failed=failed)
 
     def saved(self, words: str) -> None:
-        self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
+        said = Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}")
+        if self._untaken:  # it must not go unseen because the write ended a moment later
+            said = Content.assemble(said, ("  what you pressed meanwhile was not taken", "$text-warning"))
+        self._untaken = False
+        self.say(said)
 
     async def action_score(self, value: int) -> None:
         if (sample := self.sample) is not None:
@@ -139,7 +146,7 @@ class Rater:
 
     def turned(self, rating: Rating, words: str) -> None:
         """A rating was taken back or brought back."""
-        self.say(Content.assemble(("saved ✓", "$text-success"), f"  {one_line(words)}"))
+        self.saved(words)
 
     @work(exclusive=True, group="edit")
     async def action_edit(self) -> None:

@@ -293,10 +293,6 @@ class LibraryScreen(Rater, WorkbenchScreen):
         super().saved(words)
         self.look_again()
 
-    def turned(self, rating: Rating, words: str) -> None:
-        super().turned(rating, words)
-        self.look_again()
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         try:
             writing, cut = self.searching.has_focus, self.table.is_cut

@@ -351,10 +351,6 @@ class PromptScreen(Rater, WorkbenchScreen):
         super().saved(words)
         self.look_again()
 
-    def turned(self, rating: Rating, words: str) -> None:
-        super().turned(rating, words)
-        self.look_again()
-
     def action_previous(self) -> None:
         self.query_one(AnswerGrid).step(-1)
 
