@@ -111,35 +111,59 @@ def reject(database: Database, name: str, reason: str) -> Version:
 
 
 def rollback(database: Database, workspace: Workspace, reason: str = "") -> Version:
-    """Go back to the parent of the served version and mark the served one.
+    """Go back to the version that was served before the served one, and mark that one.
 
     Raises:
-        UsageError: the served version is a base model and has no parent.
-        WorkbenchError: the parent's file is damaged.
+        UsageError: nothing was served before it.
+        WorkbenchError: the file of the version to go back to is damaged.
     """
-    current = served(database)
-    if current is not None and current.parent is not None:
-        verify(workspace, get(database, current.parent))
-    return serve_parent(database, reason)
+    before = served_before(database)
+    if before is not None:
+        verify(workspace, before)
+    return serve_before(database, reason)
 
 
-def serve_parent(database: Database, reason: str = "") -> Version:
-    """Roll back where the parent's file is known to be sound: hashing it here would keep others from writing.
+def serve_before(database: Database, reason: str = "") -> Version:
+    """Roll back where the earlier version's file is known to be sound: hashing it here would keep others from writing.
 
     Raises:
-        UsageError: the served version is a base model and has no parent.
+        UsageError: nothing was served before the served version.
     """
     with database.transaction():
-        current = served(database)
-        if current is None or current.parent is None:
+        current, before = served(database), served_before(database)
+        if current is None or before is None:
             raise UsageError(
-                "there is nothing to roll back: the untouched base model is being served",
+                "there is nothing to roll back: nothing was served before",
                 "`workbench versions` lists what exists; `workbench publish VERSION` serves any of it",
             )
         database.execute("UPDATE versions SET state = 'rolled-back' WHERE name = ?", (current.name,))
-        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (current.parent,))
-        _event(database, current.parent, "rollback", reason or f"back from {current.name}")
-    return get(database, current.parent)
+        database.execute("UPDATE versions SET state = 'published' WHERE name = ?", (before.name,))
+        _event(database, before.name, "rollback", reason or f"back from {current.name}")
+    return get(database, before.name)
+
+
+def served_before(database: Database) -> Version | None:
+    """The version that was served before the served one, or its parent where that is not on record; None for neither.
+
+    What was rolled back is left out: going back twice goes two versions back. Weights of another base model are too.
+    """
+    served_in_turn: list[str] = []
+    for event in database.rows(
+        "SELECT version, action FROM version_events WHERE action IN ('publish', 'rollback') ORDER BY sequence"
+    ):
+        name = event["version"]
+        if event["action"] == "rollback" and name in served_in_turn:
+            del served_in_turn[served_in_turn.index(name) + 1 :]
+        elif name not in served_in_turn[-1:]:
+            served_in_turn.append(name)
+    current = served(database)
+    if current is None:
+        return None
+    for name in reversed(served_in_turn[:-1]):
+        found = get(database, name)
+        if found.base_digest == current.base_digest and name != current.name:
+            return found
+    return get(database, current.parent) if current.parent is not None else None
 
 
 def served(database: Database, begun: Begun | None = None) -> Version | None:

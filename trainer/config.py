@@ -327,6 +327,15 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_outside: Annotated[
         float, Meta(ge=0, le=1, description="most of the answers that may be unlike any that was rated, as a share")
     ] = 0.3
+    win_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="share of blind pairs against its parent that a version must surely win before it is "
+            "published; 0 asks for none",
+        ),
+    ] = 0.0
 
 
 class RewardStage(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

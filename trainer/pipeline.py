@@ -96,7 +96,17 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
         store(database, name, sampling, asked)
 
     version = held.share(
-        lambda: finish(held, candidate, report, setting, learner.step, answer, record, publish=config.publish)
+        lambda: finish(
+            held,
+            candidate,
+            report,
+            setting,
+            learner.step,
+            answer,
+            record,
+            publish=config.publish,
+            win_rate=config.gate.win_rate,
+        )
     )
     _drop_checkpoints(held)
     for gate in report.gates:

@@ -17,9 +17,10 @@ from typing import Any
 from storage import jobs, versions
 from storage.database import Database
 from storage.durable import sync_file, sync_folder
+from storage.feedback import winning
 from storage.records import Job, Version
 from storage.workspace import Workspace
-from trainer.evaluation.gate import GateReport
+from trainer.evaluation.gate import GateReport, Verdict
 from trainer.job import HeldJob
 from trainer.policy import probe
 from trainer.policy.full import Snapshot
@@ -52,11 +53,13 @@ def finish(
     record: Callable[[Database, str], None],
     *,
     publish: bool,
+    win_rate: float = 0.0,
 ) -> Version:
     """Record a candidate with what the gate found, and publish or reject it.
 
     Args:
         answer: what the candidate answers to the fixed prompts, sampled from as at the gate.
+        win_rate: the share of blind pairs that people must prefer it in first: it stays a candidate until they have.
         record: stores what else belongs to the version of that name, in the same transaction.
 
     Raises:
@@ -76,11 +79,22 @@ def finish(
         failed = [gate["gate"] for gate in report.gates if not gate["passed"]]
         if failed:
             versions.reject(database, made.name, f"did not pass: {', '.join(failed)}")
+        elif win_rate:
+            waiting = _until_it_has_won(made, win_rate)
+            versions.record_gates(database, made.name, [*report.gates, waiting], {})
         elif publish:  # of a file that was hashed a moment ago
             versions.serve(database, made.name, "passed the gate")
         record(database, made.name)
         name_folder(workspace, files, made)
         return versions.get(database, made.name)
+
+
+def _until_it_has_won(version: Version, rate: float) -> Verdict:
+    detail = (
+        f"nobody has compared it yet: review pairs of {version.name} against {version.parent}, then "
+        f"`workbench publish {version.name} --if-won {rate:g}`"
+    )
+    return {"gate": winning.GATE, "passed": False, "value": None, "bound": rate, "detail": detail}
 
 
 @contextmanager

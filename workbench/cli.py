@@ -27,7 +27,7 @@ COMMANDS = {
     "queue": ("workbench.commands.queue:queue", "Show what to review next, and why."),
     "versions": ("workbench.commands.versions:versions_command", "List the versions of the weights."),
     "publish": ("workbench.commands.versions:publish", "Serve a version from now on."),
-    "rollback": ("workbench.commands.versions:rollback", "Go back to the parent of the served version."),
+    "rollback": ("workbench.commands.versions:rollback", "Go back to the version served before."),
     "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
     "demo": ("workbench.commands.demo:demo", "Walk the whole loop with no hands, on the real model."),

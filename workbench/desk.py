@@ -20,10 +20,11 @@ from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
-from storage.feedback import census, log, queue
+from storage.feedback import census, log, queue, winning
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
+from storage.feedback.winning import WinRate
 from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
@@ -317,6 +318,16 @@ class Desk:
         return versions.every(database), versions.served(database)
 
     @reads
+    def win_rates(self, database: Database) -> list[WinRate]:
+        """How often each version's answers were preferred to an earlier one's, as `winning.win_rates`."""
+        return winning.win_rates(database)
+
+    @reads
+    def served_before(self, database: Database) -> Version | None:
+        """The version that a roll back goes to."""
+        return versions.served_before(database)
+
+    @reads
     def find_version(self, database: Database, name: str) -> Version | None:
         return versions.find(database, name)
 
@@ -326,19 +337,17 @@ class Desk:
         return await self.serve(name)
 
     async def rollback(self) -> Version:
-        """Go back to the parent of the served version. Raises WorkbenchError as `versions.rollback`."""
-        _, served = await self.versions()
-        if served is not None and served.parent is not None:
-            await self._verify(await self.find_version(served.parent))
-        return await self.serve_parent()
+        """Go back to the version served before the served one. Raises WorkbenchError as `versions.rollback`."""
+        await self._verify(await self.served_before())
+        return await self.serve_before()
 
     @writes
     def serve(self, database: Database, name: str) -> Version:
         return versions.serve(database, name, f"published by {self.rater}")
 
     @writes
-    def serve_parent(self, database: Database) -> Version:
-        return versions.serve_parent(database, f"rolled back by {self.rater}")
+    def serve_before(self, database: Database) -> Version:
+        return versions.serve_before(database, f"rolled back by {self.rater}")
 
     async def _verify(self, version: Version | None) -> None:
         if version is not None:

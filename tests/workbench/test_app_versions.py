@@ -6,9 +6,10 @@ import pytest
 from driving import SIZES, opened, ready, until, visible, with_engine
 from fake_talk import FakeEngine
 
-from storage import versions
+from storage import conversations, samples, versions
 from storage.database import Database
-from storage.records import Version
+from storage.feedback import log
+from storage.records import Choice, Version
 from storage.workspace import Workspace
 from workbench.engine import protocol
 from workbench.shell.app import WorkbenchApp
@@ -133,3 +134,29 @@ async def test_a_failed_swap_is_told_and_the_version_stays(workspace: Workspace,
         app.hear(protocol.Failed("swap", "v1: the file is truncated"))
         await until(pilot, lambda: "the file is truncated" in visible(app))
         assert "SmolLM2 v0" in visible(app)
+
+
+async def test_what_its_rater_prefers_leads_and_one_key_goes_back_to_what_was_served_before(
+    workspace: Workspace, database: Database, v1: Version
+):
+    versions.serve(database, "v1")
+    for number in range(40):
+        prompt = conversations.add(database, f"Barafu {number}?", language="sw")
+        old, new = (
+            samples.new(prompt.id, f"{name} {number}", version=name, finish_reason="eos") for name in ("v0", "v1")
+        )
+        samples.add(database, [old, new])
+        log.append(database, log.pair(old.id, new.id, Choice.A, "rater", blind=True, shown_order="ba"))
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await pilot.press("f6")
+        await until(pilot, lambda: "▼ worse: b goes back" in visible(app))
+        shown = visible(app)
+        assert "won 0% [0%, " in shown
+        assert "of 40 blind pairs against v0" in shown
+        assert "sw ▼ 0% [0, " in shown
+        await pilot.press("b")
+        await until(pilot, lambda: "New answers will come from v0 again" in visible(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: versions.served(database).name == "v0")

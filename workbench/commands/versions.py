@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from storage import versions
+from storage.feedback import winning
+from storage.feedback.winning import WinRate
 from storage.records import Version
 from workbench.commands.options import json_option, opened, print_json, print_table, reading, say, workspace_option
 
@@ -17,22 +21,26 @@ from workbench.commands.options import json_option, opened, print_json, print_ta
 def versions_command(as_json: bool, workspace: str | None) -> None:
     """List the versions of the weights, newest first. v0 is the untouched base model; * marks the served one.
 
+    "won" is how often a version's answers were preferred to its parent's, blind, with an interval that holds however
+    often one looks, and the number of pairs. --json has them all: by the version they were compared with, overall, on
+    held-out prompts, and by language.
+
     \b
     Examples:
       workbench versions
       workbench versions --json | jq '.[0].metrics'
     """
     with reading(workspace) as (_, database):
-        every, served = versions.every(database), versions.served(database)
+        every, served, rates = versions.every(database), versions.served(database), winning.win_rates(database)
     name = served.name if served else None
     if as_json:
-        print_json([describe(version, name) for version in every])
+        print_json([describe(version, name, rates) for version in every])
         return
     print_table(
-        ["", "version", "parent", "state", "step", "gates", "base model", "created at"],
+        ["", "version", "parent", "state", "won", "step", "gates", "base model", "created at"],
         [
-            ("*" if version.name == name else "", version.name, version.parent, _state(version), version.step,
-             _gates(version), version.base_model, version.created_at[:19])
+            ("*" if version.name == name else "", version.name, version.parent, _state(version), _won(version, rates),
+             version.step, _gates(version), version.base_model, version.created_at[:19])
             for version in every
         ],
     )  # fmt: skip
@@ -43,17 +51,22 @@ def versions_command(as_json: bool, workspace: str | None) -> None:
 @click.command()
 @click.argument("version", metavar="VERSION")
 @click.option("--reason", default="", help="Kept with the event.")
+@click.option("--if-won", type=click.FloatRange(0, 1), metavar="RATE",
+              help="Only where its win rate against its parent is surely above this, such as 0.5.")  # fmt: skip
 @json_option
 @workspace_option
-def publish(version: str, reason: str, as_json: bool, workspace: str | None) -> None:
+def publish(version: str, reason: str, if_won: float | None, as_json: bool, workspace: str | None) -> None:
     """Serve VERSION from now on. Its file is checked first; a running app swaps to it without a restart.
 
     \b
     Examples:
       workbench publish v3
+      workbench publish v3 --if-won 0.5
       workbench publish v2 --reason "v3 forgot its Swahili"
     """
     with opened(workspace) as (place, database):
+        if if_won is not None:
+            winning.require(database, versions.get(database, version), if_won)
         _tell(versions.publish(database, place, version, reason), as_json)
 
 
@@ -62,7 +75,7 @@ def publish(version: str, reason: str, as_json: bool, workspace: str | None) -> 
 @json_option
 @workspace_option
 def rollback(reason: str, as_json: bool, workspace: str | None) -> None:
-    """Go back to the parent of the served version, after checking its file. No version is deleted.
+    """Go back to the version that was served before, after checking its file. No version is deleted.
 
     \b
     Example:
@@ -72,7 +85,7 @@ def rollback(reason: str, as_json: bool, workspace: str | None) -> None:
         _tell(versions.rollback(database, place, reason), as_json)
 
 
-def describe(version: Version, served: str | None) -> dict[str, Any]:
+def describe(version: Version, served: str | None, rates: Sequence[WinRate] = ()) -> dict[str, Any]:
     """A version as the JSON of the commands tells it."""
     return {
         "version": version.name,
@@ -86,6 +99,7 @@ def describe(version: Version, served: str | None) -> dict[str, Any]:
         "kind": version.kind,
         "base_model": version.base_model,
         "gates": version.gates,
+        "win_rates": [msgspec.to_builtins(rate) for rate in rates if rate.version == version.name],
     }
 
 
@@ -98,6 +112,11 @@ def _tell(now_served: Version, as_json: bool) -> None:
 def _state(version: Version) -> str:
     """The state; of a control only that it is one."""
     return "control" if version.metrics.get("control") else str(version.state)
+
+
+def _won(version: Version, rates: Sequence[WinRate]) -> str | None:
+    rate = winning.headline(rates, version)
+    return None if rate is None else rate.short
 
 
 def _gates(version: Version) -> str | None:

@@ -11,9 +11,11 @@ from textual.content import Content
 from textual.widgets import Static
 
 from storage.errors import WorkbenchError
+from storage.feedback import winning
+from storage.feedback.winning import WinRate
 from storage.records import Version, VersionState
 from workbench.screens.versions.detail import detail
-from workbench.shell.messages import EngineMoved, SessionChanged, VersionsChanged
+from workbench.shell.messages import EngineMoved, RatingsChanged, SessionChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import cell, one_line
 from workbench.training import verdict
@@ -38,7 +40,7 @@ class VersionsScreen(WorkbenchScreen):
     CSS_PATH = "style.tcss"
     KEY = "versions"
     AUTO_FOCUS = "RowTable"
-    NEWS = (VersionsChanged, EngineMoved, SessionChanged)
+    NEWS = (VersionsChanged, RatingsChanged, EngineMoved, SessionChanged)
 
     def body(self) -> ComposeResult:
         yield Static(id="follow", markup=False)
@@ -49,10 +51,17 @@ class VersionsScreen(WorkbenchScreen):
     def on_mount(self) -> None:
         self.versions: list[Version] = []
         self.served: Version | None = None
+        self.before: Version | None = None
+        self.rates: list[WinRate] = []
         self.shown: object = None
         self.query_one("#detail").border_title = Content("")
-        for name, width in (("", 2), ("version", 7), ("state", 13), ("from", 9), ("step", 5), ("reward", 7), ("KL", 5),
-                            ("gate", 9), ("job", 8), ("made", 16)):  # fmt: skip
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """How often a version won stands first, where any pair was judged."""
+        won = [("won", 19)] if self.rates else []
+        for name, width in (("", 2), ("version", 7), *won, ("state", 13), ("gate", 9), ("reward", 7), ("KL", 5),
+                            ("from", 9), ("step", 5), ("job", 8), ("made", 16)):  # fmt: skip
             self.table.add_column(Text(name), key=name or "mark", width=width)
 
     @property
@@ -62,17 +71,23 @@ class VersionsScreen(WorkbenchScreen):
     async def reload(self) -> None:
         if self.desk is not None:
             self.versions, self.served = await self.desk.versions()
+            self.before, self.rates = await self.desk.served_before(), await self.desk.win_rates()
             await self.draw()
 
     async def paint(self) -> None:
         loaded = self.workbench.engine.version
-        wanted = (tuple(self.versions), self.served and self.served.name, loaded)
+        wanted = (tuple(self.versions), self.served and self.served.name, loaded, tuple(self.rates))
         if wanted != self.shown:
             self.shown = wanted
             row = self.table.cursor_row
-            self.table.clear()
+            self.table.clear(columns=True)
+            self._add_columns()
             for version in self.versions:
-                self.table.add_row(*_row(version, self.served, loaded), key=version.name)
+                won = (
+                    [Text(rate.short if (rate := winning.headline(self.rates, version)) else "")] if self.rates else []
+                )
+                mark, label, *others = _row(version, self.served, loaded)
+                self.table.add_row(mark, label, *won, *others, key=version.name)
             self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
         for name in ("RowTable", "#detail"):
             present(self.query_one(name), bool(self.versions))
@@ -97,7 +112,7 @@ class VersionsScreen(WorkbenchScreen):
         version = self.selected
         if version is not None:
             self.query_one("#detail").border_title = Content(version.name)
-            self.query_one("#detail", Static).update(detail(version, self.size.width - 6))
+            self.query_one("#detail", Static).update(detail(version, self.rates, self.size.width - 6))
         self.refresh_bindings()
 
     def on_data_table_row_highlighted(self) -> None:
@@ -149,13 +164,13 @@ class VersionsScreen(WorkbenchScreen):
         )  # fmt: skip
 
     def action_rollback(self) -> None:
-        served = self.served
-        if served is None or served.parent is None:
-            self.workbench.report(WorkbenchError("there is nothing to roll back", "the untouched base model is served"))
+        served, before = self.served, self.before
+        if served is None or before is None:
+            self.workbench.report(WorkbenchError("there is nothing to roll back", "nothing was served before"))
             return
         self._confirm(
-            f"Roll back {served.name}", f"New answers will come from {served.parent} again. {served.name} stays here.",
-            lambda desk: desk.rollback(), f"back on {served.parent}",
+            f"Roll back {served.name}", f"New answers will come from {before.name} again. {served.name} stays here.",
+            lambda desk: desk.rollback(), f"back on {before.name}",
         )  # fmt: skip
 
     def _confirm(self, title: str, text: str, change: Callable[[Desk], Awaitable[Version]], done: str) -> None:
@@ -193,10 +208,10 @@ def _row(version: Version, served: Version | None, loaded: str) -> list[Text]:
     sign = "✓" if passed == len(version.gates) else "✕"
     gate = f"{sign} {passed} of {len(version.gates)}" if version.gates else ""
     return [
-        Text(mark), cell(version.name, "bold"), _state(version), cell(version.parent or ""),
-        Text("" if version.step is None else str(version.step), justify="right"),
+        Text(mark), cell(version.name, "bold"), _state(version), Text(gate),
         Text(figures.get("reward", ""), justify="right"), Text(figures.get("KL", ""), justify="right"),
-        Text(gate), cell((version.job_id or "")[-8:]), Text(version.created_at[:16].replace("T", " ")),
+        cell(version.parent or ""), Text("" if version.step is None else str(version.step), justify="right"),
+        cell((version.job_id or "")[-8:]), Text(version.created_at[:16].replace("T", " ")),
     ]  # fmt: skip
 
 
