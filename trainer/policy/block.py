@@ -43,7 +43,7 @@ class Sizes:
 
     @classmethod
     def of(cls, config: Any) -> Sizes:
-        """From a transformers configuration."""
+        """From a configuration, of ours or transformers'."""
         heads = config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
         key_heads = config.num_key_value_heads

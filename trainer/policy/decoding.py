@@ -18,6 +18,7 @@ from trainer.policy import sampling as choosing
 from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
+from trainer.policy.models.config import read_config
 from trainer.policy.stepping import Steps, is_static
 from trainer.policy.weights import Changes, Weights
 
@@ -102,10 +103,7 @@ class Decoder:
         Raises:
             WorkbenchError: a file is damaged, or the version was made for another model.
         """
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-        config = getattr(config, "text_config", None) or config
+        config = read_config(folder)
         if version is not None and version.name != FILE_NAME:  # a full version shares nothing worth building first
             weights = Weights.open(folder, version)
             return cls(folder, config, _network(folder, config, weights, device, dtype), device, dtype)

@@ -27,11 +27,9 @@ from trainer.policy.kernels import frozen_linear
 from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
 from trainer.policy.lora import AdaptedLinear, LearnedLinear
+from trainer.policy.models.config import FAMILY, STATIC_ROPE
 from trainer.policy.sharding import Split, whole
 from trainer.policy.weights import EMBEDDING, Weights
-
-FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_STATIC_ROPE = frozenset({"default", "linear", "llama3"})
 
 
 def supports(config: Any) -> bool:
@@ -42,7 +40,7 @@ def supports(config: Any) -> bool:
         and config.hidden_act == "silu"
         and not getattr(config, "mlp_bias", False)
         and getattr(config, "sliding_window", None) is None
-        and rope.get("rope_type", "default") in _STATIC_ROPE
+        and rope.get("rope_type", "default") in STATIC_ROPE
     )
 
 
@@ -50,7 +48,7 @@ class LlamaNetwork:
     """Forward passes of one version.
 
     Args:
-        config: a transformers configuration that :func:`supports` accepts.
+        config: one that :func:`supports` accepts.
         weights: those of the version.
         like: the untouched base model: what this version leaves as it is is shared with it.
         split: keeps this process's part of a weight, where those of the layers are split.
