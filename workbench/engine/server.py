@@ -143,9 +143,12 @@ class Engine:
 
         devices.choose(request.device, request.dtype)  # what cannot be used is refused before anything is converted
         folder = models.resolve(
-            request.model, self.workspace, lambda text, fraction: self.send(Progress("convert", text, fraction))
+            request.model,
+            self.workspace,
+            lambda text, fraction: self.send(Progress("convert", text, fraction)),
+            whole=False,
         )
-        device, dtype = devices.choose(request.device, request.dtype, models.stored_bytes(folder.path))
+        device, dtype = devices.choose(request.device, request.dtype, models.stored_bytes(folder))
         self.send(Progress("load", f"loading {folder.name}"))
         with open_database(self.workspace) as database:
             root = adopting.root_of(database, self.workspace, folder)
@@ -160,7 +163,7 @@ class Engine:
             words = self._words(folder.path, version)
             versions.verify(self.workspace, version)
             path = versions.path_of(self.workspace, version)
-            made = Decoder.load(folder.path, device, dtype, path, four_bit=True)
+            made = Decoder.load(folder.path, device, dtype, path, four_bit=True, source=folder.source)
             return words, made, _proof(path, version, _tried(made, words, version))
 
         try:
@@ -227,7 +230,7 @@ class Engine:
         versions.verify(self.workspace, version)
         path, old = versions.path_of(self.workspace, version), before.decoder
         if before.version.kind == "full":  # its embedding is its own: nothing of it can be shared with another version
-            new = type(old).load(before.folder, old.device, old.dtype, path, four_bit=True)
+            new = type(old).load(before.folder, old.device, old.dtype, path, four_bit=True, source=old.source)
         else:
             new = old.with_version(path)
         other = old if version.sha256 != before.version.sha256 else None
