@@ -1,4 +1,4 @@
-"""A llama's GGUF file is read where it lies: as transformers would unpack it, and without a copy until one is needed."""
+"""A llama's GGUF file is read where it lies: as transformers unpacks it, and without a copy until one is needed."""
 
 from __future__ import annotations
 
