@@ -302,10 +302,12 @@ print([name for name in ("transformers", "sympy", "torch._dynamo", "scipy", "pef
 
 @pytest.mark.model
 @pytest.mark.parametrize("model", ["smollm2", "tiny"])
-def test_the_engine_answers_without_importing_transformers(model, bundled_model_workspace, tiny_model):
-    command = [sys.executable, "-c", ASKED, str(bundled_model_workspace.root)]
+def test_the_engine_answers_without_importing_transformers(model, workspace, tiny_model):
+    """The first time in an empty workspace too, where it writes no copy of the bundled model."""
+    command = [sys.executable, "-c", ASKED, str(workspace.root)]
     done = subprocess.run(
         [*command, str(tiny_model) if model == "tiny" else model], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+    assert not list(workspace.models.rglob("*.safetensors"))

@@ -71,6 +71,7 @@ class Serving:
     held: frozenset[int]  # see streaming.StableText
     decoder: Decoder
     proof: str
+    threads: int  # to answer with: a thread that begins while weights are laid out side by side would find one
 
 
 class Engine:
@@ -136,6 +137,8 @@ class Engine:
                 built.set()
 
     def _load(self, request: Load, arrived: float) -> None:
+        import torch
+
         from trainer import adopting
         from trainer.policy import devices, models
         from trainer.policy.decoding import Decoder
@@ -185,6 +188,7 @@ class Engine:
             held=byte_tokens(tokenizer.tokenizer),
             decoder=decoder,
             proof=proof,
+            threads=torch.get_num_threads(),
         )
         self.send(
             Ready(
@@ -264,6 +268,9 @@ class Engine:
         serving = self._serving
         if serving is None:
             raise UsageError("no model is loaded", "load one first")
+        import torch
+
+        torch.set_num_threads(serving.threads)
         questions = request.questions()
         room = max(serving.decoder.context - request.sampling.max_new_tokens, serving.decoder.context // 2)
         fitted = [serving.tokenizer.fitted(question.messages, room) for question in questions]
