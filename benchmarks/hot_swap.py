@@ -163,9 +163,9 @@ async def one_round(
 
 async def measure(workspace: Workspace, rounds: int, threads: int | None) -> list[dict[str, float]]:
     """The figures of each round."""
-    folder = resolve("smollm2", workspace).path
+    folder = resolve("smollm2", workspace)
     device, dtype = devices.choose("cpu", "auto")
-    model = Decoder.load(folder, device, dtype, four_bit=True)
+    model = Decoder.load(folder.path, device, dtype, four_bit=True, source=folder.source)
     found = []
     async with EngineClient(workspace, threads=threads) as client:
         async for event in client.load(Load("smollm2", device="cpu")):

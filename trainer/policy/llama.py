@@ -8,6 +8,7 @@ adapters off is the same for the reference policy, the value and the reward, so 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,15 +24,14 @@ from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.heads import OutputHead
-from trainer.policy.kernels import frozen_linear
+from trainer.policy.kernels import frozen_linear, measure
 from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
 from trainer.policy.lora import AdaptedLinear, LearnedLinear
+from trainer.policy.models.config import FAMILY, STATIC_ROPE
 from trainer.policy.sharding import Split, whole
+from trainer.policy.side_by_side import side_by_side
 from trainer.policy.weights import EMBEDDING, Weights
-
-FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_STATIC_ROPE = frozenset({"default", "linear", "llama3"})
 
 
 def supports(config: Any) -> bool:
@@ -42,7 +42,7 @@ def supports(config: Any) -> bool:
         and config.hidden_act == "silu"
         and not getattr(config, "mlp_bias", False)
         and getattr(config, "sliding_window", None) is None
-        and rope.get("rope_type", "default") in _STATIC_ROPE
+        and rope.get("rope_type", "default") in STATIC_ROPE
     )
 
 
@@ -50,7 +50,7 @@ class LlamaNetwork:
     """Forward passes of one version.
 
     Args:
-        config: a transformers configuration that :func:`supports` accepts.
+        config: one that :func:`supports` accepts.
         weights: those of the version.
         like: the untouched base model: what this version leaves as it is is shared with it.
         split: keeps this process's part of a weight, where those of the layers are split.
@@ -80,14 +80,11 @@ class LlamaNetwork:
         self.checkpointing = False
         self.sizes = Sizes.of(config)
         self.rotations: Rotations = like.rotations if like else Rotations(config, device)
-        self._names: dict[str, None] = {}  # in the order of the layers
+        threads = torch.get_num_threads()
 
         def get(name: str) -> Tensor | None:
             found = weights.get(name)
-            if found is None:
-                return None
-            self._names[name] = None
-            return found.to(device, dtype)
+            return None if found is None else found.to(device, dtype)
 
         def need(name: str) -> Tensor:
             found = get(name)
@@ -95,25 +92,42 @@ class LlamaNetwork:
                 raise KeyError(name)
             return found
 
-        def linear(weight: Tensor, bias: Tensor | None) -> Linear:
+        def linear(weight: Tensor, bias: Tensor | None, names: list[str]) -> Linear:
             if split:
                 return Linear(split(weight), bias)
-            return frozen_linear(weight, bias, four_bit=four_bit)
+            grid = weights.grid(names) if four_bit and dtype == torch.bfloat16 else None
+            return frozen_linear(weight, bias, four_bit=four_bit, grid=grid, threads=threads)
 
-        indices = range(config.num_hidden_layers)
-        self.layers = [Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear) for index in indices]
-        self._layer_weights = list(self._names)
-        self.final_norm = need("model.norm.weight").float()
-        self.embedding: Tensor = like.embedding if like and weights.shares_embedding else need(EMBEDDING)
-        self.output: OutputLinear | AdaptedOutput
-        self.head_weight: Tensor
-        if like and weights.shares_head:
-            self.head_weight, self.output = like.head_weight, like.output
-        else:
+        def block(index: int) -> tuple[Block, list[str]]:
+            names: dict[str, None] = {}
+
+            def noted(name: str) -> Tensor | None:
+                found = get(name)
+                if found is not None:
+                    names[name] = None
+                return found
+
+            return Block.of(f"model.layers.{index}.", self.sizes, dtype, noted, linear), list(names)
+
+        def ends() -> tuple[Tensor, Tensor, OutputLinear | AdaptedOutput]:
+            embedding = like.embedding if like and weights.shares_embedding else need(EMBEDDING)
+            if like and weights.shares_head:
+                return embedding, like.head_weight, like.output
             tied = config.tie_word_embeddings and not weights.changed(HEAD)
             head = None if tied else get(HEAD)
-            self.head_weight = self.embedding if head is None else head
-            self.output = OutputLinear(self.head_weight)
+            head = embedding if head is None else head
+            return embedding, head, OutputLinear(head)
+
+        made: list[Callable[[], Any]] = [ends, *(partial(block, index) for index in range(config.num_hidden_layers))]
+        if device.type == "cpu" and split is None:
+            measure(dtype, four_bit=four_bit)  # before several threads are at work
+            outer, *blocks = side_by_side(lambda make: make(), made)
+        else:
+            outer, *blocks = [make() for make in made]
+        self.embedding, self.head_weight, self.output = outer
+        self.layers = [block for block, _ in blocks]
+        self._layer_weights = [name for _, names in blocks for name in names]
+        self.final_norm = need("model.norm.weight").float()
         self.head = OutputHead(self.head_weight, product=self.output)
 
     # --- what there is to learn ------------------------------------------------------------------------------------
@@ -238,7 +252,9 @@ class LlamaNetwork:
     def _learned(self, block: Block, update: Update | None) -> nn.Module:
         """The block with what is learned of it beside or instead of its weights, and those put together."""
         if isinstance(update, FullUpdate):
-            return Block.of(block.prefix, self.sizes, self.dtype, update.value, Linear)
+            return Block.of(
+                block.prefix, self.sizes, self.dtype, update.value, lambda weight, bias, _: Linear(weight, bias)
+            )
 
         def beside(base: Linear, names: list[str]) -> Linear:
             here = Linear(whole(base.weight), base.bias) if self.split else base

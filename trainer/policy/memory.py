@@ -10,7 +10,6 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -25,6 +24,7 @@ from trainer.policy.linear import can_pack
 from trainer.policy.llama import supports
 from trainer.policy.logprobs import CHUNK
 from trainer.policy.models import ModelFolder, weight_files
+from trainer.policy.models.config import read_config
 
 GIGABYTE = 1e9
 FP32 = 4  # bytes
@@ -88,10 +88,7 @@ class Shape:
     @classmethod
     def read(cls, folder: Path) -> Shape:
         """From `config.json` and the headers of the weight files; no weight is read."""
-        from transformers import AutoConfig
-
-        config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-        config = getattr(config, "text_config", None) or config
+        config = read_config(folder)
         shapes: dict[str, list[int]] = {}
         for file in weight_files(folder):
             with safe_open(str(file), framework="pt") as opened:

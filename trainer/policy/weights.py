@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from storage.errors import WorkbenchError
 from trainer.policy.adapters import FILE_NAME, HEAD, read_adapter
-from trainer.policy.models import weight_files
+from trainer.policy.models import open_weights, weight_files
+from trainer.policy.models.quantised import Grid
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -41,22 +41,24 @@ class Weights:
         self._used: set[str] = set()
         self._files: dict[str, Any] = {}
         for file in files:
-            try:
-                opened = safe_open(str(file), framework="pt")
-            except (OSError, SafetensorError) as error:
-                raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
+            opened = open_weights(file)
             self._files.update(dict.fromkeys(opened.keys(), opened))
 
     @classmethod
-    def open(cls, folder: Path, version_file: Path | None) -> Weights:
-        """The weights of a model folder; with a version's file, those of the version."""
+    def open(cls, folder: Path, version_file: Path | None, source: Path | None = None) -> Weights:
+        """The weights of a model folder; with a version's file, those of the version.
+
+        Args:
+            source: the GGUF file that the model comes as, to read its weights from.
+        """
+        files = weight_files(folder) if source is None else [source]
         if version_file is None:
-            return cls(weight_files(folder))
+            return cls(files)
         if version_file.name == FILE_NAME:
-            return cls(weight_files(folder), read_adapter(version_file))
+            return cls(files, read_adapter(version_file))
         full = cls([version_file])
         full.is_full = True
-        full.check_shapes(cls(weight_files(folder)))
+        full.check_shapes(cls(files))
         return full
 
     def changed(self, name: str) -> bool:
@@ -88,6 +90,17 @@ class Weights:
         merged = self.changes.merge(name, tensor) if self.changes else tensor
         # A view would keep the whole file in memory, beside the copies that are made of most weights.
         return merged.clone() if merged is tensor else merged
+
+    def grid(self, names: Sequence[str]) -> Grid | None:
+        """The 4-bit codes of weights, one below the other, where the file has those of all and none is changed."""
+        found = []
+        for name in names:
+            codes = getattr(self._files.get(name), "grid", None)
+            grid = codes(name) if codes is not None and not self.changed(name) else None
+            if grid is None:
+                return None
+            found.append(grid)
+        return Grid.joined(found)
 
     def check_shapes(self, base: Weights) -> None:
         """Raise WorkbenchError when a weight has another shape here than in the base model (read from the headers)."""
