@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -99,8 +99,9 @@ def gguf_source(base: ModelFolder, workspace: Workspace) -> Iterator[Path]:
         ) from error
     path = Path(made_from.source_path)
     for name, bundle in BUNDLES.items():
-        if bundle.sha256 and bundle.sha256 == made_from.source_sha256:
-            with _whole(bundle, bundled_parts(name), workspace) as whole:
+        if bundle.sha256 == made_from.source_sha256:
+            parts = bundled_parts(name)
+            with nullcontext(parts[0]) if len(parts) == 1 else _whole(bundle, parts, workspace) as whole:
                 yield whole
             return
     if not path.is_file() or digests.remembered(workspace, path) != made_from.source_sha256:
