@@ -95,7 +95,8 @@ class Ppo:
             self.policy.load(start)
         self.reference = self._frozen(reference)
         self.policy_optimizer = adamw([{"params": [*self.policy.parameters()], "lr": config.learning_rate}])
-        self.last_good = copy.deepcopy(self.policy)
+        self.last_good = backbone.new_policy(config, seed + 1)
+        self.last_good.load_state_dict(self.policy.state_dict())
         self.last_good_optimizer = adamw([{"params": [*self.last_good.parameters()]}])  # holds moments, takes no step
         self.leash = Leash(config)
         self.advantages = Advantages(backbone, reward, config, seed, self.processes)

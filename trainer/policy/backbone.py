@@ -22,7 +22,7 @@ from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
-from trainer.policy.sharding import splitter
+from trainer.policy.sharding import mesh_of
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.transformers_network import TransformersNetwork
 from trainer.policy.weights import Changes, Weights
@@ -93,9 +93,9 @@ class Backbone:
         self.device = device
         self.dtype = dtype
         self.tokenizer = ChatTokenizer.load(folder.path, folder.words)
-        self._split = splitter(device, processes) if processes > 1 else None
+        self._mesh = mesh_of(device, processes) if processes > 1 else None
         self.network = self._network()
-        self.network.checkpointing = checkpointing or self._split is not None  # else each layer would be kept whole
+        self.network.checkpointing = checkpointing or processes > 1  # else each layer would be kept whole
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
 
@@ -103,9 +103,9 @@ class Backbone:
         """The fast forward pass where it computes exactly this architecture, else that of transformers."""
         path = self.folder.path
         if not supports(self.config):
-            return TrainableTransformers(path, self.device, self.dtype, self._split)
+            return TrainableTransformers(path, self.device, self.dtype, self._mesh)
         try:
-            return LlamaNetwork(self.config, Weights.open(path, None), self.device, self.dtype, split=self._split)
+            return LlamaNetwork(self.config, Weights.open(path, None), self.device, self.dtype, mesh=self._mesh)
         except KeyError as error:
             raise WorkbenchError(f"the weights of {path} lack {error}", "is the folder complete?") from error
 
@@ -115,14 +115,14 @@ class Backbone:
 
     def decoder(self, changes: Changes | None = None) -> Decoder:
         """A sampler of the base model with the changes of a version; of the untouched one without any."""
-        path, network = self.folder.path, self.network
+        path = self.folder.path
         base: Network
-        if isinstance(network, TrainableTransformers):
-            base = TransformersNetwork(network.whole(), pristine=True)
-        elif self._split:
+        if self._mesh:
             base = Decoder.load(path, self.device, self.dtype).network
+        elif isinstance(self.network, TrainableTransformers):
+            base = TransformersNetwork(self.network.model)
         else:
-            base = network
+            base = self.network
         untouched = Decoder(path, self.config, base, self.device, self.dtype, base)
         return untouched if changes is None else untouched.with_version(changes)
 
@@ -142,7 +142,7 @@ class Backbone:
         """
         if config.tuning == Tuning.FULL:
             names = self.network.layer_weights()
-            return FullUpdate(self.folder.path, names, self.dtype, self._split).to(self.device)
+            return FullUpdate(self.folder.path, names, self.dtype, self.device, self._mesh)
         layers = len(self.network.layers)
         return self._adapter(config, seed, layers - max(1, round(layers * config.policy_share)))
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.attention import of_layout
-from trainer.policy.block import Block, Sizes
+from trainer.policy.block import Block, Get, Sizes
 from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
@@ -26,8 +26,8 @@ from trainer.policy.heads import OutputHead
 from trainer.policy.kernels import frozen_linear
 from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
-from trainer.policy.lora import AdaptedLinear, LearnedLinear
-from trainer.policy.sharding import Split, whole
+from trainer.policy.lora import AdaptedLinear
+from trainer.policy.sharding import shard
 from trainer.policy.weights import EMBEDDING, Weights
 
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -53,7 +53,7 @@ class LlamaNetwork:
         config: a transformers configuration that :func:`supports` accepts.
         weights: those of the version.
         like: the untouched base model: what this version leaves as it is is shared with it.
-        split: keeps this process's part of a weight, where those of the layers are split.
+        mesh: the processes that share the weights of the layers, if any (:mod:`trainer.policy.sharding`).
         four_bit: a few rows at a time read weights that lie on a 4-bit grid as such.
 
     Attributes:
@@ -73,10 +73,10 @@ class LlamaNetwork:
         dtype: torch.dtype,
         like: LlamaNetwork | None = None,
         *,
-        split: Split | None = None,
+        mesh: Any = None,
         four_bit: bool = False,
     ) -> None:
-        self.device, self.dtype, self.split, self.four_bit = device, dtype, split is not None, four_bit
+        self.device, self.dtype, self.four_bit = device, dtype, four_bit
         self.checkpointing = False
         self.sizes = Sizes.of(config)
         self.rotations: Rotations = like.rotations if like else Rotations(config, device)
@@ -96,12 +96,15 @@ class LlamaNetwork:
             return found
 
         def linear(weight: Tensor, bias: Tensor | None) -> Linear:
-            if split:
-                return Linear(split(weight), bias)
+            if mesh:
+                return Linear(nn.Parameter(weight, requires_grad=False), bias)
             return frozen_linear(weight, bias, four_bit=four_bit)
 
-        indices = range(config.num_hidden_layers)
-        self.layers = [Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear) for index in indices]
+        self.layers: list[Block] = []
+        for index in range(config.num_hidden_layers):
+            self.layers.append(Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear))
+            if mesh:
+                shard(self.layers[-1], mesh)
         self._layer_weights = list(self._names)
         self.final_norm = need("model.norm.weight").float()
         self.embedding: Tensor = like.embedding if like and weights.shares_embedding else need(EMBEDDING)
@@ -222,7 +225,14 @@ class LlamaNetwork:
         attend = of_layout(layout)
 
         def through(block: Block, x: Tensor) -> Tensor:
-            return self._learned(block, update)(x, cos, sin, attend)
+            if not isinstance(update, FullUpdate):
+                return block(x, cos, sin, attend, update)
+
+            def with_weights(get: Get, x: Tensor) -> Tensor:
+                learned = Block.of(block.prefix, self.sizes, self.dtype, get, Linear)
+                return learned(x, cos, sin, attend)
+
+            return update.layers[block.prefix](with_weights, x)
 
         for block in self.layers[first:last]:
             if self.checkpointing and torch.is_grad_enabled():
@@ -234,15 +244,3 @@ class LlamaNetwork:
     def normalised(self, x: Tensor) -> Tensor:
         """(..., hidden) by the final norm."""
         return rms_norm(x, self.final_norm, self.sizes.eps)
-
-    def _learned(self, block: Block, update: Update | None) -> nn.Module:
-        """The block with what is learned of it beside or instead of its weights, and those put together."""
-        if isinstance(update, FullUpdate):
-            return Block.of(block.prefix, self.sizes, self.dtype, update.value, Linear)
-
-        def beside(base: Linear, names: list[str]) -> Linear:
-            here = Linear(whole(base.weight), base.bias) if self.split else base
-            low_rank = update.joined(names) if update else None
-            return here if low_rank is None else LearnedLinear(here, low_rank)
-
-        return block.handed(beside) if update or self.split else block

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,11 @@ from trainer.policy.linear import exact_product
 from trainer.policy.models.module import load_module
 
 if TYPE_CHECKING:
-    from trainer.policy.weights import Changes, Weights
+    from trainer.policy.weights import Weights
+
+Pair = tuple[Tensor, Tensor]  # A (rank, in) and B (out, rank), scaled
+# What stands beside a weight, by its name, in the forward pass of this thread: versions share one module.
+_BESIDE: ContextVar[Callable[[str], Pair | None]] = ContextVar("beside", default=lambda name: None)
 
 
 class GrowingCache:
@@ -36,15 +42,18 @@ class GrowingCache:
 class TransformersNetwork:
     """Prefill and single steps through `model.forward`; logits in fp32.
 
-    Attributes:
-        pristine: whether the weights are those of the untouched base model.
+    Args:
+        beside: what stands beside the weights of linear layers, A and B by the weights' names.
     """
 
-    def __init__(self, model: Any, *, pristine: bool) -> None:
+    def __init__(self, model: Any, beside: Mapping[str, Pair] | None = None) -> None:
         self.model = model
-        self.pristine = pristine
+        self.beside: Mapping[str, Pair] = beside or {}
         head = model.get_output_embeddings()
-        head.forward = lambda x: exact_product(x.flatten(0, -2), head.weight, head.bias).unflatten(0, x.shape[:-1])
+        if "forward" not in vars(head):
+            head.forward = lambda x: exact_product(x.flatten(0, -2), head.weight, head.bias).unflatten(0, x.shape[:-1])
+            for name, module in linear_layers(model).items():
+                module.register_forward_hook(partial(_add_low_rank, name))
 
     @classmethod
     def load(
@@ -60,45 +69,52 @@ class TransformersNetwork:
         Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
 
         Args:
-            like: of the same base model; where it is pristine, all weights that do not change are shared with it.
+            like: the untouched base model; all weights that do not change are shared with it.
 
         Raises:
             WorkbenchError: the version was made for another model.
         """
-        if like is not None and like.pristine and weights.changes:
-            model: Any = sharing_copy(like.model, weights.changes.names)
+        changes = weights.changes
+        if like is not None and changes:
+            model: Any = sharing_copy(like.model, changes.names)
         else:
             model = load_module(folder, dtype).to(device).eval()
+        parameters = dict(model.named_parameters())
         if weights.is_full:
-            _fill(model, weights)
-        elif weights.changes:
-            _replace(model, weights, weights.changes)
-        return cls(model, pristine=not weights.is_full and not weights.changes)
+            new = ((name, weights.get(name)) for name in weights.names() if name in parameters)
+        else:
+            own = changes.names & parameters.keys() if changes else ()
+            new = ((name, changes.merge(name, parameters[name])) for name in own if changes)
+        with torch.no_grad():
+            for name, value in new:
+                assert value is not None
+                _check_shape(name, value, parameters[name])
+                parameters[name].copy_(value)
+                weights.mark_used(name)
+        return cls(model)
 
     def adapted(self, adapter: Adapter) -> TransformersNetwork:
-        """This network with an adapter beside its weights; the module is copied, its parameters are shared.
+        """This network, of the untouched base, with an adapter beside its weights, which both share.
 
         Raises:
             WorkbenchError: the adapter changes weights that the model does not have, or of another shape.
         """
-        made = TransformersNetwork(sharing_copy(self.model), pristine=False)
-        head = made.model.get_output_embeddings()
-        linears = {f"{name}.weight": module for name, module in made.model.named_modules() if linear_shape(module)}
-        linears.setdefault(HEAD, head)  # a tied head, or one of another name
+        linears = linear_layers(self.model)
         unknown = adapter.names - linears.keys()
         if unknown:
             raise WorkbenchError(
                 f"the version changes weights that the model lacks, such as {min(unknown)}",
                 "this version was trained on another base model",
             )
+        beside = {}
         for name in adapter.names:
             module = linears[name]
             parts = adapter.update(name, linear_shape(module) or module.weight.shape)
             # As in learning, the update is computed in the format of the weights; beside fp32 logits it stays fp32.
-            dtype = torch.float32 if module is head else module.weight.dtype
+            dtype = torch.float32 if module is self.model.get_output_embeddings() else module.weight.dtype
             down, up = (part.to(module.weight.device, dtype) for part in parts)
-            module.register_forward_hook(partial(_beside, down, up))
-        return made
+            beside[name] = down, up
+        return TransformersNetwork(self.model, beside)
 
     def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
         """As :meth:`trainer.policy.llama.LlamaNetwork.prefill`."""
@@ -109,13 +125,14 @@ class TransformersNetwork:
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = torch.tensor(prompt, device=device)
             mask[row, length - len(prompt) :] = 1
-        found = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with in_force(self.beside.get):
+            found = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+                use_cache=True,
+                logits_to_keep=1,
+            )
         cache = GrowingCache(found.past_key_values, mask)
         cache.keep(rows)
         return found.logits[rows, -1], cache
@@ -123,45 +140,47 @@ class TransformersNetwork:
     def step(self, tokens: Tensor, cache: GrowingCache) -> Tensor:
         """As :meth:`trainer.policy.llama.LlamaNetwork.step`."""
         cache.mask = torch.nn.functional.pad(cache.mask, (0, 1), value=1)
-        found = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=cache.mask,
-            position_ids=cache.mask.sum(-1, keepdim=True) - 1,
-            past_key_values=cache.past,
-            use_cache=True,
-        )
+        with in_force(self.beside.get):
+            found = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=cache.mask,
+                position_ids=cache.mask.sum(-1, keepdim=True) - 1,
+                past_key_values=cache.past,
+                use_cache=True,
+            )
         return found.logits[:, -1]
 
 
-def sharing_copy(model: Any, own: Collection[str] = ()) -> Any:
+def sharing_copy(model: Any, own: Collection[str]) -> Any:
     """A copy of a module that shares its parameters, but for those named in `own`."""
     shared = {id(value): value for name, value in model.named_parameters() if name not in own}
-    return copy.deepcopy(model, shared)
+    made = copy.deepcopy(model, shared)
+    for module in made.modules():
+        vars(module).pop("forward", None)  # one that was put in its place calls the model that was copied
+        module._forward_hooks.clear()
+    return made
 
 
-@torch.no_grad()
-def _fill(model: Any, weights: Weights) -> None:
-    """Copy the weights of a full version into the module."""
-    parameters = dict(model.named_parameters())
-    for name in weights.names():
-        value, target = weights.get(name), parameters.get(name)
-        if value is not None and target is not None:
-            _check_shape(name, value, target)
-            target.copy_(value)
+@contextmanager
+def in_force(beside: Callable[[str], Pair | None]) -> Iterator[None]:
+    """Run the model, or a layer, with what `beside` gives for the name of a weight beside that weight."""
+    token = _BESIDE.set(beside)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
 
 
-@torch.no_grad()
-def _replace(model: Any, weights: Weights, changes: Changes) -> None:
-    """Copy what a full version changes over the pristine weights in the module."""
-    parameters = dict(model.named_parameters())
-    for name in changes.names & parameters.keys():
-        parameters[name].copy_(changes.merge(name, parameters[name]))
-        weights.mark_used(name)
+def _add_low_rank(name: str, module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    """A linear layer's output with its low-rank update added; None leaves it."""
+    pair = _BESIDE.get()(name)
+    return None if pair is None else output + (args[0].to(pair[0].dtype) @ pair[0].T) @ pair[1].T
 
 
-def _beside(down: Tensor, up: Tensor, module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """A linear layer's output with its low-rank update added."""
-    return output + (args[0].to(down.dtype) @ down.T) @ up.T
+def linear_layers(model: Any) -> dict[str, Any]:
+    """The linear layers of a model by the names of their weights; the output head by `HEAD` as well."""
+    found = {f"{name}.weight": module for name, module in model.named_modules() if linear_shape(module)}
+    return {HEAD: model.get_output_embeddings()} | found
 
 
 def linear_shape(module: Any) -> tuple[int, int] | None:
