@@ -34,7 +34,7 @@ class Network(Protocol):
 
     def step(self, tokens: Tensor, cache: Any) -> Tensor: ...
 
-    def adapted(self, adapter: Adapter) -> Network: ...
+    def adapted(self, adapter: Adapter, /) -> Network: ...
 
 
 @dataclass
@@ -294,6 +294,6 @@ def _network(
         from trainer.policy.transformers_network import TransformersNetwork
 
         beside = like if isinstance(like, TransformersNetwork) else None
-        network = TransformersNetwork.load(folder, weights, device, dtype, beside)
+        return TransformersNetwork.load(folder, weights, device, dtype, beside)
     weights.check_all_used()
     return network

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from storage.durable import sync_file
-from storage.errors import UsageError, WorkbenchError
+from storage.errors import UsageError
 from trainer.policy import adapters
 from trainer.policy.adapters import Adapter
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.sharding import part_like, shard, whole
-from trainer.policy.weights import Weights
+from trainer.policy.weights import Weights, unfit
 
 FILE_NAME = "model.safetensors"
 
@@ -56,10 +56,7 @@ class FullWeights:
         if new is None:
             return weight
         if new.shape != weight.shape:
-            raise WorkbenchError(
-                f"{name} is {tuple(new.shape)}, the model's {tuple(weight.shape)}",
-                "this version was trained on another base model",
-            )
+            raise unfit(name, new.shape, weight.shape)
         return new.to(weight.device)
 
     def is_finite(self) -> bool:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.attention import of_layout
 from trainer.policy.block import Block, Get, Sizes
@@ -28,7 +27,7 @@ from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
 from trainer.policy.lora import AdaptedLinear
 from trainer.policy.sharding import shard
-from trainer.policy.weights import EMBEDDING, Weights
+from trainer.policy.weights import EMBEDDING, Weights, check_known
 
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _STATIC_ROPE = frozenset({"default", "linear", "llama3"})
@@ -107,15 +106,15 @@ class LlamaNetwork:
                 shard(self.layers[-1], mesh)
         self._layer_weights = list(self._names)
         self.final_norm = need("model.norm.weight").float()
-        self.embedding: Tensor = like.embedding if like and weights.shares_embedding else need(EMBEDDING)
-        self.output: OutputLinear | AdaptedOutput
+        self.embedding: Tensor
         self.head_weight: Tensor
-        if like and weights.shares_head:
-            self.head_weight, self.output = like.head_weight, like.output
+        self.output: OutputLinear | AdaptedOutput
+        if like and not weights.full:  # a version in memory changes layers alone
+            self.embedding, self.head_weight, self.output = like.embedding, like.head_weight, like.output
         else:
-            tied = config.tie_word_embeddings and not weights.changed(HEAD)
-            head = None if tied else get(HEAD)
-            self.head_weight = self.embedding if head is None else head
+            self.embedding = need(EMBEDDING)
+            own = None if config.tie_word_embeddings else get(HEAD)
+            self.head_weight = self.embedding if own is None else own
             self.output = OutputLinear(self.head_weight)
         self.head = OutputHead(self.head_weight, product=self.output)
 
@@ -151,12 +150,7 @@ class LlamaNetwork:
             WorkbenchError: the adapter changes weights that the model does not have, or of another shape.
         """
         shapes = self.adaptable()
-        unknown = adapter.names - shapes.keys() - {HEAD}
-        if unknown:
-            raise WorkbenchError(
-                f"the version changes weights that the model lacks, such as {min(unknown)}",
-                "this version was trained on another base model",
-            )
+        check_known(adapter, {*shapes, HEAD})
 
         def beside(base: Linear, names: list[str]) -> Linear:
             update = adapter.joined({name: shapes[name] for name in names}, self.device)

@@ -7,8 +7,7 @@ real token sees what comes after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,14 @@ from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
 from trainer.policy.models.module import load_module
 from trainer.policy.sharding import shard
-from trainer.policy.transformers_network import TransformersNetwork, in_force, linear_layers, linear_shape
+from trainer.policy.transformers_network import (
+    TransformersNetwork,
+    in_force,
+    linear_layers,
+    linear_shape,
+    places_of,
+    replaced,
+)
 
 # How far our log-probabilities of a probe may be from the model's own, in nats on average: rounding only.
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
@@ -122,15 +128,15 @@ class TrainableTransformers(TransformersNetwork):
         """Make a layer apply the update in force, and compute again in the backward pass where that is wanted."""
         forward: Callable[..., Any] = layer.forward
         prefix = self._prefixes[layer]
-        places = {f"{prefix}{name}": place for name, place in _weights(layer).items()}
+        places = {f"{prefix}{name}": place for name, place in places_of(layer).items()}
 
-        def replaced(get: Callable[[str], Tensor | None], *args: Any, **kwargs: Any) -> Any:
-            with _replaced({place: get(name) for name, place in places.items()}):
+        def learned(get: Callable[[str], Tensor | None], *args: Any, **kwargs: Any) -> Any:
+            with replaced({place: get(name) for name, place in places.items()}):
                 return forward(*args, **kwargs)
 
         def under(update: Update | None, *args: Any, **kwargs: Any) -> Any:
             if isinstance(update, FullUpdate):
-                return update.layers[prefix](replaced, *args, **kwargs)
+                return update.layers[prefix](learned, *args, **kwargs)
             if update is None:
                 return forward(*args, **kwargs)
             with in_force(partial(update.matrices, dtype=self.dtype)):
@@ -168,19 +174,6 @@ class TrainableTransformers(TransformersNetwork):
             )
 
 
-@contextmanager
-def _replaced(values: dict[tuple[nn.Module, str], Tensor | None]) -> Iterator[None]:
-    """Put learned weights in their places while a layer computes."""
-    own = {(module, key): module._parameters[key] for module, key in values}
-    try:
-        for (module, key), value in values.items():
-            module._parameters[key] = value  # type: ignore[assignment]
-        yield
-    finally:
-        for (module, key), before in own.items():
-            module._parameters[key] = before
-
-
 def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
     """The blocks of the decoder. Raises WorkbenchError when they are not where every known model has them."""
     for module in model.get_decoder().modules():
@@ -189,12 +182,3 @@ def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
     raise WorkbenchError(
         f"no list of {count} layers was found in {type(model).__name__}", "train another model; this one can be rated"
     )
-
-
-def _weights(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Where each parameter of a module is kept, by its name there: the module that has it, and its key."""
-    return {
-        f"{place}.{key}" if place else key: (child, key)
-        for place, child in module.named_modules()
-        for key, _ in child.named_parameters(recurse=False)
-    }

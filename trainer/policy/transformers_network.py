@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.linear import exact_product
 from trainer.policy.models.module import load_module
+from trainer.policy.weights import Changes, Weights, check_known
 
-if TYPE_CHECKING:
-    from trainer.policy.weights import Weights
-
+Place = tuple[nn.Module, str]  # the module that has a parameter, and its key there
 Pair = tuple[Tensor, Tensor]  # A (rank, in) and B (out, rank), scaled
 # What stands beside a weight, by its name, in the forward pass of this thread: versions share one module.
 _BESIDE: ContextVar[Callable[[str], Pair | None]] = ContextVar("beside", default=lambda name: None)
@@ -42,13 +39,17 @@ class GrowingCache:
 class TransformersNetwork:
     """Prefill and single steps through `model.forward`; logits in fp32.
 
-    Args:
-        beside: what stands beside the weights of linear layers, A and B by the weights' names.
+    Versions share one module: what they change in it is in force only while it runs.
+
+    Attributes:
+        beside: A and B beside the weights of linear layers, by the weights' names.
+        instead: other values of weights, by their places. Only one thread at a time may sample from such versions.
     """
 
-    def __init__(self, model: Any, beside: Mapping[str, Pair] | None = None) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
-        self.beside: Mapping[str, Pair] = beside or {}
+        self.beside: Mapping[str, Pair] = {}
+        self.instead: Mapping[Place, Tensor | None] = {}
         head = model.get_output_embeddings()
         if "forward" not in vars(head):
             head.forward = lambda x: exact_product(x.flatten(0, -2), head.weight, head.bias).unflatten(0, x.shape[:-1])
@@ -64,57 +65,52 @@ class TransformersNetwork:
         dtype: torch.dtype,
         like: TransformersNetwork | None = None,
     ) -> TransformersNetwork:
-        """Build the module and change in it what a full version changes.
-
-        Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
+        """Build the module, of a full version's weights where they are those.
 
         Args:
-            like: the untouched base model; all weights that do not change are shared with it.
+            like: the untouched base model, whose module serves where weights are changed in memory.
 
         Raises:
             WorkbenchError: the version was made for another model.
         """
-        changes = weights.changes
-        if like is not None and changes:
-            model: Any = sharing_copy(like.model, changes.names)
-        else:
-            model = load_module(folder, dtype).to(device).eval()
-        parameters = dict(model.named_parameters())
-        if weights.is_full:
-            new = ((name, weights.get(name)) for name in weights.names() if name in parameters)
-        else:
-            own = changes.names & parameters.keys() if changes else ()
-            new = ((name, changes.merge(name, parameters[name])) for name in own if changes)
-        with torch.no_grad():
-            for name, value in new:
-                assert value is not None
-                _check_shape(name, value, parameters[name])
-                parameters[name].copy_(value)
-                weights.mark_used(name)
-        return cls(model)
+        if like is None or weights.full:
+            like = cls(load_module(folder, dtype, weights.full and weights.full.parent).to(device).eval())
+        return like.adapted(weights.changes) if weights.changes else like
 
-    def adapted(self, adapter: Adapter) -> TransformersNetwork:
-        """This network, of the untouched base, with an adapter beside its weights, which both share.
+    def adapted(self, changes: Changes) -> TransformersNetwork:
+        """This network, of the untouched base, with what a version changes.
+
+        Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
 
         Raises:
-            WorkbenchError: the adapter changes weights that the model does not have, or of another shape.
+            WorkbenchError: it changes weights that the model does not have, or of another shape.
         """
-        linears = linear_layers(self.model)
-        unknown = adapter.names - linears.keys()
-        if unknown:
-            raise WorkbenchError(
-                f"the version changes weights that the model lacks, such as {min(unknown)}",
-                "this version was trained on another base model",
+        made = TransformersNetwork(self.model)
+        if isinstance(changes, Adapter):
+            linears = linear_layers(self.model)
+            check_known(changes, set(linears))
+            made.beside = {name: self._pair(linears[name], changes, name) for name in changes.names}
+        else:
+            places = places_of(self.model)
+            check_known(changes, set(places))
+            made.instead = {
+                place: nn.Parameter(changes.merge(name, value), requires_grad=False)
+                for name in changes.names
+                if (value := (place := places[name])[0]._parameters[place[1]]) is not None
+            }
+        return made
+
+    def _pair(self, module: Any, adapter: Adapter, name: str) -> Pair:
+        """As in learning, an update is computed in the format of the weights; beside fp32 logits it stays fp32."""
+        down, up = adapter.update(name, linear_shape(module) or module.weight.shape)
+        dtype = torch.float32 if module is self.model.get_output_embeddings() else module.weight.dtype
+        return down.to(module.weight.device, dtype), up.to(module.weight.device, dtype)
+
+    def _logits(self, ids: Tensor, mask: Tensor, positions: Tensor, **kwargs: Any) -> Any:
+        with in_force(self.beside.get), replaced(self.instead):
+            return self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, **kwargs
             )
-        beside = {}
-        for name in adapter.names:
-            module = linears[name]
-            parts = adapter.update(name, linear_shape(module) or module.weight.shape)
-            # As in learning, the update is computed in the format of the weights; beside fp32 logits it stays fp32.
-            dtype = torch.float32 if module is self.model.get_output_embeddings() else module.weight.dtype
-            down, up = (part.to(module.weight.device, dtype) for part in parts)
-            beside[name] = down, up
-        return TransformersNetwork(self.model, beside)
 
     def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
         """As :meth:`trainer.policy.llama.LlamaNetwork.prefill`."""
@@ -125,14 +121,7 @@ class TransformersNetwork:
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = torch.tensor(prompt, device=device)
             mask[row, length - len(prompt) :] = 1
-        with in_force(self.beside.get):
-            found = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        found = self._logits(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))
         cache = GrowingCache(found.past_key_values, mask)
         cache.keep(rows)
         return found.logits[rows, -1], cache
@@ -140,25 +129,9 @@ class TransformersNetwork:
     def step(self, tokens: Tensor, cache: GrowingCache) -> Tensor:
         """As :meth:`trainer.policy.llama.LlamaNetwork.step`."""
         cache.mask = torch.nn.functional.pad(cache.mask, (0, 1), value=1)
-        with in_force(self.beside.get):
-            found = self.model(
-                input_ids=tokens[:, None],
-                attention_mask=cache.mask,
-                position_ids=cache.mask.sum(-1, keepdim=True) - 1,
-                past_key_values=cache.past,
-                use_cache=True,
-            )
+        positions = cache.mask.sum(-1, keepdim=True) - 1
+        found = self._logits(tokens[:, None], cache.mask, positions, past_key_values=cache.past)
         return found.logits[:, -1]
-
-
-def sharing_copy(model: Any, own: Collection[str]) -> Any:
-    """A copy of a module that shares its parameters, but for those named in `own`."""
-    shared = {id(value): value for name, value in model.named_parameters() if name not in own}
-    made = copy.deepcopy(model, shared)
-    for module in made.modules():
-        vars(module).pop("forward", None)  # one that was put in its place calls the model that was copied
-        module._forward_hooks.clear()
-    return made
 
 
 @contextmanager
@@ -194,9 +167,23 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
     return None
 
 
-def _check_shape(name: str, value: Tensor, target: Tensor) -> None:
-    if target.shape != value.shape:
-        raise WorkbenchError(
-            f"{name} is {tuple(value.shape)}, the model needs {tuple(target.shape)}",
-            "this version was trained on another base model",
-        )
+def places_of(module: nn.Module) -> dict[str, Place]:
+    """Where each parameter of a module is kept, by its name there: the module that has it, and its key."""
+    return {
+        f"{place}.{key}" if place else key: (child, key)
+        for place, child in module.named_modules()
+        for key, _ in child.named_parameters(recurse=False)
+    }
+
+
+@contextmanager
+def replaced(values: Mapping[Place, Tensor | None]) -> Iterator[None]:
+    """Put other weights in their places while the model, or a layer, runs."""
+    own = {(module, key): module._parameters[key] for module, key in values}
+    try:
+        for (module, key), value in values.items():
+            module._parameters[key] = value  # type: ignore[assignment]
+        yield
+    finally:
+        for (module, key), before in own.items():
+            module._parameters[key] = before

@@ -10,7 +10,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from storage.errors import WorkbenchError
-from trainer.policy.adapters import FILE_NAME, HEAD, read_adapter
 from trainer.policy.models import weight_files
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -28,16 +27,15 @@ class Changes(Protocol):
 
 
 class Weights:
-    """Tensors by name with a version's changes applied; read from disk as they are asked for.
+    """Tensors by name with changes merged in; read from disk as they are asked for.
 
     Attributes:
-        changes: what a version changes in the files' weights; None for a file that holds them changed already.
-        is_full: whether the file is that of a full version.
+        full: the file of a full version, where it is not those of the base model.
     """
 
     def __init__(self, files: Sequence[Path], changes: Changes | None = None) -> None:
         self.changes = changes
-        self.is_full = False
+        self.full: Path | None = None
         self._used: set[str] = set()
         self._files: dict[str, Any] = {}
         for file in files:
@@ -48,59 +46,33 @@ class Weights:
             self._files.update(dict.fromkeys(opened.keys(), opened))
 
     @classmethod
-    def open(cls, folder: Path, version_file: Path | None) -> Weights:
-        """The weights of a model folder; with a version's file, those of the version."""
-        if version_file is None:
-            return cls(weight_files(folder))
-        if version_file.name == FILE_NAME:
-            return cls(weight_files(folder), read_adapter(version_file))
-        full = cls([version_file])
-        full.is_full = True
-        full.check_shapes(cls(weight_files(folder)))
+    def open(cls, folder: Path, full_version: Path | None = None) -> Weights:
+        """The weights of a model folder, or of a full version of it.
+
+        Raises:
+            WorkbenchError: a weight has another shape there than in the base model (as the headers have it).
+        """
+        base = cls(weight_files(folder))
+        if full_version is None:
+            return base
+        full = cls([full_version])
+        full.full = full_version
+        for name in full._files.keys() & base._files.keys():
+            here, there = (weights._files[name].get_slice(name).get_shape() for weights in (full, base))
+            if here != there:
+                raise unfit(name, here, there)
         return full
 
-    def changed(self, name: str) -> bool:
-        """Whether a version changes this tensor of the files."""
-        return self.changes is not None and name in self.changes.names
-
-    @property
-    def shares_embedding(self) -> bool:
-        """Whether the embedding is that of the untouched base."""
-        return not self.is_full and not self.changed(EMBEDDING)
-
-    @property
-    def shares_head(self) -> bool:
-        """Whether the output head is that of the untouched base, be it tied to the embedding or not."""
-        return self.shares_embedding and not self.changed(HEAD)
-
     def get(self, name: str) -> Tensor | None:
-        """A tensor with the version's update merged in, or None when the model has none of that name.
-
-        Where the embedding is the output head as well, a version that changes the head alone gets one made of it.
-        """
-        made = name == HEAD and name not in self._files and self.changed(HEAD)
-        source = EMBEDDING if made else name
-        opened = self._files.get(source)
+        """A tensor, or None when the model has none of that name."""
+        opened = self._files.get(name)
         if opened is None:
             return None
         self._used.add(name)
-        tensor = opened.get_tensor(source)
+        tensor = opened.get_tensor(name)
         merged = self.changes.merge(name, tensor) if self.changes else tensor
         # A view would keep the whole file in memory, beside the copies that are made of most weights.
         return merged.clone() if merged is tensor else merged
-
-    def check_shapes(self, base: Weights) -> None:
-        """Raise WorkbenchError when a weight has another shape here than in the base model (read from the headers)."""
-        for name in self._files.keys() & base._files.keys():
-            here, there = (weights._files[name].get_slice(name).get_shape() for weights in (self, base))
-            if here != there:
-                raise WorkbenchError(
-                    f"{name} is {here}, the model needs {there}", "this version was trained on another base model"
-                )
-
-    def mark_used(self, name: str) -> None:
-        """Note that a weight's change was applied by other means than :meth:`get`."""
-        self._used.add(name)
 
     def names(self) -> list[str]:
         """All tensor names."""
@@ -108,9 +80,21 @@ class Weights:
 
     def check_all_used(self) -> None:
         """Raise WorkbenchError when the version changes a weight that this model does not have."""
-        unknown = self.changes.names - self._used if self.changes else set()
-        if unknown:
-            raise WorkbenchError(
-                f"the version changes weights that the model lacks, such as {min(unknown)}",
-                "this version was trained on another base model",
-            )
+        if self.changes:
+            check_known(self.changes, self._used)
+
+
+def check_known(changes: Changes, names: set[str]) -> None:
+    """Raise WorkbenchError when something is changed that is not among these weights."""
+    if unknown := changes.names - names:
+        raise WorkbenchError(
+            f"the version changes weights that the model lacks, such as {min(unknown)}",
+            "this version was trained on another base model",
+        )
+
+
+def unfit(name: str, here: Sequence[int], there: Sequence[int]) -> WorkbenchError:
+    """What there is to say of a weight whose shape in a version is not that in the model."""
+    return WorkbenchError(
+        f"{name} is {tuple(here)}, the model needs {tuple(there)}", "this version was trained on another base model"
+    )
