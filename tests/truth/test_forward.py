@@ -14,7 +14,7 @@ from trainer.policy import attention
 from trainer.policy.decoding import Decoder
 from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
-from trainer.policy.logprobs import CHUNK, chosen_logprobs
+from trainer.policy.logprobs import CHUNK, OutputHead
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.stepping import Steps
 from trainer.policy.transformers_network import TransformersNetwork
@@ -130,7 +130,7 @@ def test_hidden_states_log_probabilities_and_entropies_equal_those_of_transforme
     with torch.no_grad():
         hidden = network.run(network.embed(layout), layout, None)
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        found, entropy = chosen_logprobs(before, network.head_weight, targets, temperature)
+        found, entropy = OutputHead(network.head_weight).chosen(before, targets, temperature)
         place = 0
         for prompt, answer in zip(prompts, said, strict=True):
             logits = reference_logits(model, prompt + answer)[len(prompt) - 1 : -1] / temperature
@@ -178,9 +178,8 @@ def test_adapter_gradients_equal_those_of_peft(llama, fused, monkeypatch):
     layout = TokenLayout.build(prompts, said, CPU)
     weight = torch.randn(layout.mask.shape, generator=torch.Generator().manual_seed(3))
     hidden = network.run(network.embed(layout), layout, adapter)
-    chosen, _ = chosen_logprobs(
-        hidden[layout.predictors[layout.mask]], network.head_weight, layout.targets[layout.mask], 0.7
-    )
+    head = OutputHead(network.head_weight)
+    chosen, _ = head.chosen(hidden[layout.predictors[layout.mask]], layout.targets[layout.mask], 0.7)
     ours = (chosen * weight[layout.mask]).sum()
     ours.backward()
     expected = torch.zeros(())
@@ -207,7 +206,7 @@ def test_padding_and_company_change_neither_log_probabilities_nor_gradients(llam
         hidden = network.run(network.embed(layout), layout, adapter)
         place = rows.index(0)
         before = hidden[layout.predictors[place][layout.mask[place]]]
-        chosen, _ = chosen_logprobs(before, network.head_weight, torch.tensor(said[0]), 1.0)
+        chosen, _ = OutputHead(network.head_weight).chosen(before, torch.tensor(said[0]), 1.0)
         chosen.sum().backward()
         return chosen.detach(), [parameter.grad for parameter in adapter.parameters()]
 
@@ -224,7 +223,7 @@ def test_log_probabilities_in_chunks_equal_those_in_one_piece():
     n = 2 * CHUNK + 5
     hidden = torch.randn(n, 8, generator=generator, requires_grad=True)
     weight, targets = torch.randn(19, 8, generator=generator), torch.randint(19, (n,), generator=generator)
-    found, entropy = chosen_logprobs(hidden, weight, targets, 0.7)
+    found, entropy = OutputHead(weight).chosen(hidden, targets, 0.7)
     logprobs = (hidden @ weight.T / 0.7).log_softmax(-1)
     expected = logprobs.gather(-1, targets[:, None])[:, 0]
     torch.testing.assert_close(found, expected)
@@ -251,8 +250,8 @@ def test_recomputed_log_probabilities_equal_the_sampled_ones_at_a_temperature(ll
     with torch.no_grad():
         hidden = network.run(network.embed(layout), layout, adapter)
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        found, _ = chosen_logprobs(before, network.head_weight, targets, 0.7)
-        ignored, _ = chosen_logprobs(before, network.head_weight, targets, 1.0)
+        found, _ = OutputHead(network.head_weight).chosen(before, targets, 0.7)
+        ignored, _ = OutputHead(network.head_weight).chosen(before, targets, 1.0)
     sampled = torch.tensor([value for answer in answers for value in answer.logprobs])
     torch.testing.assert_close(found, sampled, **CLOSE)
     assert (ignored - sampled).abs().max() > 0.05, "the test would notice a temperature that is ignored"

@@ -140,7 +140,7 @@ class FullUpdate(nn.Module):
         folder: Path,
         names: Iterable[str],
         dtype: torch.dtype,
-        device: torch.device = torch.device("cpu"),
+        device: torch.device | str = "cpu",
         mesh: Any = None,
     ) -> None:
         super().__init__()

@@ -21,10 +21,10 @@ from trainer.policy.block import Block, Get, Sizes
 from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
-from trainer.policy.heads import OutputHead
 from trainer.policy.kernels import frozen_linear
 from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
+from trainer.policy.logprobs import OutputHead
 from trainer.policy.lora import AdaptedLinear
 from trainer.policy.sharding import shard
 from trainer.policy.weights import EMBEDDING, Weights, check_known

@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from storage.errors import UsageError, WorkbenchError
 from trainer.policy.full import FullUpdate, Update
-from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
+from trainer.policy.logprobs import OutputHead
 from trainer.policy.models.module import load_module
 from trainer.policy.sharding import shard
 from trainer.policy.transformers_network import (
