@@ -218,7 +218,7 @@ class Ppo:
         policy = backbone.over(beneath, layout, self.policy)
         seen = backbone.compared(policy, reference, layout, self.config.temperature)
         sampler = _recorded(backbone, rollouts, layout)
-        before = policy[layout.predictors[layout.mask]]
+        before = policy[layout.before]
         piece = self._piece(rows, rollouts, layout, trunk, beneath, base, before, seen, sampler)
         if self.reference is not None:
             piece.unadapted = backbone.log_likelihood(base, layout, self.config.temperature)
@@ -326,7 +326,7 @@ class Ppo:
     def _update_policy(self, minibatch: list[Piece], *, first: bool) -> dict[str, float]:
         """One step on the policy; returns its figures, means over the minibatch's tokens."""
         self.policy_optimizer.zero_grad()
-        sums = {"loss/policy": 0.0, "policy/clipfrac": 0.0, "policy/approxkl": 0.0}
+        sums = torch.zeros(3, device=self.backbone.device)
         tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
         for piece in minibatch:
             hidden = self.backbone.over(piece.beneath, piece.layout, self.policy)
@@ -336,10 +336,9 @@ class Ppo:
                 self._check_ratio(result.ratio, piece.mask)
             share = piece.tokens / tokens
             (result.loss * share).backward()
-            sums["loss/policy"] += float(result.loss.detach()) * share
-            sums["policy/clipfrac"] += float(result.clip_fraction) * share
-            sums["policy/approxkl"] += float(result.approximate_kl) * share
-        figures = {name: self.processes.sum(value) for name, value in sums.items()}
+            sums += torch.stack([result.loss.detach(), result.clip_fraction, result.approximate_kl]) * share
+        names = "loss/policy", "policy/clipfrac", "policy/approxkl"
+        figures = dict(zip(names, self.processes.add(sums).tolist(), strict=True))
         if figures["policy/approxkl"] > self.config.max_update_kl:  # it has moved far enough: this step is not taken
             return figures | {"policy/stopped_early": 1.0}
         norm, taken = take_step(self.policy_optimizer, self.config.max_grad_norm, self.processes)
@@ -400,4 +399,4 @@ def _laid_out(backbone: Backbone, rollouts: Sequence[Rollout]) -> TokenLayout:
 def _recorded(backbone: Backbone, rollouts: Sequence[Rollout], layout: TokenLayout) -> Tensor:
     """(B, R) what the sampler recorded of its tokens, in nats."""
     recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
-    return backbone.spread(recorded.to(backbone.device), layout)
+    return layout.spread(recorded.to(backbone.device))

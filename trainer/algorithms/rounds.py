@@ -77,7 +77,7 @@ class Piece:
     @property
     def tokens(self) -> int:
         """How many response tokens there are."""
-        return int(self.mask.sum())
+        return len(self.layout.said)
 
     def kl(self) -> Tensor:
         """(B,) nats per response to the reference: the exact divergence at every place, added up."""

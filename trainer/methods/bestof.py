@@ -224,7 +224,7 @@ class BestOf:
                 hidden = self.backbone.hidden(layout, None)
                 reference = self.backbone.log_likelihood(hidden, layout, self.config.temperature)
                 recorded = torch.tensor([value for one in part for value in one.completion.logprobs])
-                sampler = self.backbone.spread(recorded.to(reference), layout)
+                sampler = layout.spread(recorded.to(reference))
                 found += (maths.k3(sampler, reference) * layout.mask).sum(1).tolist()
         return found
 

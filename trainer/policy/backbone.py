@@ -196,32 +196,20 @@ class Backbone:
 
     def logprobs(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Logprobs:
         """Log-probability and entropy of each response token, from the hidden states (N, hidden)."""
-        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        chosen, entropy = self.network.head.chosen(before, targets, temperature)
-        return Logprobs(self.spread(chosen, layout), self.spread(entropy, layout))
+        found = self.network.head.chosen(hidden[layout.before], layout.said, temperature)
+        return Logprobs(*map(layout.spread, found))
 
     def log_likelihood(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
         """Log-probability alone of each response token (B, R), 0 outside the mask: what an update needs."""
-        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        chosen, _ = self.network.head.chosen(before, targets, temperature, with_entropy=False)
-        return self.spread(chosen, layout)
+        head = self.network.head
+        return layout.spread(head.chosen(hidden[layout.before], layout.said, temperature, with_entropy=False)[0])
 
     def compared(self, hidden: Tensor, reference: Tensor, layout: TokenLayout, temperature: float) -> Comparison:
         """A policy beside its reference, from the hidden states (N, hidden) of both."""
-        places, targets = layout.predictors[layout.mask], layout.targets[layout.mask]
-        found = self.network.head.compared(hidden[places], reference[places], targets, temperature)
-        return Comparison(*(self.spread(values, layout) for values in found))
+        both = hidden[layout.before], reference[layout.before]
+        return Comparison(*map(layout.spread, self.network.head.compared(*both, layout.said, temperature)))
 
     def divergence(self, hidden: Tensor, before: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
         """(n,) the exact KL, nats, at the place before each response token: from the hidden states (N, hidden) of one
         policy to those of another at these places alone, (n, hidden)."""
-        found = self.network.head.compared(
-            hidden[layout.predictors[layout.mask]], before, layout.targets[layout.mask], temperature
-        )
-        return found[3]
-
-    @staticmethod
-    def spread(values: Tensor, layout: TokenLayout) -> Tensor:
-        """Values of the real response tokens in reading order -> (B, R), 0 outside the mask."""
-        placed = torch.zeros(layout.mask.shape, dtype=values.dtype, device=values.device)
-        return placed.masked_scatter(layout.mask, values)
+        return self.network.head.compared(hidden[layout.before], before, layout.said, temperature)[3]

@@ -25,8 +25,9 @@ class TokenLayout:
         gather: (B, T) which token stands at each place; 0 at padding.
         real: (B, T) bool, false at padding.
         predictors: (B, R) which token predicts each response token; 0 at padding.
-        targets: (B, R) the response token ids; 0 at padding.
         mask: (B, R) bool, true on response tokens, the end-of-text token among them.
+        before, said, cells: (n,) of each response token in reading order: the token that predicts it, its id, and its
+            place in the flattened (B * R) grid. Known to the host, so that no device is asked for them.
         repeats: for each further row of a prompt that several share: the places of its prompt in the padded grid, and
             the tokens that stand there.
     """
@@ -37,8 +38,10 @@ class TokenLayout:
     gather: Tensor
     real: Tensor
     predictors: Tensor
-    targets: Tensor
     mask: Tensor
+    before: Tensor
+    said: Tensor
+    cells: Tensor
     repeats: tuple[tuple[Tensor, Tensor], ...]
 
     @classmethod
@@ -46,57 +49,65 @@ class TokenLayout:
         cls, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: torch.device
     ) -> TokenLayout:
         """Lay out prompts and responses (each at least one token long), one pair a row."""
-        rows = len(prompts)
         longest = max(map(len, responses))
         total = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        gather = torch.zeros(rows, total, dtype=torch.long)
-        real = torch.zeros(rows, total, dtype=torch.bool)
-        predictors = torch.zeros(rows, longest, dtype=torch.long)
-        targets = torch.zeros(rows, longest, dtype=torch.long)
-        mask = torch.zeros(rows, longest, dtype=torch.bool)
+        before: list[int] = []
+        cells: list[int] = []
+        gather: list[list[int]] = []
         starts: dict[tuple[int, ...], int] = {}
         copies: Counter[int] = Counter()
         repeats: list[tuple[list[int], list[int]]] = []  # the first further rows of all prompts, the second ones, ...
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            asked, said = len(prompt), len(response)
+            asked, both = len(prompt), len(prompt) + len(response)
+            places = range(row * total, row * total + both)
             start = starts.get(tuple(prompt))
             if start is None:
                 start = starts[tuple(prompt)] = len(ids)
                 ids += prompt
                 positions += range(asked)
-                slots += range(row * total, row * total + asked)
+                slots += places[:asked]
             else:
                 if copies[start] == len(repeats):
                     repeats.append(([], []))
-                places, tokens = repeats[copies[start]]
-                places += range(row * total, row * total + asked)
-                tokens += range(start, start + asked)
+                repeats[copies[start]][0].extend(places[:asked])
+                repeats[copies[start]][1].extend(range(start, start + asked))
                 copies[start] += 1
             begin = len(ids)
             ids += response
-            positions += range(asked, asked + said)
-            slots += range(row * total + asked, row * total + asked + said)
-            gather[row, :asked] = torch.arange(start, start + asked)
-            gather[row, asked : asked + said] = torch.arange(begin, begin + said)
-            real[row, : asked + said] = True
-            predictors[row, 0] = start + asked - 1
-            predictors[row, 1:said] = torch.arange(begin, begin + said - 1)
-            targets[row, :said] = torch.tensor(response)
-            mask[row, :said] = True
+            positions += range(asked, both)
+            slots += places[asked:]
+            gather.append([*range(start, start + asked), *range(begin, len(ids))])
+            before += gather[row][asked - 1 : -1]
+            cells += range(row * longest, row * longest + len(response))
+
+        def grid(values: list[list[int]], width: int) -> Tensor:
+            return torch.tensor([row + [0] * (width - len(row)) for row in values]).to(device)
+
         return cls(
             ids=torch.tensor(ids).to(device),
             positions=torch.tensor(positions).to(device),
             slots=torch.tensor(slots).to(device),
-            gather=gather.to(device),
-            real=real.to(device),
-            predictors=predictors.to(device),
-            targets=targets.to(device),
-            mask=mask.to(device),
+            gather=grid(gather, total),
+            real=grid([[1] * len(row) for row in gather], total).bool(),
+            predictors=grid([row[len(prompt) - 1 : -1] for row, prompt in zip(gather, prompts, strict=True)], longest),
+            mask=grid([[1] * len(response) for response in responses], longest).bool(),
+            before=torch.tensor(before).to(device),
+            said=torch.tensor([token for response in responses for token in response]).to(device),
+            cells=torch.tensor(cells).to(device),
             repeats=tuple((torch.tensor(there).to(device), torch.tensor(token).to(device)) for there, token in repeats),
         )
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, R) the response token ids; 0 at padding."""
+        return self.spread(self.said)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the response tokens in reading order (n,) -> (B, R), 0 outside the mask; differentiable."""
+        return values.new_zeros(self.mask.numel()).scatter(0, self.cells, values).view(self.mask.shape)
 
     def padded(self, values: Tensor) -> Tensor:
         """Values of tokens (N, ...) -> of the places of the grid (B, T, ...); differentiable.

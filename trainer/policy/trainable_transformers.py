@@ -159,7 +159,7 @@ class TrainableTransformers(TransformersNetwork):
         layout = TokenLayout.build([row[:1] for row in rows], [row[1:] for row in rows], self.head.weight.device)
         with in_force(self._called.add):
             hidden = self.run(self.embed(layout), layout, None)
-        found, _ = self.head.chosen(hidden[layout.predictors[layout.mask]], layout.targets[layout.mask], 1.0)
+        found, _ = self.head.chosen(hidden[layout.before], layout.said, 1.0)
         own = []
         for row in rows:
             ids = torch.tensor([row], device=hidden.device)
