@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn, optim
 
 from trainer.policy.sharding import whole
