@@ -6,10 +6,8 @@ share its tokens, since what a prompt token becomes cannot depend on what follow
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +22,9 @@ class TokenLayout:
         slots: (N,) one place of each token in the padded (B * T) grid.
         gather: (B, T) which token stands at each place; 0 at padding.
         real: (B, T) bool, false at padding.
-        predictors: (B, R) which token predicts each response token; 0 at padding.
         mask: (B, R) bool, true on response tokens, the end-of-text token among them.
         before, said, cells: (n,) of each response token in reading order: the token that predicts it, its id, and its
             place in the flattened (B * R) grid. Known to the host, so that no device is asked for them.
-        repeats: for each further row of a prompt that several share: the places of its prompt in the padded grid, and
-            the tokens that stand there.
     """
 
     ids: Tensor
@@ -37,12 +32,10 @@ class TokenLayout:
     slots: Tensor
     gather: Tensor
     real: Tensor
-    predictors: Tensor
     mask: Tensor
     before: Tensor
     said: Tensor
     cells: Tensor
-    repeats: tuple[tuple[Tensor, Tensor], ...]
 
     @classmethod
     def build(
@@ -58,8 +51,6 @@ class TokenLayout:
         cells: list[int] = []
         gather: list[list[int]] = []
         starts: dict[tuple[int, ...], int] = {}
-        copies: Counter[int] = Counter()
-        repeats: list[tuple[list[int], list[int]]] = []  # the first further rows of all prompts, the second ones, ...
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             asked, both = len(prompt), len(prompt) + len(response)
             places = range(row * total, row * total + both)
@@ -69,12 +60,6 @@ class TokenLayout:
                 ids += prompt
                 positions += range(asked)
                 slots += places[:asked]
-            else:
-                if copies[start] == len(repeats):
-                    repeats.append(([], []))
-                repeats[copies[start]][0].extend(places[:asked])
-                repeats[copies[start]][1].extend(range(start, start + asked))
-                copies[start] += 1
             begin = len(ids)
             ids += response
             positions += range(asked, both)
@@ -83,22 +68,28 @@ class TokenLayout:
             before += gather[row][asked - 1 : -1]
             cells += range(row * longest, row * longest + len(response))
 
+        def on_device(values: list[int]) -> Tensor:
+            return torch.tensor(values).to(device)
+
         def grid(values: list[list[int]], width: int) -> Tensor:
             return torch.tensor([row + [0] * (width - len(row)) for row in values]).to(device)
 
         return cls(
-            ids=torch.tensor(ids).to(device),
-            positions=torch.tensor(positions).to(device),
-            slots=torch.tensor(slots).to(device),
+            ids=on_device(ids),
+            positions=on_device(positions),
+            slots=on_device(slots),
             gather=grid(gather, total),
             real=grid([[1] * len(row) for row in gather], total).bool(),
-            predictors=grid([row[len(prompt) - 1 : -1] for row, prompt in zip(gather, prompts, strict=True)], longest),
             mask=grid([[1] * len(response) for response in responses], longest).bool(),
-            before=torch.tensor(before).to(device),
-            said=torch.tensor([token for response in responses for token in response]).to(device),
-            cells=torch.tensor(cells).to(device),
-            repeats=tuple((torch.tensor(there).to(device), torch.tensor(token).to(device)) for there, token in repeats),
+            before=on_device(before),
+            said=on_device([token for response in responses for token in response]),
+            cells=on_device(cells),
         )
+
+    @property
+    def predictors(self) -> Tensor:
+        """(B, R) which token predicts each response token; 0 at padding."""
+        return self.spread(self.before)
 
     @property
     def targets(self) -> Tensor:
@@ -114,11 +105,11 @@ class TokenLayout:
 
         What stands at a padded place is arbitrary and must not count.
         """
-        return _Padded.apply(values, self)
+        return values.index_select(0, self.gather.flatten()).unflatten(0, self.gather.shape)
 
     def unpadded(self, grid: Tensor) -> Tensor:
         """The inverse of :meth:`padded`; differentiable."""
-        return _Unpadded.apply(grid, self)
+        return grid.flatten(0, 1).index_select(0, self.slots)
 
     @property
     def last(self) -> Tensor:
@@ -147,33 +138,3 @@ class TokenLayout:
     def padded_ids(self) -> Tensor:
         """(B, T) token ids, 0 at padding."""
         return self.ids[self.gather] * self.real
-
-
-class _Padded(torch.autograd.Function):
-    """Gathers; backward, each token adds up what comes from its places, a vectorised addition for each repeat."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, layout: TokenLayout) -> Tensor:
-        ctx.layout = layout
-        return values[layout.gather]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        grid = grads[0].flatten(0, 1)
-        summed = grid[ctx.layout.slots]
-        for places, tokens in ctx.layout.repeats:
-            summed[tokens] += grid[places]
-        return summed, None
-
-
-class _Unpadded(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, grid: Tensor, layout: TokenLayout) -> Tensor:
-        ctx.layout, ctx.shape = layout, grid.shape
-        return grid.flatten(0, 1)[layout.slots]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        grid = grads[0].new_zeros(ctx.shape)
-        grid.flatten(0, 1)[ctx.layout.slots] = grads[0]
-        return grid, None
