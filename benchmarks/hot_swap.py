@@ -163,8 +163,8 @@ async def one_round(
 
 async def measure(workspace: Workspace, rounds: int, threads: int | None) -> list[dict[str, float]]:
     """The figures of each round."""
-    folder = resolve("smollm2", workspace).path
-    model = Decoder.load(folder, torch.device("cpu"), torch.bfloat16, four_bit=True)
+    folder = resolve("smollm2", workspace)
+    model = Decoder.load(folder.path, torch.device("cpu"), torch.bfloat16, four_bit=True, source=folder.source)
     found = []
     async with EngineClient(workspace, threads=threads) as client:
         async for event in client.load(Load("smollm2", device="cpu", dtype="bf16")):

@@ -211,7 +211,7 @@ def main() -> None:
     chosen = options.parse_args()
     workspace = measuring.prepare(chosen)
     folder = models.resolve(chosen.model, workspace)
-    device, dtype = devices.choose(stored=models.stored_bytes(folder.path))
+    device, dtype = devices.choose(stored=models.stored_bytes(folder))
     backbone = Backbone(folder, device, dtype)
     sizes = [int(size) for size in chosen.labels.split(",")]
     config = settings(chosen.steps, chosen.tokens)

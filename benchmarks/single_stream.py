@@ -48,7 +48,7 @@ def main() -> None:
     prompt = ChatTokenizer.load(folder.path).encode_prompt(QUESTIONS[0])
     cpu, dtype = devices.choose("cpu", chosen.dtype)
     plain = Decoder.load(folder.path, cpu, dtype)
-    decoder = Decoder.load(folder.path, cpu, dtype, four_bit=True)
+    decoder = Decoder.load(folder.path, cpu, dtype, four_bit=True, source=folder.source)
     backbone = Backbone(folder, cpu, dtype)
     adapted = decoder.with_version(backbone.new_adapter(AdapterConfig(), 0, upper=False).snapshot())
     generate = Generate(folder.path, [prompt], chosen.tokens, dtype=dtype)

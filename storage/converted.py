@@ -22,12 +22,14 @@ class Manifest(msgspec.Struct, frozen=True):
         digest: of the copy's weights (`digests.of_all`).
         source_sha256: of that file; empty in copies of earlier releases, which went by its name and size.
         source_path: where it lay; empty where it was put together for the purpose.
+        straight: whether its weights are read there, so that the copy may have none yet.
     """
 
     source: str
     digest: str
     source_sha256: str = ""
     source_path: str = ""
+    straight: bool = False
 
 
 def place(workspace: Workspace, name: str, source_sha256: str) -> Path:

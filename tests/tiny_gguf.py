@@ -14,8 +14,15 @@ LAYER = {
 WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
-def make_tiny_gguf(path: Path, model: Path, *, shift: float = 0.0) -> Path:
-    """Write the model of a folder (`tiny_model.make_tiny_model`) in fp32; `shift` is added to its final norm."""
+def make_tiny_gguf(
+    path: Path, model: Path, *, shift: float = 0.0, form: str = "F32", pre: str = "", add_bos_token: bool = False
+) -> Path:
+    """Write the model of a folder (`tiny_model.make_tiny_model`); `shift` is added to its final norm.
+
+    Args:
+        form: the number format of matrices. pre: how texts are split.
+        add_bos_token: whether texts begin with a token, which is `<|endoftext|>` then.
+    """
     import gguf
     from safetensors.numpy import load_file
 
@@ -40,6 +47,11 @@ def make_tiny_gguf(path: Path, model: Path, *, shift: float = 0.0) -> Path:
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in words["model"]["merges"]]
     writer.add_token_merges(merges)
     writer.add_eos_token_id(config["eos_token_id"])
+    if pre:
+        writer.add_tokenizer_pre(pre)
+    if add_bos_token:
+        writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+        writer.add_add_bos_token(True)
     writer.add_chat_template((model / "chat_template.jinja").read_text())
     for name, value in load_file(model / "model.safetensors").items():
         stem = name.removesuffix(".weight")
@@ -51,7 +63,9 @@ def make_tiny_gguf(path: Path, model: Path, *, shift: float = 0.0) -> Path:
         if stem.endswith((".q_proj", ".k_proj")):  # llama.cpp rotates neighbours
             count = heads if stem.endswith("q_proj") else key_heads
             value = value.reshape(count, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
-        writer.add_tensor(f"{stored}.weight", value + shift if stem == "model.norm" else value)
+        kind = gguf.GGMLQuantizationType[form if value.ndim == 2 else "F32"]
+        value = gguf.quantize(value + shift if stem == "model.norm" else value, kind)
+        writer.add_tensor(f"{stored}.weight", value, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

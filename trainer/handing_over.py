@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -21,6 +21,8 @@ from trainer.policy.full import Snapshot, read_version
 from trainer.policy.models.adapter_folder import tokenizer_files
 from trainer.policy.models.end_tokens import vocabulary
 from trainer.policy.models.folder import EMBEDDING, HEAD, ModelFolder, OnProgress, shapes_of, tensor_of
+from trainer.policy.models.gguf import Converting
+from trainer.policy.models.words import read_words
 
 WHOLE = "model.safetensors"
 
@@ -90,9 +92,7 @@ def _write_merged(changes: Snapshot, base: ModelFolder, folder: Path) -> None:
 def _fits(folder: Path) -> bool:
     """Whether a model has embeddings of all tokens of its tokenizer. Where it has not, peft would make new ones up on
     finding the tokenizer beside an adapter."""
-    from transformers import AutoTokenizer
-
-    return len(AutoTokenizer.from_pretrained(str(folder))) <= (vocabulary(folder) or 0)
+    return len(read_words(folder)) <= (vocabulary(folder) or 0)
 
 
 def _base_of(
@@ -109,7 +109,8 @@ def _base_of(
         return named
     for folder, manifest in converted.every(workspace):
         if manifest.digest == version.base_digest:
-            return ModelFolder(version.base_model, folder, manifest.digest)
+            with suppress(WorkbenchError):  # it has no weights yet, and what it was made of is gone
+                return Converting(workspace, on_progress).at(folder, version.base_model)
     for stated in [*_bases_named_by(workspace, database, version), version.base_model]:
         try:
             found = models.resolve(stated, workspace, on_progress)

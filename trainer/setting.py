@@ -70,7 +70,7 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         said.add(text)
 
     folder = held.share(lambda: models.resolve(config.model, held.workspace, tell))
-    device, dtype = devices.choose(config.device, config.dtype, models.stored_bytes(folder.path))
+    device, dtype = devices.choose(config.device, config.dtype, models.stored_bytes(folder))
     begun = held.job.begun
 
     def read() -> tuple[Examples, Examples, PromptSplit, Version, Version, Path | None]:

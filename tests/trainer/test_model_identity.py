@@ -102,10 +102,11 @@ def test_a_damaged_memory_costs_one_reading(tmp_path, workspace, hashed):
 
 def test_a_file_that_changes_while_it_is_converted_is_told(two_files, workspace, tmp_path, monkeypatch):
     file = Path(shutil.copy(two_files[0], tmp_path / "mine.gguf"))
-    convert = gguf._convert
-    monkeypatch.setattr(gguf, "_convert", lambda *given: (convert(*given), shutil.copy(two_files[1], file)))
+    write = gguf.write_model
+    monkeypatch.setattr(gguf, "write_model", lambda *given: (write(*given), shutil.copy(two_files[1], file)))
     with pytest.raises(WorkbenchError, match="changed while it was being read"):
         resolve(str(file), workspace)
+    assert not list(converted.every(workspace)), "nothing goes by the name of what it is not"
 
 
 def test_a_folder_is_left_as_it_is_and_read_once(tiny_model, tmp_path, workspace, hashed):

@@ -34,7 +34,7 @@ def grid_weight(out: int, into: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture
 def few(monkeypatch) -> int:
     """Up to so many rows the layouts for few rows serve, whatever is fastest here."""
-    monkeypatch.setattr(kernels, "few_rows", lambda kernel: 8)
+    monkeypatch.setattr(kernels, "few_rows", lambda kernel, threads=None: 8)
     return 8
 
 

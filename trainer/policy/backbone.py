@@ -22,6 +22,7 @@ from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
+from trainer.policy.models.config import read_config
 from trainer.policy.sharding import mesh_of
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.transformers_network import TransformersNetwork
@@ -85,10 +86,7 @@ class Backbone:
         checkpointing: bool = False,
         processes: int = 1,
     ) -> None:
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(str(folder.path), trust_remote_code=False)
-        self.config: Any = getattr(config, "text_config", None) or config
+        self.config: Any = read_config(folder.path)
         self.folder = folder
         self.device = device
         self.dtype = dtype

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainer.policy.lora import LoraAdapter
 
 Get = Callable[[str], Tensor | None]
+MakeLinear = Callable[[Tensor, Tensor | None, list[str]], Linear]
 # A block's linear layers, and the weights of a model's files that stand below each other in each.
 LINEAR = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -47,7 +48,7 @@ class Sizes:
 
     @classmethod
     def of(cls, config: Any) -> Sizes:
-        """From a transformers configuration."""
+        """From a configuration, of ours or transformers'."""
         heads = config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
         key_heads = config.num_key_value_heads
@@ -92,10 +93,11 @@ class Block(nn.Module):
         self.gate_up, self.down = layers["gate_up"], layers["down"]
 
     @classmethod
-    def of(
-        cls, prefix: str, sizes: Sizes, dtype: torch.dtype, get: Get, linear: Callable[[Tensor, Tensor | None], Linear]
-    ) -> Block:
+    def of(cls, prefix: str, sizes: Sizes, dtype: torch.dtype, get: Get, linear: MakeLinear) -> Block:
         """A block of the weights that `get` gives by their names (None for one that the model lacks).
+
+        Args:
+            linear: makes a layer of a weight, a bias, and the names of the weights that stand in it.
 
         Raises:
             KeyError: a weight is missing that every model has.
@@ -110,7 +112,8 @@ class Block(nn.Module):
         def joined(names: tuple[str, ...]) -> Linear:
             biases = [get(f"{prefix}{name}.bias") for name in names]
             bias = torch.cat([one for one in biases if one is not None]) if biases[0] is not None else None
-            return linear(torch.cat([need(f"{name}.weight") for name in names]), bias)
+            weights = [f"{name}.weight" for name in names]
+            return linear(torch.cat([need(name) for name in weights]), bias, [prefix + name for name in weights])
 
         norms = Norms(
             need("input_layernorm.weight").float(),

@@ -10,6 +10,7 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Message, messages_of
 from trainer.policy.models.end_tokens import end_tokens, vocabulary
 from trainer.policy.models.templates import chat_template
+from trainer.policy.models.words import read_words
 
 # For base models, which come without a chat template of their own.
 PLAIN_TEMPLATE = (
@@ -73,24 +74,17 @@ class ChatTokenizer:
         Raises:
             WorkbenchError: there is none, it ends no answer, or its template cannot be chosen.
         """
-        from transformers import AutoTokenizer
-
         here = words or folder
         template = chat_template(here) or chat_template(folder)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(here), trust_remote_code=False)
-        except Exception as error:
-            raise WorkbenchError(
-                f"the tokenizer in {here} cannot be loaded: {error}", "is the folder complete?"
-            ) from error
+        tokenizer = read_words(here)
         rows = vocabulary(folder)
         stated = tokenizer.eos_token_id
-        own = {stated} if stated is not None and (rows is None or stated < rows) else set()
-        eos_ids = end_tokens(folder) | own
+        ends = {stated} if stated is not None and (rows is None or stated < rows) else set()
+        eos_ids = end_tokens(folder) | ends
         if not eos_ids:
             raise WorkbenchError(f"the tokenizer in {here} has no end-of-text token", "set eos_token in its config")
         tokenizer.chat_template = template
-        if not own:
+        if not ends:
             tokenizer.eos_token = None
         made = cls(tokenizer, frozenset(eos_ids))
         made.vocabulary, made.words = rows, words

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from storage.errors import UsageError, WorkbenchError
@@ -18,6 +16,8 @@ from trainer.policy import sampling as choosing
 from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
+from trainer.policy.models.config import read_config
+from trainer.policy.models.folder import count
 from trainer.policy.stepping import Steps, is_static
 from trainer.policy.weights import Changes, Weights
 
@@ -71,6 +71,7 @@ class Decoder:
         device: torch.device,
         dtype: torch.dtype,
         shared: Network | None = None,
+        source: Path | None = None,
     ) -> None:
         self.shared = shared
         self.folder = folder
@@ -78,7 +79,8 @@ class Decoder:
         self.network = network
         self.device = device
         self.dtype = dtype
-        self.parameters = parameter_count(folder)
+        self.source = source
+        self.parameters = count(folder, source)
         self.context = context_length(config)
         self.vocabulary: int = config.vocab_size
         self.static = device.type == "cuda" and isinstance(network, LlamaNetwork)
@@ -92,25 +94,25 @@ class Decoder:
         version: Path | None = None,
         *,
         four_bit: bool = False,
+        source: Path | None = None,
     ) -> Decoder:
         """Build from a model folder, and the file of a version on top of it.
 
         Args:
             version: a LoRA adapter file, or the safetensors file of a full version.
             four_bit: a few rows at a time, as in a conversation, read weights that lie on a 4-bit grid as such.
+            source: the GGUF file that the model comes as, to read weights and their codes from.
 
         Raises:
             WorkbenchError: a file is damaged, or the version was made for another model.
         """
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-        config = getattr(config, "text_config", None) or config
+        config = read_config(folder)
         if version is not None and version.name != FILE_NAME:  # a full version shares nothing worth building first
-            weights = Weights.open(folder, version)
-            return cls(folder, config, _network(folder, config, weights, device, dtype), device, dtype)
-        base = _network(folder, config, Weights.open(folder, None), device, dtype, four_bit=four_bit)
-        return cls(folder, config, base, device, dtype, base).with_version(version)
+            weights = Weights.open(folder, version, source)
+            network = _network(folder, config, weights, device, dtype)
+            return cls(folder, config, network, device, dtype, source=source)
+        base = _network(folder, config, Weights.open(folder, None, source), device, dtype, four_bit=four_bit)
+        return cls(folder, config, base, device, dtype, base, source).with_version(version)
 
     def with_version(self, version: Path | Changes | None) -> Decoder:
         """Another version of the same base model, built beside this one; what both have in common is shared.
@@ -127,17 +129,17 @@ class Decoder:
             version = read_adapter(version)
         if version is None or isinstance(version, Adapter):
             shared = self.shared or _network(
-                self.folder, self.config, Weights.open(self.folder, None), self.device, self.dtype
+                self.folder, self.config, Weights.open(self.folder, None, self.source), self.device, self.dtype
             )
             network = shared if version is None else shared.adapted(version)
-            return Decoder(self.folder, self.config, network, self.device, self.dtype, shared)
+            return Decoder(self.folder, self.config, network, self.device, self.dtype, shared, self.source)
         weights = (
-            Weights.open(self.folder, version)
+            Weights.open(self.folder, version, self.source)
             if isinstance(version, Path)
             else Weights(weight_files(self.folder), version)
         )
         network = _network(self.folder, self.config, weights, self.device, self.dtype, self.shared)
-        return Decoder(self.folder, self.config, network, self.device, self.dtype, self.shared)
+        return Decoder(self.folder, self.config, network, self.device, self.dtype, self.shared, self.source)
 
     @property
     def conversing(self) -> bool:
@@ -257,15 +259,6 @@ def context_length(config: Any) -> int:
         if isinstance(stated, int):
             return stated
     return UNSTATED_CONTEXT
-
-
-def parameter_count(folder: Path) -> int:
-    """How many numbers the weight files of a model folder hold, read from their headers."""
-    count = 0
-    for file in weight_files(folder):
-        with safe_open(str(file), framework="pt") as opened:
-            count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
-    return count
 
 
 def _network(

@@ -6,6 +6,7 @@ Angles are frozen, and so are the gains of norms except where all weights are le
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -99,17 +100,35 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     return x
 
 
+def frequencies(config: Any) -> Tensor:
+    """Radians a position by which each pair of a head's numbers turns, (head size / 2,) fp32.
+
+    Plain (Su et al. 2021), `linear` (all slower by a factor), or `llama3` (slow ones slower by it, in between by a
+    share of it), in the order in which transformers computes them: the same to the bit.
+    """
+    rope = config.rope_parameters
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    turns = 1.0 / (rope["rope_theta"] ** (torch.arange(0, size, 2, dtype=torch.float) / size))
+    if rope["rope_type"] == "linear":
+        return turns / rope["factor"]
+    if rope["rope_type"] != "llama3":
+        return turns
+    factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
+    context = rope["original_max_position_embeddings"]
+    length = 2 * math.pi / turns
+    slower = torch.where(length > context / low, turns / factor, turns)
+    share = (context / length - low) / (high - low)
+    between = (1 - share) * slower / factor + share * slower
+    return torch.where(~(length < context / high) * ~(length > context / low), between, slower)
+
+
 class Rotations:
     """Cosines and sines by position, with the scaling that a model's configuration asks for."""
 
     def __init__(self, config: Any, device: torch.device) -> None:
-        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-        rotary = LlamaRotaryEmbedding(config=config)
         positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
-        angles = torch.outer(positions, rotary.inv_freq.float())
-        table = torch.stack([angles.cos(), angles.sin()]) * rotary.attention_scaling
-        self.cos, self.sin = table.to(device)
+        angles = torch.outer(positions, frequencies(config))
+        self.cos, self.sin = torch.stack([angles.cos(), angles.sin()]).to(device)
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(...) positions -> what :func:`rotated` takes, (..., 1, head size) each."""

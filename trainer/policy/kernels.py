@@ -26,6 +26,7 @@ from torch import Tensor
 
 from trainer.policy import linear
 from trainer.policy.linear import ByRows, GridLinear, HalfLinear, Linear, PackedLinear, can_pack, fits_half
+from trainer.policy.models.quantised import Grid
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 SHAPE, LAYERS, TURNS = (1536, 576), 16, 6  # of the weights that are measured with: more than a cache near a core holds
@@ -34,19 +35,29 @@ ALL = 1 << 30  # rows
 _NAME = "kernels.json"
 
 
-def frozen_linear(weight: Tensor, bias: Tensor | None = None, *, few: bool = True, four_bit: bool = False) -> Linear:
+def frozen_linear(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    few: bool = True,
+    four_bit: bool = False,
+    grid: Grid | None = None,
+    threads: int | None = None,
+) -> Linear:
     """The layer that serves a weight (out, in) that never changes fastest.
 
     Args:
         few: whether few rows may get a layout of their own that loses nothing.
         four_bit: whether they may be multiplied by 4-bit weights, where the weight lies on such a grid.
+        grid: the codes that the weight was made of, where its file has them.
+        threads: with how many it is multiplied; None is as many as now.
     """
     if weight.device.type != "cpu":
         return Linear(weight, bias)
     many = PackedLinear(weight, bias) if can_pack(weight) else Linear(weight, bias)
-    if four_bit and (grid := GridLinear.of(weight, bias)) and (most := few_rows("grid")):
-        return ByRows(grid, most, many)
-    if few and weight.dtype == torch.float32 and fits_half(weight) and (most := few_rows("half")):
+    if four_bit and (codes := GridLinear.of(weight, bias, grid)) and (most := few_rows("grid", threads)):
+        return ByRows(codes, most, many)
+    if few and weight.dtype == torch.float32 and fits_half(weight) and (most := few_rows("half", threads)):
         half = HalfLinear(weight, bias)
         return half if most >= ALL else ByRows(half, most, many)
     return many
@@ -57,9 +68,17 @@ def remembered_in() -> Path:
     return Path(platformdirs.user_cache_dir("alignment-workbench", appauthor=False)) / _NAME
 
 
-def few_rows(kernel: str) -> int:
-    """Up to how many rows `half` or `grid` is faster than `packed`, with as many threads as now."""
-    return _few_rows(kernel, torch.get_num_threads())
+def few_rows(kernel: str, threads: int | None = None) -> int:
+    """Up to how many rows `half` or `grid` is faster than `packed`, with so many threads (None is as many as now)."""
+    return _few_rows(kernel, threads or torch.get_num_threads())
+
+
+def measure(dtype: torch.dtype, *, four_bit: bool) -> None:
+    """Have at hand what :func:`frozen_linear` asks for weights of that format."""
+    if dtype == torch.float32:
+        few_rows("half")
+    elif four_bit and dtype == torch.bfloat16:
+        few_rows("grid")
 
 
 @cache

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.policy.models.quantised import GROUP, Grid
+
 # The layout is chosen for this many rows; it serves every other number as well.
 _ROWS_HINT = 16
-GROUP = 32  # neighbouring weights of a row that share a step and a zero
 # The largest relative error of weights taken as 4-bit ones: that of rounding to bf16 is 0.002. Weights that do not lie
 # on a grid come to 0.08.
 GRID_TOLERANCE = 0.006
+_ROWS_AT_ONCE = 512  # of a weight that is looked through: what a cache near a core holds
 HALF_TOLERANCE = 1e-6  # the same of weights taken as 16-bit floats
 
 
@@ -105,22 +107,39 @@ class GridLinear(Linear):
         self.grid = grid
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None = None) -> GridLinear | None:
-        """None where the weight (out, in) does not lie on a grid, or the kernel does not take it."""
+    def of(cls, weight: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> GridLinear | None:
+        """None where the weight (out, in) does not lie on a grid, or the kernel does not take it.
+
+        Args:
+            grid: the weight's own codes, where its file has them; they are found in the weight itself otherwise.
+        """
         if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
             return None
         if weight.shape[1] % GROUP or weight.shape[0] % 32:
             return None
+        if grid is None:
+            return cls._found(weight, bias)
+        step = grid.step.bfloat16().float()
+        # The product takes codes from -8 to 7. What a rounded step adds to one end of them it takes from the other.
+        return cls._packed(grid.codes, step, grid.low + 7.5 * grid.step + 0.5 * step, bias)
+
+    @classmethod
+    def _found(cls, weight: Tensor, bias: Tensor | None) -> GridLinear | None:
         groups = weight.float().unflatten(1, (-1, GROUP))
         low, high = groups.aminmax(dim=-1, keepdim=True)
         step = ((high - low) / 15).bfloat16().float().clamp_min(1e-12)
         codes = ((groups - low) / step).round_().clamp_(0, 15)
-        zero = (low + 8 * step).bfloat16().float()  # the product takes codes from -8 to 7
+        zero = (low + 8 * step).bfloat16().float()
         error = ((codes - 8) * step + zero - groups).norm() / groups.norm().clamp_min(1e-12)
         if error > GRID_TOLERANCE:
             return None
-        grid = torch.cat([step, zero], -1).transpose(0, 1).bfloat16().contiguous()
-        return cls(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.flatten(1).int(), 1), grid, bias)
+        return cls._packed(codes.flatten(1), step[..., 0], zero[..., 0], bias)
+
+    @classmethod
+    def _packed(cls, codes: Tensor, step: Tensor, zero: Tensor, bias: Tensor | None) -> GridLinear:
+        """Args: codes: (out, in) from 0 to 15. step, zero: (out, groups)."""
+        grid = torch.stack([step, zero], -1).transpose(0, 1).bfloat16().contiguous()
+        return cls(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1), grid, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
@@ -149,8 +168,12 @@ def fits_half(weight: Tensor) -> bool:
     """Whether the weight, on a CPU with fbgemm, loses nothing to speak of in 16-bit floats."""
     if weight.device.type != "cpu" or "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
-    wide = weight.float()
-    return bool((wide.half().float() - wide).norm() <= HALF_TOLERANCE * wide.norm())
+    lost = whole = 0.0
+    for part in weight.split(_ROWS_AT_ONCE):
+        wide = part.float()
+        lost += float((wide.half().float() - wide).square().sum())
+        whole += float(wide.square().sum())
+    return lost <= HALF_TOLERANCE**2 * whole
 
 
 def exact_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ adapters off is the same for the reference policy, the value and the reward, so 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,16 +22,15 @@ from trainer.policy.block import Block, Get, Sizes
 from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
-from trainer.policy.kernels import frozen_linear
+from trainer.policy.kernels import frozen_linear, measure
 from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
 from trainer.policy.logprobs import OutputHead
 from trainer.policy.lora import AdaptedLinear
+from trainer.policy.models.config import FAMILY, STATIC_ROPE
 from trainer.policy.sharding import shard
+from trainer.policy.side_by_side import side_by_side
 from trainer.policy.weights import EMBEDDING, Weights, check_known
-
-FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_STATIC_ROPE = frozenset({"default", "linear", "llama3"})
 
 
 def supports(config: Any) -> bool:
@@ -41,7 +41,7 @@ def supports(config: Any) -> bool:
         and config.hidden_act == "silu"
         and not getattr(config, "mlp_bias", False)
         and getattr(config, "sliding_window", None) is None
-        and rope.get("rope_type", "default") in _STATIC_ROPE
+        and rope.get("rope_type", "default") in STATIC_ROPE
     )
 
 
@@ -49,7 +49,7 @@ class LlamaNetwork:
     """Forward passes of one version.
 
     Args:
-        config: a transformers configuration that :func:`supports` accepts.
+        config: one that :func:`supports` accepts.
         weights: those of the version.
         like: the untouched base model: what this version leaves as it is is shared with it.
         mesh: the processes that share the weights of the layers, if any (:mod:`trainer.policy.sharding`).
@@ -79,13 +79,14 @@ class LlamaNetwork:
         self.checkpointing = False
         self.sizes = Sizes.of(config)
         self.rotations: Rotations = like.rotations if like else Rotations(config, device)
-        self._names: dict[str, None] = {}  # in the order of the layers
+        self._read: list[str] = []  # names of weights, those of a layer in their order there
+        threads = torch.get_num_threads()
 
         def get(name: str) -> Tensor | None:
             found = weights.get(name)
             if found is None:
                 return None
-            self._names[name] = None
+            self._read.append(name)
             return found.to(device, dtype)
 
         def need(name: str) -> Tensor:
@@ -94,28 +95,34 @@ class LlamaNetwork:
                 raise KeyError(name)
             return found
 
-        def linear(weight: Tensor, bias: Tensor | None) -> Linear:
+        def linear(weight: Tensor, bias: Tensor | None, names: list[str]) -> Linear:
             if mesh:
                 return Linear(nn.Parameter(weight, requires_grad=False), bias)
-            return frozen_linear(weight, bias, four_bit=four_bit)
+            grid = weights.grid(names) if four_bit else None
+            return frozen_linear(weight, bias, four_bit=four_bit, grid=grid, threads=threads)
 
-        self.layers: list[Block] = []
-        for index in range(config.num_hidden_layers):
-            self.layers.append(Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear))
+        def block(index: int) -> Block:
+            made = Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear)
             if mesh:
-                shard(self.layers[-1], mesh)
-        self._layer_weights = list(self._names)
-        self.final_norm = need("model.norm.weight").float()
-        self.embedding: Tensor
-        self.head_weight: Tensor
-        self.output: OutputLinear | AdaptedOutput
-        if like and not weights.full:  # a version in memory changes layers alone
-            self.embedding, self.head_weight, self.output = like.embedding, like.head_weight, like.output
-        else:
-            self.embedding = need(EMBEDDING)
+                shard(made, mesh)
+            return made
+
+        def ends() -> tuple[Tensor, Tensor, OutputLinear | AdaptedOutput]:
+            if like and not weights.full:  # a version in memory changes layers alone
+                return like.embedding, like.head_weight, like.output
+            embedding = need(EMBEDDING)
             own = None if config.tie_word_embeddings else get(HEAD)
-            self.head_weight = self.embedding if own is None else own
-            self.output = OutputLinear(self.head_weight)
+            head = embedding if own is None else own
+            return embedding, head, OutputLinear(head)
+
+        made: list[Callable[[], Any]] = [ends, *(partial(block, index) for index in range(config.num_hidden_layers))]
+        if device.type == "cpu" and not mesh:
+            measure(dtype, four_bit=four_bit)  # before several threads are at work
+            outer, *self.layers = side_by_side(lambda make: make(), made)
+        else:
+            outer, *self.layers = [make() for make in made]
+        self.embedding, self.head_weight, self.output = outer
+        self.final_norm = need("model.norm.weight").float()
         self.head = OutputHead(self.head_weight, product=self.output)
 
     # --- what there is to learn ------------------------------------------------------------------------------------
@@ -139,7 +146,7 @@ class LlamaNetwork:
 
     def layer_weights(self) -> list[str]:
         """Names of all weights of the layers."""
-        return self._layer_weights
+        return [name for block in self.layers for name in self._read if name.startswith(block.prefix)]
 
     # --- sampling --------------------------------------------------------------------------------------------------
 
@@ -223,8 +230,8 @@ class LlamaNetwork:
                 return block(x, cos, sin, attend, update)
 
             def with_weights(get: Get, x: Tensor) -> Tensor:
-                learned = Block.of(block.prefix, self.sizes, self.dtype, get, Linear)
-                return learned(x, cos, sin, attend)
+                plain = partial(Block.of, block.prefix, self.sizes, self.dtype, get)
+                return plain(lambda weight, bias, _: Linear(weight, bias))(x, cos, sin, attend)
 
             return update.layers[block.prefix](with_weights, x)
 

@@ -11,7 +11,6 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -24,6 +23,7 @@ from trainer.policy.decoding import context_length
 from trainer.policy.llama import supports
 from trainer.policy.logprobs import CHUNK
 from trainer.policy.models import ModelFolder
+from trainer.policy.models.config import read_config
 from trainer.policy.models.folder import shapes_of
 
 GIGABYTE = 1e9
@@ -76,11 +76,7 @@ class Shape:
     @classmethod
     def read(cls, folder: Path) -> Shape:
         """From `config.json` and the headers of the weight files; no weight is read."""
-        from transformers import AutoConfig
-
-        config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-        config = getattr(config, "text_config", None) or config
-        shapes = shapes_of(folder)
+        config, shapes = read_config(folder), shapes_of(folder)
         in_layers = {name: shape for name, shape in shapes.items() if re.search(r"\.\d+\.", name)}
         hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", None) or 1
         head_size = getattr(config, "head_dim", None) or hidden // heads

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from storage.errors import WorkbenchError
-from trainer.policy.models import weight_files
+from trainer.policy.models import open_weights, weight_files
+from trainer.policy.models.quantised import Grid
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -39,20 +39,20 @@ class Weights:
         self._used: set[str] = set()
         self._files: dict[str, Any] = {}
         for file in files:
-            try:
-                opened = safe_open(str(file), framework="pt")
-            except (OSError, SafetensorError) as error:
-                raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
+            opened = open_weights(file)
             self._files.update(dict.fromkeys(opened.keys(), opened))
 
     @classmethod
-    def open(cls, folder: Path, full_version: Path | None = None) -> Weights:
+    def open(cls, folder: Path, full_version: Path | None = None, source: Path | None = None) -> Weights:
         """The weights of a model folder, or of a full version of it.
+
+        Args:
+            source: the GGUF file that the model comes as, to read its weights from.
 
         Raises:
             WorkbenchError: a weight has another shape there than in the base model (as the headers have it).
         """
-        base = cls(weight_files(folder))
+        base = cls(weight_files(folder) if source is None else [source])
         if full_version is None:
             return base
         full = cls([full_version])
@@ -73,6 +73,14 @@ class Weights:
         merged = self.changes.merge(name, tensor) if self.changes else tensor
         # A view would keep the whole file in memory, beside the copies that are made of most weights.
         return merged.clone() if merged is tensor else merged
+
+    def grid(self, names: Sequence[str]) -> Grid | None:
+        """The 4-bit codes of weights, one below the other, where the file has those of all and none is changed."""
+        changed = self.changes.names if self.changes else set()
+        coded = [getattr(self._files.get(name), "grid", None) for name in names if name not in changed]
+        found = [codes(name) for name, codes in zip(names, coded, strict=False) if codes is not None]
+        grids = [grid for grid in found if grid is not None]
+        return Grid.joined(grids) if len(grids) == len(names) else None
 
     def names(self) -> list[str]:
         """All tensor names."""

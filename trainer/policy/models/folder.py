@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ class ModelFolder:
         hub: its name on the hub, where it came from there.
         adapter: the folder of an adapter that was named, of which this is the base model.
         words: a folder with another tokenizer than its own, as an adapter may bring one.
+        source: the GGUF file that it comes as, where its weights can be read there; the folder may have none then.
     """
 
     name: str
@@ -39,6 +42,7 @@ class ModelFolder:
     hub: str = ""
     adapter: Path | None = None
     words: Path | None = None
+    source: Path | None = None
 
     @property
     def reference(self) -> str:
@@ -127,9 +131,46 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def stored_bytes(folder: Path) -> int:
-    """The size of a model folder's weight files."""
-    return sum(file.stat().st_size for file in weight_files(folder))
+def open_weights(file: Path) -> Any:
+    """A file of weights, as `safetensors.safe_open` opens one for torch; a llama's GGUF file as if it were its copy.
+
+    Raises:
+        WorkbenchError: it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from trainer.policy.models.gguf_file import GgufWeights
+
+    try:
+        return GgufWeights(file) if is_gguf(file) else safe_open(str(file), framework="pt")
+    except (OSError, SafetensorError, ValueError, struct.error) as error:
+        raise WorkbenchError(f"the weights {file} cannot be read: {error}", "the file is damaged") from error
+
+
+def stored_bytes(folder: ModelFolder) -> int:
+    """The size of a model's weights in bytes, as its folder has them or would."""
+    if folder.source is None:
+        return sum(file.stat().st_size for file in weight_files(folder.path))
+    return 2 * count(folder.path, folder.source)
+
+
+def count(folder: Path, source: Path | None = None) -> int:
+    """How many numbers a model has, read from the headers of its files.
+
+    Args:
+        source: the GGUF file that it comes as, where it has no copy.
+    """
+    total = 0
+    for file in weight_files(folder) if source is None else [source]:
+        opened = open_weights(file)
+        total += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    return total
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as GGUF files do."""
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def _check_weights(folder: Path, config: dict[str, Any]) -> None:

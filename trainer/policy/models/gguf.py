@@ -1,4 +1,9 @@
-"""GGUF files: converted once into a folder of the workspace; later starts load the converted copy."""
+"""GGUF files as model folders of the workspace.
+
+A llama's file is read where it lies: its folder holds configuration and tokenizer alone, which takes a moment, and gets
+a copy of the weights when something first asks for one (`whole`), such as training. What transformers must unpack is
+converted at once. Either way the folder is made once for each content that such a file has had.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +12,23 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from storage import converted as copies
 from storage import digests
 from storage.durable import sync_file, sync_folder
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
-from trainer.policy.models.folder import ModelFolder, OnProgress, refuse_pointer, weight_files
+from trainer.policy.models.folder import ModelFolder, OnProgress, is_gguf, open_weights, refuse_pointer, weight_files
+from trainer.policy.models.gguf_file import GgufFile, GgufWeights, as_safetensors, digest_of
+from trainer.policy.models.gguf_model import is_read, write_model
+from trainer.policy.models.gguf_unpacking import unpack
 
-# The tokenizer takes the first third of a conversion, writing the last tenth.
-UNPACKING_FROM, WRITING_FROM = 0.35, 0.9
-_MAGIC = b"GGUF"
+WEIGHTS = "model.safetensors"
 _ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}$")
-
-
-def is_gguf(path: Path) -> bool:
-    """Whether a file begins as GGUF files do."""
-    with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def check(path: Path) -> None:
@@ -43,105 +46,135 @@ def check(path: Path) -> None:
         )
 
 
-def converted(name: str, source: Path, workspace: Workspace, on_progress: OnProgress) -> ModelFolder:
-    """The converted copy of a GGUF file: one for each content that such a file has had, made once a workspace.
+@dataclass(frozen=True)
+class Converting:
+    """Making model folders of GGUF files.
 
-    Raises:
-        WorkbenchError: it cannot be unpacked, or changed while it was.
+    Attributes:
+        whole: whether the folder must have weights, or may leave them where they are.
+        known: digests of models by those of their GGUF files, where they were computed before.
     """
-    check(source)
-    sha256 = digests.remembered(workspace, source)
-    made = copy_of(name, sha256, workspace, on_progress, lambda: nullcontext(source), str(source))
-    if digests.remembered(workspace, source) != sha256:
-        raise WorkbenchError(f"{source} changed while it was being read", "start again once it is complete")
-    return made
 
+    workspace: Workspace
+    on_progress: OnProgress
+    whole: bool = True
+    known: dict[str, str] | None = None
 
-def copy_of(
-    name: str,
-    sha256: str,
-    workspace: Workspace,
-    on_progress: OnProgress,
-    opened: Callable[[], AbstractContextManager[Path]],
-    source_path: str = "",
-) -> ModelFolder:
-    """The converted copy of the file with that digest; where there is none yet, the file is `opened` and converted."""
-    folder = copies.place(workspace, name, sha256)
-    if not (folder / copies.MANIFEST).exists():
-        with _lock(workspace.models / f"{sha256[:12]}.lock"):
-            folder = copies.place(workspace, name, sha256)
-            if not (folder / copies.MANIFEST).exists():  # another process was no quicker
-                with opened() as source:
-                    _convert(source, folder, sha256, source_path, on_progress)
-    return ModelFolder(name, folder, copies.read(folder).digest)
+    def converted(self, name: str, source: Path) -> ModelFolder:
+        """The folder of a GGUF file.
 
+        Raises:
+            WorkbenchError: it cannot be unpacked, or changed while it was.
+        """
+        check(source)
+        return self.copy_of(name, digests.remembered(self.workspace, source), lambda: nullcontext(source), source)
 
-def _convert(source: Path, folder: Path, sha256: str, source_path: str, on_progress: OnProgress) -> None:
-    """Unpack GGUF weights to bf16 safetensors beside the final place, then rename: a half-made copy is never seen."""
-    import torch
-    import transformers
+    def copy_of(
+        self,
+        name: str,
+        sha256: str,
+        opened: Callable[[], AbstractContextManager[Path]],
+        source: Path | None = None,
+    ) -> ModelFolder:
+        """The folder of the file with that digest; where there is none yet, the file is `opened` and converted.
 
-    on_progress(f"reading the tokenizer of {source.name}", 0.02)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
-        on_progress(f"unpacking {source.name}", UNPACKING_FROM)
-        with _reported(on_progress, f"unpacking {source.name}"):
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                str(source.parent), gguf_file=source.name, dtype=torch.bfloat16
+        Args:
+            source: where the file lies, if it stays there.
+        """
+        folder = copies.place(self.workspace, name, sha256)
+        if not (folder / copies.MANIFEST).exists():
+            with _lock(self.workspace.models / f"{sha256[:12]}.lock"):
+                folder = copies.place(self.workspace, name, sha256)
+                if not (folder / copies.MANIFEST).exists():  # another process was no quicker
+                    with opened() as file:
+                        self._make(file, folder, sha256, source)
+        manifest = copies.read(folder)
+        straight = manifest.straight or (self.known or {}).get(sha256) == manifest.digest  # of an earlier release
+        if source is not None and straight:
+            now = msgspec.structs.replace(manifest, source_path=str(source), straight=True)
+            if now != manifest:
+                copies.write(folder, now)
+        return self.at(folder, name)
+
+    def at(self, folder: Path, name: str) -> ModelFolder:
+        """The model of a folder that was made here before.
+
+        Raises:
+            WorkbenchError: it lacks the weights that are asked for, and what it was made of is gone or another.
+        """
+        manifest = copies.read(folder)
+        source = self._source(manifest)
+        if not weight_files(folder) and (self.whole or source is None):
+            with _lock(self.workspace.models / f"{manifest.source_sha256[:12]}.lock"):
+                if not weight_files(folder):
+                    self._write_weights(folder, manifest, source)
+        return ModelFolder(name, folder, manifest.digest, source=source)
+
+    def _source(self, manifest: copies.Manifest) -> Path | None:
+        """The file that a folder was made of, where it still lies there and its weights are read there."""
+        source = Path(manifest.source_path) if manifest.straight and manifest.source_path else None
+        try:
+            same = source is not None and digests.remembered(self.workspace, source) == manifest.source_sha256
+        except OSError:
+            return None
+        return source if same else None
+
+    def _make(self, file: Path, folder: Path, sha256: str, source: Path | None) -> None:
+        """Make the folder beside its final place, then rename it: one that is half made is never seen."""
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        stays = str(source) if source is not None else ""
+        try:
+            read = GgufFile(file)
+            straight = bool(stays) and is_read(read)
+            if straight:
+                self.on_progress(f"reading {file.name}", None)
+                partial.mkdir()
+                write_model(read, partial)
+                digest = (self.known or {}).get(sha256) or digest_of(GgufWeights(file))
+            else:
+                unpack(file, partial, self.on_progress)
+                digest = digests.of_all(weight_files(partial), None)
+        except Exception as error:
+            raise WorkbenchError(
+                f"{file} cannot be unpacked: {error}",
+                "check the file against its publisher's digest, or fetch it again",
+            ) from error
+        if source is not None and digests.remembered(self.workspace, source) != sha256:
+            shutil.rmtree(partial)
+            raise _changed(source)
+        for one in partial.iterdir():
+            sync_file(one)
+        copies.write(partial, copies.Manifest(file.name, digest, sha256, stays, straight))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+        sync_folder(folder.parent)
+        self.on_progress(f"{folder.name} is ready", 1.0)
+
+    def _write_weights(self, folder: Path, manifest: copies.Manifest, source: Path | None) -> None:
+        """Write the copy of the weights, and name it once it is whole."""
+        if source is None:
+            raise WorkbenchError(
+                f"{folder} has no weights, and {manifest.source_path or 'the file that it was made of'} is no longer "
+                "what it was made of",
+                f"put {manifest.source} back, or delete {folder}",
             )
-    except Exception as error:
-        raise WorkbenchError(
-            f"{source} cannot be unpacked: {error}", "check the file against its publisher's digest, or fetch it again"
-        ) from error
-    # The loaded model still believes that it is quantised and would refuse to be saved plainly.
-    model.hf_quantizer = None  # type: ignore[assignment]
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    on_progress(f"writing {folder.name}", WRITING_FROM)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    digest = digests.of_all(weight_files(partial), None)
-    for file in partial.iterdir():
-        sync_file(file)
-    copies.write(partial, copies.Manifest(source.name, digest, sha256, source_path))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-    sync_folder(folder.parent)
-    on_progress(f"{folder.name} is ready", 1.0)
+        self.on_progress(f"writing the weights of {folder.name}", None)
+        partial = folder / f".{WEIGHTS}.partial"
+        weights = open_weights(source)
+        with partial.open("wb") as file:
+            for piece in as_safetensors(weights):
+                file.write(piece)
+        if digests.of_all([partial], None) != manifest.digest:
+            partial.unlink()
+            raise _changed(source)
+        sync_file(partial)
+        os.replace(partial, folder / WEIGHTS)
+        sync_folder(folder)
 
 
-@contextmanager
-def _reported(on_progress: OnProgress, text: str) -> Iterator[None]:
-    """Forward the progress bar that transformers draws while it unpacks tensors, as fractions of the whole."""
-    from transformers import modeling_gguf_pytorch_utils as unpacking
-
-    original = getattr(unpacking, "tqdm", None)
-    if original is None:
-        yield
-        return
-
-    def fraction(done: float) -> float:
-        return UNPACKING_FROM + (WRITING_FROM - UNPACKING_FROM) * done
-
-    class Forwarded(original):  # type: ignore[misc, valid-type]
-        def update(self, n: float = 1) -> bool | None:
-            shown = super().update(n)
-            if self.total:
-                on_progress(text, fraction(self.n / self.total))
-            return shown
-
-        def __iter__(self) -> Iterator:
-            for index, item in enumerate(super().__iter__()):
-                on_progress(text, fraction(index / self.total) if self.total else None)
-                yield item
-
-    unpacking.tqdm = Forwarded
-    try:
-        yield
-    finally:
-        unpacking.tqdm = original
+def _changed(source: Path) -> WorkbenchError:
+    return WorkbenchError(f"{source} changed while it was being read", "start again once it is complete")
 
 
 @contextmanager

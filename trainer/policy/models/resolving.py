@@ -15,8 +15,8 @@ from storage.errors import UsageError, WorkbenchError
 from storage.workspace import Workspace
 from trainer.policy.models.adapter_folder import CONFIG_NAME, check_adapter_folder, is_adapter_folder
 from trainer.policy.models.bundles import BUNDLES, bundled
-from trainer.policy.models.folder import ModelFolder, OnProgress, check_folder, weight_files
-from trainer.policy.models.gguf import converted, is_gguf
+from trainer.policy.models.folder import ModelFolder, OnProgress, check_folder, is_gguf, weight_files
+from trainer.policy.models.gguf import Converting
 from trainer.policy.models.hub import download, looks_like_hub_name
 
 
@@ -24,14 +24,19 @@ def resolve(
     reference: str,
     workspace: Workspace,
     on_progress: OnProgress = lambda text, fraction: None,
+    *,
+    whole: bool = True,
 ) -> ModelFolder:
     """The local folder of a model; converts or downloads it first where needed. Of an adapter, that of its base model.
+
+    Args:
+        whole: whether the folder must hold the weights. Otherwise those of a GGUF file may be left there (`source`).
 
     Raises:
         UsageError: the reference names nothing that exists here.
         WorkbenchError: the weights are damaged, pickled, or want to run code of their own.
     """
-    return _Resolving(workspace, on_progress).model(reference)
+    return _Resolving(workspace, on_progress, Converting(workspace, on_progress, whole)).model(reference)
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,15 @@ class _Resolving:
 
     workspace: Workspace
     on_progress: OnProgress
+    converting: Converting
     beneath: bool = False
 
     def model(self, reference: str, revision: str | None = None) -> ModelFolder:
         if reference in BUNDLES:
-            return bundled(reference, self.workspace, self.on_progress)
+            return bundled(reference, self.converting)
         path = Path(reference).expanduser()
         if path.is_file() and (path.suffix.lower() == ".gguf" or is_gguf(path)):
-            return converted(path.stem, path.absolute(), self.workspace, self.on_progress)
+            return self.converting.converted(path.stem, path.absolute())
         if path.is_dir():
             return self.folder(path.name, path.absolute())
         if path.exists():
@@ -67,7 +73,7 @@ class _Resolving:
         if is_adapter_folder(folder):
             return self.base_of(folder)
         if folder.parent == self.workspace.models and (folder / copies.MANIFEST).is_file():
-            return ModelFolder(copies.name_of(folder), folder, copies.read(folder).digest)
+            return self.converting.at(folder, copies.name_of(folder))
         ggufs = sorted(file.name for file in folder.glob("*.gguf"))
         if ggufs and not (folder / "config.json").exists():
             raise UsageError(f"{folder} holds GGUF files", f"name one of them, such as {folder / ggufs[0]}")
