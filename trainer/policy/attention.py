@@ -17,7 +17,7 @@ from trainer.policy.layout import TokenLayout
 # Queries, keys and values of one layer (..., all heads, head size), the queries' heads first, and how many those are ->
 # what is attended (..., heads * head size).
 Attend = Callable[[Tensor, int], Tensor]
-_SHORT = 512  # tokens
+SHORT = 512  # tokens
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -51,7 +51,7 @@ def of_layout(layout: TokenLayout) -> Attend:
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention (B, heads, T, head size), with a mask (B, 1, T, T) that is added; differentiable."""
-    if query.device.type == "cpu" and query.shape[2] <= _SHORT:
+    if query.device.type == "cpu" and query.shape[2] <= SHORT:
         return ShortAttention.apply(query, key, value, mask)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors import safe_open
 
 from storage.errors import UsageError
 from trainer.config import RewardStage, Tuning
+from trainer.heap import available
 from trainer.methods import method_of
 from trainer.methods.method import Need
 from trainer.policy.decoding import context_length
@@ -169,47 +169,6 @@ def check_fits(folder: ModelFolder, device: torch.device, dtype: torch.dtype, ne
             _hint(shape, device, dtype, need, wanted),
         )
     return parts
-
-
-def available(device: torch.device) -> float:
-    """Bytes that can still be allocated: on the card, or in this machine's memory within the limit of our cgroup."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return min(float(psutil.virtual_memory().available), cgroup_room())
-
-
-def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Bytes left under the memory limits of this process's control groups (version 1 or 2); infinite without any."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return math.inf
-    room = math.inf
-    for line in lines:
-        number, controllers, place = line.split(":", 2)
-        if number == "0":
-            base, limit, usage = root, "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        folder = base / place.lstrip("/")
-        for group in [folder, *folder.parents]:
-            if group == base.parent:
-                break
-            room = min(room, _left(group, limit, usage))
-    return room
-
-
-def _left(group: Path, limit: str, usage: str) -> float:
-    """Bytes left in one control group; file pages that the kernel may drop at any time count as free."""
-    try:
-        most = float((group / limit).read_text())
-        used = float((group / usage).read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no such group here, or "max"
-        return math.inf
-    return most - used + float(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
 
 
 def _sampler(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need) -> float:

@@ -38,7 +38,10 @@ class TransformersNetwork:
 
     Attributes:
         pristine: whether the weights are those of the untouched base model.
+        continuous: the model's own cache has one length for all rows: none can be given to another prompt.
     """
+
+    continuous = False
 
     def __init__(self, model: Any, *, pristine: bool) -> None:
         self.model = model
