@@ -61,7 +61,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor
 class ShortAttention(torch.autograd.Function):
     """Attention of short sequences on a CPU. Of 16-bit operands it is summed in fp64: rounded to 16 bits it is then the
     same to the bit in whatever order and batch it was summed, and so the same as in decoding
-    (:meth:`trainer.policy.cache.Cache.step`).
+    (:meth:`trainer.policy.cache.Cache.step`), which sums by the same function.
 
     The backward pass, in fp32, forms the weights of attention again: nothing of their size is kept. It is several times
     faster than that of the fused kernel, which is slow in bf16.
@@ -69,8 +69,7 @@ class ShortAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        wide = attention_dtype(query.device, query.dtype)
-        attended = _weights(query.to(wide), key.to(wide), mask) @ value.to(wide)
+        attended = summed(query, key, value, mask)
         ctx.save_for_backward(query, key, value, mask, attended.float())
         return attended.view(query.shape).to(value.dtype)
 
@@ -89,10 +88,17 @@ class ShortAttention(torch.autograd.Function):
         return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype), None
 
 
+def summed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention of T queries to S keys on a CPU, not yet rounded: (B, heads, T, head size), twice (B, key heads, S, head
+    size) and a mask (B, 1, T, S) -> (B, key heads, queries of a key head * T, head size)."""
+    wide = attention_dtype(query.device, query.dtype)
+    return _weights(query.to(wide), key.to(wide), mask) @ value.to(wide)
+
+
 def _weights(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-    """(B, heads, T, head size) and (B, key heads, T, head size) -> (B, key heads, queries of a key head * T, T)."""
+    """(B, heads, T, head size) and (B, key heads, S, head size) -> (B, key heads, queries of a key head * T, S)."""
     rows, heads, length, size = query.shape
     shared = query.reshape(rows, key.shape[1], -1, size)  # the queries of a key head below each other
     scores = (shared * size**-0.5) @ key.transpose(-1, -2)
-    scores.view(rows, heads, length, length).add_(mask)
+    scores.view(rows, heads, length, -1).add_(mask)
     return torch.softmax(scores, -1)

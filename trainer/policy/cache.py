@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.policy.attention import attention, attention_dtype, parts
+from trainer.policy.attention import attention, attention_dtype, parts, summed
 
-# Rows whose attention is summed together on a CPU, so that what it is widened to stays in a core's own cache.
-ROWS_WIDENED = 16
+# Numbers that are widened together on a CPU, so that they stay in a core's own cache until they are summed.
+WIDENED = 1 << 19
 
 
 class Cache:
@@ -58,23 +58,16 @@ class Cache:
         query, key, value = parts(qkv[:, 0], heads, 1)
         self.keys[layer][self._each, :, self.lengths] = key
         self.values[layer][self._each, :, self.lengths] = value
-        # The queries that share a key head stand where other code has the positions of a sequence.
-        query = query.to(self.wide).unflatten(1, (key.shape[1], -1))
-        keys, values, mask = (
-            one[..., : self.window, :] for one in (self.keys[layer], self.values[layer], self.mask.transpose(2, 3))
-        )
-        together = len(query) if keys.dtype == self.wide else ROWS_WIDENED
-        attended = [
-            functional.scaled_dot_product_attention(
-                query[some : some + together],
-                keys[some : some + together].to(self.wide),
-                values[some : some + together].to(self.wide),
-                attn_mask=mask[some : some + together].transpose(2, 3),
-            )
-            for some in range(0, len(query), together)
-        ]
-        joined = attended[0] if len(attended) == 1 else torch.cat(attended)
-        return joined.reshape(len(query), 1, -1).to(qkv.dtype)
+        keys, values = (one[layer][:, :, : self.window] for one in (self.keys, self.values))
+        mask = self.mask[..., : self.window]
+        if query.device.type == "cpu":
+            together = max(1, WIDENED // keys[0].numel()) if keys.dtype != self.wide else len(keys)
+            some = zip(*(one.split(together) for one in (query[:, :, None], keys, values, mask)), strict=True)
+            attended = torch.cat([summed(*one) for one in some])
+        else:  # the queries that share a key head stand where other code has the positions of a sequence
+            shared = query.unflatten(1, (key.shape[1], -1))
+            attended = functional.scaled_dot_product_attention(shared, keys, values, attn_mask=mask)
+        return attended.reshape(len(query), 1, -1).to(qkv.dtype)
 
     def begin(self) -> None:
         """A step begins: the place that each row fills next is opened."""
