@@ -89,8 +89,14 @@ class ShortAttention(torch.autograd.Function):
 
 
 def summed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention of T queries to S keys on a CPU, not yet rounded: (B, heads, T, head size), twice (B, key heads, S, head
-    size) and a mask (B, 1, T, S) -> (B, key heads, queries of a key head * T, head size)."""
+    """Attention of T queries to S keys on a CPU, not yet rounded.
+
+    Args:
+        query: (B, heads, T, head size). key, value: (B, key heads, S, head size). mask: (B, 1, T, S), added.
+
+    Returns:
+        (B, key heads, queries of a key head * T, head size).
+    """
     wide = attention_dtype(query.device, query.dtype)
     return _weights(query.to(wide), key.to(wide), mask) @ value.to(wide)
 

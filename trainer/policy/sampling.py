@@ -34,8 +34,8 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor,
     the training code recomputes.
 
     Args:
-        logits: (rows, vocabulary), any float type. Those in fp32 are overwritten: memory for another array of this size,
-            taken and given back at each step, costs more than the arithmetic.
+        logits: (rows, vocabulary), any float type. Those in fp32 are overwritten: memory for another array of this
+            size, taken and given back at each step, costs more than the arithmetic.
         uniform: (rows, 2) in [0, 1), on the device of the logits.
 
     Returns:
