@@ -17,6 +17,7 @@ from architectures import make_model, tokens
 from transformers import AutoConfig
 
 from storage.errors import UsageError
+from trainer import heap
 from trainer.config import (
     Advantage,
     PpoConfig,
@@ -218,7 +219,7 @@ def test_the_tightest_limit_among_the_groups_above_counts(tmp_path):
     group(root, {})
     group(root / "outer", {"memory.max": 8000, "memory.current": 5000, "memory.stat": "anon 4000\ninactive_file 700"})
     group(root / "outer/inner", {"memory.max": "max", "memory.current": 4000, "memory.stat": "inactive_file 0"})
-    assert memory.cgroup_room(root, own) == 8000 - 5000 + 700
+    assert heap.cgroup_room(root, own) == 8000 - 5000 + 700
 
 
 def test_version_1_limits_count_as_well(tmp_path):
@@ -227,11 +228,11 @@ def test_version_1_limits_count_as_well(tmp_path):
     stat = "inactive_file 1\ntotal_inactive_file 100"
     files = {"memory.limit_in_bytes": 9000, "memory.usage_in_bytes": 2000, "memory.stat": stat}
     group(root / "memory/box", files)
-    assert memory.cgroup_room(root, own) == 9000 - 2000 + 100
+    assert heap.cgroup_room(root, own) == 9000 - 2000 + 100
 
 
 def test_without_any_limit_the_machine_is_the_limit(tmp_path):
-    assert memory.cgroup_room(tmp_path, tmp_path / "none") == math.inf
+    assert heap.cgroup_room(tmp_path, tmp_path / "none") == math.inf
     (tmp_path / "own").write_text("0::/\n")
-    assert memory.cgroup_room(tmp_path, tmp_path / "own") == math.inf
-    assert 0 < memory.available(CPU) < math.inf
+    assert heap.cgroup_room(tmp_path, tmp_path / "own") == math.inf
+    assert 0 < heap.available(CPU) < math.inf

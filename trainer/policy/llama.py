@@ -58,11 +58,14 @@ class LlamaNetwork:
     Attributes:
         layers: the blocks.
         output: from normalised states to logits, for sampling. head: the same of the untouched base, for learning.
+        continuous: sampling may give the row of an answer that has ended to another prompt.
         checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
 
     Raises:
         KeyError: a weight is missing.
     """
+
+    continuous = True
 
     def __init__(
         self,
@@ -181,23 +184,24 @@ class LlamaNetwork:
         Returns:
             logits after the last prompt token (rows, vocabulary), fp32, and the cache.
         """
-        cache = Cache(list(map(len, prompts)), rows, capacity, self.dtype)
-        ids = torch.tensor([[0] * (cache.filled - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        places = torch.arange(cache.filled, device=self.device)
-        cos, sin = self.rotations.at((places - cache.prompt_padding[:, None]).clamp_min(0))
+        lengths = list(map(len, prompts))
+        cache = Cache(lengths, rows, capacity, self.dtype)
+        ids = torch.tensor([prompt + [0] * (cache.window - len(prompt)) for prompt in prompts], device=self.device)
+        cos, sin = self.rotations.at(torch.arange(cache.window, device=self.device))
         x = self.embedding[ids].float()
         for block in self.layers:
             x = block(x, cos, sin, cache.prefill)
-        return self.output(self.normalised(x[:, -1]).to(self.dtype))[rows], cache
+        last = x[range(len(prompts)), [length - 1 for length in lengths]]
+        return self.output(self.normalised(last).to(self.dtype))[rows], cache
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Read one more token a row (rows,) and return the logits of the next (rows, vocabulary), fp32."""
-        cache.advance(before=True)
-        cos, sin = self.rotations.at(cache.positions[:, None])
+        cache.begin()
+        cos, sin = self.rotations.at(cache.lengths[:, None])
         x = self.embedding[tokens][:, None].float()
         for index, block in enumerate(self.layers):
             x = block(x, cos, sin, partial(cache.step, index))
-        cache.advance(before=False)
+        cache.end()
         return self.output(self.normalised(x[:, 0]).to(self.dtype))
 
     # --- learning --------------------------------------------------------------------------------------------------

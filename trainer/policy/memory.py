@@ -12,11 +12,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import torch
 
 from storage.errors import UsageError
 from trainer.config import RewardStage, Tuning
+from trainer.heap import available
 from trainer.methods import method_of
 from trainer.methods.method import Need
 from trainer.policy.decoding import context_length
@@ -173,41 +173,3 @@ def check_fits(folder: ModelFolder, device: torch.device, dtype: torch.dtype, ne
 def total(parts: dict[str, float]) -> float:
     """Bytes of all parts, with a margin."""
     return MARGIN * sum(parts.values())
-
-
-def available(device: torch.device) -> float:
-    """Bytes that can still be allocated: on the card, or in this machine's memory within the limit of our cgroup."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return min(float(psutil.virtual_memory().available), cgroup_room())
-
-
-def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Bytes left under the memory limits of this process's control groups (version 1 or 2); infinite without any."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return math.inf
-    room = math.inf
-    for line in lines:
-        number, controllers, place = line.split(":", 2)
-        if number != "0" and "memory" not in controllers.split(","):
-            continue
-        base = root if number == "0" else root / "memory"
-        group = base / place.lstrip("/")
-        for one in (group, *group.parents):
-            if one.is_relative_to(base):
-                room = min(room, _left(one))
-    return room
-
-
-def _left(group: Path) -> float:
-    """Bytes left in one control group; file pages that the kernel may drop at any time count as free."""
-    for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-        try:
-            room = float((group / most).read_text()) - float((group / used).read_text())
-            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # no such group here, or "max"
-            continue
-        return room + float(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-    return math.inf

@@ -44,7 +44,10 @@ class TransformersNetwork:
     Attributes:
         beside: A and B beside the weights of linear layers, by the weights' names.
         instead: other values of weights, by their places. Only one thread at a time may sample from such versions.
+        continuous: the model's own cache has one length for all rows: none can be given to another prompt.
     """
+
+    continuous = False
 
     def __init__(self, model: Any) -> None:
         self.model = model
