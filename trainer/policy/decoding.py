@@ -306,17 +306,13 @@ def _network(
     Args:
         like: of the untouched base model, to share with.
     """
-    network: Network
-    if supports(config):
-        base = like if isinstance(like, LlamaNetwork) else None
-        try:
-            network = LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
-        except KeyError as error:
-            raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
-    else:
+    if not supports(config):
         from trainer.policy.transformers_network import TransformersNetwork
 
         beside = like if isinstance(like, TransformersNetwork) else None
         return TransformersNetwork.load(folder, weights, device, dtype, beside)
-    weights.check_all_used()
-    return network
+    base = like if isinstance(like, LlamaNetwork) else None
+    try:
+        return LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
+    except KeyError as error:
+        raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error

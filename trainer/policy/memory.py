@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from trainer.config import RewardStage, Tuning
 from trainer.heap import available
 from trainer.methods import method_of
 from trainer.methods.method import Need
-from trainer.policy.decoding import context_length
+from trainer.policy.decoding import context_length, row_bytes
 from trainer.policy.llama import supports
 from trainer.policy.logprobs import CHUNK
 from trainer.policy.models import ModelFolder
@@ -58,7 +59,7 @@ class Shape:
         fast: whether our own block computes it. total, layers: parameters of all, and of the layers.
         borders: sum of the in and out widths of the layers' linear weights (experts left out).
         kept: numbers that a layer keeps of a token for the backward pass, beside its attention to others.
-        keys: and values of a token in a layer.
+        config: as the model's folder has it.
     """
 
     fast: bool
@@ -68,10 +69,10 @@ class Shape:
     depth: int
     hidden: int
     kept: int
-    keys: int
     heads: int
     vocabulary: int
     context: int
+    config: Any
 
     @classmethod
     def read(cls, folder: Path) -> Shape:
@@ -90,10 +91,10 @@ class Shape:
             depth=config.num_hidden_layers,
             hidden=hidden,
             kept=4 * hidden + 4 * heads * head_size + 3 * inner,
-            keys=2 * (getattr(config, "num_key_value_heads", None) or heads) * head_size,
             heads=heads,
             vocabulary=config.vocab_size,
             context=context_length(config),
+            config=config,
         )
 
 
@@ -113,7 +114,7 @@ def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need)
     halves = shape.vocabulary * shape.hidden + (size == FP32) * shape.layers
     half = shape.fast and device.type == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
     length = need.prompt_tokens + need.response_tokens
-    sampling = need.rows * length * shape.depth * shape.keys * size + shape.layers * size * full
+    sampling = need.rows * row_bytes(shape.config, need.prompt_tokens, length, dtype) + shape.layers * size * full
     return {
         "base model": (shape.total - shape.layers + shared) * size,
         "sampler": own * size + half * halves * HALF,
@@ -123,7 +124,7 @@ def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need)
             kept_bytes(shape, size, need)
             + LOGIT_COPIES * CHUNK * shape.vocabulary * FP32
             + need.rows * length * shape.hidden * size,
-            sampling + LOGIT_COPIES * need.rows * shape.vocabulary * FP32,
+            sampling,
         ),
     }
 

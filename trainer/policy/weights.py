@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -29,6 +29,9 @@ class Changes(Protocol):
 class Weights:
     """Tensors by name with changes merged in; read from disk as they are asked for.
 
+    Raises:
+        WorkbenchError: a file is damaged, or something is changed that the model does not have.
+
     Attributes:
         full: the file of a full version, where it is not those of the base model.
     """
@@ -36,11 +39,12 @@ class Weights:
     def __init__(self, files: Sequence[Path], changes: Changes | None = None) -> None:
         self.changes = changes
         self.full: Path | None = None
-        self._used: set[str] = set()
         self._files: dict[str, Any] = {}
         for file in files:
             opened = open_weights(file)
             self._files.update(dict.fromkeys(opened.keys(), opened))
+        if changes:
+            check_known(changes, self._files.keys())
 
     @classmethod
     def open(cls, folder: Path, full_version: Path | None = None, source: Path | None = None) -> Weights:
@@ -68,7 +72,6 @@ class Weights:
         opened = self._files.get(name)
         if opened is None:
             return None
-        self._used.add(name)
         tensor = opened.get_tensor(name)
         merged = self.changes.merge(name, tensor) if self.changes else tensor
         # A view would keep the whole file in memory, beside the copies that are made of most weights.
@@ -86,15 +89,10 @@ class Weights:
         """All tensor names."""
         return list(self._files)
 
-    def check_all_used(self) -> None:
-        """Raise WorkbenchError when the version changes a weight that this model does not have."""
-        if self.changes:
-            check_known(self.changes, self._used)
 
-
-def check_known(changes: Changes, names: set[str]) -> None:
+def check_known(changes: Changes, names: Iterable[str]) -> None:
     """Raise WorkbenchError when something is changed that is not among these weights."""
-    if unknown := changes.names - names:
+    if unknown := changes.names.difference(names):
         raise WorkbenchError(
             f"the version changes weights that the model lacks, such as {min(unknown)}",
             "this version was trained on another base model",
