@@ -24,7 +24,7 @@ from trainer.reward.protocol import Scores
 
 # Answers to one prompt come from seeds that training never uses.
 FIRST_SEED = 1 << 61
-BATCH = 256  # answers before it is asked again whether to go on; how many are sampled at once is the decoder's
+BATCH = 80  # answers before it is asked again whether to go on: half of what a gate asks for by default
 SHOWN = 6  # prompts whose answers are kept to be read
 LINE = 200  # characters of a text in the log
 
