@@ -31,7 +31,7 @@ from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
-from trainer.policy.stepping import Steps
+from trainer.policy.stepping import Batch
 
 TOKENS, NEVER = 48, frozenset[int]()
 
@@ -83,11 +83,11 @@ class Side:
 
     def said(self, rows: int, *, static: bool, graphed: bool) -> Any:
         """Answers of so many rows, sampled in one of the ways."""
-        self.decoder.static, Steps.graphed = static, graphed
+        self.decoder.static, Batch.graphed = static, graphed
         try:
             return self.decoder.generate(self.asked(rows), Sampling(max_new_tokens=TOKENS), range(rows), NEVER)
         finally:
-            self.decoder.static, Steps.graphed = self.device.type == "cuda", True
+            self.decoder.static, Batch.graphed = self.device.type == "cuda", True
 
     def equality(self) -> dict[str, Any]:
         """Static shapes as a graph, the same without one, and shapes that grow: tokens alike, and log-probabilities."""
@@ -110,13 +110,12 @@ class Side:
         """Whether a step, as a graph or as it stands, makes the host wait: torch raises where it does."""
         if self.device.type != "cuda":
             return {"not_measured": "only a GPU can be waited for"}
-        rows = torch.arange(4, device=self.device)
         found: dict[str, Any] = {}
         for name, graphed in (("graph", True), ("static steps", False)):
-            logits, cache = self.decoder.network.prefill(self.asked(4), rows, 96)
-            uniforms = torch.rand(4, 32, 2, dtype=torch.float64, device=self.device)
-            steps = Steps(self.decoder.network, logits, cache, uniforms, Sampling(), torch.empty(0, device=self.device))
+            vocabulary, network = self.decoder.vocabulary, self.decoder.network
+            steps = Batch(network, Sampling(), 96, 32, vocabulary, self.device, static=True)
             steps.graphed = graphed
+            steps.admit(self.asked(4), range(4))
             steps._advance()
             self.wait()
             torch.cuda.set_sync_debug_mode("error")
@@ -137,11 +136,11 @@ class Side:
 
         def mine(static: bool, graphed: bool) -> Callable[[], float]:
             def measure() -> float:
-                self.decoder.static, Steps.graphed = static, graphed
+                self.decoder.static, Batch.graphed = static, graphed
                 try:
                     return ours(self.decoder, prompts, TOKENS)
                 finally:
-                    self.decoder.static, Steps.graphed = self.device.type == "cuda", True
+                    self.decoder.static, Batch.graphed = self.device.type == "cuda", True
 
             return measure
 

@@ -21,7 +21,6 @@ from trainer.rewards import LANGUAGE_BALANCE
 from trainer.setting import Setting
 
 ANSWERS = 4  # to each prompt: which of them is the better one is what ratings teach
-PROMPTS_A_BATCH = 4
 SEED_ROUND = 1 << 43  # no round of rollouts has this number
 
 
@@ -46,10 +45,8 @@ def answers_to_rate(
     drawn = PromptSampler(practice, LANGUAGE_BALANCE, seed).draw(0, asked)
     prompts = list({prompt.id: prompt for prompt in drawn}.values())
     decoder, tokenizer = setting.backbone.decoder(candidate), setting.backbone.tokenizer
-    first, said = round_seed(seed, SEED_ROUND), list[Rollout]()
-    for start in range(0, len(prompts), PROMPTS_A_BATCH):
-        batch = prompts[start : start + PROMPTS_A_BATCH]
-        said += collect(decoder, tokenizer, batch, ANSWERS, sampling, first + start * ANSWERS)
+    first = round_seed(seed, SEED_ROUND)
+    said = collect(decoder, tokenizer, prompts, ANSWERS, sampling, first)
     expected = _expected(reward, said)
     return [
         Asked(rollout, first + place, place % ANSWERS, expected[place] if expected else None)

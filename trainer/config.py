@@ -279,6 +279,13 @@ class PpoConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_sampler_gap: Annotated[
         float, _at_least(0, "k3 between sampler and policy, nats/token, at which a run stops; 0 is by number format")
     ] = 0.0
+    exact_kl: Annotated[
+        bool,
+        Meta(
+            description="PPO charges the exact KL of each place; else, as without a value, the sampler's record serves "
+            "where it agrees with the policy, and a pass is saved"
+        ),
+    ] = True
     max_update_kl: Annotated[
         float, _positive("approximate KL, nats per token, past which a round's updates stop; that one is not taken")
     ] = 0.03

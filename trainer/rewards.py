@@ -40,7 +40,6 @@ FILES = {REWARD: "reward.safetensors", JUDGE: "judge.safetensors"}
 CHECKPOINT_EVERY = 10  # updates
 # The reference policy's answers on which rewards get mean 0 and deviation 1.
 REFERENCE_PROMPTS, REFERENCE_ANSWERS = 32, 2
-REFERENCE_ROWS = 16  # sampled at once: a round holds no more either
 LANGUAGE_BALANCE = 0.4
 NEW, LATEST, TABLE, AUTO, NONE = "new", "latest", "table", "auto", "none"
 
@@ -298,7 +297,4 @@ def reference_answers(setting: Setting, seed: int, answers: int) -> list[Rollout
     prompts = PromptSampler(practice, LANGUAGE_BALANCE, seed).draw(0, min(REFERENCE_PROMPTS, max(8, len(practice))))
     sampling = Sampling(temperature=1.0, max_new_tokens=setting.answer_tokens)
     decoder, tokenizer = setting.backbone.decoder(), setting.backbone.tokenizer
-    first, found, each = round_seed(seed, 1 << 40), list[Rollout](), max(1, REFERENCE_ROWS // answers)
-    for start in range(0, len(prompts), each):
-        found += collect(decoder, tokenizer, prompts[start : start + each], answers, sampling, first + start * answers)
-    return found
+    return collect(decoder, tokenizer, prompts, answers, sampling, round_seed(seed, 1 << 40))

@@ -186,7 +186,7 @@ def test_a_gate_that_is_told_to_stop_stops_before_the_next_batch(backbone, rewar
             raise CancelledError("the job was cancelled", "go on with `trainer resume`")
 
     many = [msgspec.structs.replace(asked[0], id=f"q{number}") for number in range(40)]
-    config = GateConfig(answers=2)
+    config = GateConfig(answers=4)
     with pytest.raises(CancelledError):
         judge(backbone, Judge(reward_model), candidate(0.3), None, many, config, SAMPLING, check=check)
     assert len(asked_for) == 3

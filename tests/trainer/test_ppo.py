@@ -119,8 +119,8 @@ def old_at_temperature_one(monkeypatch):
     def plant(run: Ppo) -> Ppo:
         prepare = run._prepare
 
-        def at_another_temperature(rows, rollouts):
-            piece = prepare(rows, rollouts)
+        def at_another_temperature(rows, rollouts, **how):
+            piece = prepare(rows, rollouts, **how)
             hidden = run.backbone.hidden(piece.layout, run.policy)
             old = run.backbone.logprobs(hidden, piece.layout, 1.0).chosen.detach()
             piece.seen = dataclasses.replace(piece.seen, chosen=old)

@@ -21,7 +21,7 @@ def logits_of(vocabulary: int, spread: float = 1.5) -> torch.Tensor:
 def draw(logits: torch.Tensor, sampling: Sampling, count: int = DRAWS) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and log-probabilities of many independent draws."""
     uniform = torch.rand(count, 2, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
-    found = [choosing.choose(logits.expand(len(part), -1), part, sampling) for part in uniform.split(4000)]
+    found = [choosing.choose(logits.repeat(len(part), 1), part, sampling) for part in uniform.split(4000)]
     return torch.cat([token for token, _ in found]), torch.cat([logprob for _, logprob in found])
 
 
@@ -92,7 +92,7 @@ def test_a_token_without_a_chance_is_never_drawn_whatever_the_random_number():
     edges = torch.tensor([0.0, 0.5, 1 - 1e-16], dtype=torch.float64)
     uniform = torch.cartesian_prod(edges, edges)
     for sampling in (Sampling(), Sampling(top_p=0.99), Sampling(top_k=4)):
-        drawn, _ = choosing.choose(logits.expand(len(uniform), -1), uniform, sampling)
+        drawn, _ = choosing.choose(logits.repeat(len(uniform), 1), uniform, sampling)
         assert set(drawn.tolist()) == {1, 3}
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from architectures import LLAMA_FAMILY, OTHERS, reference_logits, reference_model, tokens
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from census import Census, waits
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import booleans, integers, permutations, sampled_from
 from transformers import AutoConfig
 
 from storage.records import Sampling
-from trainer.policy import attention
-from trainer.policy.decoding import Decoder
+from trainer.policy import attention, decoding
+from trainer.policy.decoding import MEMORY_SHARE, ROWS, Decoder, row_bytes
 from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
-from trainer.policy.logprobs import CHUNK, chosen_logprobs
+from trainer.policy.logprobs import CHUNK, OutputHead
 from trainer.policy.lora import LoraAdapter
-from trainer.policy.stepping import Steps
+from trainer.policy.stepping import POLL, Batch
 from trainer.policy.transformers_network import TransformersNetwork
 from trainer.policy.weights import Weights
 
@@ -94,6 +95,65 @@ def test_what_a_row_says_does_not_depend_on_its_company(llama):
     assert [answer.token_ids for answer in backwards[::-1]] == [answer.token_ids for answer in together[:5]]
 
 
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=integers(1, 7), order=permutations(range(9)), static=booleans(), ends=sampled_from([0, 4, 40]))
+def test_an_answer_is_of_its_prompt_and_seed_however_many_are_sampled_at_once(model_of, rows, order, static, ends):
+    """Rows of answers that have ended are given to prompts that wait: others go on, new ones begin, none notices."""
+    decoder = Decoder.load(model_of("llama"), CPU, torch.float32)
+    prompts = tokens(5, 4, 13, 7, 4, 1, 9, 3, 6)
+    prompts.append(prompts[2])
+    sampling, stops = Sampling(temperature=0.9, max_new_tokens=23), frozenset(range(ends))
+    expected = [decoder.generate([prompts[one]], sampling, [one], stops)[0] for one in range(9)]
+    decoder.static = static
+    heard: list[list[int | None]] = []
+    asked = [prompts[one] for one in order]
+    found = decoder.generate(asked, sampling, order, stops, on_tokens=heard.append, rows=rows)
+    for place, one in enumerate(order):
+        assert (found[place].token_ids, found[place].finish_reason) == (
+            expected[one].token_ids,
+            expected[one].finish_reason,
+        )
+        assert found[place].logprobs == pytest.approx(expected[one].logprobs, abs=1e-4)
+        assert [said[place] for said in heard if said[place] is not None] == found[place].token_ids
+
+
+def test_the_batch_stays_full_while_prompts_wait(model_of, monkeypatch):
+    decoder = Decoder.load(model_of("llama"), CPU, torch.float32)
+    stepped: list[int] = []
+    own = LlamaNetwork.step
+    monkeypatch.setattr(
+        LlamaNetwork, "step", lambda self, said, cache: (stepped.append(len(said)), own(self, said, cache))[1]
+    )
+    prompts = [tokens(31, 5)[0]] * 60
+    answers = decoder.generate(prompts, Sampling(max_new_tokens=40), range(60), frozenset(range(20)), rows=8)
+    count = sum(len(one.token_ids) for one in answers)
+    lengths = sorted(len(one.token_ids) for one in answers)
+    assert lengths[0] * 5 < lengths[-1], "answers of many lengths"
+    assert set(stepped[: len(stepped) // 2]) == {8}
+    batches = sum(max(len(one.token_ids) for one in answers[start : start + 8]) for start in range(0, 60, 8))
+    assert len(stepped) < 0.7 * batches, "one batch after the other waits for its longest answers"
+    assert count > 0.8 * sum(stepped), "nearly every row of every step is an answer that goes on"
+
+
+def test_a_long_prompt_shortens_no_other_answer(model_of):
+    decoder = Decoder.load(model_of("llama"), CPU, torch.float32)
+    decoder.context = 40
+    answers = decoder.generate(tokens(33, 5, 36), Sampling(max_new_tokens=20), [1, 2], NO_STOP)
+    assert [len(one.token_ids) for one in answers] == [20, 4]
+
+
+def test_fewer_rows_are_sampled_at_once_where_memory_is_short(model_of, monkeypatch):
+    decoder = Decoder.load(model_of("llama"), CPU, torch.float32)
+    assert decoder.rows_at_once(100, 20, 40) == ROWS
+    assert decoder.rows_at_once(9, 20, 40) == 9
+    each = row_bytes(decoder.config, 20, 40, torch.float32)
+    monkeypatch.setattr(decoding, "available", lambda device: 11 * each / MEMORY_SHARE)
+    assert decoder.rows_at_once(100, 20, 40) == 11
+    assert decoder.rows_at_once(100, 20, 400) < 11
+    monkeypatch.setattr(decoding, "available", lambda device: 0.0)
+    assert decoder.rows_at_once(100, 20, 40) == 2
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_architectures_go_through_transformers_and_say_the_same(name, model_of):
     folder = model_of(name)
@@ -130,7 +190,7 @@ def test_hidden_states_log_probabilities_and_entropies_equal_those_of_transforme
     with torch.no_grad():
         hidden = network.run(network.embed(layout), layout, None)
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        found, entropy = chosen_logprobs(before, network.head_weight, targets, temperature)
+        found, entropy = OutputHead(network.head_weight).chosen(before, targets, temperature)
         place = 0
         for prompt, answer in zip(prompts, said, strict=True):
             logits = reference_logits(model, prompt + answer)[len(prompt) - 1 : -1] / temperature
@@ -158,7 +218,7 @@ def test_lower_and_upper_part_together_equal_the_whole(llama):
 @pytest.mark.parametrize("fused", [False, True], ids=["short", "long"])
 def test_adapter_gradients_equal_those_of_peft(llama, fused, monkeypatch):
     if fused:
-        monkeypatch.setattr(attention, "_SHORT", 0)
+        monkeypatch.setattr(attention, "SHORT", 0)
     from peft import LoraConfig, get_peft_model
 
     network = trainable(llama)
@@ -178,9 +238,8 @@ def test_adapter_gradients_equal_those_of_peft(llama, fused, monkeypatch):
     layout = TokenLayout.build(prompts, said, CPU)
     weight = torch.randn(layout.mask.shape, generator=torch.Generator().manual_seed(3))
     hidden = network.run(network.embed(layout), layout, adapter)
-    chosen, _ = chosen_logprobs(
-        hidden[layout.predictors[layout.mask]], network.head_weight, layout.targets[layout.mask], 0.7
-    )
+    head = OutputHead(network.head_weight)
+    chosen, _ = head.chosen(hidden[layout.predictors[layout.mask]], layout.targets[layout.mask], 0.7)
     ours = (chosen * weight[layout.mask]).sum()
     ours.backward()
     expected = torch.zeros(())
@@ -207,7 +266,7 @@ def test_padding_and_company_change_neither_log_probabilities_nor_gradients(llam
         hidden = network.run(network.embed(layout), layout, adapter)
         place = rows.index(0)
         before = hidden[layout.predictors[place][layout.mask[place]]]
-        chosen, _ = chosen_logprobs(before, network.head_weight, torch.tensor(said[0]), 1.0)
+        chosen, _ = OutputHead(network.head_weight).chosen(before, torch.tensor(said[0]), 1.0)
         chosen.sum().backward()
         return chosen.detach(), [parameter.grad for parameter in adapter.parameters()]
 
@@ -224,7 +283,7 @@ def test_log_probabilities_in_chunks_equal_those_in_one_piece():
     n = 2 * CHUNK + 5
     hidden = torch.randn(n, 8, generator=generator, requires_grad=True)
     weight, targets = torch.randn(19, 8, generator=generator), torch.randint(19, (n,), generator=generator)
-    found, entropy = chosen_logprobs(hidden, weight, targets, 0.7)
+    found, entropy = OutputHead(weight).chosen(hidden, targets, 0.7)
     logprobs = (hidden @ weight.T / 0.7).log_softmax(-1)
     expected = logprobs.gather(-1, targets[:, None])[:, 0]
     torch.testing.assert_close(found, expected)
@@ -251,8 +310,8 @@ def test_recomputed_log_probabilities_equal_the_sampled_ones_at_a_temperature(ll
     with torch.no_grad():
         hidden = network.run(network.embed(layout), layout, adapter)
         before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        found, _ = chosen_logprobs(before, network.head_weight, targets, 0.7)
-        ignored, _ = chosen_logprobs(before, network.head_weight, targets, 1.0)
+        found, _ = OutputHead(network.head_weight).chosen(before, targets, 0.7)
+        ignored, _ = OutputHead(network.head_weight).chosen(before, targets, 1.0)
     sampled = torch.tensor([value for answer in answers for value in answer.logprobs])
     torch.testing.assert_close(found, sampled, **CLOSE)
     assert (ignored - sampled).abs().max() > 0.05, "the test would notice a temperature that is ignored"
@@ -288,34 +347,24 @@ def test_sampling_with_static_shapes_says_the_same(llama, sampling):
 
 
 def test_every_step_with_static_shapes_does_the_same_and_looks_at_no_value(llama):
-    """What a CUDA graph asks for, counted where there is no GPU: it may replay one step as any other."""
+    """What a CUDA graph asks for, counted where there is no GPU: it may replay one step as any other, and after a
+    prompt has taken the row of another, which changes what stands in the same tensors."""
     decoder = Decoder.load(llama, CPU, torch.float32)
-    prompts = tokens(22, 5, 3)
+    prompts = tokens(22, 5, 3, 7)
+    sampling = Sampling(temperature=0.7, repetition_penalty=1.2)
+    batch = Batch(decoder.network, sampling, 16, POLL, decoder.vocabulary, CPU, static=True)
+    censuses = []
     with torch.inference_mode():
-        logits, cache = decoder.network.prefill(prompts, torch.tensor([0, 1, 1]), 16)
-        sampling = Sampling(temperature=0.7, repetition_penalty=1.2)
-        steps = Steps(
-            decoder.network, logits, cache, torch.rand(3, 8, 2), sampling, torch.zeros(3, logits.shape[1]).bool()
-        )
-        censuses = []
-        for _ in range(4):
+        batch.admit([prompts[0], prompts[1], prompts[1]], range(3))
+        places = [one.data_ptr() for one in (batch.tokens, batch.at, batch.uniforms, batch.seen, batch.cache.mask)]
+        for step in range(5):
             with Census() as census:
-                steps._step()
+                batch._step()
             censuses.append(census.seen)
+            if step == 2:
+                batch.admit([prompts[2]], [9], [1])
     assert all(one == censuses[0] for one in censuses[1:])
     assert len(censuses[0]) > 50
-    waiting = {"aten._local_scalar_dense", "aten.nonzero", "aten.item", "aten.is_nonzero", "aten.equal"}
-    assert not waiting & {name for name, _ in censuses[0]}
-
-
-class Census(TorchDispatchMode):
-    """Every operation with the shapes that it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, str]] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        shapes = tree_map(lambda one: tuple(one.shape) if isinstance(one, torch.Tensor) else one, args)
-        self.seen.append((str(func).rsplit(".", 1)[0], str(shapes)))
-        return func(*args, **(kwargs or {}))
+    assert not waits(censuses[0])
+    held = (batch.tokens, batch.at, batch.uniforms, batch.seen, batch.cache.mask)
+    assert places == [one.data_ptr() for one in held]

@@ -13,14 +13,17 @@ import torch
 from hand_made import RewardByTokens, merged
 from rated_workspace import LANGUAGES
 from tiny_model import CORPUS
+from torch import nn
 
 from storage.errors import WorkbenchError
 from storage.records import Prompt
+from trainer.algorithms import ppo, sampler_gap
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout, collect_rows
-from trainer.algorithms.sampler_gap import BOUNDS, LEAST_BOUND, SamplerGap, importance
-from trainer.config import PpoConfig
-from trainer.policy.backbone import Backbone
+from trainer.algorithms.rounds import Piece
+from trainer.algorithms.sampler_gap import ALIKE, BOUNDS, LEAST_BOUND, SamplerGap, importance
+from trainer.config import Advantage, PpoConfig
+from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.decoding import Decoder
 from trainer.policy.linear import Linear
 from trainer.policy.models import ModelFolder, resolve
@@ -28,6 +31,7 @@ from trainer.reward.protocol import ConstantReward
 
 CPU = torch.device("cpu")
 CONFIG = PpoConfig(rank=4, batch=8, answers=2, minibatch=4, warmup=0, max_new_tokens=12, learning_rate=1e-3)
+WITHOUT_VALUE = msgspec.structs.replace(CONFIG, advantage=Advantage.RLOO, max_update_kl=10.0)
 PROMPTS = [Prompt(f"p{place}", CORPUS[place], language, "") for place, language in enumerate(LANGUAGES)]
 
 
@@ -213,9 +217,10 @@ def corrupted(decoder: Decoder) -> Decoder:
     return Decoder(decoder.folder, decoder.config, network, decoder.device, decoder.dtype, decoder.shared)
 
 
+@pytest.mark.parametrize("config", [CONFIG, WITHOUT_VALUE], ids=["measured whole", "on one minibatch"])
 @pytest.mark.parametrize("fault", ["colder", "damaged", "a version behind"])
-def test_a_sampler_that_is_not_the_policy_ends_the_run_in_its_first_round(fault, backbone, monkeypatch):
-    run = Ppo(backbone, ConstantReward(), PROMPTS, CONFIG, seed=1)
+def test_a_sampler_that_is_not_the_policy_ends_the_run_in_its_first_round(fault, config, backbone, monkeypatch):
+    run = Ppo(backbone, ConstantReward(), PROMPTS, config, seed=1)
     run.advance()
     moved(run, 0.02)
     run.advance()
@@ -231,6 +236,70 @@ def test_a_sampler_that_is_not_the_policy_ends_the_run_in_its_first_round(fault,
     with pytest.raises(WorkbenchError, match=r"round 2: (the sampler is not|only \d+% of what)"):
         run.advance()
     assert run.step == 2, "nothing was learned from it"
+
+
+# --- the record in place of a pass -----------------------------------------------------------------------------------
+
+
+def scored(run: Ppo, monkeypatch) -> list[Piece]:
+    """One round; its pieces."""
+    seen: list[Piece] = []
+    estimate = run.advantages.estimate
+    monkeypatch.setattr(run.advantages, "estimate", lambda pieces, beta: (estimate(pieces, beta), seen.extend(pieces)))
+    run.advance()
+    return seen
+
+
+def test_where_the_sampler_is_the_policy_its_record_saves_a_pass_and_the_same_is_learned(backbone, monkeypatch):
+    learned, found = [], []
+    for bound in (ALIKE, -1.0):
+        monkeypatch.setattr(sampler_gap, "ALIKE", bound)
+        run = moved(Ppo(backbone, RewardByTokens(lambda said: sum(said) % 7), PROMPTS, WITHOUT_VALUE, seed=1), 0.05)
+        before = nn.utils.parameters_to_vector(run.policy.parameters()).detach()
+        found.append(scored(run, monkeypatch))
+        learned.append(nn.utils.parameters_to_vector(run.policy.parameters()).detach() - before)
+    ours, measured = found
+    assert [len(piece.hidden) > 0 for piece in ours] == [False, True]
+    assert [len(piece.hidden) > 0 for piece in measured] == [True, True]
+    assert torch.equal(ours[0].old, ours[0].sampler)
+    torch.testing.assert_close(ours[0].old, measured[0].old, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours[0].reference, measured[0].reference)
+    torch.testing.assert_close(ours[1].seen.divergence, measured[1].seen.divergence)
+    assert nn.functional.cosine_similarity(*learned, 0) > 0.98, "Adam takes slopes near zero either way"
+
+
+def test_what_a_record_tells_of_entropy_and_divergence_is_right_on_average():
+    logits = drawn(5, 1.0, n=2 * 40).view(2, 40)
+    policy, reference = torch.log_softmax(logits.double(), -1)
+    found = Comparison.recorded(policy, reference)
+    share = policy.exp()
+    assert float(share @ found.entropy) == pytest.approx(float(-(share @ policy)))
+    assert float(share @ found.divergence) == pytest.approx(float(share @ (policy - reference)))
+    assert (found.divergence >= 0).all()
+
+
+def test_a_learned_value_keeps_the_exact_divergence_unless_it_is_told_otherwise(backbone, monkeypatch):
+    for exact in (True, False):
+        config = msgspec.structs.replace(CONFIG, exact_kl=exact)
+        pieces = scored(Ppo(backbone, ConstantReward(), PROMPTS, config, seed=1), monkeypatch)
+        assert [len(piece.hidden) > 0 for piece in pieces] == [exact, True]
+
+
+@pytest.mark.parametrize("size", [0.003, 0.3])
+def test_answers_of_which_some_are_sampled_otherwise_are_never_taken_at_their_word(size, backbone, monkeypatch):
+    """A fault in the answers that are not measured: the first update finds it."""
+    run = moved(Ppo(backbone, ConstantReward(), PROMPTS, WITHOUT_VALUE, seed=1), 0.05)
+    own = ppo.collect_rows
+
+    def partly(*args):
+        rollouts = own(*args)
+        for one in rollouts[: CONFIG.minibatch]:
+            one.completion.logprobs = [value + size for value in one.completion.logprobs]
+        return rollouts
+
+    monkeypatch.setattr(ppo, "collect_rows", partly)
+    with pytest.raises(WorkbenchError, match="the probability ratio is off"):
+        run.advance()
 
 
 def test_a_run_that_goes_on_from_a_version_notices_in_its_first_round_that_half_of_it_is_lost(coarse, monkeypatch):

@@ -114,7 +114,7 @@ class Advantages:
         everything = concatenate(self.processes, mine)
         white = maths.whiten_like(mine, everything)
         for piece, part in zip(pieces, white.split([piece.tokens for piece in pieces]), strict=True):
-            piece.advantages = self.backbone.spread(part, piece.layout)
+            piece.advantages = piece.layout.spread(part)
         if bool(torch.isfinite(everything).all()):
             value.absorb(pieces, self.processes, fresh=True)
         self.explained.append(explained if math.isfinite(explained) else None)

@@ -4,7 +4,8 @@ A round: sample with the policy, score with the reward, charge k1 per token, est
 on the policy. The learning rate follows how far a round should move the policy, so that the leash is used up in some
 ten rounds. The batch is cut into minibatches once a round; what does not change during the round
 (layouts, lower layers, reference and old log-probabilities) is computed once for each. Each round the sampler is held
-to the policy (`trainer.algorithms.sampler_gap`).
+to the policy (`trainer.algorithms.sampler_gap`). Where nothing but log-probabilities is needed, one minibatch is
+enough for that: if the two differ by rounding alone, what the sampler recorded of the others stands for a pass.
 
 The kin without a value model (REINFORCE, RLOO, GRPO) differ in one place: what an answer is compared with. With one
 epoch the ratio is 1, and the clipped surrogate's gradient is `A grad log pi`, the plain policy gradient.
@@ -32,7 +33,7 @@ from trainer.algorithms import maths
 from trainer.algorithms.advantages import Advantages
 from trainer.algorithms.leash import ROLLBACK_FACTOR, Leash
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect_rows, round_seed
-from trainer.algorithms.rounds import Piece, means, rows_of
+from trainer.algorithms.rounds import Piece, laid_out, means, recorded_by_sampler, rows_of
 from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap
 from trainer.algorithms.updates import adamw, take_step
 from trainer.algorithms.values import Value, verdict
@@ -95,7 +96,8 @@ class Ppo:
             self.policy.load(start)
         self.reference = self._frozen(reference)
         self.policy_optimizer = adamw([{"params": [*self.policy.parameters()], "lr": config.learning_rate}])
-        self.last_good = copy.deepcopy(self.policy)
+        self.last_good = backbone.new_policy(config, seed + 1)
+        self.last_good.load_state_dict(self.policy.state_dict())
         self.last_good_optimizer = adamw([{"params": [*self.last_good.parameters()]}])  # holds moments, takes no step
         self.leash = Leash(config)
         self.advantages = Advantages(backbone, reward, config, seed, self.processes)
@@ -133,11 +135,10 @@ class Ppo:
         rollouts = collect_rows(decoder, self.backbone.tokenizer, asked, self.sampling, seeds)
         heap.release()  # the sampler's weights
         sampled = time.perf_counter()
-        minibatches = self._minibatches(rollouts)
+        minibatches, gap = self._minibatches(rollouts)
         pieces = [piece for minibatch in minibatches for piece in minibatch]
         kl = self.processes.sum(float(torch.cat([piece.kl() for piece in pieces]).sum())) / config.batch
         length = self.processes.sum(sum(piece.tokens for piece in pieces)) / config.batch
-        gap = self._sampler_gap(pieces)
         self.leash.let_out(self.step, kl, length)
         if self.step == 0:
             self.advantages.learn_from_rated(self.rated, self._unsampled)
@@ -172,15 +173,12 @@ class Ppo:
         return verdict(self.advantages.explained) if self.value else None
 
     def modules(self) -> dict[str, nn.Module]:
-        found: dict[str, nn.Module] = {"policy": self.policy, "last_good": self.last_good}
-        return found | dict(self.value.parts() if self.value else {})
+        parts = dict(self.value.parts() if self.value else {})
+        return {"policy": self.policy, "last_good": self.last_good, **parts}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        found: dict[str, torch.optim.Optimizer] = {
-            "policy_optimizer": self.policy_optimizer,
-            "last_good_optimizer": self.last_good_optimizer,
-        }
-        return found | dict(self.value.optimizers() if self.value else {})
+        own = {"policy_optimizer": self.policy_optimizer, "last_good_optimizer": self.last_good_optimizer}
+        return own | dict(self.value.optimizers() if self.value else {})
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "rollbacks": self.rollbacks, "rounding": self.rounding}
@@ -196,37 +194,53 @@ class Ppo:
         self.last_good.load_state_dict(self.policy.state_dict())
         self.last_good_optimizer.load_state_dict(copy.deepcopy(self.policy_optimizer.state_dict()))
 
-    def _minibatches(self, rollouts: list) -> list[list[Piece]]:
-        """The answers cut into minibatches, and those into pieces, with everything that updates will not change."""
-        size = self.config.minibatch // self.config.accumulation // self.processes.count
-        pieces = [
-            self._prepare(self.rows[start : start + size], rollouts[start : start + size])
-            for start in range(0, len(rollouts), size)
-        ]
-        each = self.config.accumulation
-        return [pieces[start : start + each] for start in range(0, len(pieces), each)]
+    def _minibatches(self, rollouts: list) -> tuple[list[list[Piece]], SamplerGap]:
+        """The answers cut into minibatches, and those into pieces, with everything that updates will not change; and
+        how far the sampler is from the policy.
+
+        Raises:
+            WorkbenchError: the sampler is not the policy.
+        """
+        size, each = self.config.minibatch // self.config.accumulation // self.processes.count, self.config.accumulation
+        cut = [(self.rows[at : at + size], rollouts[at : at + size]) for at in range(0, len(rollouts), size)]
+        measured = [self._prepare(*one) for one in cut[-each:]]
+        exact = self.value is not None and self.config.exact_kl  # which takes the policy's whole distributions
+        recorded = not exact and self._gap(measured).alike(RATIO_TOLERANCE[self.backbone.dtype] / 2)
+        pieces = [self._prepare(*one, recorded=recorded) for one in cut[:-each]] + measured
+        gap = self._gap(measured if recorded else pieces)
+        if self.rounding is None:
+            self.rounding = gap.k3  # nothing is learned yet
+        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
+        return [pieces[start : start + each] for start in range(0, len(pieces), each)], gap
 
     @torch.no_grad()
-    def _prepare(self, rows: list[int], rollouts: Sequence[Rollout]) -> Piece:
-        backbone = self.backbone
-        layout = _laid_out(backbone, rollouts)
+    def _prepare(self, rows: list[int], rollouts: Sequence[Rollout], *, recorded: bool = False) -> Piece:
+        """`recorded`: what the sampler recorded stands for the policy."""
+        backbone, temperature = self.backbone, self.config.temperature
+        layout = laid_out(backbone, rollouts)
         beneath = backbone.beneath(layout, self.policy)
         trunk = backbone.trunk(layout, beneath, self.policy.first_layer)
         base = backbone.upper(trunk, layout, None)
         reference = base if self.reference is None else backbone.over(beneath, layout, self.reference)
-        policy = backbone.over(beneath, layout, self.policy)
-        seen = backbone.compared(policy, reference, layout, self.config.temperature)
-        sampler = _recorded(backbone, rollouts, layout)
-        before = policy[layout.predictors[layout.mask]]
+        sampler = recorded_by_sampler(backbone, rollouts, layout)
+        if recorded:
+            seen, before = (
+                Comparison.recorded(sampler, backbone.log_likelihood(reference, layout, temperature)),
+                base[:0],
+            )
+        else:
+            policy = backbone.over(beneath, layout, self.policy)
+            seen = backbone.compared(policy, reference, layout, temperature)
+            before = policy[layout.before]
         piece = self._piece(rows, rollouts, layout, trunk, beneath, base, before, seen, sampler)
         if self.reference is not None:
-            piece.unadapted = backbone.log_likelihood(base, layout, self.config.temperature)
+            piece.unadapted = backbone.log_likelihood(base, layout, temperature)
         return piece
 
     @torch.no_grad()
     def _unsampled(self, rollouts: Sequence[Rollout]) -> Piece:
         """Answers that this policy did not sample, as if it had and were the reference: no KL is charged."""
-        layout = _laid_out(self.backbone, rollouts)
+        layout = laid_out(self.backbone, rollouts)
         trunk = self.backbone.trunk(layout)
         base = self.backbone.upper(trunk, layout, None)
         nothing = torch.zeros(layout.mask.shape, device=layout.mask.device)
@@ -253,13 +267,9 @@ class Ppo:
         states = self.value.states(trunk, readable, layout) if self.value else None
         return Piece(rows, list(rollouts), layout, trunk, beneath, hidden, seen, sampler, scores, said, states=states)
 
-    def _sampler_gap(self, pieces: list[Piece]) -> SamplerGap:
-        """How far the sampler of this round is from the policy. Raises WorkbenchError when it is another one."""
-        gap = SamplerGap.between(*(self._everywhere(pieces, name) for name in ("sampler", "old", "plain")))
-        if self.rounding is None:
-            self.rounding = gap.k3  # nothing is learned yet
-        gap.check(self.step, self.config.max_sampler_gap or BOUNDS[self.backbone.dtype], self.rounding)
-        return gap
+    def _gap(self, pieces: list[Piece]) -> SamplerGap:
+        """How far the sampler of this round is from the policy."""
+        return SamplerGap.between(*(self._everywhere(pieces, name) for name in ("sampler", "old", "plain")))
 
     @torch.no_grad()
     def _base_gap(self, asked: list[Prompt], seeds: list[int]) -> float:
@@ -272,9 +282,9 @@ class Ppo:
         sides: list[Tensor] = []
         for start in range(0, len(rollouts), self.config.minibatch):
             part = rollouts[start : start + self.config.minibatch]
-            layout = _laid_out(backbone, part)
+            layout = laid_out(backbone, part)
             plain = backbone.log_likelihood(backbone.hidden(layout, None), layout, self.config.temperature)
-            sides.append(torch.stack([_recorded(backbone, part, layout)[layout.mask], plain[layout.mask]]))
+            sides.append(torch.stack([recorded_by_sampler(backbone, part, layout)[layout.mask], plain[layout.mask]]))
         sampler, plain = (concatenate(self.processes, side) for side in torch.cat(sides, 1))
         return SamplerGap.between(sampler, plain, plain).k3
 
@@ -325,7 +335,7 @@ class Ppo:
     def _update_policy(self, minibatch: list[Piece], *, first: bool) -> dict[str, float]:
         """One step on the policy; returns its figures, means over the minibatch's tokens."""
         self.policy_optimizer.zero_grad()
-        sums = {"loss/policy": 0.0, "policy/clipfrac": 0.0, "policy/approxkl": 0.0}
+        sums = torch.zeros(3, device=self.backbone.device)
         tokens = self.processes.sum(sum(piece.tokens for piece in minibatch))
         for piece in minibatch:
             hidden = self.backbone.over(piece.beneath, piece.layout, self.policy)
@@ -335,10 +345,9 @@ class Ppo:
                 self._check_ratio(result.ratio, piece.mask)
             share = piece.tokens / tokens
             (result.loss * share).backward()
-            sums["loss/policy"] += float(result.loss.detach()) * share
-            sums["policy/clipfrac"] += float(result.clip_fraction) * share
-            sums["policy/approxkl"] += float(result.approximate_kl) * share
-        figures = {name: self.processes.sum(value) for name, value in sums.items()}
+            sums += torch.stack([result.loss.detach(), result.clip_fraction, result.approximate_kl]) * share
+        names = "loss/policy", "policy/clipfrac", "policy/approxkl"
+        figures = dict(zip(names, self.processes.add(sums).tolist(), strict=True))
         if figures["policy/approxkl"] > self.config.max_update_kl:  # it has moved far enough: this step is not taken
             return figures | {"policy/stopped_early": 1.0}
         norm, taken = take_step(self.policy_optimizer, self.config.max_grad_norm, self.processes)
@@ -388,15 +397,3 @@ class Ppo:
                 length = figures["response/length", language]
                 figures["objective/kl_per_token", language] = figures[name, language] / length
         return figures
-
-
-def _laid_out(backbone: Backbone, rollouts: Sequence[Rollout]) -> TokenLayout:
-    return backbone.layout(
-        [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
-    )
-
-
-def _recorded(backbone: Backbone, rollouts: Sequence[Rollout], layout: TokenLayout) -> Tensor:
-    """(B, R) what the sampler recorded of its tokens, in nats."""
-    recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
-    return backbone.spread(recorded.to(backbone.device), layout)

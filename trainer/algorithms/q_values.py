@@ -164,8 +164,8 @@ class States:
         count = 0
         for part in parts(rows):
             layout = backbone.layout([list(row.prompt) for row in part], [list(row.response) for row in part])
-            hidden.append(backbone.hidden(layout, policy)[layout.predictors[layout.mask]])
-            tokens.append(layout.targets[layout.mask])
+            hidden.append(backbone.hidden(layout, policy)[layout.before])
+            tokens.append(layout.said)
             for chunk in hidden[-1].split(CHUNK):
                 # Where a number falls among the summed probabilities: quicker than `multinomial` over a vocabulary.
                 sums = backbone.network.head.logits(chunk).softmax(-1).cumsum(-1)

@@ -14,7 +14,7 @@ from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
 from trainer.config import PpoConfig
 from trainer.learner import Figures
-from trainer.policy.backbone import Comparison
+from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.layout import TokenLayout
 from trainer.processes import Processes
 from trainer.reward.protocol import Scores
@@ -28,8 +28,10 @@ class Piece:
         rows: where the answers stand in the round's batch.
         trunk: (N, hidden) after the lower layers, adapters off.
         beneath: (N, hidden) below the first layer that the policy changes.
-        hidden: (n, hidden) what the policy that sampled made of the places before the n response tokens.
-        seen: the policy that sampled beside the reference: log-probabilities, entropy and exact KL, in nats.
+        hidden: (n, hidden) what the policy that sampled made of the places before the n response tokens; empty where
+            the sampler's record stands for it.
+        seen: the policy that sampled beside the reference: log-probabilities, entropy and KL, in nats; these exact, or
+            as the record tells.
         sampler: what the sampler itself recorded of its tokens, in nats.
         scores: (B,) of the whole answers, as they are learned from. said: what the reward says of them.
         unadapted: what the base model says of the tokens, in nats, where the reference is another.
@@ -77,10 +79,10 @@ class Piece:
     @property
     def tokens(self) -> int:
         """How many response tokens there are."""
-        return int(self.mask.sum())
+        return len(self.layout.said)
 
     def kl(self) -> Tensor:
-        """(B,) nats per response to the reference: the exact divergence at every place, added up."""
+        """(B,) nats per response to the reference: the divergence at every place, added up."""
         return (self.seen.divergence * self.mask).sum(1)
 
     def k1(self) -> Tensor:
@@ -144,3 +146,16 @@ def rows_of(config: PpoConfig, processes: Processes) -> list[int]:
     size = config.minibatch // config.accumulation
     rows = list(range(config.batch))
     return [row for start in range(0, config.batch, size) for row in processes.part(rows[start : start + size])]
+
+
+def laid_out(backbone: Backbone, rollouts: Sequence[Rollout]) -> TokenLayout:
+    """A batch of answers, as it goes through the model."""
+    return backbone.layout(
+        [rollout.prompt_ids for rollout in rollouts], [rollout.completion.token_ids for rollout in rollouts]
+    )
+
+
+def recorded_by_sampler(backbone: Backbone, rollouts: Sequence[Rollout], layout: TokenLayout) -> Tensor:
+    """(B, R) what the sampler recorded of its tokens, in nats."""
+    recorded = torch.tensor([value for rollout in rollouts for value in rollout.completion.logprobs])
+    return layout.spread(recorded.to(backbone.device))

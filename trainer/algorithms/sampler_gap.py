@@ -25,6 +25,9 @@ GROWTH, LEAST_BOUND = 10.0, 1e-4
 # The least of the policy's shift that must have reached the sampler, and how many of its standard errors the slope may
 # be off by chance.
 LEAST_SLOPE, STANDARD_ERRORS = 0.9, 5.0
+# The mean k3 up to which a sampler's record stands for the policy's own log-probabilities: rounding where both compute
+# alike is 1e-10, a version behind a few thousandths.
+ALIKE = 1e-6
 LEAST_ROUNDING = 5e-13  # of a mean k3, nats/token: log-probabilities are fp32
 
 
@@ -65,6 +68,11 @@ class SamplerGap:
         """By the names of the metrics."""
         found = {"policy/sampler_gap": self.k3, "policy/sampler_gap_largest": self.largest}
         return found if self.slope is None else found | {"policy/sampler_slope": self.slope}
+
+    def alike(self, tolerance: float) -> bool:
+        """Whether what the sampler recorded may be taken for what the policy says: ratios are off by rounding, and by
+        `tolerance` at the most."""
+        return self.k3 <= ALIKE and math.expm1(min(self.largest, 1.0)) <= tolerance
 
     def check(self, round_number: int, bound: float, rounding: float) -> None:
         """Stop a run whose sampler is not its policy.

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn, optim
 
 from trainer.policy.sharding import whole
@@ -27,8 +26,8 @@ def take_step(optimizer: optim.Optimizer, most: float, processes: Processes) -> 
     """
     parameters = [value for group in optimizer.param_groups for value in group["params"]]
     processes.add_gradients(parameters)
-    norm = whole(nn.utils.clip_grad_norm_(parameters, most))
-    finite = bool(torch.isfinite(norm))
+    norm = float(whole(nn.utils.clip_grad_norm_(parameters, most)))  # all that the host waits for
+    finite = math.isfinite(norm)
     if finite:
         optimizer.step()
-    return float(norm) if finite else math.nan, finite
+    return norm if finite else math.nan, finite

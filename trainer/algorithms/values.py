@@ -152,7 +152,7 @@ class FittedValue(nn.Module):
         if not bool(self.size):
             return torch.zeros(piece.mask.shape, device=piece.mask.device)
         values = self._inputs(piece) @ self._weights(STRENGTHS[int(self.errors.argmin())])
-        return self.backbone.spread(values.float(), piece.layout)
+        return piece.layout.spread(values.float())
 
     def update(self, minibatch: list[Piece], processes: Processes) -> dict[str, float]:
         """Nothing: it learns from whole rounds."""
@@ -264,17 +264,16 @@ class AdaptedValue:
         """One step; the figures are means over the minibatch's tokens."""
         config = self.config
         self.optimizer.zero_grad()
-        sums = {"loss/value": 0.0, "value/clipfrac": 0.0}
+        sums = torch.zeros(2, device=self.backbone.device)
         tokens = processes.sum(sum(piece.tokens for piece in minibatch))
         for piece in minibatch:
             values = self._values(piece)
             loss, clipped = maths.value_loss(values, piece.values, piece.returns, piece.mask, config.value_clip)
             share = piece.tokens / tokens
             (config.value_coefficient * loss * share).backward()
-            sums["loss/value"] += float(loss.detach()) * share
-            sums["value/clipfrac"] += float(clipped) * share
+            sums += torch.stack([loss.detach(), clipped]) * share
         take_step(self.optimizer, config.max_grad_norm, processes)
-        return {name: processes.sum(value) for name, value in sums.items()}
+        return dict(zip(("loss/value", "value/clipfrac"), processes.add(sums).tolist(), strict=True))
 
     def absorb(self, pieces: list[Piece], processes: Processes, *, fresh: bool) -> None:
         """Rated answers are gone through a few times; a round was learned from already, minibatch by minibatch."""

@@ -366,7 +366,7 @@ def kl_to_reference(backbone: Backbone, rollouts: Sequence[Rollout], temperature
         layout = backbone.layout([r.prompt_ids for r in chosen], [r.completion.token_ids for r in chosen])
         reference = backbone.log_likelihood(backbone.hidden(layout, None), layout, temperature)
         sampled = torch.tensor([value for r in chosen for value in r.completion.logprobs], dtype=reference.dtype)
-        own = backbone.spread(sampled.to(reference.device), layout)
+        own = layout.spread(sampled.to(reference.device))
         total += float((maths.k3(own, reference) * layout.mask).sum())
     return total / len(rollouts)
 

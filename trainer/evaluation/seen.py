@@ -24,7 +24,7 @@ from trainer.reward.protocol import Scores
 
 # Answers to one prompt come from seeds that training never uses.
 FIRST_SEED = 1 << 61
-BATCH = 16  # answers at once: a round of training holds no more
+BATCH = 80  # answers before it is asked again whether to go on: half of what a gate asks for by default
 SHOWN = 6  # prompts whose answers are kept to be read
 LINE = 200  # characters of a text in the log
 

@@ -43,7 +43,7 @@ else:
     maths, rollouts = lazily("trainer.algorithms.maths"), lazily("trainer.algorithms.rollouts")
     rounds, supervised = lazily("trainer.algorithms.rounds"), lazily("trainer.algorithms.supervised")
 
-SAMPLED_AT_ONCE = 32  # answers
+SCORED_AT_ONCE = 16  # answers
 MOST_SAMPLED = 4096  # answers a round: as many seeds as it has
 
 
@@ -176,10 +176,8 @@ class BestOf:
         asked = [(chosen[place], first + n * place + answer) for place in mine for answer in range(n)]
         sampling = records.Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
         decoder = self.backbone.decoder(self.policy.snapshot())
-        said: list[Rollout] = []
-        for start in range(0, len(asked), SAMPLED_AT_ONCE):
-            prompts, seeds = zip(*asked[start : start + SAMPLED_AT_ONCE], strict=True)
-            said += rollouts.collect_rows(decoder, self.backbone.tokenizer, prompts, sampling, seeds)
+        prompts, seeds = [prompt for prompt, _ in asked], [seed for _, seed in asked]
+        said = rollouts.collect_rows(decoder, self.backbone.tokenizer, prompts, sampling, seeds)
         del decoder
         heap.release()
         scores = self.reward.rate(said)
@@ -216,15 +214,15 @@ class BestOf:
         """How far each answer is from the base model by k3, nats: an estimate of the KL of what was sampled from."""
         found: list[float] = []
         with torch.no_grad():
-            for start in range(0, len(said), SAMPLED_AT_ONCE // 2):
-                part = said[start : start + SAMPLED_AT_ONCE // 2]
+            for start in range(0, len(said), SCORED_AT_ONCE):
+                part = said[start : start + SCORED_AT_ONCE]
                 layout = self.backbone.layout(
                     [one.prompt_ids for one in part], [one.completion.token_ids for one in part]
                 )
                 hidden = self.backbone.hidden(layout, None)
                 reference = self.backbone.log_likelihood(hidden, layout, self.config.temperature)
                 recorded = torch.tensor([value for one in part for value in one.completion.logprobs])
-                sampler = self.backbone.spread(recorded.to(reference), layout)
+                sampler = layout.spread(recorded.to(reference))
                 found += (maths.k3(sampler, reference) * layout.mask).sum(1).tolist()
         return found
 
@@ -273,7 +271,7 @@ def memory(config: BestOfStage, whole: Need, sampled_tokens: int) -> Need:
     own = config.bestof
     return replace(
         whole,
-        rows=SAMPLED_AT_ONCE,
+        rows=2 * SCORED_AT_ONCE,
         minibatch=own.batch,
         response_tokens=sampled_tokens,
         rank=own.rank,

@@ -17,7 +17,7 @@ from trainer.policy.layout import TokenLayout
 # Queries, keys and values of one layer (..., all heads, head size), the queries' heads first, and how many those are ->
 # what is attended (..., heads * head size).
 Attend = Callable[[Tensor, int], Tensor]
-_SHORT = 512  # tokens
+SHORT = 512  # tokens
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -51,7 +51,7 @@ def of_layout(layout: TokenLayout) -> Attend:
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention (B, heads, T, head size), with a mask (B, 1, T, T) that is added; differentiable."""
-    if query.device.type == "cpu" and query.shape[2] <= _SHORT:
+    if query.device.type == "cpu" and query.shape[2] <= SHORT:
         return ShortAttention.apply(query, key, value, mask)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -61,7 +61,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor
 class ShortAttention(torch.autograd.Function):
     """Attention of short sequences on a CPU. Of 16-bit operands it is summed in fp64: rounded to 16 bits it is then the
     same to the bit in whatever order and batch it was summed, and so the same as in decoding
-    (:meth:`trainer.policy.cache.Cache.step`).
+    (:meth:`trainer.policy.cache.Cache.step`), which sums by the same function.
 
     The backward pass, in fp32, forms the weights of attention again: nothing of their size is kept. It is several times
     faster than that of the fused kernel, which is slow in bf16.
@@ -69,8 +69,7 @@ class ShortAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        wide = attention_dtype(query.device, query.dtype)
-        attended = _weights(query.to(wide), key.to(wide), mask) @ value.to(wide)
+        attended = summed(query, key, value, mask)
         ctx.save_for_backward(query, key, value, mask, attended.float())
         return attended.view(query.shape).to(value.dtype)
 
@@ -89,10 +88,23 @@ class ShortAttention(torch.autograd.Function):
         return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype), None
 
 
+def summed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention of T queries to S keys on a CPU, not yet rounded.
+
+    Args:
+        query: (B, heads, T, head size). key, value: (B, key heads, S, head size). mask: (B, 1, T, S), added.
+
+    Returns:
+        (B, key heads, queries of a key head * T, head size).
+    """
+    wide = attention_dtype(query.device, query.dtype)
+    return _weights(query.to(wide), key.to(wide), mask) @ value.to(wide)
+
+
 def _weights(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-    """(B, heads, T, head size) and (B, key heads, T, head size) -> (B, key heads, queries of a key head * T, T)."""
+    """(B, heads, T, head size) and (B, key heads, S, head size) -> (B, key heads, queries of a key head * T, S)."""
     rows, heads, length, size = query.shape
     shared = query.reshape(rows, key.shape[1], -1, size)  # the queries of a key head below each other
     scores = (shared * size**-0.5) @ key.transpose(-1, -2)
-    scores.view(rows, heads, length, length).add_(mask)
+    scores.view(rows, heads, length, -1).add_(mask)
     return torch.softmax(scores, -1)

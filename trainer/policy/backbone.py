@@ -23,7 +23,7 @@ from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
 from trainer.policy.models.config import read_config
-from trainer.policy.sharding import splitter
+from trainer.policy.sharding import mesh_of
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.transformers_network import TransformersNetwork
 from trainer.policy.weights import Changes, Weights
@@ -50,6 +50,13 @@ class Comparison:
     reference: Tensor
     entropy: Tensor
     divergence: Tensor
+
+    @classmethod
+    def recorded(cls, chosen: Tensor, reference: Tensor) -> Comparison:
+        """From the log-probabilities of the sampled tokens alone: entropy and divergence are what these tokens make of
+        them, right on average (the divergence by k3, Schulman 2020)."""
+        apart = reference - chosen
+        return cls(chosen, reference, -chosen, torch.expm1(apart) - apart)
 
 
 class ScalarHead(nn.Module):
@@ -91,9 +98,9 @@ class Backbone:
         self.device = device
         self.dtype = dtype
         self.tokenizer = ChatTokenizer.load(folder.path, folder.words)
-        self._split = splitter(device, processes) if processes > 1 else None
+        self._mesh = mesh_of(device, processes) if processes > 1 else None
         self.network = self._network()
-        self.network.checkpointing = checkpointing or self._split is not None  # else each layer would be kept whole
+        self.network.checkpointing = checkpointing or processes > 1  # else each layer would be kept whole
         layers = len(self.network.layers)
         self.split = layers - max(1, round(layers * upper_share))
 
@@ -101,9 +108,9 @@ class Backbone:
         """The fast forward pass where it computes exactly this architecture, else that of transformers."""
         path = self.folder.path
         if not supports(self.config):
-            return TrainableTransformers(path, self.device, self.dtype, self._split)
+            return TrainableTransformers(path, self.device, self.dtype, self._mesh)
         try:
-            return LlamaNetwork(self.config, Weights.open(path, None), self.device, self.dtype, split=self._split)
+            return LlamaNetwork(self.config, Weights.open(path, None), self.device, self.dtype, mesh=self._mesh)
         except KeyError as error:
             raise WorkbenchError(f"the weights of {path} lack {error}", "is the folder complete?") from error
 
@@ -113,14 +120,14 @@ class Backbone:
 
     def decoder(self, changes: Changes | None = None) -> Decoder:
         """A sampler of the base model with the changes of a version; of the untouched one without any."""
-        path, network = self.folder.path, self.network
+        path = self.folder.path
         base: Network
-        if isinstance(network, TrainableTransformers):
-            base = TransformersNetwork(network.whole(), pristine=True)
-        elif self._split:
+        if self._mesh:
             base = Decoder.load(path, self.device, self.dtype).network
+        elif isinstance(self.network, TrainableTransformers):
+            base = TransformersNetwork(self.network.model)
         else:
-            base = network
+            base = self.network
         untouched = Decoder(path, self.config, base, self.device, self.dtype, base)
         return untouched if changes is None else untouched.with_version(changes)
 
@@ -140,7 +147,7 @@ class Backbone:
         """
         if config.tuning == Tuning.FULL:
             names = self.network.layer_weights()
-            return FullUpdate(self.folder.path, names, self.dtype, self._split).to(self.device)
+            return FullUpdate(self.folder.path, names, self.dtype, self.device, self._mesh)
         layers = len(self.network.layers)
         return self._adapter(config, seed, layers - max(1, round(layers * config.policy_share)))
 
@@ -194,32 +201,20 @@ class Backbone:
 
     def logprobs(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Logprobs:
         """Log-probability and entropy of each response token, from the hidden states (N, hidden)."""
-        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        chosen, entropy = self.network.head.chosen(before, targets, temperature)
-        return Logprobs(self.spread(chosen, layout), self.spread(entropy, layout))
+        found = self.network.head.chosen(hidden[layout.before], layout.said, temperature)
+        return Logprobs(*map(layout.spread, found))
 
     def log_likelihood(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
         """Log-probability alone of each response token (B, R), 0 outside the mask: what an update needs."""
-        before, targets = hidden[layout.predictors[layout.mask]], layout.targets[layout.mask]
-        chosen, _ = self.network.head.chosen(before, targets, temperature, with_entropy=False)
-        return self.spread(chosen, layout)
+        head = self.network.head
+        return layout.spread(head.chosen(hidden[layout.before], layout.said, temperature, with_entropy=False)[0])
 
     def compared(self, hidden: Tensor, reference: Tensor, layout: TokenLayout, temperature: float) -> Comparison:
         """A policy beside its reference, from the hidden states (N, hidden) of both."""
-        places, targets = layout.predictors[layout.mask], layout.targets[layout.mask]
-        found = self.network.head.compared(hidden[places], reference[places], targets, temperature)
-        return Comparison(*(self.spread(values, layout) for values in found))
+        both = hidden[layout.before], reference[layout.before]
+        return Comparison(*map(layout.spread, self.network.head.compared(*both, layout.said, temperature)))
 
     def divergence(self, hidden: Tensor, before: Tensor, layout: TokenLayout, temperature: float) -> Tensor:
         """(n,) the exact KL, nats, at the place before each response token: from the hidden states (N, hidden) of one
         policy to those of another at these places alone, (n, hidden)."""
-        found = self.network.head.compared(
-            hidden[layout.predictors[layout.mask]], before, layout.targets[layout.mask], temperature
-        )
-        return found[3]
-
-    @staticmethod
-    def spread(values: Tensor, layout: TokenLayout) -> Tensor:
-        """Values of the real response tokens in reading order -> (B, R), 0 outside the mask."""
-        placed = torch.zeros(layout.mask.shape, dtype=values.dtype, device=values.device)
-        return placed.masked_scatter(layout.mask, values)
+        return self.network.head.compared(hidden[layout.before], before, layout.said, temperature)[3]

@@ -3,15 +3,16 @@
     x + output(attend(rotated(qkv(norm(x)))))          then          x + down(silu(gate) * up),  gate_up(norm(x))
 
 What differs is handed in: the linear layers (:mod:`trainer.policy.linear` in many or few bits, each with an adapter
-beside it or not: :mod:`trainer.policy.lora`), and whom a token attends to: the tokens of a batch that is learned from
-(:mod:`trainer.policy.attention`), or those before it in a cache (:mod:`trainer.policy.cache`).
+beside it or not: :mod:`trainer.policy.lora`), an adapter that is learned, and whom a token attends to: the tokens of a
+batch that is learned from (:mod:`trainer.policy.attention`), or those before it in a cache
+(:mod:`trainer.policy.cache`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 from trainer.policy.attention import Attend, parts
 from trainer.policy.elementwise import gated_silu, rms_norm, rotated
 from trainer.policy.linear import Linear
+
+if TYPE_CHECKING:
+    from trainer.policy.lora import LoraAdapter
 
 Get = Callable[[str], Tensor | None]
 MakeLinear = Callable[[Tensor, Tensor | None, list[str]], Linear]
@@ -119,25 +123,34 @@ class Block(nn.Module):
         )
         return cls(prefix, sizes, dtype, norms, {layer: joined(names) for layer, names in LINEAR.items()})
 
+    def names(self, layer: str) -> list[str]:
+        """The weights of a linear layer, as the model's files call them."""
+        return [f"{self.prefix}{name}.weight" for name in LINEAR[layer]]
+
     def handed(self, change: Callable[[Linear, list[str]], Linear]) -> Block:
         """This block with other linear layers: what `change` makes of each, given the names of its weights."""
-        layers = {
-            layer: change(getattr(self, layer), [f"{self.prefix}{name}.weight" for name in names])
-            for layer, names in LINEAR.items()
-        }
+        layers = {layer: change(getattr(self, layer), self.names(layer)) for layer in LINEAR}
         return Block(self.prefix, self.sizes, self.dtype, self.norms, layers)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        """Args: cos, sin: of the tokens' positions, as :func:`trainer.policy.elementwise.rotated` takes them."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, adapter: LoraAdapter | None = None
+    ) -> Tensor:
+        """Args: cos, sin: of the tokens' positions, as :func:`trainer.policy.elementwise.rotated` takes them. adapter:
+        what is learned beside the weights."""
         sizes, norms = self.sizes, self.norms
-        qkv = self.qkv(self._normal(x, norms.attention)).unflatten(-1, (-1, sizes.head_size))
+
+        def product(layer: str, x: Tensor) -> Tensor:
+            base: Linear = getattr(self, layer)
+            return adapter.product(self.names(layer), base, x) if adapter else base(x)
+
+        qkv = product("qkv", self._normal(x, norms.attention)).unflatten(-1, (-1, sizes.head_size))
         if norms.query is not None and norms.key is not None:
             query, key, value = parts(qkv, sizes.heads, -2)
             query, key = rms_norm(query, norms.query, sizes.eps), rms_norm(key, norms.key, sizes.eps)
             qkv = torch.cat([query, key, value], -2)
         qkv = rotated(qkv, cos, sin, sizes.heads + sizes.key_heads)
-        x = x + self.output(attend(qkv, sizes.heads))
-        return x + self.down(gated_silu(self.gate_up(self._normal(x, norms.mlp))))
+        x = x + product("output", attend(qkv, sizes.heads))
+        return x + product("down", gated_silu(product("gate_up", self._normal(x, norms.mlp))))
 
     def _normal(self, x: Tensor, gain: Tensor) -> Tensor:
         """The residual stream, normalised and rounded to what products take."""

@@ -6,40 +6,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.policy.attention import attention, attention_dtype, parts
+from trainer.policy.attention import attention, attention_dtype, parts, summed
+
+# Numbers that are widened together on a CPU, so that they stay in a core's own cache until they are summed.
+WIDENED = 1 << 19
 
 
 class Cache:
-    """Keys and values of a batch: per layer (rows, key heads, capacity, head size), filled from the left.
+    """Keys and values of a batch: per layer (rows, key heads, capacity, head size), each row's filled from the left.
+
+    Rows are as long as they are: each has a place of its own to fill next, so that another prompt may take the row of
+    an answer that has ended while the others go on.
 
     Args:
-        lengths: of the distinct prompts, in tokens; shorter ones stand behind padding.
+        lengths: of the distinct prompts, in tokens.
         rows: (rows,) which prompt each row of the batch answers.
         capacity: how many tokens prompt and answer may fill together.
         dtype: of the keys and values that come.
 
     Attributes:
-        filled: how many places are taken.
-        padding: (rows,) unused places before each row's prompt.
-        mask: (rows, 1, 1, capacity) what attention adds for them; None when no row is padded.
-        place: (1,) the place to fill next, once the cache is frozen; `filled` stands still then.
+        lengths: (rows,) how many places each row has filled.
+        mask: (rows, 1, 1, capacity) what attention adds: nothing for those places, minus infinity for the others.
+        window: how many places attention spans; all of them once the cache is frozen.
     """
 
     def __init__(self, lengths: list[int], rows: Tensor, capacity: int, dtype: torch.dtype) -> None:
         device = rows.device
-        self.filled = max(lengths)
         self.rows, self.capacity = rows, capacity
-        self.prompt_padding = torch.tensor([self.filled - length for length in lengths], device=device)
-        self.padding = self.prompt_padding[rows]
-        self.place: Tensor | None = None
-        self.dtype = attention_dtype(device, dtype)
+        self.window, self.frozen = max(lengths), False
+        self.lengths = torch.tensor(lengths, device=device)[rows]
+        self.wide = attention_dtype(device, dtype)
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        places = torch.arange(self.filled, device=device)
-        allowed = (places <= places[:, None]) & (places >= self.prompt_padding[:, None, None])
-        allowed |= torch.eye(self.filled, dtype=torch.bool, device=device)  # a padded place attends to itself
-        self.prompt_mask = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, float("-inf"))[:, None]
-        self.mask = self._mask()
+        ahead = torch.ones(self.window, self.window, dtype=torch.bool, device=device).triu_(1)
+        self.prompt_mask = torch.zeros(ahead.shape, device=device).masked_fill_(ahead, float("-inf"))[None, None]
+        free = torch.arange(capacity, device=device) >= self.lengths[:, None]
+        empty = torch.zeros(free.shape, dtype=self.wide, device=device)
+        self.mask = empty.masked_fill_(free, float("-inf"))[:, None, None]
+        self._each = torch.arange(len(rows), device=device)
 
     def prefill(self, qkv: Tensor, heads: int) -> Tensor:
         """Attention among the prompts' tokens (prompts, length, all heads, head size); keeps their keys and values as
@@ -52,64 +56,53 @@ class Cache:
     def step(self, layer: int, qkv: Tensor, heads: int) -> Tensor:
         """Attention of one more token a row (rows, 1, all heads, head size), at the place that is to be filled next."""
         query, key, value = parts(qkv[:, 0], heads, 1)
-        keys, values = self.keys[layer], self.values[layer]
-        if self.place is None:
-            until = self.filled + 1
-            keys[:, :, self.filled] = key
-            values[:, :, self.filled] = value
-        else:
-            until = self.capacity
-            keys.index_copy_(2, self.place, key[:, :, None].to(self.dtype))
-            values.index_copy_(2, self.place, value[:, :, None].to(self.dtype))
-        # The queries that share a key head stand where other code has the positions of a sequence.
-        attended = functional.scaled_dot_product_attention(
-            query.to(self.dtype).unflatten(1, (key.shape[1], -1)),
-            keys[:, :, :until],
-            values[:, :, :until],
-            attn_mask=None if self.mask is None else self.mask[..., :until],
-        )
+        self.keys[layer][self._each, :, self.lengths] = key
+        self.values[layer][self._each, :, self.lengths] = value
+        keys, values = (one[layer][:, :, : self.window] for one in (self.keys, self.values))
+        mask = self.mask[..., : self.window]
+        if query.device.type == "cpu":
+            together = max(1, WIDENED // keys[0].numel()) if keys.dtype != self.wide else len(keys)
+            some = zip(*(one.split(together) for one in (query[:, :, None], keys, values, mask)), strict=True)
+            attended = torch.cat([summed(*one) for one in some])
+        else:  # the queries that share a key head stand where other code has the positions of a sequence
+            shared = query.unflatten(1, (key.shape[1], -1))
+            attended = functional.scaled_dot_product_attention(shared, keys, values, attn_mask=mask)
         return attended.reshape(len(query), 1, -1).to(qkv.dtype)
 
-    @property
-    def positions(self) -> Tensor:
-        """(rows,) of the tokens that come next, in their own sequences."""
-        return (self.filled if self.place is None else self.place) - self.padding
+    def begin(self) -> None:
+        """A step begins: the place that each row fills next is opened."""
+        self.window = min(self.window + 1, self.capacity)
+        self.mask.scatter_(3, self.lengths[:, None, None, None], 0.0)
 
-    def advance(self, *, before: bool) -> None:
-        """A step begins (`before` its attention), or is over."""
-        if self.place is None:
-            self.filled += 0 if before else 1
-        elif before and self.mask is not None:
-            self.mask.index_fill_(3, self.place, 0.0)
-        elif not before:
-            self.place += 1
+    def end(self) -> None:
+        """The step is over. A row that goes on unheard stays in the last place."""
+        self.lengths.add_(1).clamp_(max=self.capacity - 1)
 
     def freeze(self) -> None:
-        """From now on every step has the same shapes: attention spans the whole capacity, and places that are free are
-        masked."""
-        self.place = torch.full((1,), self.filled, device=self.padding.device)
-        places = torch.arange(self.capacity, device=self.padding.device)
-        hidden = (places < self.padding[:, None]) | (places >= self.filled)
-        mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.padding.device)
-        self.mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
+        """From now on every step has the same shapes: attention spans the whole capacity."""
+        self.window, self.frozen = self.capacity, True
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         self.keys = [key[rows] for key in self.keys]
         self.values = [value[rows] for value in self.values]
-        self.padding = self.padding[rows]
-        self.mask = self._mask()
+        self.lengths, self.mask, self._each = self.lengths[rows], self.mask[rows], self._each[: len(rows)]
+        self._span()
+
+    def admit(self, places: Tensor, fresh: Cache) -> None:
+        """Rows of another cache of this capacity, instead of those that stand at these places."""
+        for own, new in zip(self.keys + self.values, fresh.keys + fresh.values, strict=True):
+            own[places] = new
+        self.lengths[places], self.mask[places] = fresh.lengths, fresh.mask
+        self._span()
+
+    def _span(self) -> None:
+        if not self.frozen:
+            self.window = int(self.lengths.max())
 
     def _placed(self, prompts: Tensor) -> Tensor:
         """(prompts, key heads, length, head size) -> (rows, key heads, capacity, head size), zero where all is free."""
         shape = len(self.rows), prompts.shape[1], self.capacity, prompts.shape[3]
-        placed = torch.zeros(shape, dtype=self.dtype, device=prompts.device)
-        placed[:, :, : self.filled] = prompts[self.rows]
+        placed = torch.zeros(shape, dtype=prompts.dtype, device=prompts.device)
+        placed[:, :, : prompts.shape[2]] = prompts[self.rows]
         return placed
-
-    def _mask(self) -> Tensor | None:
-        if not bool(self.padding.any()):
-            return None
-        places = torch.arange(self.capacity, device=self.padding.device)
-        mask = torch.zeros(len(self.padding), 1, 1, self.capacity, dtype=self.dtype, device=self.padding.device)
-        return mask.masked_fill_((places < self.padding[:, None])[:, None, None], float("-inf"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,29 +14,29 @@ from torch import Tensor
 
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Sampling
-from trainer.policy import sampling as choosing
+from trainer.heap import available
 from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
+from trainer.policy.attention import SHORT
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
 from trainer.policy.models.config import read_config
 from trainer.policy.models.folder import count
-from trainer.policy.stepping import Steps, is_static
+from trainer.policy.stepping import Batch, Stepping, is_static
 from trainer.policy.weights import Changes, Weights
 
-# Finished rows are dropped from the batch once they are this share of it.
-COMPACT_SHARE = 1 / 8
+# Rows of a batch whose answers have ended are given to waiting prompts, or dropped, once they are this share of it.
+ENDED_SHARE = 1 / 8
+# Rows sampled at once where memory allows: on a CPU more are hardly faster; on a GPU they cost little more than few.
+ROWS, GPU_ROWS = 64, 512
+MEMORY_SHARE = 1 / 2  # of the free memory, that a batch may take
 UNSTATED_CONTEXT = 2048  # tokens
 OnTokens = Callable[[list[int | None]], None]
 
 
-class Network(Protocol):
-    """What the sampling loop asks of a model."""
+class Network(Stepping, Protocol):
+    """What sampling asks of a model."""
 
-    def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, Any]: ...
-
-    def step(self, tokens: Tensor, cache: Any) -> Tensor: ...
-
-    def adapted(self, adapter: Adapter) -> Network: ...
+    def adapted(self, adapter: Adapter, /) -> Network: ...
 
 
 @dataclass
@@ -157,16 +159,19 @@ class Decoder:
         *,
         on_tokens: OnTokens | None = None,
         should_stop: Callable[[], bool] | None = None,
+        rows: int | None = None,
     ) -> list[Completion]:
-        """Sample one answer a row; rows with the same prompt share its prefill.
+        """Sample one answer to each prompt; those with the same prompt that begin together share its prefill.
 
-        The same seed, version and device give the same tokens.
+        As many are sampled at once as memory allows, and a prompt that waits takes the row of an answer that has ended.
+        The same seed, version and device give the same tokens, whatever else is asked.
 
         Args:
-            prompts: token ids, one list a row.
-            seeds: one a row.
-            on_tokens: called at each step with one new token a row, None for rows that had finished before.
-            should_stop: asked at each step; once true, unfinished rows end as `cancelled`.
+            prompts: token ids.
+            seeds: one a prompt.
+            on_tokens: called at each step with one new token for each prompt, None for those that said none.
+            should_stop: asked at each step; once true, unfinished answers end as `cancelled`.
+            rows: how many are sampled at once; None is as many as :meth:`rows_at_once` says.
 
         Raises:
             UsageError: a prompt that is empty or leaves no room in the context for an answer.
@@ -177,21 +182,24 @@ class Decoder:
                     f"a prompt of {len(prompt)} tokens cannot be answered: the context holds {self.context}",
                     "write something" if not prompt else "shorten the prompt",
                 )
-        distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
-        rows = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=self.device)
-        longest = max(map(len, distinct))
-        steps = min(sampling.max_new_tokens, self.context - longest)
-        uniforms = choosing.uniforms(seeds, steps).to(self.device)
+        if not prompts:
+            return []
+        limits = [min(sampling.max_new_tokens, self.context - len(prompt)) for prompt in prompts]
+        capacity = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+        capacity += -capacity % 8  # as attention likes it on a GPU
+        most = rows or self.rows_at_once(len(prompts), max(map(len, prompts)), capacity)
+        if not self.network.continuous:  # one batch after the other, as even as can be
+            most = math.ceil(len(prompts) / math.ceil(len(prompts) / most))
+        static = self.static and is_static(sampling)
+        batch = Batch(self.network, sampling, capacity, max(limits), self.vocabulary, self.device, static=static)
         completions = [Completion() for _ in prompts]
-        seen = self._seen(prompts, sampling)
-        capacity = longest + steps + -(longest + steps) % 8  # as attention likes it on a GPU
-        logits, cache = self.network.prefill([list(prompt) for prompt in distinct], rows, capacity)
+        waiting = deque(range(len(prompts)))
+        active: list[int] = []  # which answer each row of the batch is
 
-        def heard(active: list[int], step: int, tokens: list[int], logprobs: list[float]) -> list[int]:
-            """Note what the rows of a batch said, which are these answers; the rows that go on."""
+        def heard(said: Sequence[int], tokens: list[int], logprobs: list[float]) -> None:
+            """Note what was said, and by which answers."""
             emitted: list[int | None] = [None] * len(prompts)
-            living = []
-            for row, (answer, token, logprob) in enumerate(zip(active, tokens, logprobs, strict=True)):
+            for answer, token, logprob in zip(said, tokens, logprobs, strict=True):
                 completion = completions[answer]
                 if completion.finish_reason != "cancelled":
                     continue
@@ -200,40 +208,54 @@ class Decoder:
                 emitted[answer] = token
                 if token in eos_ids:
                     completion.finish_reason = "eos"
-                elif step + 1 == steps:
+                elif len(completion.token_ids) == limits[answer]:
                     completion.finish_reason = "length"
-                else:
-                    living.append(row)
             if on_tokens:
                 on_tokens(emitted)
-            return living
 
-        active = list(range(len(prompts)))  # which answer each row of the batch is
-        if self.static and is_static(sampling):
-            static = Steps(self.network, logits, cache, uniforms, sampling, seen)
-            for step, said in enumerate(static.taken(should_stop)):
-                if not heard(active, step, *said):
-                    break
-            return completions
-        least = 1 if self.conversing else 2
-        for step in range(steps):
-            if sampling.repetition_penalty != 1:
-                logits = choosing.penalise_repeats(logits, seen[active], sampling.repetition_penalty)
-            tokens, logprobs = choosing.choose(logits, uniforms[active, step], sampling)
-            living = heard(active, step, tokens.tolist(), logprobs.tolist())
-            if not living or (should_stop and should_stop()):
+        def admitted(count: int, places: Sequence[int] = ()) -> list[int]:
+            """So many of the answers that have waited longest, or all of them, once they have begun."""
+            fresh = [waiting.popleft() for _ in range(min(count, len(waiting)))]
+            asked, drawn = [prompts[answer] for answer in fresh], [seeds[answer] for answer in fresh]
+            heard(fresh, *batch.admit(asked, drawn, places[: len(fresh)]))
+            return fresh
+
+        def living() -> list[int]:
+            """The rows whose answers go on."""
+            return [row for row, answer in enumerate(active) if completions[answer].finish_reason == "cancelled"]
+
+        while waiting or living():
+            ended = sorted(set(range(len(active))) - set(living()))
+            if len(ended) == len(active):
+                active = admitted(most)
+            elif len(ended) >= ENDED_SHARE * len(active) > 0:
+                if waiting and self.network.continuous:
+                    for row, answer in zip(ended, admitted(len(ended), ended), strict=False):
+                        active[row] = answer
+                elif not static:
+                    company = 0 if self.conversing else max(0, 2 - len(living()))  # for an answer that is the last
+                    kept = living() + ended[:company]
+                    if len(kept) < len(active):
+                        batch.keep(kept)
+                        active = [active[row] for row in kept]
+            left = max((limits[active[row]] - len(completions[active[row]].token_ids) for row in living()), default=0)
+            for tokens, logprobs in batch.take(left):
+                heard(active, tokens, logprobs)
+            if should_stop and should_stop():
                 break
-            if sampling.repetition_penalty != 1:
-                seen[active, tokens] = True
-            if len(living) < least:  # an answer that has ended keeps the last one company
-                living += [row for row in range(len(active)) if row not in living][: least - len(living)]
-            if len(active) - len(living) >= max(1, COMPACT_SHARE * len(active)):
-                kept = torch.tensor(living, device=self.device)
-                cache.keep(kept)
-                tokens = tokens[kept]
-                active = [active[row] for row in living]
-            logits = self.network.step(tokens, cache)
         return completions
+
+    def rows_at_once(self, wanted: int, prompt: int, capacity: int) -> int:
+        """How many of the wanted rows are sampled at once: those that fit into a share of the memory that is free now.
+
+        Args:
+            prompt: tokens of the longest prompt. capacity: tokens of prompt and answer together.
+        """
+        most = min(wanted, GPU_ROWS if self.device.type == "cuda" else ROWS)
+        if most <= 2:
+            return most
+        fits = MEMORY_SHARE * available(self.device) / row_bytes(self.config, prompt, capacity, self.dtype)
+        return min(most, max(2, int(fits)))
 
     @torch.inference_mode()
     def next_logprobs(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -241,15 +263,6 @@ class Decoder:
         each = torch.arange(len(prompts), device=self.device)
         logits, _ = self.network.prefill([list(prompt) for prompt in prompts], each, max(map(len, prompts)))
         return logits.float().log_softmax(-1).cpu()
-
-    def _seen(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Tensor:
-        """Which tokens each row has said, its prompt included: (rows, vocabulary) bool; empty when not needed."""
-        if sampling.repetition_penalty == 1:
-            return torch.empty(0, device=self.device)
-        seen = torch.zeros(len(prompts), self.vocabulary, dtype=torch.bool, device=self.device)
-        for row, prompt in enumerate(prompts):
-            seen[row, torch.tensor(list(prompt), device=self.device)] = True
-        return seen
 
 
 def context_length(config: Any) -> int:
@@ -259,6 +272,23 @@ def context_length(config: Any) -> int:
         if isinstance(stated, int):
             return stated
     return UNSTATED_CONTEXT
+
+
+def row_bytes(config: Any, prompt: int, capacity: int, dtype: torch.dtype) -> int:
+    """Bytes that one more row takes in sampling, at the most: its keys and values, twice while a prompt takes over the
+    row, what reading the prompt holds in one layer, and its logits.
+
+    Args:
+        config: a transformers configuration; sizes that it does not state are taken to be the usual ones.
+        prompt, capacity: tokens of the prompt, and of prompt and answer.
+    """
+    heads = getattr(config, "num_attention_heads", None) or 1
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    cached = 2 * config.num_hidden_layers * 2 * key_heads * size * capacity * dtype.itemsize
+    weighed = 2 * heads * min(prompt, SHORT) ** 2 * 8  # attention, before and after the softmax, in fp64
+    return cached + weighed + 4 * prompt * (4 * config.hidden_size + 3 * inner) + 4 * 4 * config.vocab_size
 
 
 def _network(
@@ -276,17 +306,13 @@ def _network(
     Args:
         like: of the untouched base model, to share with.
     """
-    network: Network
-    if supports(config):
-        base = like if isinstance(like, LlamaNetwork) else None
-        try:
-            network = LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
-        except KeyError as error:
-            raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error
-    else:
+    if not supports(config):
         from trainer.policy.transformers_network import TransformersNetwork
 
         beside = like if isinstance(like, TransformersNetwork) else None
-        network = TransformersNetwork.load(folder, weights, device, dtype, beside)
-    weights.check_all_used()
-    return network
+        return TransformersNetwork.load(folder, weights, device, dtype, beside)
+    base = like if isinstance(like, LlamaNetwork) else None
+    try:
+        return LlamaNetwork(config, weights, device, dtype, base, four_bit=four_bit)
+    except KeyError as error:
+        raise WorkbenchError(f"the weights of {folder} lack {error}", "is the folder complete?") from error

@@ -6,22 +6,24 @@ version shares its largest matrix with the base.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from storage.durable import sync_file
-from storage.errors import UsageError, WorkbenchError
+from storage.errors import UsageError
 from trainer.policy import adapters
 from trainer.policy.adapters import Adapter
 from trainer.policy.lora import LoraAdapter
-from trainer.policy.sharding import Split, part_like, whole
-from trainer.policy.weights import Weights
+from trainer.policy.sharding import part_like, shard, whole
+from trainer.policy.weights import Weights, unfit
 
 FILE_NAME = "model.safetensors"
 
@@ -54,10 +56,7 @@ class FullWeights:
         if new is None:
             return weight
         if new.shape != weight.shape:
-            raise WorkbenchError(
-                f"{name} is {tuple(new.shape)}, the model's {tuple(weight.shape)}",
-                "this version was trained on another base model",
-            )
+            raise unfit(name, new.shape, weight.shape)
         return new.to(weight.device)
 
     def is_finite(self) -> bool:
@@ -95,41 +94,80 @@ def read_version(path: Path, folder: Path) -> Snapshot:
     return FullWeights(changed, folder)
 
 
+class LayerWeights(nn.Module):
+    """Master copies in fp32 of the weights of one layer.
+
+    Args:
+        values: by their names, as the model's files have them.
+        dtype: what the layer computes in.
+    """
+
+    def __init__(self, values: dict[str, Tensor], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        for name, value in values.items():
+            self.register_parameter(_key(name), nn.Parameter(value))
+
+    def forward(self, compute: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What `compute` makes of a function that gives the weights by their names, and of the other arguments."""
+        return compute(self.value, *args, **kwargs)
+
+    def value(self, name: str) -> Tensor | None:
+        """A weight as the forward pass takes it, differentiable; None when it is not learned."""
+        found = self._parameters.get(_key(name))
+        return None if found is None else found.to(self.dtype)
+
+
 class FullUpdate(nn.Module):
-    """Master copies in fp32 of the weights that are learned; it stands where a LoRA adapter stands.
+    """All weights that are learned, layer by layer; it stands where a LoRA adapter stands.
 
     Args:
         folder: the base model.
         names: the weights to learn, as the model's files call them.
         dtype: what the forward pass computes in.
-        split: keeps this process's part of a weight, where they are split.
+        device: where they are kept.
+        mesh: the processes that share them, if any.
+
+    Attributes:
+        layers: by what the names of a layer's weights begin with, such as `model.layers.3.`
 
     Raises:
         UsageError: the files call the weights by other names.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], dtype: torch.dtype, split: Split | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: Iterable[str],
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        mesh: Any = None,
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.dtype = dtype
         self.first_layer = 0  # it changes all of them
-        self.names = {name: name.replace(".", "|") for name in names}  # a parameter's name may hold no dot
-        self.weights = nn.ParameterDict()
-        for name, value in self._base_values():
-            self.weights[self.names[name]] = nn.Parameter(split(value) if split else value)
+        self.names = {name: _key(name) for name in names}
+        self.layers: dict[str, LayerWeights] = {}
+        for prefix, own in itertools.groupby(self._base_values(), lambda item: prefix_of(item[0])):
+            layer = LayerWeights(dict(own), dtype).to(device)
+            if mesh:
+                shard(layer, mesh, dtype)
+            self.layers[prefix] = layer
+            self.add_module(_key(prefix), layer)
 
-    def value(self, name: str) -> Tensor | None:
-        """A weight as the forward pass takes it, differentiable; None when it is not learned."""
-        key = self.names.get(name)
-        return None if key is None else whole(self.weights[key]).to(self.dtype)
-
-    def joined(self, names: Iterable[str]) -> None:
-        """No low-rank update beside any weight: the weights themselves are others."""
-        return
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The master copies, by :attr:`names`."""
+        return {key: value for layer in self.layers.values() for key, value in layer.named_parameters()}
 
     def snapshot(self) -> FullWeights:
         """A copy of the current values, rounded to what the forward pass takes."""
-        return FullWeights({name: self._rounded(key) for name, key in self.names.items()}, self.folder)
+        weights = self.weights
+        rounded = {
+            name: whole(weights[key].detach()).to("cpu", self.dtype, copy=True) for name, key in self.names.items()
+        }
+        return FullWeights(rounded, self.folder)
 
     def load(self, parent: Snapshot) -> None:
         """Start from a version: the values of a full one, or the base with an adapter merged in.
@@ -143,13 +181,11 @@ class FullUpdate(nn.Module):
                 f"the version to go on from changes {min(unknown)}, which full tuning leaves as it is",
                 "publish v0 first to start from the base model",
             )
+        weights = self.weights
         with torch.no_grad():
             for name, value in self._base_values():
-                own = self.weights[self.names[name]]
+                own = weights[self.names[name]]
                 own.copy_(part_like(own, parent.merge(name, value)))
-
-    def _rounded(self, key: str) -> Tensor:
-        return whole(self.weights[key].detach()).to("cpu", self.dtype, copy=True)
 
     def _base_values(self) -> Iterator[tuple[str, Tensor]]:
         """The base model's own values in fp32, each with its name."""
@@ -165,3 +201,12 @@ class FullUpdate(nn.Module):
 
 
 Update = LoraAdapter | FullUpdate
+
+
+def prefix_of(name: str) -> str:
+    """What the names of all weights of a layer begin with, up to the layer's number and a dot."""
+    return name[: re.search(r"\.\d+\.", name).end()]  # type: ignore[union-attr]
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "|")  # the name of a parameter or module may hold no dot

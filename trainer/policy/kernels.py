@@ -17,9 +17,11 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import platformdirs
 import torch
 from torch import Tensor
@@ -86,23 +88,25 @@ def measure(dtype: torch.dtype, *, four_bit: bool) -> None:
 
 @cache
 def _few_rows(kernel: str, threads: int) -> int:
-    file = remembered_in()
     key = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {threads} threads"
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return int(known[key][kernel])
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
+    if (remembered := _remembered().get(key, {}).get(kernel)) is not None:
+        return remembered
     found = measured(kernel)
-    try:
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file, known = remembered_in(), _remembered()  # others may have measured meanwhile
+    with suppress(OSError):  # then it is measured again by the next process
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(known | {key: known.get(key, {}) | {kernel: found}}, indent=1), encoding="utf-8")
         partial.replace(file)
-    except (OSError, ValueError, TypeError):
-        pass  # measured again by the next process
     return found
+
+
+def _remembered() -> dict[str, dict[str, int]]:
+    """What was measured, by processor; nothing where the file cannot be used."""
+    try:
+        return msgspec.json.decode(remembered_in().read_bytes(), type=dict[str, dict[str, int]])
+    except (OSError, msgspec.DecodeError):
+        return {}
 
 
 @torch.inference_mode()

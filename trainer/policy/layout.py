@@ -6,10 +6,8 @@ share its tokens, since what a prompt token becomes cannot depend on what follow
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,11 +22,9 @@ class TokenLayout:
         slots: (N,) one place of each token in the padded (B * T) grid.
         gather: (B, T) which token stands at each place; 0 at padding.
         real: (B, T) bool, false at padding.
-        predictors: (B, R) which token predicts each response token; 0 at padding.
-        targets: (B, R) the response token ids; 0 at padding.
         mask: (B, R) bool, true on response tokens, the end-of-text token among them.
-        repeats: for each further row of a prompt that several share: the places of its prompt in the padded grid, and
-            the tokens that stand there.
+        before, said, cells: (n,) of each response token in reading order: the token that predicts it, its id, and its
+            place in the flattened (B * R) grid. Known to the host, so that no device is asked for them.
     """
 
     ids: Tensor
@@ -36,78 +32,84 @@ class TokenLayout:
     slots: Tensor
     gather: Tensor
     real: Tensor
-    predictors: Tensor
-    targets: Tensor
     mask: Tensor
-    repeats: tuple[tuple[Tensor, Tensor], ...]
+    before: Tensor
+    said: Tensor
+    cells: Tensor
 
     @classmethod
     def build(
         cls, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: torch.device
     ) -> TokenLayout:
         """Lay out prompts and responses (each at least one token long), one pair a row."""
-        rows = len(prompts)
         longest = max(map(len, responses))
         total = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        gather = torch.zeros(rows, total, dtype=torch.long)
-        real = torch.zeros(rows, total, dtype=torch.bool)
-        predictors = torch.zeros(rows, longest, dtype=torch.long)
-        targets = torch.zeros(rows, longest, dtype=torch.long)
-        mask = torch.zeros(rows, longest, dtype=torch.bool)
+        before: list[int] = []
+        cells: list[int] = []
+        gather: list[list[int]] = []
         starts: dict[tuple[int, ...], int] = {}
-        copies: Counter[int] = Counter()
-        repeats: list[tuple[list[int], list[int]]] = []  # the first further rows of all prompts, the second ones, ...
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            asked, said = len(prompt), len(response)
+            asked, both = len(prompt), len(prompt) + len(response)
+            places = range(row * total, row * total + both)
             start = starts.get(tuple(prompt))
             if start is None:
                 start = starts[tuple(prompt)] = len(ids)
                 ids += prompt
                 positions += range(asked)
-                slots += range(row * total, row * total + asked)
-            else:
-                if copies[start] == len(repeats):
-                    repeats.append(([], []))
-                places, tokens = repeats[copies[start]]
-                places += range(row * total, row * total + asked)
-                tokens += range(start, start + asked)
-                copies[start] += 1
+                slots += places[:asked]
             begin = len(ids)
             ids += response
-            positions += range(asked, asked + said)
-            slots += range(row * total + asked, row * total + asked + said)
-            gather[row, :asked] = torch.arange(start, start + asked)
-            gather[row, asked : asked + said] = torch.arange(begin, begin + said)
-            real[row, : asked + said] = True
-            predictors[row, 0] = start + asked - 1
-            predictors[row, 1:said] = torch.arange(begin, begin + said - 1)
-            targets[row, :said] = torch.tensor(response)
-            mask[row, :said] = True
+            positions += range(asked, both)
+            slots += places[asked:]
+            gather.append([*range(start, start + asked), *range(begin, len(ids))])
+            before += gather[row][asked - 1 : -1]
+            cells += range(row * longest, row * longest + len(response))
+
+        def on_device(values: list[int]) -> Tensor:
+            return torch.tensor(values).to(device)
+
+        def grid(values: list[list[int]], width: int) -> Tensor:
+            return torch.tensor([row + [0] * (width - len(row)) for row in values]).to(device)
+
         return cls(
-            ids=torch.tensor(ids).to(device),
-            positions=torch.tensor(positions).to(device),
-            slots=torch.tensor(slots).to(device),
-            gather=gather.to(device),
-            real=real.to(device),
-            predictors=predictors.to(device),
-            targets=targets.to(device),
-            mask=mask.to(device),
-            repeats=tuple((torch.tensor(there).to(device), torch.tensor(token).to(device)) for there, token in repeats),
+            ids=on_device(ids),
+            positions=on_device(positions),
+            slots=on_device(slots),
+            gather=grid(gather, total),
+            real=grid([[1] * len(row) for row in gather], total).bool(),
+            mask=grid([[1] * len(response) for response in responses], longest).bool(),
+            before=on_device(before),
+            said=on_device([token for response in responses for token in response]),
+            cells=on_device(cells),
         )
+
+    @property
+    def predictors(self) -> Tensor:
+        """(B, R) which token predicts each response token; 0 at padding."""
+        return self.spread(self.before)
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, R) the response token ids; 0 at padding."""
+        return self.spread(self.said)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the response tokens in reading order (n,) -> (B, R), 0 outside the mask; differentiable."""
+        return values.new_zeros(self.mask.numel()).scatter(0, self.cells, values).view(self.mask.shape)
 
     def padded(self, values: Tensor) -> Tensor:
         """Values of tokens (N, ...) -> of the places of the grid (B, T, ...); differentiable.
 
         What stands at a padded place is arbitrary and must not count.
         """
-        return _Padded.apply(values, self)
+        return values.index_select(0, self.gather.flatten()).unflatten(0, self.gather.shape)
 
     def unpadded(self, grid: Tensor) -> Tensor:
         """The inverse of :meth:`padded`; differentiable."""
-        return _Unpadded.apply(grid, self)
+        return grid.flatten(0, 1).index_select(0, self.slots)
 
     @property
     def last(self) -> Tensor:
@@ -136,33 +138,3 @@ class TokenLayout:
     def padded_ids(self) -> Tensor:
         """(B, T) token ids, 0 at padding."""
         return self.ids[self.gather] * self.real
-
-
-class _Padded(torch.autograd.Function):
-    """Gathers; backward, each token adds up what comes from its places, a vectorised addition for each repeat."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, layout: TokenLayout) -> Tensor:
-        ctx.layout = layout
-        return values[layout.gather]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        grid = grads[0].flatten(0, 1)
-        summed = grid[ctx.layout.slots]
-        for places, tokens in ctx.layout.repeats:
-            summed[tokens] += grid[places]
-        return summed, None
-
-
-class _Unpadded(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, grid: Tensor, layout: TokenLayout) -> Tensor:
-        ctx.layout, ctx.shape = layout, grid.shape
-        return grid.flatten(0, 1)[layout.slots]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        grid = grads[0].new_zeros(ctx.shape)
-        grid.flatten(0, 1)[ctx.layout.slots] = grads[0]
-        return grid, None

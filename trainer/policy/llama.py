@@ -16,22 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.attention import of_layout
-from trainer.policy.block import Block, Sizes
+from trainer.policy.block import Block, Get, Sizes
 from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
-from trainer.policy.heads import OutputHead
 from trainer.policy.kernels import frozen_linear, measure
 from trainer.policy.layout import TokenLayout
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
-from trainer.policy.lora import AdaptedLinear, LearnedLinear
+from trainer.policy.logprobs import OutputHead
+from trainer.policy.lora import AdaptedLinear
 from trainer.policy.models.config import FAMILY, STATIC_ROPE
-from trainer.policy.sharding import Split, whole
+from trainer.policy.sharding import shard
 from trainer.policy.side_by_side import side_by_side
-from trainer.policy.weights import EMBEDDING, Weights
+from trainer.policy.weights import EMBEDDING, Weights, check_known
 
 
 def supports(config: Any) -> bool:
@@ -53,17 +52,20 @@ class LlamaNetwork:
         config: one that :func:`supports` accepts.
         weights: those of the version.
         like: the untouched base model: what this version leaves as it is is shared with it.
-        split: keeps this process's part of a weight, where those of the layers are split.
+        mesh: the processes that share the weights of the layers, if any (:mod:`trainer.policy.sharding`).
         four_bit: a few rows at a time read weights that lie on a 4-bit grid as such.
 
     Attributes:
         layers: the blocks.
         output: from normalised states to logits, for sampling. head: the same of the untouched base, for learning.
+        continuous: sampling may give the row of an answer that has ended to another prompt.
         checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
 
     Raises:
         KeyError: a weight is missing.
     """
+
+    continuous = True
 
     def __init__(
         self,
@@ -73,18 +75,22 @@ class LlamaNetwork:
         dtype: torch.dtype,
         like: LlamaNetwork | None = None,
         *,
-        split: Split | None = None,
+        mesh: Any = None,
         four_bit: bool = False,
     ) -> None:
-        self.device, self.dtype, self.split, self.four_bit = device, dtype, split is not None, four_bit
+        self.device, self.dtype, self.four_bit = device, dtype, four_bit
         self.checkpointing = False
         self.sizes = Sizes.of(config)
         self.rotations: Rotations = like.rotations if like else Rotations(config, device)
+        self._read: list[str] = []  # names of weights, those of a layer in their order there
         threads = torch.get_num_threads()
 
         def get(name: str) -> Tensor | None:
             found = weights.get(name)
-            return None if found is None else found.to(device, dtype)
+            if found is None:
+                return None
+            self._read.append(name)
+            return found.to(device, dtype)
 
         def need(name: str) -> Tensor:
             found = get(name)
@@ -93,40 +99,32 @@ class LlamaNetwork:
             return found
 
         def linear(weight: Tensor, bias: Tensor | None, names: list[str]) -> Linear:
-            if split:
-                return Linear(split(weight), bias)
+            if mesh:
+                return Linear(nn.Parameter(weight, requires_grad=False), bias)
             grid = weights.grid(names) if four_bit and dtype == torch.bfloat16 else None
             return frozen_linear(weight, bias, four_bit=four_bit, grid=grid, threads=threads)
 
-        def block(index: int) -> tuple[Block, list[str]]:
-            names: dict[str, None] = {}
-
-            def noted(name: str) -> Tensor | None:
-                found = get(name)
-                if found is not None:
-                    names[name] = None
-                return found
-
-            return Block.of(f"model.layers.{index}.", self.sizes, dtype, noted, linear), list(names)
+        def block(index: int) -> Block:
+            made = Block.of(f"model.layers.{index}.", self.sizes, dtype, get, linear)
+            if mesh:
+                shard(made, mesh)
+            return made
 
         def ends() -> tuple[Tensor, Tensor, OutputLinear | AdaptedOutput]:
-            embedding = like.embedding if like and weights.shares_embedding else need(EMBEDDING)
-            if like and weights.shares_head:
-                return embedding, like.head_weight, like.output
-            tied = config.tie_word_embeddings and not weights.changed(HEAD)
-            head = None if tied else get(HEAD)
-            head = embedding if head is None else head
+            if like and not weights.full:  # a version in memory changes layers alone
+                return like.embedding, like.head_weight, like.output
+            embedding = need(EMBEDDING)
+            own = None if config.tie_word_embeddings else get(HEAD)
+            head = embedding if own is None else own
             return embedding, head, OutputLinear(head)
 
         made: list[Callable[[], Any]] = [ends, *(partial(block, index) for index in range(config.num_hidden_layers))]
-        if device.type == "cpu" and split is None:
+        if device.type == "cpu" and not mesh:
             measure(dtype, four_bit=four_bit)  # before several threads are at work
-            outer, *blocks = side_by_side(lambda make: make(), made)
+            outer, *self.layers = side_by_side(lambda make: make(), made)
         else:
-            outer, *blocks = [make() for make in made]
+            outer, *self.layers = [make() for make in made]
         self.embedding, self.head_weight, self.output = outer
-        self.layers = [block for block, _ in blocks]
-        self._layer_weights = [name for _, names in blocks for name in names]
         self.final_norm = need("model.norm.weight").float()
         self.head = OutputHead(self.head_weight, product=self.output)
 
@@ -151,7 +149,7 @@ class LlamaNetwork:
 
     def layer_weights(self) -> list[str]:
         """Names of all weights of the layers."""
-        return self._layer_weights
+        return [name for block in self.layers for name in self._read if name.startswith(block.prefix)]
 
     # --- sampling --------------------------------------------------------------------------------------------------
 
@@ -162,12 +160,7 @@ class LlamaNetwork:
             WorkbenchError: the adapter changes weights that the model does not have, or of another shape.
         """
         shapes = self.adaptable()
-        unknown = adapter.names - shapes.keys() - {HEAD}
-        if unknown:
-            raise WorkbenchError(
-                f"the version changes weights that the model lacks, such as {min(unknown)}",
-                "this version was trained on another base model",
-            )
+        check_known(adapter, {*shapes, HEAD})
 
         def beside(base: Linear, names: list[str]) -> Linear:
             update = adapter.joined({name: shapes[name] for name in names}, self.device)
@@ -191,23 +184,24 @@ class LlamaNetwork:
         Returns:
             logits after the last prompt token (rows, vocabulary), fp32, and the cache.
         """
-        cache = Cache(list(map(len, prompts)), rows, capacity, self.dtype)
-        ids = torch.tensor([[0] * (cache.filled - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        places = torch.arange(cache.filled, device=self.device)
-        cos, sin = self.rotations.at((places - cache.prompt_padding[:, None]).clamp_min(0))
+        lengths = list(map(len, prompts))
+        cache = Cache(lengths, rows, capacity, self.dtype)
+        ids = torch.tensor([prompt + [0] * (cache.window - len(prompt)) for prompt in prompts], device=self.device)
+        cos, sin = self.rotations.at(torch.arange(cache.window, device=self.device))
         x = self.embedding[ids].float()
         for block in self.layers:
             x = block(x, cos, sin, cache.prefill)
-        return self.output(self.normalised(x[:, -1]).to(self.dtype))[rows], cache
+        last = x[range(len(prompts)), [length - 1 for length in lengths]]
+        return self.output(self.normalised(last).to(self.dtype))[rows], cache
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Read one more token a row (rows,) and return the logits of the next (rows, vocabulary), fp32."""
-        cache.advance(before=True)
-        cos, sin = self.rotations.at(cache.positions[:, None])
+        cache.begin()
+        cos, sin = self.rotations.at(cache.lengths[:, None])
         x = self.embedding[tokens][:, None].float()
         for index, block in enumerate(self.layers):
             x = block(x, cos, sin, partial(cache.step, index))
-        cache.advance(before=False)
+        cache.end()
         return self.output(self.normalised(x[:, 0]).to(self.dtype))
 
     # --- learning --------------------------------------------------------------------------------------------------
@@ -236,7 +230,14 @@ class LlamaNetwork:
         attend = of_layout(layout)
 
         def through(block: Block, x: Tensor) -> Tensor:
-            return self._learned(block, update)(x, cos, sin, attend)
+            if not isinstance(update, FullUpdate):
+                return block(x, cos, sin, attend, update)
+
+            def with_weights(get: Get, x: Tensor) -> Tensor:
+                plain = partial(Block.of, block.prefix, self.sizes, self.dtype, get)
+                return plain(lambda weight, bias, _: Linear(weight, bias))(x, cos, sin, attend)
+
+            return update.layers[block.prefix](with_weights, x)
 
         for block in self.layers[first:last]:
             if self.checkpointing and torch.is_grad_enabled():
@@ -248,17 +249,3 @@ class LlamaNetwork:
     def normalised(self, x: Tensor) -> Tensor:
         """(..., hidden) by the final norm."""
         return rms_norm(x, self.final_norm, self.sizes.eps)
-
-    def _learned(self, block: Block, update: Update | None) -> nn.Module:
-        """The block with what is learned of it beside or instead of its weights, and those put together."""
-        if isinstance(update, FullUpdate):
-            return Block.of(
-                block.prefix, self.sizes, self.dtype, update.value, lambda weight, bias, _: Linear(weight, bias)
-            )
-
-        def beside(base: Linear, names: list[str]) -> Linear:
-            here = Linear(whole(base.weight), base.bias) if self.split else base
-            low_rank = update.joined(names) if update else None
-            return here if low_rank is None else LearnedLinear(here, low_rank)
-
-        return block.handed(beside) if update or self.split else block

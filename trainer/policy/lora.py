@@ -109,8 +109,20 @@ class LoraAdapter(nn.Module):
             return None
         return LowRank([pair[0] for pair in pairs if pair], [pair[1] for pair in pairs if pair], self.scale)
 
+    def matrices(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """A and scaled B of a weight, as a forward pass takes them, or None when it is not adapted."""
+        found = self.joined([name])
+        return found and found.matrices(dtype)
 
-class LearnedLinear(Linear):
+    def product(self, names: Sequence[str], base: Linear, x: Tensor) -> Tensor:
+        """What a frozen layer of some weights makes of (n, in), with what is learned of them beside it: (n, out)."""
+        update = self.joined(names)
+        if update is None:
+            return base(x)
+        return _LowRankProduct.apply(x, base, update.scale, *update.downs, *update.ups)
+
+
+class _LowRankProduct(torch.autograd.Function):
     """`x @ W.T + scale * (x @ A.T) @ B.T` with W frozen and A and B learned: no gradient for W is ever formed.
 
     The A of several weights are stacked and their B put on a block diagonal, so that two products serve all of them.
@@ -118,16 +130,6 @@ class LearnedLinear(Linear):
     weight, and the sum.
     """
 
-    def __init__(self, base: Linear, update: LowRank) -> None:
-        nn.Module.__init__(self)
-        self.base, self.update = base, update
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, in) -> (n, out)."""
-        return _LowRankProduct.apply(x, self.base, self.update.scale, *self.update.downs, *self.update.ups)
-
-
-class _LowRankProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Linear, scale: float, *parts: Tensor) -> Tensor:
         downs, ups = parts[: len(parts) // 2], parts[len(parts) // 2 :]

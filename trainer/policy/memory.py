@@ -1,7 +1,8 @@
 """Whether a job fits into memory, told before any weight is read: from the configuration and the headers of the files.
 
 What is counted: frozen weights, the sampler's copies of them, what is learned with its gradients and AdamW moments,
-what a minibatch keeps for its backward pass, logits, and the keys and values of a batch of answers.
+what a minibatch keeps for its backward pass, logits, and the keys and values of a batch of answers. What was measured
+is in the constants; on the bundled model the whole is within `TOLERANCE` of what a round of PPO takes (a test).
 """
 
 from __future__ import annotations
@@ -10,33 +11,31 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import psutil
 import torch
-from safetensors import safe_open
 
 from storage.errors import UsageError
 from trainer.config import RewardStage, Tuning
+from trainer.heap import available
 from trainer.methods import method_of
 from trainer.methods.method import Need
-from trainer.policy.decoding import context_length
-from trainer.policy.linear import can_pack
+from trainer.policy.decoding import context_length, row_bytes
 from trainer.policy.llama import supports
 from trainer.policy.logprobs import CHUNK
-from trainer.policy.models import ModelFolder, weight_files
+from trainer.policy.models import ModelFolder
 from trainer.policy.models.config import read_config
+from trainer.policy.models.folder import shapes_of
 
 GIGABYTE = 1e9
-FP32 = 4  # bytes
-# What allocators lose and kernels need for a moment, on top of what is counted.
-MARGIN = 1.1
+FP32, HALF = 4, 2  # bytes
+MARGIN = 1.1  # for what allocators lose and kernels need for a moment
+TOLERANCE = (1.0, 1.6)  # what is told, by what a round of PPO takes
 # A number that is learned, in fp32: itself, its gradient, AdamW's two moments, and the copy to roll back to; where a
 # policy is optimised also the moments that go with that copy.
 LEARNED_COPIES, OPTIMISED_COPIES = 5, 7
-# Logits held at once, in fp32: themselves, their probabilities, and a step between.
-LOGIT_COPIES = 4
-# How much more transformers' modules keep for the backward pass than the fused ones, by bytes of the number format:
-# some keep fp32 copies beside 16-bit ones.
+LOGIT_COPIES = 4  # in fp32: themselves, their probabilities, and a step between
+# How much more transformers' modules keep for the backward pass, by bytes of the number format: some keep fp32 copies.
 GENERAL_PATH = {4: 1.5, 2: 2.0}
 
 
@@ -47,17 +46,9 @@ def need_of(config: RewardStage, prompt_tokens: int, response_tokens: int, sampl
         prompt_tokens, response_tokens: of the longest prompt and the longest rated or written answer.
         sampled_tokens: of the longest rollout.
     """
-    whole = Need(
-        rows=config.reward.batch,
-        minibatch=config.reward.batch,
-        prompt_tokens=prompt_tokens,
-        response_tokens=response_tokens,
-        rank=config.reward.rank,
-        value=False,
-        upper_share=config.upper_share,
-        checkpointing=config.gradient_checkpointing,
-    )
-    return method_of(config).memory(config, whole, sampled_tokens)
+    batch, rank = config.reward.batch, config.reward.rank
+    fit = Need(batch, batch, prompt_tokens, response_tokens, rank, value=False, upper_share=config.upper_share)
+    return method_of(config).memory(config, replace(fit, checkpointing=config.gradient_checkpointing), sampled_tokens)
 
 
 @dataclass(frozen=True)
@@ -65,80 +56,86 @@ class Shape:
     """The sizes of a model, in numbers (parameters) and widths.
 
     Attributes:
-        fast: whether the fused forward passes compute it.
-        total, layers, adapted: parameters of all, of the layers, of their linear weights (experts left out).
-        borders: sum of the in and out widths of those linear weights.
+        fast: whether our own block computes it. total, layers: parameters of all, and of the layers.
+        borders: sum of the in and out widths of the layers' linear weights (experts left out).
+        kept: numbers that a layer keeps of a token for the backward pass, beside its attention to others.
+        config: as the model's folder has it.
     """
 
     fast: bool
     total: int
     layers: int
-    adapted: int
     borders: int
-    head: int
     depth: int
     hidden: int
-    queries: int
-    keys: int
-    inner: int
+    kept: int
     heads: int
     vocabulary: int
     context: int
+    config: Any
 
     @classmethod
     def read(cls, folder: Path) -> Shape:
         """From `config.json` and the headers of the weight files; no weight is read."""
-        config = read_config(folder)
-        shapes: dict[str, list[int]] = {}
-        for file in weight_files(folder):
-            with safe_open(str(file), framework="pt") as opened:
-                shapes |= {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+        config, shapes = read_config(folder), shapes_of(folder)
         in_layers = {name: shape for name, shape in shapes.items() if re.search(r"\.\d+\.", name)}
-        linear = [shape for name, shape in in_layers.items() if len(shape) == 2 and "expert" not in name]
-        heads = getattr(config, "num_attention_heads", None) or 1
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", None) or 1
+        head_size = getattr(config, "head_dim", None) or hidden // heads
         inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
-        experts = getattr(config, "num_experts_per_tok", None) or 1
+        inner = (inner or 4 * hidden) * (getattr(config, "num_experts_per_tok", None) or 1)
         return cls(
             fast=supports(config),
             total=sum(map(math.prod, shapes.values())),
             layers=sum(map(math.prod, in_layers.values())),
-            adapted=sum(map(math.prod, linear)),
-            borders=sum(map(sum, linear)),
-            head=config.vocab_size * config.hidden_size,
+            borders=sum(sum(shape) for name, shape in in_layers.items() if len(shape) == 2 and "expert" not in name),
             depth=config.num_hidden_layers,
-            hidden=config.hidden_size,
-            queries=heads * head_size,
-            keys=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
-            inner=(inner or 4 * config.hidden_size) * experts,
+            hidden=hidden,
+            kept=4 * hidden + 4 * heads * head_size + 3 * inner,
             heads=heads,
             vocabulary=config.vocab_size,
             context=context_length(config),
+            config=config,
         )
 
 
 def estimate(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need) -> dict[str, float]:
     """Bytes at the peak of a round, by what they are for.
 
-    Compared once with the resident memory that rounds of PPO added (bundled model, bf16, two CPU cores, 16 answers of
-    37 + 48 tokens, minibatch 8), the total with its margin was 1.2 times what was used, for LoRA (1.20 GB) and full
-    tuning (3.23 GB) alike, and 1.4 times with gradient checkpointing and 24 tokens (0.79 GB). What is kept for a
-    backward pass is exact to about a tenth on the fused path and up to three times too high on the general one. Short
-    answers make it too high as well: each is taken to be as long as it may be, and prompts that are answered several
+    Short answers make it too high: each is taken to be as long as it may be, and prompts that are answered several
     times are counted each time.
     """
-    size = dtype.itemsize
+    size, full = dtype.itemsize, need.tuning == Tuning.FULL
     adapter = need.rank * shape.borders * FP32
     copies = (OPTIMISED_COPIES if need.optimised else LEARNED_COPIES) + need.reference
+    shared = shape.layers / need.processes
+    # The sampler has layers of its own where they are split or all learned. On a CPU it has the output head in 16-bit
+    # floats, and in fp32 the layers too, for few rows at a time.
+    own = shape.layers if need.processes > 1 or (shape.fast and full) else 0
+    halves = shape.vocabulary * shape.hidden + (size == FP32) * shape.layers
+    half = shape.fast and device.type == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
+    length = need.prompt_tokens + need.response_tokens
+    sampling = need.rows * row_bytes(shape.config, need.prompt_tokens, length, dtype) + shape.layers * size * full
     return {
-        "base model": (shape.total - shape.layers + shape.layers / need.processes) * size,
-        "sampler": _sampler(shape, device, dtype, need),
-        "policy": shape.layers / need.processes * (FP32 * copies + size)  # and the rounded copy computed with
-        if need.tuning == Tuning.FULL
-        else adapter * copies,
+        "base model": (shape.total - shape.layers + shared) * size,
+        "sampler": own * size + half * halves * HALF,
+        "policy": shared * (FP32 * copies + size) if full else adapter * copies,  # and the copy computed with
         "value and reward": adapter * need.upper_share * LEARNED_COPIES * (2 if need.value else 1),
-        "activations": max(_update(shape, size, need), _sampling(shape, size, need)),
+        "activations": max(
+            kept_bytes(shape, size, need)
+            + LOGIT_COPIES * CHUNK * shape.vocabulary * FP32
+            + need.rows * length * shape.hidden * size,
+            sampling,
+        ),
     }
+
+
+def kept_bytes(shape: Shape, size: int, need: Need) -> float:
+    """What a minibatch keeps for its backward pass: to a tenth for our own block, up to three times as much as others
+    keep."""
+    length = need.prompt_tokens + need.response_tokens
+    tokens = need.minibatch * length
+    layer = tokens * (shape.kept + shape.heads * length) * size * (1.0 if shape.fast else GENERAL_PATH[size])
+    return shape.depth * tokens * shape.hidden * size + layer if need.checkpointing else shape.depth * layer
 
 
 def check_fits(folder: ModelFolder, device: torch.device, dtype: torch.dtype, need: Need) -> dict[str, float]:
@@ -155,101 +152,25 @@ def check_fits(folder: ModelFolder, device: torch.device, dtype: torch.dtype, ne
             "lower --max-new-tokens, leave out the longest prompts, or use a model with a longer context",
         )
     parts = estimate(shape, device, dtype, need)
-    free = available(device)
-    wanted = _total(parts)
-    if wanted > free:
-        largest = sorted(parts, key=lambda name: -parts[name])
-        told = ", ".join(f"{name} {parts[name] / GIGABYTE:.1f}" for name in largest)
-        raise UsageError(
-            f"{folder.name} needs about {wanted / GIGABYTE:.1f} GB for this, and {device} has "
-            f"{free / GIGABYTE:.1f} GB free (GB by part: {told})",
-            _hint(shape, device, dtype, need, wanted),
-        )
-    return parts
-
-
-def available(device: torch.device) -> float:
-    """Bytes that can still be allocated: on the card, or in this machine's memory within the limit of our cgroup."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return min(float(psutil.virtual_memory().available), cgroup_room())
-
-
-def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Bytes left under the memory limits of this process's control groups (version 1 or 2); infinite without any."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return math.inf
-    room = math.inf
-    for line in lines:
-        number, controllers, place = line.split(":", 2)
-        if number == "0":
-            base, limit, usage = root, "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        folder = base / place.lstrip("/")
-        for group in [folder, *folder.parents]:
-            if group == base.parent:
-                break
-            room = min(room, _left(group, limit, usage))
-    return room
-
-
-def _left(group: Path, limit: str, usage: str) -> float:
-    """Bytes left in one control group; file pages that the kernel may drop at any time count as free."""
-    try:
-        most = float((group / limit).read_text())
-        used = float((group / usage).read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no such group here, or "max"
-        return math.inf
-    return most - used + float(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-
-
-def _sampler(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need) -> float:
-    """What the sampler does not share with the learner: the layers where they are split or all learned, and on a CPU
-    the output head, laid out for sampling."""
-    own = need.processes > 1 or (shape.fast and need.tuning == Tuning.FULL)
-    packed = shape.head if shape.fast and device.type == "cpu" and can_pack(torch.empty(1, dtype=dtype)) else 0
-    return ((shape.layers if own else 0) + packed) * dtype.itemsize
-
-
-def _update(shape: Shape, size: int, need: Need) -> float:
-    """What an update keeps for its backward pass, its logits, and what the other minibatches of a round keep."""
-    length = need.prompt_tokens + need.response_tokens
-    tokens = need.minibatch * length
-    kept = 4 * shape.hidden + 4 * shape.queries + 3 * shape.inner + shape.heads * length  # by layer and token
-    layer = tokens * kept * size * (1.0 if shape.fast else GENERAL_PATH[size])
-    layers = shape.depth * tokens * shape.hidden * size + layer if need.checkpointing else shape.depth * layer
-    return layers + LOGIT_COPIES * CHUNK * shape.vocabulary * FP32 + need.rows * length * shape.hidden * size
-
-
-def _sampling(shape: Shape, size: int, need: Need) -> float:
-    """Keys and values of the answers, their logits, and the weights of a fully tuned version while it is made."""
-    length = need.prompt_tokens + need.response_tokens
-    merged = shape.layers * size if need.tuning == Tuning.FULL else 0
-    cache = need.rows * length * shape.depth * 2 * shape.keys * size
-    return merged + cache + LOGIT_COPIES * need.rows * shape.vocabulary * FP32
-
-
-def _total(parts: dict[str, float]) -> float:
-    return MARGIN * sum(parts.values())
-
-
-def _hint(shape: Shape, device: torch.device, dtype: torch.dtype, need: Need, wanted: float) -> str:
-    """What would help, and to how much it would come down."""
+    wanted, free = total(parts), available(device)
+    if wanted <= free:
+        return parts
+    told = ", ".join(f"{name} {parts[name] / GIGABYTE:.1f}" for name in sorted(parts, key=lambda name: -parts[name]))
     changes = {
         "--tuning lora": replace(need, tuning=Tuning.LORA),
         "--gradient-checkpointing": replace(need, checkpointing=True),
         "half the --minibatch or twice the --accumulation": replace(need, minibatch=max(1, need.minibatch // 2)),
         "half the --batch": replace(need, rows=max(1, need.rows // 2), minibatch=min(need.minibatch, need.rows // 2)),
     }
-    helps = []
-    for option, changed in changes.items():
-        less = _total(estimate(shape, device, dtype, changed))
-        if less < 0.98 * wanted:
-            helps.append(f"{option} ({less / GIGABYTE:.1f} GB)")
-    return "; ".join(["use a smaller model", *helps])
+    less = {option: total(estimate(shape, device, dtype, changed)) for option, changed in changes.items()}
+    helps = [f"{option} ({lower / GIGABYTE:.1f} GB)" for option, lower in less.items() if lower < 0.98 * wanted]
+    raise UsageError(
+        f"{folder.name} needs about {wanted / GIGABYTE:.1f} GB for this, and {device} has "
+        f"{free / GIGABYTE:.1f} GB free (GB by part: {told})",
+        "; ".join(["use a smaller model", *helps]),
+    )
+
+
+def total(parts: dict[str, float]) -> float:
+    """Bytes of all parts, with a margin."""
+    return MARGIN * sum(parts.values())

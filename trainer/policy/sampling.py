@@ -34,7 +34,8 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor,
     the training code recomputes.
 
     Args:
-        logits: (rows, vocabulary), any float type.
+        logits: (rows, vocabulary), any float type. Those in fp32 are overwritten: memory for another array of this
+            size, taken and given back at each step, costs more than the arithmetic.
         uniform: (rows, 2) in [0, 1), on the device of the logits.
 
     Returns:
@@ -44,8 +45,7 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor,
         scores = logits.float()
         tokens = scores.argmax(-1)
         return tokens, scores.gather(-1, tokens[:, None])[:, 0] - scores.logsumexp(-1)
-    # In place: memory for another array of this size costs more than the arithmetic.
-    weights = logits.to(torch.float32, copy=True)
+    weights = logits.to(torch.float32)
     if sampling.temperature != 1:
         weights /= sampling.temperature
     highest = weights.amax(-1, keepdim=True)
@@ -55,8 +55,7 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor,
         tokens = _from_nucleus(weights, total, uniform, sampling)
     else:
         tokens = _from_all(weights, uniform)
-    chosen = logits.gather(-1, tokens[:, None]).float() / sampling.temperature - highest - total.log()
-    return tokens, chosen[:, 0]
+    return tokens, (weights.gather(-1, tokens[:, None]) / total).log()[:, 0]
 
 
 def _from_all(weights: Tensor, uniform: Tensor) -> Tensor:

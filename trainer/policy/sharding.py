@@ -1,41 +1,40 @@
-"""Weights cut among the processes of a job, as FSDP asks for: each keeps an equal part of the weights of every layer.
+"""Weights cut among the processes of a job, by torch's `fully_shard`: each keeps an equal part of those of every layer.
 
-A layer is put together where it is computed with and dropped after it, once more in the backward pass (layers are
-computed again there). All processes must come to each layer equally often, and in the same order.
+A layer's weights are put together while it runs and dropped after it, once more in the backward pass. All processes
+must come to each layer equally often, and in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-
-Split = Callable[[Tensor], Tensor]
+from torch import Tensor, nn
 
 
-def splitter(device: torch.device, count: int) -> Split:
-    """What keeps this process's part of a tensor, cut along its first dimension among `count` processes.
-
-    Every process must give it the same tensor; nothing is sent. What comes back counts as the whole tensor: it has its
-    shape, and an optimizer steps each part where it is. A single number stays whole.
-    """
+def mesh_of(device: torch.device, count: int) -> Any:
+    """The processes that share weights, as torch counts them."""
     from torch.distributed.device_mesh import init_device_mesh
 
-    mesh = init_device_mesh(device.type, (count,))
-    return lambda tensor: _part(tensor, mesh, device) if tensor.ndim else tensor.to(device)
+    return init_device_mesh(device.type, (count,))
 
 
-def _part(tensor: Tensor, mesh: Any, device: torch.device) -> Tensor:
-    """This process's part, copied so that the whole can be forgotten."""
-    from torch.distributed.tensor import DTensor, Shard
+def shard(module: nn.Module, mesh: Any, dtype: torch.dtype | None = None) -> None:
+    """Keep this process's part of a module's parameters, which must be the same in all of them. Gradients are summed.
 
-    parts = tensor.detach().chunk(mesh.size())
-    here = mesh.get_local_rank()
-    own = parts[here] if here < len(parts) else tensor.detach()[:0]
-    local = own.to(device, copy=True)
-    return DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=tensor.shape, stride=tensor.stride())
+    What is kept counts as the whole tensor: it has its shape, and an optimizer steps each part where it is. A single
+    number stays whole.
+
+    Args:
+        dtype: what they are sent and computed with in; None leaves theirs.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    numbers = {parameter for parameter in module.parameters() if not parameter.ndim}
+    policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
+    sharded = fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=numbers, reshard_after_forward=True)
+    sharded.set_gradient_divide_factor(1.0)
+    sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
 
 
 def is_split(tensor: Tensor) -> bool:
@@ -44,14 +43,14 @@ def is_split(tensor: Tensor) -> bool:
 
 
 def whole(tensor: Any) -> Any:
-    """A tensor put together from all processes' parts, with the sum of their gradients flowing back; others as is."""
-    if tensor is None or not is_split(tensor):
-        return tensor
-    from torch.distributed.tensor import Partial
-
-    return tensor.full_tensor(grad_placements=[Partial()])
+    """A tensor put together from all processes' parts; others as they are."""
+    return tensor.full_tensor() if is_split(tensor) else tensor
 
 
 def part_like(tensor: Any, value: Tensor) -> Tensor:
     """A whole value, cut as another tensor of its shape is; unchanged where that one is not."""
-    return _part(value, tensor.device_mesh, tensor.device) if is_split(tensor) else value
+    if not is_split(tensor):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)

@@ -1,14 +1,14 @@
 """The differentiable forward pass of any causal language model of transformers, under an adapter or full tuning.
 
-The modules are transformers' own, loaded once and frozen. A LoRA update is added by a hook to what a linear layer says;
-full tuning puts the learned weights in a layer's place while it computes. Sequences are padded at the right, where a
-causal model needs no mask: no real token sees what comes after it.
+The modules are transformers' own, loaded once and frozen, and serve to sample as well. Full tuning puts the learned
+weights in a layer's place while it computes. Sequences are padded at the right, where a causal model needs no mask: no
+real token sees what comes after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,32 @@ from torch.utils.checkpoint import checkpoint
 
 from storage.errors import UsageError, WorkbenchError
 from trainer.policy.full import FullUpdate, Update
-from trainer.policy.heads import OutputHead
 from trainer.policy.layout import TokenLayout
+from trainer.policy.logprobs import OutputHead
 from trainer.policy.models.module import load_module
-from trainer.policy.sharding import Split, whole
-from trainer.policy.transformers_network import linear_shape, sharing_copy
+from trainer.policy.sharding import shard
+from trainer.policy.transformers_network import (
+    TransformersNetwork,
+    in_force,
+    linear_layers,
+    linear_shape,
+    places_of,
+    replaced,
+)
 
 # How far our log-probabilities of a probe may be from the model's own, in nats on average: rounding only.
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 2e-2}
 PROBE_LENGTHS = (9, 5)  # tokens
 
 
-class TrainableTransformers:
+class TrainableTransformers(TransformersNetwork):
     """Hidden states of a causal language model, as :class:`trainer.policy.llama.LlamaNetwork` gives them.
 
     Its layers are run all together: a trunk is merely the token ids, and an upper part everything from them on, with
     updates in the upper layers alone.
 
     Args:
-        split: keeps this process's part of a weight, where those of the layers are split.
+        mesh: the processes that share the weights of the layers, if any.
 
     Attributes:
         checkpointing: whether the backward pass computes each layer again instead of keeping what it needs.
@@ -45,23 +52,20 @@ class TrainableTransformers:
         UsageError: the model computes something that training would not; nothing was changed.
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, split: Split | None = None) -> None:
-        model: Any = load_module(folder, dtype)
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, mesh: Any = None) -> None:
+        model: Any = load_module(folder, dtype).eval().requires_grad_(False)
         config = getattr(model.config, "text_config", None) or model.config
         self.layers = _decoder_layers(model, config.num_hidden_layers)
-        self.split = split is not None
-        for layer in self.layers:
-            if split:
-                _change(layer, split)
-        model.to(device)
-        self._plain = sharing_copy(self.model)  # without what the layers are given below
+        if mesh:
+            for layer in self.layers:
+                shard(layer, mesh)
+        super().__init__(model.to(device))
         self.dtype = dtype
         self.checkpointing = False
         self.head = OutputHead.of(model, config)
         self._update: Update | None = None
-        self._names = {module: name for name, module in model.named_modules()}
-        self._called: set[nn.Module] = set()
+        self._prefixes = {module: f"{name}." for name, module in model.named_modules() if module in self.layers}
+        self._called: set[str] = set()
         for layer in self.layers:
             self._wrap(layer)
         self._probe(folder.name)
@@ -74,26 +78,18 @@ class TrainableTransformers:
     def head_weight(self) -> Tensor:
         return self.head.weight
 
-    def whole(self) -> Any:
-        """The model as it came, to sample from; it shares all weights that are not split."""
-        if not self.split:
-            return self._plain
-        together = sharing_copy(self._plain)
-        _change(together, whole)
-        return together
-
     def adaptable(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
         """Names and (out, in) shapes of the linear layers from `first_layer` on (fused experts are none)."""
+        prefixes = tuple(self._prefixes[layer] for layer in self.layers[first_layer:])
         return {
-            f"{self._names[module]}.weight": shape
-            for layer in self.layers[first_layer:]
-            for module in layer.modules()
-            if module in self._called and (shape := linear_shape(module))
+            name: shape
+            for name, module in linear_layers(self.model).items()
+            if name.startswith(prefixes) and name in self._called and (shape := linear_shape(module))
         }
 
     def layer_weights(self) -> list[str]:
         """Names of all weights of the layers."""
-        return [f"{self._names[layer]}.{name}" for layer in self.layers for name, _ in layer.named_parameters()]
+        return [f"{self._prefixes[layer]}{name}" for layer in self.layers for name, _ in layer.named_parameters()]
 
     def embed(self, layout: TokenLayout) -> Tensor:
         """(N,) the token ids themselves."""
@@ -121,46 +117,38 @@ class TrainableTransformers:
         """
         if last is not None:
             return x
-        with self._applying(update):
-            found = self.model.base_model(input_ids=x[layout.gather] * layout.real, use_cache=False)
-        return found.last_hidden_state.flatten(0, 1)[layout.slots]
-
-    @contextmanager
-    def _applying(self, update: Update | None) -> Iterator[None]:
-        before, self._update = self._update, update
+        self._update = update
         try:
-            yield
+            found = self.model.base_model(input_ids=x[layout.gather] * layout.real, use_cache=False)
         finally:
-            self._update = before
+            self._update = None
+        return found.last_hidden_state.flatten(0, 1)[layout.slots]
 
     def _wrap(self, layer: nn.Module) -> None:
         """Make a layer apply the update in force, and compute again in the backward pass where that is wanted."""
-        prefix = self._names[layer]
-        places = [(module, key, f"{prefix}.{name}") for name, (module, key) in _weights(layer).items()]
-        for module in layer.modules():
-            if linear_shape(module):
-                module.register_forward_hook(self._low_rank)
         forward: Callable[..., Any] = layer.forward
+        prefix = self._prefixes[layer]
+        places = {f"{prefix}{name}": place for name, place in places_of(layer).items()}
+
+        def learned(get: Callable[[str], Tensor | None], *args: Any, **kwargs: Any) -> Any:
+            with replaced({place: get(name) for name, place in places.items()}):
+                return forward(*args, **kwargs)
 
         def under(update: Update | None, *args: Any, **kwargs: Any) -> Any:
-            with self._applying(update), _replaced(places, update, split=self.split):
+            if isinstance(update, FullUpdate):
+                return update.layers[prefix](learned, *args, **kwargs)
+            if update is None:
+                return forward(*args, **kwargs)
+            with in_force(partial(update.matrices, dtype=self.dtype)):
                 return forward(*args, **kwargs)
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             if not (self.checkpointing and torch.is_grad_enabled()):
                 return under(self._update, *args, **kwargs)
-            return checkpoint(under, self._update, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+            run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            return run(under, self._update, *args, **kwargs)
 
         layer.forward = wrapped
-
-    def _low_rank(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        """A linear layer's output with its low-rank update added; None leaves it."""
-        self._called.add(module)
-        update = self._update.joined([f"{self._names[module]}.weight"]) if self._update else None
-        if update is None:
-            return None
-        down, up = update.matrices(self.dtype)
-        return output + (args[0] @ down.T) @ up.T
 
     @torch.no_grad()
     def _probe(self, name: str) -> None:
@@ -169,8 +157,9 @@ class TrainableTransformers:
         vocabulary = self.head.weight.shape[0]
         rows = [torch.randint(vocabulary, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
         layout = TokenLayout.build([row[:1] for row in rows], [row[1:] for row in rows], self.head.weight.device)
-        hidden = self.run(self.embed(layout), layout, None)
-        found, _ = self.head.chosen(hidden[layout.predictors[layout.mask]], layout.targets[layout.mask], 1.0)
+        with in_force(self._called.add):
+            hidden = self.run(self.embed(layout), layout, None)
+        found, _ = self.head.chosen(hidden[layout.before], layout.said, 1.0)
         own = []
         for row in rows:
             ids = torch.tensor([row], device=hidden.device)
@@ -185,24 +174,6 @@ class TrainableTransformers:
             )
 
 
-@contextmanager
-def _replaced(places: list[tuple[nn.Module, str, str]], update: Update | None, *, split: bool) -> Iterator[None]:
-    """Put the weights of a full update, or a layer's own put together, in their place while the layer computes."""
-    full = update if isinstance(update, FullUpdate) else None
-    if full is None and not split:
-        yield
-        return
-    own = [module._parameters[key] for module, key, _ in places]
-    try:
-        for (module, key, name), before in zip(places, own, strict=True):
-            learned: Any = full.value(name) if full else None
-            module._parameters[key] = whole(before) if learned is None else learned
-        yield
-    finally:
-        for (module, key, _), value in zip(places, own, strict=True):
-            module._parameters[key] = value
-
-
 def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
     """The blocks of the decoder. Raises WorkbenchError when they are not where every known model has them."""
     for module in model.get_decoder().modules():
@@ -211,22 +182,3 @@ def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
     raise WorkbenchError(
         f"no list of {count} layers was found in {type(model).__name__}", "train another model; this one can be rated"
     )
-
-
-def _weights(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Where each parameter of a module is kept, by its name there: the module that has it, and its key."""
-    return {
-        f"{place}.{key}" if place else key: (child, key)
-        for place, child in module.named_modules()
-        for key, _ in child.named_parameters(recurse=False)
-    }
-
-
-def _change(module: nn.Module, change: Split) -> None:
-    """Put what comes of it in the place of every parameter of a module."""
-    for holder, key in _weights(module).values():
-        before = holder._parameters[key]
-        assert before is not None
-        after = change(before)
-        if after is not before:  # else it may be tied to another
-            holder._parameters[key] = nn.Parameter(after, requires_grad=False)

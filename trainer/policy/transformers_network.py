@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from storage.errors import WorkbenchError
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.linear import exact_product
 from trainer.policy.models.module import load_module
+from trainer.policy.weights import Changes, Weights, check_known
 
-if TYPE_CHECKING:
-    from trainer.policy.weights import Changes, Weights
+Place = tuple[nn.Module, str]  # the module that has a parameter, and its key there
+Pair = tuple[Tensor, Tensor]  # A (rank, in) and B (out, rank), scaled
+# What stands beside a weight, by its name, in the forward pass of this thread: versions share one module.
+_BESIDE: ContextVar[Callable[[str], Pair | None]] = ContextVar("beside", default=lambda name: None)
 
 
 class GrowingCache:
@@ -36,15 +39,25 @@ class GrowingCache:
 class TransformersNetwork:
     """Prefill and single steps through `model.forward`; logits in fp32.
 
+    Versions share one module: what they change in it is in force only while it runs.
+
     Attributes:
-        pristine: whether the weights are those of the untouched base model.
+        beside: A and B beside the weights of linear layers, by the weights' names.
+        instead: other values of weights, by their places. Only one thread at a time may sample from such versions.
+        continuous: the model's own cache has one length for all rows: none can be given to another prompt.
     """
 
-    def __init__(self, model: Any, *, pristine: bool) -> None:
+    continuous = False
+
+    def __init__(self, model: Any) -> None:
         self.model = model
-        self.pristine = pristine
+        self.beside: Mapping[str, Pair] = {}
+        self.instead: Mapping[Place, Tensor | None] = {}
         head = model.get_output_embeddings()
-        head.forward = lambda x: exact_product(x.flatten(0, -2), head.weight, head.bias).unflatten(0, x.shape[:-1])
+        if "forward" not in vars(head):
+            head.forward = lambda x: exact_product(x.flatten(0, -2), head.weight, head.bias).unflatten(0, x.shape[:-1])
+            for name, module in linear_layers(model).items():
+                module.register_forward_hook(partial(_add_low_rank, name))
 
     @classmethod
     def load(
@@ -55,50 +68,52 @@ class TransformersNetwork:
         dtype: torch.dtype,
         like: TransformersNetwork | None = None,
     ) -> TransformersNetwork:
-        """Build the module and change in it what a full version changes.
-
-        Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
+        """Build the module, of a full version's weights where they are those.
 
         Args:
-            like: of the same base model; where it is pristine, all weights that do not change are shared with it.
+            like: the untouched base model, whose module serves where weights are changed in memory.
 
         Raises:
             WorkbenchError: the version was made for another model.
         """
-        if like is not None and like.pristine and weights.changes:
-            model: Any = sharing_copy(like.model, weights.changes.names)
-        else:
-            model = load_module(folder, dtype).to(device).eval()
-        if weights.is_full:
-            _fill(model, weights)
-        elif weights.changes:
-            _replace(model, weights, weights.changes)
-        return cls(model, pristine=not weights.is_full and not weights.changes)
+        if like is None or weights.full:
+            like = cls(load_module(folder, dtype, weights.full and weights.full.parent).to(device).eval())
+        return like.adapted(weights.changes) if weights.changes else like
 
-    def adapted(self, adapter: Adapter) -> TransformersNetwork:
-        """This network with an adapter beside its weights; the module is copied, its parameters are shared.
+    def adapted(self, changes: Changes) -> TransformersNetwork:
+        """This network, of the untouched base, with what a version changes.
+
+        Changes go by the names of the module's own parameters; a base model's files may use others, of an older form.
 
         Raises:
-            WorkbenchError: the adapter changes weights that the model does not have, or of another shape.
+            WorkbenchError: it changes weights that the model does not have, or of another shape.
         """
-        made = TransformersNetwork(sharing_copy(self.model), pristine=False)
-        head = made.model.get_output_embeddings()
-        linears = {f"{name}.weight": module for name, module in made.model.named_modules() if linear_shape(module)}
-        linears.setdefault(HEAD, head)  # a tied head, or one of another name
-        unknown = adapter.names - linears.keys()
-        if unknown:
-            raise WorkbenchError(
-                f"the version changes weights that the model lacks, such as {min(unknown)}",
-                "this version was trained on another base model",
-            )
-        for name in adapter.names:
-            module = linears[name]
-            parts = adapter.update(name, linear_shape(module) or module.weight.shape)
-            # As in learning, the update is computed in the format of the weights; beside fp32 logits it stays fp32.
-            dtype = torch.float32 if module is head else module.weight.dtype
-            down, up = (part.to(module.weight.device, dtype) for part in parts)
-            module.register_forward_hook(partial(_beside, down, up))
+        made = TransformersNetwork(self.model)
+        if isinstance(changes, Adapter):
+            linears = linear_layers(self.model)
+            check_known(changes, set(linears))
+            made.beside = {name: self._pair(linears[name], changes, name) for name in changes.names}
+        else:
+            places = places_of(self.model)
+            check_known(changes, set(places))
+            made.instead = {
+                place: nn.Parameter(changes.merge(name, value), requires_grad=False)
+                for name in changes.names
+                if (value := (place := places[name])[0]._parameters[place[1]]) is not None
+            }
         return made
+
+    def _pair(self, module: Any, adapter: Adapter, name: str) -> Pair:
+        """As in learning, an update is computed in the format of the weights; beside fp32 logits it stays fp32."""
+        down, up = adapter.update(name, linear_shape(module) or module.weight.shape)
+        dtype = torch.float32 if module is self.model.get_output_embeddings() else module.weight.dtype
+        return down.to(module.weight.device, dtype), up.to(module.weight.device, dtype)
+
+    def _logits(self, ids: Tensor, mask: Tensor, positions: Tensor, **kwargs: Any) -> Any:
+        with in_force(self.beside.get), replaced(self.instead):
+            return self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, **kwargs
+            )
 
     def prefill(self, prompts: list[list[int]], rows: Tensor, capacity: int) -> tuple[Tensor, GrowingCache]:
         """As :meth:`trainer.policy.llama.LlamaNetwork.prefill`."""
@@ -109,13 +124,7 @@ class TransformersNetwork:
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = torch.tensor(prompt, device=device)
             mask[row, length - len(prompt) :] = 1
-        found = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        found = self._logits(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))
         cache = GrowingCache(found.past_key_values, mask)
         cache.keep(rows)
         return found.logits[rows, -1], cache
@@ -123,45 +132,31 @@ class TransformersNetwork:
     def step(self, tokens: Tensor, cache: GrowingCache) -> Tensor:
         """As :meth:`trainer.policy.llama.LlamaNetwork.step`."""
         cache.mask = torch.nn.functional.pad(cache.mask, (0, 1), value=1)
-        found = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=cache.mask,
-            position_ids=cache.mask.sum(-1, keepdim=True) - 1,
-            past_key_values=cache.past,
-            use_cache=True,
-        )
+        positions = cache.mask.sum(-1, keepdim=True) - 1
+        found = self._logits(tokens[:, None], cache.mask, positions, past_key_values=cache.past)
         return found.logits[:, -1]
 
 
-def sharing_copy(model: Any, own: Collection[str] = ()) -> Any:
-    """A copy of a module that shares its parameters, but for those named in `own`."""
-    shared = {id(value): value for name, value in model.named_parameters() if name not in own}
-    return copy.deepcopy(model, shared)
+@contextmanager
+def in_force(beside: Callable[[str], Pair | None]) -> Iterator[None]:
+    """Run the model, or a layer, with what `beside` gives for the name of a weight beside that weight."""
+    token = _BESIDE.set(beside)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
 
 
-@torch.no_grad()
-def _fill(model: Any, weights: Weights) -> None:
-    """Copy the weights of a full version into the module."""
-    parameters = dict(model.named_parameters())
-    for name in weights.names():
-        value, target = weights.get(name), parameters.get(name)
-        if value is not None and target is not None:
-            _check_shape(name, value, target)
-            target.copy_(value)
+def _add_low_rank(name: str, module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    """A linear layer's output with its low-rank update added; None leaves it."""
+    pair = _BESIDE.get()(name)
+    return None if pair is None else output + (args[0].to(pair[0].dtype) @ pair[0].T) @ pair[1].T
 
 
-@torch.no_grad()
-def _replace(model: Any, weights: Weights, changes: Changes) -> None:
-    """Copy what a full version changes over the pristine weights in the module."""
-    parameters = dict(model.named_parameters())
-    for name in changes.names & parameters.keys():
-        parameters[name].copy_(changes.merge(name, parameters[name]))
-        weights.mark_used(name)
-
-
-def _beside(down: Tensor, up: Tensor, module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """A linear layer's output with its low-rank update added."""
-    return output + (args[0].to(down.dtype) @ down.T) @ up.T
+def linear_layers(model: Any) -> dict[str, Any]:
+    """The linear layers of a model by the names of their weights; the output head by `HEAD` as well."""
+    found = {f"{name}.weight": module for name, module in model.named_modules() if linear_shape(module)}
+    return {HEAD: model.get_output_embeddings()} | found
 
 
 def linear_shape(module: Any) -> tuple[int, int] | None:
@@ -175,9 +170,23 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
     return None
 
 
-def _check_shape(name: str, value: Tensor, target: Tensor) -> None:
-    if target.shape != value.shape:
-        raise WorkbenchError(
-            f"{name} is {tuple(value.shape)}, the model needs {tuple(target.shape)}",
-            "this version was trained on another base model",
-        )
+def places_of(module: nn.Module) -> dict[str, Place]:
+    """Where each parameter of a module is kept, by its name there: the module that has it, and its key."""
+    return {
+        f"{place}.{key}" if place else key: (child, key)
+        for place, child in module.named_modules()
+        for key, _ in child.named_parameters(recurse=False)
+    }
+
+
+@contextmanager
+def replaced(values: Mapping[Place, Tensor | None]) -> Iterator[None]:
+    """Put other weights in their places while the model, or a layer, runs."""
+    own = {(module, key): module._parameters[key] for module, key in values}
+    try:
+        for (module, key), value in values.items():
+            module._parameters[key] = value  # type: ignore[assignment]
+        yield
+    finally:
+        for (module, key), before in own.items():
+            module._parameters[key] = before

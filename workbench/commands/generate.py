@@ -30,7 +30,7 @@ from workbench.engine.recording import store_answers
 from workbench.text import UNSAFE, one_line, safe_text
 
 INTERRUPTED = 130
-BATCH = 32  # answers sampled together
+BATCH = 64  # answers asked for together, and stored together
 DEFAULTS = Sampling()
 MODELS = "smollm2, gemma, a folder, a GGUF file or a hub name."
 

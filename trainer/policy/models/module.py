@@ -10,13 +10,16 @@ import torch
 from storage.errors import WorkbenchError
 
 
-def load_module(folder: Path, dtype: torch.dtype) -> Any:
+def load_module(folder: Path, dtype: torch.dtype, weights: Path | None = None) -> Any:
     """The causal language model of a folder.
+
+    Args:
+        weights: another folder whose weights are taken instead, as a full version has one.
 
     Raises:
         WorkbenchError: files lack weights (transformers would go on with random ones), or have them in other shapes.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     loader: Any = AutoModelForCausalLM
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
@@ -26,12 +29,18 @@ def load_module(folder: Path, dtype: torch.dtype) -> Any:
             part.pad_token_id = None
     try:
         model, told = loader.from_pretrained(
-            str(folder), config=config, dtype=dtype, trust_remote_code=False, output_loading_info=True
+            str(weights or folder),
+            config=config,
+            dtype=dtype,
+            trust_remote_code=False,
+            output_loading_info=True,
+            generation_config=GenerationConfig(),
         )
     except RuntimeError as error:
         raise WorkbenchError(
-            f"the weights of {folder} do not fit its config.json: {str(error).splitlines()[0]}", "fetch the model again"
+            f"the weights of {weights or folder} do not fit its config.json: {str(error).splitlines()[0]}",
+            "fetch the model again",
         ) from error
     if missing := sorted(map(str, told["missing_keys"])):
-        raise WorkbenchError(f"the weights of {folder} lack {missing[0]!r}", "is the folder complete?")
+        raise WorkbenchError(f"the weights of {weights or folder} lack {missing[0]!r}", "is the folder complete?")
     return model
