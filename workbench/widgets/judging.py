@@ -18,8 +18,10 @@ from storage.feedback import kinds
 from storage.records import Rating, RatingKind, Sample
 from workbench.shell.saving import BLINK
 from workbench.text import one_line
+from workbench.widgets.sheets import Sheets
 
 if TYPE_CHECKING:
+    from storage.feedback.guidelines import Guideline
     from storage.records import Prompt
     from workbench.desk import Desk
     from workbench.shell.app import WorkbenchApp
@@ -38,7 +40,7 @@ def verdict(ratings: list[Rating], sample: Sample) -> str:
     return " ".join(filter(None, (kinds.of(rating).words(rating, sample.id) for rating in ratings)))
 
 
-class Rater:
+class Rater(Sheets):
     """What a screen with a `sample` in focus can do with it. The screen gives `sample` and `say`."""
 
     KEY: ClassVar[str] = ""
@@ -55,6 +57,15 @@ class Rater:
         @property
         def sample(self) -> Sample | None: ...
         def say(self, line: Content) -> None: ...
+
+    @property
+    def asked(self) -> Guideline:
+        """What raters are asked."""
+        return self.workbench.session.asked
+
+    def scores(self, digit: object) -> bool:
+        """Whether a digit scores on the scale that is set."""
+        return isinstance(digit, int) and self.asked.scale.value_of(digit) is not None
 
     def circumstances(self) -> dict[str, Any]:
         """What else to keep with a rating: how long it took, say."""
@@ -113,10 +124,13 @@ class Rater:
         self._untaken = False
         self.say(said)
 
-    async def action_score(self, value: int) -> None:
-        if (sample := self.sample) is not None:
+    async def action_score(self, digit: int) -> None:
+        scale = self.asked.scale
+        value = scale.value_of(digit)
+        if (sample := self.sample) is not None and value is not None:
             more = self.circumstances()
-            await self.judge(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
+            words = f"{value} of {scale.high} {scale.anchor(value)}".rstrip()
+            await self.judge(lambda desk: desk.score(sample, value, **more), words)
 
     async def action_good(self) -> None:
         await self._label(True, "good")
