@@ -90,11 +90,8 @@ class Sheets:
         """A key and what it chooses, each; what is chosen stands out by a sign and its severity."""
         if self.sheet == "reasons":
             return [self._choice(f"reason('{key}')", name, "") for key, name in REASONS.items()]
-        degrees = self._tags.degrees
-        found = [
-            self._choice(f"tag('{key}')", name, f" ● {degrees[name]} {SEVERITIES[degrees[name]]}" * (name in degrees))
-            for key, name in (HARMS | FLAWS).items()
-        ]
+        signs = {name: f" ● {degree} {SEVERITIES[degree]}" for name, degree in self._tags.degrees.items()}
+        found = [self._choice(f"tag('{key}')", name, signs.get(name, "")) for key, name in (HARMS | FLAWS).items()]
         return [*found, Content.styled("1-3 severity", "$text-muted")]
 
     def _choice(self, call: str, name: str, chosen: str) -> Content:
