@@ -176,7 +176,7 @@ class Rater(Sheets):
         edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
         before = edited[-1] if edited else sample.text
         self._write_text(
-            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), settles=True
+            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), edits=True
         )
 
     def action_tell(self, kind: str) -> None:
@@ -194,12 +194,13 @@ class Rater(Sheets):
         words: str,
         write: Callable[[Desk, str], Awaitable[Rating]],
         *,
-        settles: bool = False,
+        edits: bool = False,
         kept: str = "",
     ) -> None:
         """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`), and so does one
-        that was half written when the app closed."""
+        that was half written when the app closed. One that `edits` the answer settles it."""
         from workbench.widgets.dialogs import TextDialog
+        from workbench.widgets.editing import EditDialog
 
         half, key = self.workbench.half_written, f"{words} {sample.id}"
         left = half.get(key, "")
@@ -215,13 +216,22 @@ class Rater(Sheets):
                 half.pop(key, None)
                 return stored
 
-            await (self.judge if settles else self.record)(store, words, failed=lambda _: again(text))
+            await (self.judge if edits else self.record)(store, words, failed=lambda _: again(text))
 
         def again(text: str) -> None:
-            self._write_text(title, sample, before, words, write, settles=settles, kept=text)
+            self._write_text(title, sample, before, words, write, edits=edits, kept=text)
 
         hint = "it is not stored yet; accept to try again" if kept or left else ""
-        dialog = TextDialog(title, kept or left or before, hint=hint, changed=lambda text: half.update({key: text}))
+        begun = kept or left or before
+
+        def changed(now: str) -> None:
+            half[key] = now
+
+        dialog = (
+            EditDialog(title, begun, sample.text, hint=hint, changed=changed)
+            if edits
+            else TextDialog(title, begun, hint=hint, changed=changed)
+        )
         self.workbench.push_screen(dialog, written)
 
     def action_copy(self) -> None:

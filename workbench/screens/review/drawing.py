@@ -69,6 +69,21 @@ def revisited(item: ReviewItem, back: int, keys: tuple[str, str]) -> Content:
     )  # fmt: skip
 
 
+def beside(left: Content, facts: Sequence[str], width: int) -> Content:
+    """A line with facts at its right edge: those that there is room for, the last ones before all others."""
+    room, told = width - left.cell_length - 2, list(facts)
+    while told and len(" · ".join(told)) > room:
+        told.pop(0)
+    right = " · ".join(told)
+    return Content.assemble(left, " " * (room + 2 - len(right)), (right, "$text-muted")) if right else left
+
+
+def session(found: Progress, goal: int) -> list[str]:
+    """How a session stands: against its goal, where there is one, and how fast it goes."""
+    against = [f"{found.items}/{goal}{' ✓' * (found.items >= goal)}"] if goal else []
+    return against + ([f"pace {found.pace:.1f} s"] if found.pace is not None else [])
+
+
 def asked(pile: Pile, item: ReviewItem, width: int, short: bool) -> Content | None:
     """A row for each attribute with what is said of it, the scale's words with their keys, and the ranking so far.
 

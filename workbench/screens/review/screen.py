@@ -17,6 +17,7 @@ from storage.feedback.progress import Progress
 from storage.feedback.tag_sheet import REASONS
 from storage.records import Choice
 from workbench.screens.review import drawing
+from workbench.screens.review.ahead import ENOUGH, Ahead
 from workbench.screens.review.looking_back import LooksBack
 from workbench.screens.review.pile import Pile, ids
 from workbench.screens.review.ranking import LETTERS, Order
@@ -74,6 +75,7 @@ class ReviewScreen(LooksBack):
         self.markdown = False
         self.said = Content("")
         self.rater = ""
+        self.ahead = Ahead(self.workbench)
         self.begin_session()
 
     def begin_session(self, began: int | None = None) -> None:
@@ -123,7 +125,11 @@ class ReviewScreen(LooksBack):
         self.counts = await desk.rated_by_language()
         if self.began is not None:
             self.progress = await desk.read(progress.since, desk.rater, self.began)
+        await self.ahead.look(len(self.items))
         await self.draw()
+
+    def on_screen_suspend(self) -> None:
+        self.ahead.give_way()
 
     async def _resume(self, desk: Desk) -> None:
         """Go on with the session that this rater left, at the item that was in front."""
@@ -141,7 +147,7 @@ class ReviewScreen(LooksBack):
     def hear(self, news: News) -> None:
         super().hear(news)
         if isinstance(news, EngineMoved | SessionChanged):
-            self.call_later(self.draw)
+            self.look_again()
 
     # Drawing
 
@@ -176,6 +182,8 @@ class ReviewScreen(LooksBack):
         if self.desk is None:
             return Content.styled("Opening the workspace.", "bold")
         lines = ["New answers appear here as they are sampled on Prompt or by training."]
+        if self.ahead.why or self.rater:
+            lines.append(self.ahead.words("0", False))
         if self.progress.items:
             lines.append(f"{self._key('session')} sums up the session, {self._key('back')} goes back through it.")
         muted = [Content.styled(line, "$text-muted") for line in lines]
@@ -191,13 +199,12 @@ class ReviewScreen(LooksBack):
             place = self.judged_before + len(self.done) + 1
             more = "+" if len(self.items) >= AHEAD else ""
             left = drawing.head(item, f"{place} of {place - 1 + len(self.items)}{more}")
-        goal = self.workbench.session.goal
-        facts = [f"{self.progress.items}/{goal}{' ✓' * (self.progress.items >= goal)}"] if goal else []
-        facts += [f"pace {self.progress.pace:.1f} s"] if self.progress.pace is not None else []
-        right = " · ".join(facts)
+        waiting = len(self.items) - 1
+        wait = self.ahead.words(f"{waiting}{'+' * (waiting + 1 >= AHEAD)}", waiting >= ENOUGH)
         line = self.query_one("#item", Static)
-        gap = line.size.width - left.cell_length - len(right)
-        line.update(left if gap < 2 else Content.assemble(left, " " * gap, (right, "$text-muted")))
+        line.update(
+            drawing.beside(left, [wait, *drawing.session(self.progress, self.workbench.session.goal)], line.size.width)
+        )
         self.query_one("#asked", Static).update(Content.styled(safe_text(item.prompt.text), "bold"))
 
     def _draw_fields(self) -> None:
