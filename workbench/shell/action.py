@@ -46,7 +46,7 @@ def on(screen: str, name: str, keys: str, label: str, help: str, **more: object)
 
 def scores(screen: str, when: str) -> tuple[Action, ...]:
     """Digits score the answer, those that the scale has."""
-    words = "Score the answer on the scale that is set: 1 worst and 5 best at first; 0 is the tenth value of ten"
+    words = "Score the answer on the scale that is set"
     return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(10))
 
 

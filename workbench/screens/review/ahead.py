@@ -71,8 +71,10 @@ class Ahead:
 
     def _not_free(self) -> str:
         app = self._app
-        if app.supervisor is None or not app.engine.is_ready:
+        if not app.engine.is_ready:
             return f"the engine is {app.engine.state}"
+        if app.supervisor is None:
+            return "no engine runs here"
         if app.conversation.is_writing or app.conversation.waiting:
             return "the engine answers what you asked on Prompt"
         if app.desk is not None and app.desk.read_only is not None:

@@ -24,7 +24,7 @@ from workbench.screens.review.ranking import LETTERS, Order
 from workbench.shell.actions import spoken
 from workbench.shell.left import Reviewing
 from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, VersionsChanged
-from workbench.shell.screen import present
+from workbench.shell.screen import present, put
 from workbench.shell.session import shares_of
 from workbench.text import safe_text
 from workbench.widgets.answers import AnswerGrid
@@ -140,10 +140,6 @@ class ReviewScreen(LooksBack):
         self.judged_before = (await desk.read(progress.since, desk.rater, self.began)).items
         self.pile.resume(await desk.read(revisiting.reopened, desk.rater, left.ahead, self.asked.required))
 
-    def _remember(self) -> None:
-        """What is there again after a restart."""
-        self.workbench.reviewing = Reviewing(self.rater, self.began, self.pile.kept)
-
     def hear(self, news: News) -> None:
         super().hear(news)
         if isinstance(news, EngineMoved | SessionChanged):
@@ -154,8 +150,8 @@ class ReviewScreen(LooksBack):
     async def paint(self) -> None:
         self.pile.asks(self.asked)
         item = self.item
-        if self.rater:
-            self._remember()
+        if self.rater:  # what is there again after a restart
+            self.workbench.reviewing = Reviewing(self.rater, self.began, self.pile.kept)
         present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):
             present(self.query_one(name), item is not None)
@@ -202,10 +198,12 @@ class ReviewScreen(LooksBack):
         waiting = len(self.items) - 1
         wait = self.ahead.words(f"{waiting}{'+' * (waiting + 1 >= AHEAD)}", waiting >= ENOUGH)
         line = self.query_one("#item", Static)
-        line.update(
-            drawing.beside(left, [wait, *drawing.session(self.progress, self.workbench.session.goal)], line.size.width)
+        put(
+            line,
+            drawing.beside(left, [wait, *drawing.session(self.progress, self.workbench.session.goal)], line.size.width),
+            layout=False,
         )
-        self.query_one("#asked", Static).update(Content.styled(safe_text(item.prompt.text), "bold"))
+        put(self.query_one("#asked", Static), Content.styled(safe_text(item.prompt.text), "bold"))
 
     def _draw_fields(self) -> None:
         item, fields = self.item, self.query_one("#fields", Static)
@@ -214,7 +212,7 @@ class ReviewScreen(LooksBack):
             width, short = max(20, self.size.width - 4), self.has_class("-short")
             drawn = drawing.asked(self.pile, item, width, short)
         present(fields, drawn is not None)
-        fields.update(drawn or "")
+        put(fields, drawn or Content(""))
 
     def _draw_said(self) -> None:
         line = self.query_one("#said", Static)
@@ -222,7 +220,7 @@ class ReviewScreen(LooksBack):
         shares = shares_of(self.workbench.session.shares)
         bars = drawing.standing(self.counts, shares, self.progress, room)
         gap = line.size.width - self.said.cell_length - bars.cell_length
-        line.update(Content.assemble(self.said, " " * max(2, gap), bars))
+        put(line, Content.assemble(self.said, " " * max(2, gap), bars), layout=False)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
