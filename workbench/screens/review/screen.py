@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from workbench.desk import Desk
 
 AHEAD = 40  # items read at a time
-LOW = 5  # read more when fewer are left
+LOW = 5  # read more when fewer are left; `ENOUGH` where the queue had no more, as the engine may have answered since
 _WORDS = {"a": "left is better", "b": "right is better", "tie": "tie", "both-bad": "both bad"}
 
 
@@ -82,6 +82,7 @@ class ReviewScreen(LooksBack):
         self.pile = Pile(self.asked)
         self.judged_before = 0  # items of this session, before this app was opened
         self.progress = Progress()
+        self.more = True  # whether the queue may hold more than was read of it
         self.began = began  # where the log ended when the session began; None until items are asked for
         self.begin_item()
 
@@ -112,9 +113,10 @@ class ReviewScreen(LooksBack):
         if self.rater != desk.rater:
             self.rater = desk.rater
             await self._resume(desk)
-        if len(self.items) < LOW:
+        if len(self.items) < (LOW if self.more else ENOUGH):
             pile, known = self.pile, len(self.done)
             fresh, self.began = await desk.next_items(AHEAD, self.began, self.workbench.session.rankings)
+            self.more = len(fresh) >= AHEAD
             said = {}
             if len(self.asked.attributes) > 1:
                 found = await desk.read(revisiting.with_said, desk.rater, fresh)
@@ -125,7 +127,7 @@ class ReviewScreen(LooksBack):
         self.counts = await desk.rated_by_language()
         if self.began is not None:
             self.progress = await desk.read(progress.since, desk.rater, self.began)
-        await self.ahead.look(len(self.items))
+        await self.ahead.look(ENOUGH if self.more else len(self.items))
         await self.draw()
 
     def on_screen_suspend(self) -> None:
@@ -193,10 +195,8 @@ class ReviewScreen(LooksBack):
             left = drawing.revisited(item, len(self.pile.visits), (self._key("back"), self._key("forward")))
         else:
             place = self.judged_before + len(self.done) + 1
-            more = "+" if len(self.items) >= AHEAD else ""
-            left = drawing.head(item, f"{place} of {place - 1 + len(self.items)}{more}")
-        waiting = len(self.items) - 1
-        wait = self.ahead.words(f"{waiting}{'+' * (waiting + 1 >= AHEAD)}", waiting >= ENOUGH)
+            left = drawing.head(item, f"{place} of {place - 1 + len(self.items)}{'+' * self.more}")
+        wait = self.ahead.words(f"{len(self.items) - 1}{'+' * self.more}", self.more)
         line = self.query_one("#item", Static)
         put(
             line,
@@ -220,7 +220,7 @@ class ReviewScreen(LooksBack):
         shares = shares_of(self.workbench.session.shares)
         bars = drawing.standing(self.counts, shares, self.progress, room)
         gap = line.size.width - self.said.cell_length - bars.cell_length
-        put(line, Content.assemble(self.said, " " * max(2, gap), bars), layout=False)
+        line.update(Content.assemble(self.said, " " * max(2, gap), bars), layout=False)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
@@ -228,8 +228,6 @@ class ReviewScreen(LooksBack):
     def say(self, line: Content) -> None:
         self.said = line
         self._draw_said()
-
-    # Judging
 
     @property
     def sample(self) -> Sample | None:
@@ -361,8 +359,8 @@ class ReviewScreen(LooksBack):
         await self.judge(lambda desk: desk.skip(item, **more), words)
 
     def said_more(self, rating: Rating) -> None:
-        if (item := self.item) is not None and item.kind == "single":
-            self.pile.tell(item, [rating])
+        if self.item is not None and self.item.kind == "single":
+            self.pile.tell(self.item, [rating])
         super().said_more(rating)
         self.call_later(self.draw)
 
