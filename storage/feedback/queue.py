@@ -30,7 +30,8 @@ EVERYTHING = 1 << 60
 # A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.
 _SETTLED = f"""
     EXISTS (SELECT 1 FROM counted WHERE counted.sample = {{sample}} AND counted.rater = :rater
-            AND counted.other = {{other}} AND counted.kind IN {sql_list(SETTLING)} {{more}})"""
+            AND counted.other = {{other}} AND counted.kind IN {sql_list(SETTLING)}
+            AND counted.attribute = 'overall' {{more}})"""
 _SKIPPED_BEFORE = f"AND counted.kind = '{RatingKind.SKIP}' AND counted.sequence <= :session_start"
 _ANYTHING_ELSE = f"AND NOT (counted.kind = '{RatingKind.SKIP}' AND counted.sequence <= :session_start)"
 # The topics of a language in the order of the index `topics_in_order`.
@@ -46,7 +47,7 @@ class ReviewItem(msgspec.Struct, frozen=True):
     `why` holds counts of the moment in which it was chosen; `reason` is the same without them, for what is shown later.
     """
 
-    kind: str  # single or pair
+    kind: str  # single or pair; or ranking, of three or four answers as they stand (storage/feedback/rankings.py)
     prompt: Prompt
     samples: tuple[Sample, ...]
     why: str
@@ -58,6 +59,11 @@ class ReviewItem(msgspec.Struct, frozen=True):
     def shown(self) -> tuple[Sample, ...]:
         """The answers from left to right."""
         return self.samples[::-1] if self.shown_order == "ba" else self.samples
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the answers."""
+        return tuple(sample.id for sample in self.samples)
 
 
 class _Candidate(msgspec.Struct, frozen=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from storage import conversations
 from storage.database import Database
 from storage.errors import UsageError
+from storage.feedback import guidelines
 from workbench.commands.options import json_option, opened, print_json, print_table, reading, say, workspace_option
 from workbench.shell import session
 from workbench.shell.session import BY_NAME, SETTINGS, Setting
@@ -17,9 +19,10 @@ from workbench.shell.session import BY_NAME, SETTINGS, Setting
 @click.command("settings")
 @click.argument("name", required=False)
 @click.argument("value", required=False)
+@click.option("--guidelines", "asked", is_flag=True, help="List what raters were asked, by the versions ratings name.")
 @json_option
 @workspace_option
-def settings_command(name: str | None, value: str | None, as_json: bool, workspace: str | None) -> None:
+def settings_command(name: str | None, value: str | None, asked: bool, as_json: bool, workspace: str | None) -> None:
     """Show the settings of the workspace, or one of them (NAME), or change it to VALUE.
 
     In the app, the same settings stand in a form. An app that is open goes on with its own, and
@@ -35,6 +38,10 @@ def settings_command(name: str | None, value: str | None, as_json: bool, workspa
       workbench settings held-out-share 0.2
       workbench settings language sw
     """
+    if asked:
+        with reading(workspace) as (_, database):
+            _print_guidelines(guidelines.versions(database), as_json)
+        return
     if name is not None and name not in BY_NAME:
         raise UsageError(f"there is no setting {name!r}", f"the settings are: {', '.join(BY_NAME)}")
     changes = name is not None and value is not None
@@ -51,6 +58,18 @@ def settings_command(name: str | None, value: str | None, as_json: bool, workspa
         print_table(["setting", "value", "meaning"], rows)
     else:
         click.echo(BY_NAME[name].shown(found[name]))
+
+
+def _print_guidelines(found: list[guidelines.Version], as_json: bool) -> None:
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+        return
+    rows = [
+        (one.name, one.since[:16], one.guideline.scale.written, guidelines.written(one.guideline.attributes),
+         one.guideline.text)
+        for one in found
+    ]  # fmt: skip
+    print_table(["version", "since", "scale", "attributes", "guideline"], rows)
 
 
 def _get(database: Database, setting: Setting) -> Any:

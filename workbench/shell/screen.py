@@ -36,6 +36,13 @@ def present(widget: Widget, on: bool) -> None:
     widget.set_class(not on, "absent")
 
 
+def put(line: Static, drawn: Content, *, layout: bool = True) -> None:
+    """Draw into a line what it does not show yet. Without `layout` its size stays what it is."""
+    shown = line.content
+    if not (isinstance(shown, Content) and shown.is_same(drawn)):
+        line.update(drawn, layout=layout)
+
+
 def packed(parts: list[Content], width: int) -> Content:
     """The parts in as few lines of `width` cells as hold them, none of them broken."""
     lines: list[list[Content]] = [[]]

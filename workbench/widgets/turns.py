@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
-from workbench.shell.screen import present
+from workbench.shell.screen import present, put
 from workbench.text import one_line
 
 if TYPE_CHECKING:
@@ -30,4 +30,4 @@ class TurnsBefore(Static):
         if len(turns) > most > 1:
             lines[0] = Content.styled(f"… {len(turns) - most + 1} turns before", "$text-muted")
         present(self, bool(lines))
-        self.update(Content("\n").join(lines))
+        put(self, Content("\n").join(lines))
