@@ -20,7 +20,7 @@ from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
-from storage.feedback import census, log, queue
+from storage.feedback import census, log, queue, selection
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
@@ -256,7 +256,8 @@ class Desk:
     def next_items(self, database: Database, limit: int, session_start: int | None) -> tuple[list[ReviewItem], int]:
         """What this rater should review next, best first, and where the session began in the log: here, if None."""
         start = log.position(database) if session_start is None else session_start
-        return queue.next_items(database, self.rater, limit, session_start=start), start
+        wanted = selection.active(database)
+        return queue.next_items(database, self.rater, limit, session_start=start, selection=wanted), start
 
     # Training
 

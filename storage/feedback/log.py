@@ -237,7 +237,8 @@ def effective(database: Database, *, rater: str | None = None, sample_id: str | 
     conditions: list[str] = ["1"]
     parameters: dict[str, object] = {"rater": rater, "sample": None}
     if rater is not None:
-        conditions.append("counted.rater = :rater")
+        # Of one sample the rows are few; the + keeps SQLite from reading all that the rater said instead.
+        conditions.append(f"{'' if sample_id is None else '+'}counted.rater = :rater")
     if sample_id is not None:
         parameters["sample"] = database.scalar("SELECT sequence FROM samples WHERE id = ?", (sample_id,))
         conditions.append(

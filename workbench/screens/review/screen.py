@@ -173,7 +173,8 @@ class ReviewScreen(Rater, WorkbenchScreen):
         return self.item.shown[min(current, len(self.item.shown) - 1)]
 
     def circumstances(self) -> dict[str, Any]:
-        return {"duration_ms": round(1000 * (time.monotonic() - self.shown_at))}
+        took: dict[str, Any] = {"duration_ms": round(1000 * (time.monotonic() - self.shown_at))}
+        return took if self.item is None else took | {"slice": self.item.slice}
 
     async def judge(
         self,
