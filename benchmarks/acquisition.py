@@ -10,7 +10,7 @@ prompt, and the other chooses by `trainer/reward/acquisition.py`. After each bat
 does, and measured on the held-out prompts: the share of pairs of answers to a prompt in which it prefers what the
 taste without noise prefers, and the gold gain of the best of eight answers by it over their mean.
 
-A side needs as many labels for a figure as it takes until it first has it, on a curve that is never falling; between two
+A side needs as many labels for a figure as it takes until it first has it, on a curve that never falls; between two
 measurements the logarithm of the labels is interpolated. `needed` is the share of the labels of random choice that
 acquisition needs to be as good as random choice with so many, with Student's 95% interval over seeds. A side that never
 gets there counts with the most that was tried, so that the share is too small rather than too large for it when random

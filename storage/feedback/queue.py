@@ -7,9 +7,9 @@ word is right, or by the rater. Within a slice items are drawn from the language
 the rater reads. Where the items of a slice come from is :mod:`storage.feedback.streams`.
 
 Single answers of the newest version lead, those to one prompt one after the other, since what is learned is which
-answer to a prompt is the better one; where a trained version left answers to be asked about, the prompt comes first whose
-answer may be the best, by what its reward model expects and how unsure it is, and the pairs of whose outcome it knows
-least. Held-out and ethics prompts are reviewed like any other (their ratings never train).
+answer to a prompt is the better one; where a trained version left answers to be asked about, the prompt comes first
+whose answer may be the best, by what its reward model expects and how unsure it is, and the pairs of whose outcome it
+knows least. Held-out and ethics prompts are reviewed like any other (their ratings never train).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from storage.database import Database
+from storage.feedback.agreement import COMPARED
 from storage.feedback.kinds import SETTLING, RatingKind, sql_list
 from storage.feedback.selection import Selection
 
@@ -21,7 +22,7 @@ REPEAT_AFTER = 50  # ratings in that language, before one is asked again
 MOST_BESIDE = 20  # ratings before and after a moment that are looked at for what to ask again
 MOST_OTHERS = 3  # raters with whom an overlap is looked for
 LAST_LOT = "g"  # after every hexadecimal digit
-COMPARABLE = (RatingKind.SCORE, RatingKind.LABEL, RatingKind.PAIR)
+
 
 # A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.
 _SETTLED = f"""
@@ -243,7 +244,7 @@ class Streams:
                         SELECT * FROM counted WHERE rater = :judge AND language = :language
                             AND sequence {side} AND sequence <= :last ORDER BY sequence {order} LIMIT {MOST_BESIDE}
                     ) AS judged JOIN ratings ON ratings.sequence = judged.sequence
-                    WHERE judged.kind IN {sql_list(COMPARABLE)} AND judged.attribute = 'overall'
+                    WHERE judged.kind IN {sql_list(COMPARED)} AND judged.attribute = 'overall'
                       AND {wanted} {self._judged_conditions}""",
                 language,
                 judge=judge,

@@ -45,3 +45,4 @@ CREATE TABLE telling_pairs (
     nats REAL NOT NULL,
     PRIMARY KEY (language, place)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX ratings_by_slice ON ratings (slice) WHERE slice NOT NULL;
