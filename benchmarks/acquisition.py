@@ -1,6 +1,6 @@
 """How many labels acquisition saves: pairs that the reward model's posterior asks about, against pairs drawn at random.
 
-    python -m benchmarks.acquisition [--tastes linked,speaking] [--seeds 0,1,2,3,4] [--work DIR] [--save]
+    python -m benchmarks.acquisition [--tastes linked,speaking,warm] [--seeds 0,1,2,3,4] [--work DIR] [--save]
 
 SmolLM2 answers the demo's prompts in four languages, eight times each; what a reward model reads of the answers is
 computed once. For each taste (`benchmarks/likings.py`) and seed two thirds of the prompts are to be asked about and the
@@ -158,7 +158,7 @@ class Trial:
         differences = features[places[:, 0]] - features[places[:, 1]]
         numbers: dict[str, int] = {}
         prompts = [numbers.setdefault(self.pool[place][0].prompt.id, len(numbers)) for place in left]
-        telling = most_telling(found.posterior(), differences, differences @ found.weights, prompts, count)
+        telling = most_telling(found.posterior(), differences, differences @ found.weights, prompts, count, self.seed)
         return [left[place] for place, _ in telling]
 
 
@@ -213,7 +213,7 @@ def picture(path: Path, curves: dict[str, list[dict[str, list[Record]]]]) -> Non
 
 def main() -> None:
     parser = measuring.parser(__doc__)
-    parser.add_argument("--tastes", default="linked,speaking", help="after commas (default linked,speaking)")
+    parser.add_argument("--tastes", default="linked,speaking,warm", help="after commas (default linked,speaking,warm)")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="after commas (default 0,1,2,3,4)")
     parser.add_argument("--work", type=Path, default=measuring.cache_folder() / "acquisition", help="keeps the rows")
     parser.add_argument("--model", default="smollm2", help="as `trainer` takes it (default smollm2)")

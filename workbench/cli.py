@@ -30,6 +30,7 @@ COMMANDS = {
     "versions": ("workbench.commands.versions:versions_command", "List the versions of the weights."),
     "publish": ("workbench.commands.versions:publish", "Serve a version from now on."),
     "rollback": ("workbench.commands.versions:rollback", "Go back to the parent of the served version."),
+    "merge": ("workbench.commands.merge:merge_command", "Bring in what another workspace holds."),
     "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
     "demo": ("workbench.commands.demo:demo", "Walk the whole loop with no hands, on the real model."),
