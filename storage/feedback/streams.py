@@ -204,15 +204,15 @@ class Streams:
     # What was judged before
 
     def _overlap(self, language: str) -> Iterator[Candidate]:
-        """What others judged lately and this rater has not."""
-        return self._judged_by(self.others, language, "overlap")
+        """What others judged in person, not in a file, and this rater has not."""
+        return self._judged_by(self.others, language, "overlap", "judged.source != 'imported'")
 
     def _gold(self, language: str) -> Iterator[Candidate]:
         """What those have judged whose word is right."""
-        return self._judged_by(self.gold_raters, language, "gold")
+        return self._judged_by(self.gold_raters, language, "gold", "1")
 
-    def _judged_by(self, raters: list[str], language: str, slice_: str) -> Iterator[Candidate]:
-        open_ = self._open("judged.sample", "judged.other")
+    def _judged_by(self, raters: list[str], language: str, slice_: str, wanted: str) -> Iterator[Candidate]:
+        open_ = f"{wanted} AND {self._open('judged.sample', 'judged.other')}"
         return (found for rater in raters for found in self._judged(rater, language, slice_, open_, 0))
 
     def _repeat(self, language: str) -> Iterator[Candidate]:
