@@ -16,11 +16,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import msgspec
+
 from storage import comparison, conversations, jobs, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
-from storage.feedback import census, log, queue, selection
+from storage.feedback import census, guidelines, log, queue, rankings, selection
+from storage.feedback.guidelines import Guideline
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
@@ -79,6 +82,7 @@ class Desk:
         self.trainers = Trainers(workspace)
         self.figures = History()  # of the reading thread
         self.sitting = Sitting(0)  # of the writing thread
+        self.asked = Guideline()  # what the ratings that it writes answer to
         self.closing = False
         self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
         self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
@@ -199,39 +203,64 @@ class Desk:
 
     @writes
     def score(self, database: Database, sample: Sample, value: int, **more: Any) -> Rating:
-        return self.sitting.append(database, log.score(sample.id, value, self.rater, **more))
+        scale = (self.asked.scale.low, self.asked.scale.high)
+        return self._said(database, log.score(sample.id, value, self.rater, scale, **more))
 
     @writes
     def label(self, database: Database, sample: Sample, good: bool, **more: Any) -> Rating:
-        return self.sitting.append(database, log.label(sample.id, good, self.rater, **more))
+        return self._said(database, log.label(sample.id, good, self.rater, **more))
 
     @writes
     def pair(self, database: Database, a: Sample, b: Sample, choice: Choice, **more: Any) -> Rating:
-        return self.sitting.append(database, log.pair(a.id, b.id, choice, self.rater, **more))
+        return self._said(database, log.pair(a.id, b.id, choice, self.rater, **more))
 
     @writes
     def prefer(self, database: Database, best: Sample, shown: list[Sample], **more: Any) -> list[Rating]:
         """The best of several, as they stood: one gesture, a preference against each of the others."""
-        found = log.best_of(best.id, [sample.id for sample in shown], self.rater, **more)
-        return self.sitting.gesture(database, found)
+        return self._gesture(database, log.best_of(best.id, [sample.id for sample in shown], self.rater, **more))
 
     @writes
     def tie(self, database: Database, shown: list[Sample], **more: Any) -> list[Rating]:
         """No difference between any two of the answers, as they stood: one gesture."""
-        return self.sitting.gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
+        return self._gesture(database, log.equally_good([sample.id for sample in shown], self.rater, **more))
+
+    @writes
+    def rank(self, database: Database, tiers: list[list[str]], shown: list[str], **more: Any) -> list[Rating]:
+        """Several answers from best to worst, by their keys: one gesture, a preference for every two of them."""
+        return self._gesture(database, log.ranking(tiers, shown, self.rater, **more))
+
+    @writes
+    def reject(self, database: Database, shown: list[str], **more: Any) -> list[Rating]:
+        """None of several answers is acceptable: one gesture."""
+        return self._gesture(database, log.none_acceptable(shown, self.rater, **more))
+
+    @writes
+    def tag(self, database: Database, sample: Sample, tags: dict[str, Any], **more: Any) -> Rating:
+        """What is wrong with an answer, all of it: what was tagged before is replaced."""
+        return self._said(database, log.tags(sample.id, tags, self.rater, **more))
 
     @writes
     def tell(self, database: Database, sample: Sample, kind: RatingKind, text: str, **more: Any) -> Rating:
         """What is said of an answer in words: what came of it, a note."""
-        return self.sitting.append(database, log.in_words(kind, sample.id, text, self.rater, **more))
+        return self._said(database, log.in_words(kind, sample.id, text, self.rater, **more))
 
     @writes
     def edit(self, database: Database, sample: Sample, text: str, **more: Any) -> Rating:
-        return self.sitting.append(database, log.edit(sample.id, text, self.rater, **more))
+        return self._said(database, log.edit(sample.id, text, self.rater, **more))
 
     @writes
-    def skip(self, database: Database, sample: Sample, *, cannot_judge: bool = False, **more: Any) -> Rating:
-        return self.sitting.append(database, log.skip(sample.id, self.rater, cannot_judge=cannot_judge, **more))
+    def skip(self, database: Database, item: ReviewItem, *, cannot_judge: bool = False, **more: Any) -> list[Rating]:
+        """Pass over an item, all of it: one gesture."""
+        return self._gesture(database, log.pass_over(item.keys, self.rater, cannot_judge=cannot_judge, **more))
+
+    def _said(self, database: Database, rating: Rating) -> Rating:
+        return self._gesture(database, [rating])[0]
+
+    def _gesture(self, database: Database, ratings: list[Rating]) -> list[Rating]:
+        """Store what one key said, under the guideline that it answers to."""
+        version = guidelines.version_of(database, self.asked)
+        under = (msgspec.structs.replace(rating, guideline=version) for rating in ratings)
+        return self.sitting.gesture(database, under)
 
     @writes
     def undo(self, database: Database) -> Rating | None:
@@ -253,11 +282,15 @@ class Desk:
         return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
     @reads
-    def next_items(self, database: Database, limit: int, session_start: int | None) -> tuple[list[ReviewItem], int]:
-        """What this rater should review next, best first, and where the session began in the log: here, if None."""
+    def next_items(
+        self, database: Database, limit: int, session_start: int | None, ranked: bool = False
+    ) -> tuple[list[ReviewItem], int]:
+        """What this rater should review next, best first, and where the session began in the log: here, if None.
+        `ranked` asks for three or four answers at once, where there are so many."""
         start = log.position(database) if session_start is None else session_start
         wanted = selection.active(database)
-        return queue.next_items(database, self.rater, limit, session_start=start, selection=wanted), start
+        found = queue.next_items(database, self.rater, limit, session_start=start, selection=wanted)
+        return rankings.widened(database, self.rater, found) if ranked else found, start
 
     # Training
 

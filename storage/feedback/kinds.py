@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from storage.exchange.rows import BadFieldError, number, shown
+from storage.feedback import tag_sheet
 
 if TYPE_CHECKING:
     from storage.records import Rating
@@ -225,8 +226,8 @@ KINDS: dict[RatingKind, Kind] = {
         words=lambda rating, _: "edited",
     ),
     RatingKind.TAGS: Kind(
-        says=("tags",), judges=True, check=_check_tags, teaches=lambda choice, tags: int(harm(tags) > 0),
-        words=lambda rating, _: "tagged",
+        says=("tags",), judges=True, settles=False, check=_check_tags, teaches=lambda choice, tags: int(harm(tags) > 0),
+        words=lambda rating, _: tag_sheet.words(rating.tags or {}),
         record=("response", "tags"), read=_read_tags, write=lambda rating: {"tags": rating.tags},
     ),
     RatingKind.OUTCOME: Kind(
@@ -243,8 +244,11 @@ KINDS: dict[RatingKind, Kind] = {
         says=("text",), settles=False, names=None, check=_check_text, words=lambda rating, _: "noted",
         asked=Asked("n", "note", "Note a remark about the answer", "A note on this answer", "noted"),
     ),
-    RatingKind.SKIP: Kind(says=(), names=None),
-    RatingKind.CANNOT_JUDGE: Kind(says=(), names=None),
+    RatingKind.SKIP: Kind(says=(), names=None, words=lambda rating, _: "skipped"),
+    RatingKind.CANNOT_JUDGE: Kind(
+        says=(), names=None,  # its text may say why, and need not
+        words=lambda rating, _: "cannot be judged" + (f": {rating.text}" if rating.text else ""),
+    ),
     RatingKind.UNDO: Kind(says=(), settles=False, names=None, check=_check_turn),
     RatingKind.REDO: Kind(says=(), settles=False, names=None, check=_check_turn),
 }  # fmt: skip

@@ -64,6 +64,30 @@ def equally_good(shown: Sequence[str], rater: str, **more: object) -> list[Ratin
     return [pair(a, b, Choice.TIE, rater, shown_order="ab", **more) for a, b in pairs]
 
 
+def ranking(tiers: Sequence[Sequence[str]], shown: Sequence[str], rater: str, **more: object) -> list[Rating]:
+    """Several answers from best to worst, as one preference for every two of them; for :func:`gesture`.
+
+    Args:
+        tiers: the answers, the best first; those of one tier are equally good.
+        shown: all of them, as they stood from left to right.
+    """
+    places = {key: place for place, key in enumerate(shown)}
+    order = [(key, tier) for tier, keys in enumerate(tiers) for key in keys]
+
+    def said(better: tuple[str, int], worse: tuple[str, int]) -> Rating:
+        choice = Choice.TIE if better[1] == worse[1] else Choice.A
+        left = "ab" if places[better[0]] < places[worse[0]] else "ba"
+        return pair(better[0], worse[0], choice, rater, shown_order=left, **more)
+
+    return [said(one, other) for place, one in enumerate(order) for other in order[place + 1 :]]
+
+
+def none_acceptable(shown: Sequence[str], rater: str, **more: object) -> list[Rating]:
+    """All of several answers are bad, as they stood from left to right; for :func:`gesture`."""
+    pairs = [(a, b) for place, a in enumerate(shown) for b in shown[place + 1 :]]
+    return [pair(a, b, Choice.BOTH_BAD, rater, shown_order="ab", **more) for a, b in pairs]
+
+
 def edit(sample_id: str, text: str, rater: str, **more: object) -> Rating:
     """A better answer, written over the sampled one."""
     return _new(RatingKind.EDIT, rater, sample_id=sample_id, text=text, **more)
@@ -90,9 +114,17 @@ def note(sample_id: str, text: str, rater: str, **more: object) -> Rating:
 
 
 def skip(sample_id: str, rater: str, *, cannot_judge: bool = False, **more: object) -> Rating:
-    """Not rated: passed over for now, or `cannot_judge` (say, a language the rater does not read)."""
+    """Not rated: passed over for now, or `cannot_judge` (with the reason as its `text`, such as the language)."""
     kind = RatingKind.CANNOT_JUDGE if cannot_judge else RatingKind.SKIP
     return _new(kind, rater, sample_id=sample_id, **more)
+
+
+def pass_over(samples: Sequence[str], rater: str, *, cannot_judge: bool = False, **more: object) -> list[Rating]:
+    """An item that is not rated, by the keys of its answers: one, a pair, or several; for :func:`gesture`."""
+    if len(samples) == 1:
+        return [skip(samples[0], rater, cannot_judge=cannot_judge, **more)]
+    pairs = [(a, b) for place, a in enumerate(samples) for b in samples[place + 1 :]]
+    return [skip(a, rater, cannot_judge=cannot_judge, other_sample_id=b, **more) for a, b in pairs]
 
 
 def _new(kind: RatingKind, rater: str, **fields: object) -> Rating:

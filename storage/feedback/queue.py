@@ -45,7 +45,7 @@ class ReviewItem(msgspec.Struct, frozen=True):
     which it was chosen; `reason` is the same without them, and without what a rater must not know while they judge.
     """
 
-    kind: str  # single or pair
+    kind: str  # single or pair; or ranking, of three or four answers as they stand (storage/feedback/rankings.py)
     prompt: Prompt
     samples: tuple[Sample, ...]
     why: str
@@ -58,6 +58,11 @@ class ReviewItem(msgspec.Struct, frozen=True):
     def shown(self) -> tuple[Sample, ...]:
         """The answers from left to right."""
         return self.samples[::-1] if self.shown_order == "ba" else self.samples
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the answers."""
+        return tuple(sample.id for sample in self.samples)
 
 
 def next_items(

@@ -27,7 +27,8 @@ LAST_LOT = "g"  # after every hexadecimal digit
 # A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.
 _SETTLED = f"""
     EXISTS (SELECT 1 FROM counted WHERE counted.sample = {{sample}} AND counted.rater = :rater
-            AND counted.other = {{other}} AND counted.kind IN {sql_list(SETTLING)} {{more}})"""
+            AND counted.other = {{other}} AND counted.kind IN {sql_list(SETTLING)}
+            AND counted.attribute = 'overall' {{more}})"""
 _SKIPPED_BEFORE = f"AND counted.kind = '{RatingKind.SKIP}' AND counted.sequence <= :session_start"
 _ANYTHING_ELSE = f"AND NOT (counted.kind = '{RatingKind.SKIP}' AND counted.sequence <= :session_start)"
 _PASSED_OVER = f"AND counted.kind IN {sql_list((RatingKind.SKIP, RatingKind.CANNOT_JUDGE))}"

@@ -59,8 +59,9 @@ def test_a_record_tells_what_the_rating_told(kind: RatingKind) -> None:
 def test_what_a_card_says_of_each_kind() -> None:
     said = {str(kind): kinds.words(rating, A) for kind, rating in RATINGS.items()}
     assert said == {
-        "score": "4/10", "label": "bad", "pair": "", "edit": "edited", "tags": "tagged", "outcome": "outcome told",
-        "mistake": "mistake", "note": "noted", "skip": "", "cannot-judge": "",
+        "score": "4/10", "label": "bad", "pair": "", "edit": "edited", "tags": "tagged insult 2",
+        "outcome": "outcome told", "mistake": "mistake", "note": "noted", "skip": "skipped",
+        "cannot-judge": "cannot be judged",
     }  # fmt: skip
     assert kinds.words(RATINGS[RatingKind.PAIR], B) == "preferred"
     for choice, words in ((Choice.TIE, "tie"), (Choice.BOTH_BAD, "both bad")):
@@ -69,7 +70,7 @@ def test_what_a_card_says_of_each_kind() -> None:
 
 def test_skips_and_notes_judge_nothing_and_what_is_said_in_words_settles_nothing() -> None:
     assert set(RATINGS) - set(JUDGING) == {RatingKind.NOTE, RatingKind.SKIP, RatingKind.CANNOT_JUDGE}
-    assert set(RATINGS) - set(SETTLING) == {RatingKind.NOTE, RatingKind.OUTCOME, RatingKind.MISTAKE}
+    assert set(RATINGS) - set(SETTLING) == {RatingKind.NOTE, RatingKind.OUTCOME, RatingKind.MISTAKE, RatingKind.TAGS}
 
 
 @pytest.mark.parametrize("text", ["", " \n\t"])

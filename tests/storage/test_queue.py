@@ -48,13 +48,12 @@ def test_an_answer_that_the_rater_has_not_judged_is_offered_with_its_reason(data
     assert item.why == "not rated yet; fr has 0 ratings"
 
 
-@pytest.mark.parametrize("kind", ["score", "label", "tags", "cannot-judge"])
+@pytest.mark.parametrize("kind", ["score", "label", "cannot-judge"])
 def test_what_was_judged_is_not_offered_again_to_that_rater_only(database: Database, base: str, kind: str) -> None:
     (sample,) = answers(database, "fr", ("De la glace.", base))
     rating = {
         "score": log.score(sample.id, 3, "ana"),
         "label": log.label(sample.id, True, "ana"),
-        "tags": log.tags(sample.id, {"bias": "none"}, "ana"),
         "cannot-judge": log.skip(sample.id, "ana", cannot_judge=True),
     }[kind]
     log.append(database, rating)

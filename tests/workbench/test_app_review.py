@@ -55,7 +55,7 @@ async def test_keys_pressed_at_once_each_take_their_own_item(workspace: Workspac
         screen = await reviewing(pilot)
         await until(pilot, lambda: "1 of 3" in visible(app))
         before = [item.samples[0].id for item in screen.items]
-        for key in ("s", "c", "s"):
+        for key in ("s", "c", "l", "s"):
             app.simulate_key(key)
         await until(pilot, lambda: len(screen.done) == 3)
         stored = [(rating.kind, rating.sample_id) for rating in log.effective(database)]
@@ -141,7 +141,7 @@ async def test_skip_and_cannot_judge_are_kept_apart(workspace: Workspace, databa
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reviewing(pilot)
         await until(pilot, lambda: screen.item is not None)
-        await pilot.press("s", "c")
+        await pilot.press("s", "c", "l")
         await until(pilot, lambda: len(log.effective(database)) == 2)
         assert [rating.kind for rating in log.effective(database)] == ["skip", "cannot-judge"]
         assert app.rated == 0

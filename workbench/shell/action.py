@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage.feedback.kinds import KINDS
+from storage.feedback.tag_sheet import FLAWS, HARMS, SEVERITIES
 
 UNDO = "Take back your latest rating in this app, then those from before it was opened"
 REDO = "Bring back the rating that the latest undo took away"
@@ -16,6 +17,7 @@ class Action:
 
     The order of the registry is that of importance: a narrow footer drops the last ones first.
     `when` names the situation in which the keys mean this (two actions may share a key in different situations);
+    `sheet` is the name of a sheet of choices: while it is open, its actions are all that the screen does.
     `call` is the Textual action, by default the part of `id` after the dot.
     """
 
@@ -30,6 +32,7 @@ class Action:
     shown: bool = True  # in the footer
     stays: bool = False  # in the footer, at its end, however narrow it is
     priority: bool = False  # before the widget in focus sees the key
+    sheet: str = ""
 
     @property
     def method(self) -> str:
@@ -42,9 +45,33 @@ def on(screen: str, name: str, keys: str, label: str, help: str, **more: object)
 
 
 def scores(screen: str, when: str) -> tuple[Action, ...]:
-    """1 to 5 score the answer."""
-    words = "Score the answer, 1 worst and 5 best"
-    return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(1, 6))
+    """Digits score the answer, those that the scale has."""
+    words = "Score the answer on the scale that is set: 1 worst and 5 best at first; 0 is the tenth value of ten"
+    return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(10))
+
+
+def tags(screen: str, when: str, key: str = "t") -> tuple[Action, ...]:
+    """The sheet of tags: opened by a key, each tag by one, its severity by a digit."""
+
+    def tag(key: str, name: str, kind: str) -> Action:
+        words = f"Tag the answer with {kind} ({name}), or take that off again"
+        return on(screen, f"tag-{name.replace(' ', '-')}", key, name, words, when="tags", sheet="tags",
+                  call=f"tag('{key}')")  # fmt: skip
+
+    return (
+        on(screen, "tags", key, "tags", "Open the tags of the answer, each on a key; digits say how severe", when=when),
+        *(
+            on(screen, f"severity-{n}", str(n), "severity", "How severe the tag put on last is: 1 slight, 2 serious, "
+               "3 grave", when="tags", sheet="tags", call=f"severity({n})")
+            for n in SEVERITIES
+        ),
+        *(tag(key, name, "a harm") for key, name in HARMS.items()),
+        *(tag(key, name, "a flaw") for key, name in FLAWS.items()),
+        on(screen, "store-tags", "enter ctrl+j t", "store", "Store the tags, and go back to the answer", when="tags",
+           sheet="tags", stays=True),
+        on(screen, "close-tags", "escape", "close", "Close the tags, and change nothing", when="tags", sheet="tags",
+           call="close_sheet", stays=True),
+    )  # fmt: skip
 
 
 def in_words(screen: str, when: str) -> tuple[Action, ...]:

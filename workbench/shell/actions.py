@@ -48,7 +48,8 @@ def of_screen(screen: str) -> tuple[Action, ...]:
     return tuple(action for action in ACTIONS if action.screen == screen)
 
 
-_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→", "slash": "/"}
+_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→", "slash": "/",
+           "left_square_bracket": "[", "right_square_bracket": "]"}  # fmt: skip
 
 
 def spoken(key: str) -> str:
@@ -76,7 +77,9 @@ def keys_page() -> str:
         "`\"prompt.send\" = [\"ctrl+j\", \"f9\"]`.",
         "",
         "The letters `a` to `d` always prefer an answer and `g` and `x` always mean good and bad; `b` means bad",
-        f"where there is one answer only. Digits score, and do nothing else: screens have {_places()}, or",
+        "where there is one answer only. In a ranking the letters are typed one after the other, the best first.",
+        "While a sheet of choices is open (tags, reasons), its keys are all that a screen does.",
+        f"Digits score, and in the sheet of tags say how severe one is: screens have {_places()}, or",
         "`alt` with their number. `esc` stops what is under way in front of you, and does nothing else: it closes a",
         "dialog, or what was opened from a list, without changing anything; on Prompt it ends the writing, the",
         "engine's and yours, with all that was written kept, and leaves you at the answers; elsewhere nothing is under",

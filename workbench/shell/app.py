@@ -37,7 +37,7 @@ from workbench.training.status import TrainerStatus
 if TYPE_CHECKING:
     from storage.records import Sample
     from workbench.desk import Desk
-    from workbench.shell.left import Left, Seat
+    from workbench.shell.left import Left, Reviewing, Seat
 
 LOOK_SECONDS = 0.25
 AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
@@ -84,6 +84,7 @@ class WorkbenchApp(Frame):
         self.remembered: Latest[Session] | None = None
         self.draft = Draft()
         self.half_written: dict[str, str] = {}  # edits, notes and outcomes whose dialog is open, or was when it closed
+        self.reviewing: Reviewing | None = None  # what Review is at, or was when it closed
         self.seat: Seat | None = None
         self.left: Latest[Left] | None = None
         self._unasked: list[Exchange] | None = None  # what waits for the next start, of an app that closes
@@ -130,10 +131,11 @@ class WorkbenchApp(Frame):
             return
         if self.model is not None:
             chosen = msgspec.structs.replace(chosen, model=self.model)
-        self.session, desk.rater, self.desk = chosen, chosen.rater, desk
+        self.session, desk.rater, desk.asked, self.desk = chosen, chosen.rater, chosen.asked, desk
         if not self.draft.text:
             self.draft = found.draft
         self.half_written |= found.half_written
+        self.reviewing = found.reviewing
         self.conversation.waiting.extendleft(reversed(found.waiting))
         self.conversation.current = self.conversation.current or found.shown
         if desk.read_only is not None:
@@ -143,7 +145,8 @@ class WorkbenchApp(Frame):
                 self.saver, "what you chose", lambda: self.session, desk.save_session, self.looking.say_once
             )
             self.left = Latest(
-                self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
+                self.saver, "what is not sent yet",
+                lambda: left(self.draft, self.half_written, *self._under_way(), self.reviewing),
                 lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
             )  # fmt: skip
         if chosen.theme in self.available_themes:
@@ -208,6 +211,8 @@ class WorkbenchApp(Frame):
     def update_session(self, **changes: object) -> None:
         """Change what is remembered, and write it down."""
         self.session = msgspec.structs.replace(self.session, **changes)
+        if self.desk is not None:
+            self.desk.asked = self.session.asked
         self.save_session()
         self.tell(messages.SessionChanged())
 

@@ -132,4 +132,6 @@ def _meet(one: Action, other: Action) -> bool:
     """Whether both actions can be meant at the same moment."""
     if "app" in (one.screen, other.screen):
         return one.screen == other.screen or one.priority or other.priority or not {one.when, other.when} - {""}
+    if one.sheet != other.sheet:
+        return False
     return one.screen == other.screen and (not one.when or not other.when or one.when == other.when)

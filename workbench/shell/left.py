@@ -16,6 +16,7 @@ import msgspec
 
 from storage import clock, conversations, samples, settings
 from storage.database import Database
+from storage.feedback.revisiting import Ahead
 from storage.records import Prompt
 from storage.workspace import Workspace
 from workbench.engine.protocol import Answer, Generate
@@ -31,6 +32,14 @@ class Asked(msgspec.Struct, frozen=True):
     generate: Generate
 
 
+class Reviewing(msgspec.Struct, frozen=True):
+    """What a rater was at on Review: where the log ended when the session began, and the items that wait."""
+
+    rater: str = ""
+    began: int | None = None
+    ahead: tuple[Ahead, ...] = ()
+
+
 class Left(msgspec.Struct, frozen=True):
     """What is kept of a window. `samples` are the keys of the answers to what was `shown`."""
 
@@ -40,6 +49,7 @@ class Left(msgspec.Struct, frozen=True):
     shown: Asked | None = None
     samples: tuple[str, ...] = ()
     half_written: dict[str, str] = {}  # edits, notes and outcomes, by what they are of
+    reviewing: Reviewing = Reviewing()
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,16 @@ class Found:
     waiting: list[Exchange]
     shown: Exchange | None
     half_written: dict[str, str]
+    reviewing: Reviewing
 
 
-def left(draft: Draft, half_written: dict[str, str], waiting: Sequence[Exchange], shown: Exchange | None) -> Left:
+def left(
+    draft: Draft,
+    half_written: dict[str, str],
+    waiting: Sequence[Exchange],
+    shown: Exchange | None,
+    reviewing: Reviewing | None = None,
+) -> Left:
     """What to keep."""
     answered = shown if shown is not None and shown.samples else None
     return Left(
@@ -62,6 +79,7 @@ def left(draft: Draft, half_written: dict[str, str], waiting: Sequence[Exchange]
         _asked(answered) if answered is not None else None,
         tuple(sample.id for sample in answered.samples.values()) if answered is not None else (),
         dict(half_written),
+        reviewing or Reviewing(),
     )
 
 
@@ -86,7 +104,8 @@ def find(database: Database, seat: int) -> Found:
     waiting = [Exchange(ask) for asked in kept.waiting if (ask := _ask(database, asked)) is not None]
     asked = _ask(database, kept.shown) if kept.shown is not None else None
     shown = _answered(database, asked, kept.samples) if asked is not None else None
-    return Found(Draft(kept.draft, _prompt(database, kept.draft_of)), waiting, shown, kept.half_written)
+    draft = Draft(kept.draft, _prompt(database, kept.draft_of))
+    return Found(draft, waiting, shown, kept.half_written, kept.reviewing)
 
 
 def _prompt(database: Database, key: str) -> Prompt | None:

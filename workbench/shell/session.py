@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from storage.feedback import guidelines
+from storage.feedback.guidelines import OVERALL, Guideline
 from storage.languages import is_tag, normal
 from storage.records import Sampling
 from storage.signs import without_surrogates
@@ -36,6 +38,17 @@ class Session(msgspec.Struct, frozen=True):
     rater: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
+    scale: str = "1-5"
+    attributes: str = OVERALL
+    guideline: str = ""
+    rankings: bool = True
+    goal: int = 0
+    shares: str = ""
+
+    @property
+    def asked(self) -> Guideline:
+        """What raters are asked."""
+        return Guideline(guidelines.scale(self.scale), guidelines.attributes(self.attributes), self.guideline)
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,30 @@ def _yes(text: str) -> bool:
     return one_of("yes", "no")(text) == "yes"
 
 
+def _scale(text: str) -> str:
+    return guidelines.scale(text).written
+
+
+def _attributes(text: str) -> str:
+    return guidelines.written(guidelines.attributes(text))
+
+
+def shares_of(text: str) -> dict[str, float]:
+    """How much of a session each language should be, as typed (`en 60, sw 40`), as shares of 1. Raises ValueError."""
+    parts = [part.split() for part in text.split(",") if part.strip()]
+    if not all(len(part) == 2 and is_tag(part[0]) for part in parts):
+        raise ValueError("want languages with a number each, such as en 60, sw 40")
+    found = {normal(tag): number(0, 1e6)(share) for tag, share in parts}
+    if parts and not sum(found.values()):
+        raise ValueError("one of them must be above 0")
+    return {tag: share / sum(found.values()) for tag, share in found.items()}
+
+
+def _shares(text: str) -> str:
+    shares_of(text)
+    return ", ".join(" ".join(part.split()) for part in text.split(",") if part.strip())
+
+
 def _share(text: str) -> float:
     try:
         share = float(text)
@@ -113,6 +150,12 @@ SETTINGS = (
     Setting("model", "model", "name or path; at the next start", "model", _name),
     Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
     Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
+    Setting("scale", "scale", "1-5, or 0-2: bad, fair, good", "scale", _scale),
+    Setting("attributes", "attributes", "helpful, honest?; ? may be left out", "attributes", _attributes),
+    Setting("guideline", "guideline", "the rules of rating, or their name", "guideline", str),
+    Setting("rankings", "rankings", "yes: 3 or 4 answers at once", "rankings", _yes, ("yes", "no")),
+    Setting("goal", "goal", "items a session; 0 is none", "goal", whole_number(0, 1_000_000)),
+    Setting("shares", "shares", "of languages: en 60, sw 40", "shares", _shares),
     Setting("answers", "answers", "1 to 4", "candidates", whole_number(1, MOST_CANDIDATES), where="answers"),
     Setting("temperature", "temperature", "0 is greedy", "sampling.temperature", number(0, 10), where="answers"),
     Setting("top-p", "top-p", "1 keeps all", "sampling.top_p", number(0.001, 1), where="answers"),

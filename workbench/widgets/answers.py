@@ -11,9 +11,11 @@ from textual.content import Content
 from textual.widgets import Static
 
 from workbench.shell.actions import spoken
-from workbench.text import content, one_line
+from workbench.text import content, one_line, safe_text
 
 if TYPE_CHECKING:
+    from rich.markdown import Markdown
+
     from workbench.shell.app import WorkbenchApp
 
 NARROWEST = 34  # columns an answer needs beside another
@@ -29,6 +31,7 @@ class CardFacts:
     verdict: str = ""
     writing: bool = False
     tokens: int | None = None
+    markdown: bool = False  # shown as what it marks up, not as plain text
 
 
 def card_of(
@@ -42,6 +45,7 @@ def card_of(
     speed: float | None = None,
     verdict: str = "",
     writing: bool = False,
+    markdown: bool = False,
 ) -> CardFacts:
     """What any screen shows of an answer. Leave out `said_by`, its version, where one judges blind.
 
@@ -50,7 +54,14 @@ def card_of(
     parts = [f"{tokens} tokens"] if tokens is not None else []
     parts += [language, said_by, "" if ended == "eos" else ended]
     parts += [f"{speed:.0f} tok/s"] if speed is not None else []
-    return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing, tokens)
+    return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing, tokens, markdown)
+
+
+def _marked_up(text: str) -> Markdown:
+    """A text as the Markdown that it may be: one drawing, whatever is in it, and nothing that a click would open."""
+    from rich.markdown import Markdown
+
+    return Markdown(safe_text(text), hyperlinks=False)
 
 
 class AnswerCard(VerticalScroll, can_focus=True):
@@ -74,7 +85,7 @@ class AnswerCard(VerticalScroll, can_focus=True):
             shown = Content.assemble(shown, ("▍", "$policy"))
         elif not facts.text:
             shown = Content.styled("(an empty answer)", "$text-muted italic")
-        self.words.update(shown)
+        self.words.update(_marked_up(facts.text) if facts.markdown and facts.text.strip() else shown)
         self.border_title = Content.assemble(
             (f"{one_line(facts.title)}", "bold"), *([(f" {one_line(facts.verdict)}", "$text-success")] if facts.verdict
                                                     else [])

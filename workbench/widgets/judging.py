@@ -18,8 +18,10 @@ from storage.feedback import kinds
 from storage.records import Rating, RatingKind, Sample
 from workbench.shell.saving import BLINK
 from workbench.text import one_line
+from workbench.widgets.sheets import Sheets
 
 if TYPE_CHECKING:
+    from storage.feedback.guidelines import Guideline
     from storage.records import Prompt
     from workbench.desk import Desk
     from workbench.shell.app import WorkbenchApp
@@ -38,7 +40,7 @@ def verdict(ratings: list[Rating], sample: Sample) -> str:
     return " ".join(filter(None, (kinds.of(rating).words(rating, sample.id) for rating in ratings)))
 
 
-class Rater:
+class Rater(Sheets):
     """What a screen with a `sample` in focus can do with it. The screen gives `sample` and `say`."""
 
     KEY: ClassVar[str] = ""
@@ -55,6 +57,15 @@ class Rater:
         @property
         def sample(self) -> Sample | None: ...
         def say(self, line: Content) -> None: ...
+
+    @property
+    def asked(self) -> Guideline:
+        """What raters are asked."""
+        return self.workbench.session.asked
+
+    def scores(self, digit: object) -> bool:
+        """Whether a digit scores on the scale that is set."""
+        return isinstance(digit, int) and self.asked.scale.value_of(digit) is not None
 
     def circumstances(self) -> dict[str, Any]:
         """What else to keep with a rating: how long it took, say."""
@@ -113,10 +124,13 @@ class Rater:
         self._untaken = False
         self.say(said)
 
-    async def action_score(self, value: int) -> None:
-        if (sample := self.sample) is not None:
+    async def action_score(self, digit: int) -> None:
+        scale = self.asked.scale
+        value = scale.value_of(digit)
+        if (sample := self.sample) is not None and value is not None:
             more = self.circumstances()
-            await self.judge(lambda desk: desk.score(sample, value, **more), f"{value} of 5")
+            words = f"{value} of {scale.high} {scale.anchor(value)}".rstrip()
+            await self.judge(lambda desk: desk.score(sample, value, **more), words)
 
     async def action_good(self) -> None:
         await self._label(True, "good")
@@ -162,7 +176,7 @@ class Rater:
         edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
         before = edited[-1] if edited else sample.text
         self._write_text(
-            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), settles=True
+            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), edits=True
         )
 
     def action_tell(self, kind: str) -> None:
@@ -180,12 +194,13 @@ class Rater:
         words: str,
         write: Callable[[Desk, str], Awaitable[Rating]],
         *,
-        settles: bool = False,
+        edits: bool = False,
         kept: str = "",
     ) -> None:
         """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`), and so does one
-        that was half written when the app closed."""
+        that was half written when the app closed. One that `edits` the answer settles it."""
         from workbench.widgets.dialogs import TextDialog
+        from workbench.widgets.editing import EditDialog
 
         half, key = self.workbench.half_written, f"{words} {sample.id}"
         left = half.get(key, "")
@@ -201,13 +216,22 @@ class Rater:
                 half.pop(key, None)
                 return stored
 
-            await (self.judge if settles else self.record)(store, words, failed=lambda _: again(text))
+            await (self.judge if edits else self.record)(store, words, failed=lambda _: again(text))
 
         def again(text: str) -> None:
-            self._write_text(title, sample, before, words, write, settles=settles, kept=text)
+            self._write_text(title, sample, before, words, write, edits=edits, kept=text)
 
         hint = "it is not stored yet; accept to try again" if kept or left else ""
-        dialog = TextDialog(title, kept or left or before, hint=hint, changed=lambda text: half.update({key: text}))
+        begun = kept or left or before
+
+        def changed(now: str) -> None:
+            half[key] = now
+
+        dialog = (
+            EditDialog(title, begun, sample.text, hint=hint, changed=changed)
+            if edits
+            else TextDialog(title, begun, hint=hint, changed=changed)
+        )
         self.workbench.push_screen(dialog, written)
 
     def action_copy(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.shell.action import REDO, UNDO, Action, in_words, on, scores
+from workbench.shell.action import REDO, UNDO, Action, in_words, on, scores, tags
 
 SCREEN = "library"
 
@@ -22,6 +22,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "bad", "x", "bad", "Label the answer bad", when="open"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="open"),
     *in_words(SCREEN, "open"),
+    *tags(SCREEN, "open", "T"),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="open"),
     on(SCREEN, "use", "t", "use", "Change the split or the task of the prompt"),
     on(SCREEN, "close", "escape", "back", "Go back from the prompt to the list, from the search to what it found",

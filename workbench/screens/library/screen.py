@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 from storage import library
 from storage.languages import is_tag, normal
 from storage.library import PAGE, Answered, Shelved
-from storage.records import Rating, Sample, Split
+from storage.records import Sample, Split
 from workbench.screens.library import told
 from workbench.shell.messages import AnswersChanged, RatingsChanged
 from workbench.shell.screen import WorkbenchScreen, present
@@ -21,6 +21,7 @@ from workbench.text import cell, one_line
 from workbench.widgets.editor import SafeInput
 from workbench.widgets.judging import Rater
 from workbench.widgets.parsing import one_of
+from workbench.widgets.sheets import Sheet
 from workbench.widgets.table import RowTable
 
 NEAR = 20  # rows from the end of what was read: from here on the next page is asked for
@@ -51,6 +52,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
         with Book():
             for name in ("turns", "answer", "history"):
                 yield Static(id=name, markup=False)
+        yield Sheet()
         yield Static(id="said", markup=False)
 
     def on_mount(self) -> None:
@@ -299,6 +301,8 @@ class LibraryScreen(Rater, WorkbenchScreen):
         except NoMatches:
             return False
         listed = self.opened is None and not writing
+        if (decided := self.in_sheet(action)) is not None:
+            return decided
         match action:
             case "open":
                 return listed and bool(self.shelf)
@@ -308,7 +312,9 @@ class LibraryScreen(Rater, WorkbenchScreen):
                 return listed
             case "columns":
                 return listed and cut
-            case "score" | "good" | "bad" | "edit" | "tell" | "copy":
+            case "score":
+                return self.answered is not None and self.scores(*parameters)
+            case "good" | "bad" | "edit" | "tell" | "tags" | "copy":
                 return self.answered is not None
             case "next" | "previous":
                 return self.answered is not None and self.answered.count > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.shell.action import REDO, UNDO, Action, in_words, on, scores
+from workbench.shell.action import REDO, UNDO, Action, in_words, on, scores, tags
 
 SCREEN = "prompt"
 
@@ -31,6 +31,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="answers"),
     on(SCREEN, "again", "r", "again", "Ask the same again with a fresh seed", when="answers"),
     *in_words(SCREEN, "answers"),
+    *tags(SCREEN, "answers"),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="answers"),
     on(SCREEN, "undo", "u alt+u", "undo", UNDO, stays=True),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),

@@ -27,6 +27,7 @@ from workbench.widgets.answers import AnswerGrid
 from workbench.widgets.editor import PromptInput, edit_outside
 from workbench.widgets.judging import Rater, use_of
 from workbench.widgets.reading import PromptSheet, is_cut
+from workbench.widgets.sheets import Sheet
 from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class PromptScreen(Rater, WorkbenchScreen):
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
+        yield Sheet()
         yield Static(id="said", markup=False)
         yield PromptInput(id="input", placeholder="Write a prompt", compact=True)
 
@@ -376,6 +378,8 @@ class PromptScreen(Rater, WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Which keys mean something now: it depends on the focus, and on how many answers are finished."""
+        if (decided := self.in_sheet(action)) is not None:
+            return decided
         writing, answers = self.editor.has_focus, len(self.answers)
         conversation = self.workbench.conversation
         match action:
@@ -399,7 +403,9 @@ class PromptScreen(Rater, WorkbenchScreen):
                 return answers == 1 and self.sample is not None
             case "again":
                 return answers >= 1
-            case "score" | "good" | "bad" | "edit" | "tell" | "copy":
+            case "score":
+                return self.sample is not None and self.scores(*parameters)
+            case "good" | "bad" | "edit" | "tell" | "tags" | "copy":
                 return self.sample is not None
             case "previous" | "next":
                 return not writing and len(self.query_one(AnswerGrid).cards) > 1

@@ -1,11 +1,10 @@
-"""Review: one answer or one blind pair at a time, judged by a key."""
+"""Review: one answer, one blind pair or one ranking at a time, judged by a key."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
@@ -13,14 +12,24 @@ from textual.content import Content
 from textual.widgets import Static
 
 from storage.errors import WorkbenchError
+from storage.feedback import progress, revisiting
+from storage.feedback.progress import Progress
+from storage.feedback.tag_sheet import REASONS
 from storage.records import Choice
-from workbench.shell.messages import AnswersChanged, RatingsChanged, VersionsChanged
-from workbench.shell.screen import WorkbenchScreen, present
-from workbench.text import one_line, safe_text
-from workbench.training.curves import bar
-from workbench.widgets.answers import AnswerGrid, CardFacts, card_of
-from workbench.widgets.judging import Rater, use_of
+from workbench.screens.review import drawing
+from workbench.screens.review.ahead import ENOUGH, Ahead
+from workbench.screens.review.looking_back import LooksBack
+from workbench.screens.review.pile import Pile, ids
+from workbench.screens.review.ranking import LETTERS, Order
+from workbench.shell.actions import spoken
+from workbench.shell.left import Reviewing
+from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, VersionsChanged
+from workbench.shell.screen import present
+from workbench.shell.session import shares_of
+from workbench.text import safe_text
+from workbench.widgets.answers import AnswerGrid
 from workbench.widgets.reading import PromptSheet, is_cut
+from workbench.widgets.sheets import Sheet
 from workbench.widgets.turns import TurnsBefore
 
 if TYPE_CHECKING:
@@ -42,7 +51,7 @@ class Spread(Static):
             screen.call_later(screen.draw)
 
 
-class ReviewScreen(Rater, WorkbenchScreen):
+class ReviewScreen(LooksBack):
     """The item in focus; everything else is quiet."""
 
     CSS_PATH = "style.tcss"
@@ -56,41 +65,97 @@ class ReviewScreen(Rater, WorkbenchScreen):
         yield Static(id="asked", markup=False)
         yield Static(id="empty", markup=False)
         yield AnswerGrid(id="answers")
+        yield Static(id="fields", classes="absent", markup=False)
+        yield Sheet()
         yield Spread(id="said", markup=False)
 
     def on_mount(self) -> None:
-        self.items: deque[ReviewItem] = deque()
-        self.done: list[ReviewItem] = []
         self.painted: ReviewItem | None = None
         self.counts: list[tuple[str, int]] = []
-        self.began: int | None = None  # where the log ended when the first items were asked for
-        self.shown_at = time.monotonic()
-        self.pace: deque[float] = deque(maxlen=10)
+        self.markdown = False
         self.said = Content("")
+        self.rater = ""
+        self.ahead = Ahead(self.workbench)
+        self.begin_session()
+
+    def begin_session(self, began: int | None = None) -> None:
+        self.pile = Pile(self.asked)
+        self.judged_before = 0  # items of this session, before this app was opened
+        self.progress = Progress()
+        self.began = began  # where the log ended when the session began; None until items are asked for
+        self.begin_item()
+
+    def begin_item(self) -> None:
+        self.shown_at = time.monotonic()
+
+    @property
+    def items(self) -> deque[ReviewItem]:
+        """Those that wait, the one in front first."""
+        return self.pile.items
+
+    @property
+    def done(self) -> list[ReviewItem]:
+        """Those that were judged since the app was opened."""
+        return self.pile.done
+
+    @property
+    def item(self) -> ReviewItem | None:
+        return self.pile.item
+
+    # Reading
+
+    async def reload(self) -> None:
+        """Refill the pile when it runs low, draw the item in front, and then count."""
+        desk = self.desk
+        if desk is None:
+            return
+        if self.rater != desk.rater:
+            self.rater = desk.rater
+            await self._resume(desk)
+        if len(self.items) < LOW:
+            pile, known = self.pile, len(self.done)
+            fresh, self.began = await desk.next_items(AHEAD, self.began, self.workbench.session.rankings)
+            said = {}
+            if len(self.asked.attributes) > 1:
+                found = await desk.read(revisiting.with_said, desk.rater, fresh)
+                said = {ids(one.item): list(one.said) for one in found if one.said}
+            if pile.refill(fresh, pile.done[known:], said):
+                self.begin_item()
+            await self.draw()
+        self.counts = await desk.rated_by_language()
+        if self.began is not None:
+            self.progress = await desk.read(progress.since, desk.rater, self.began)
+        await self.ahead.look(len(self.items))
+        await self.draw()
+
+    def on_screen_suspend(self) -> None:
+        self.ahead.give_way()
+
+    async def _resume(self, desk: Desk) -> None:
+        """Go on with the session that this rater left, at the item that was in front."""
+        left = self.workbench.reviewing
+        self.begin_session(left.began if left is not None and left.rater == desk.rater else None)
+        if left is None or self.began is None:
+            return
+        self.judged_before = (await desk.read(progress.since, desk.rater, self.began)).items
+        self.pile.resume(await desk.read(revisiting.reopened, desk.rater, left.ahead, self.asked.required))
+
+    def _remember(self) -> None:
+        """What is there again after a restart."""
+        self.workbench.reviewing = Reviewing(self.rater, self.began, self.pile.kept)
+
+    def hear(self, news: News) -> None:
+        super().hear(news)
+        if isinstance(news, EngineMoved | SessionChanged):
+            self.look_again()
 
     # Drawing
 
-    async def reload(self) -> None:
-        """Refill the queue when it runs low, draw the item in front, and then count."""
-        if self.desk is not None and len(self.items) < LOW:
-            known = len(self.done)
-            fresh, self.began = await self.desk.next_items(AHEAD, self.began)
-            self.refill(fresh, self.done[known:])
-            await self.draw()
-        if self.desk is not None:
-            self.counts = await self.desk.rated_by_language()
-        await self.draw()
-
-    def refill(self, fresh: list[ReviewItem], judged: list[ReviewItem]) -> None:
-        """Take in what is next; the item on screen stays in front, and what was `judged` meanwhile does not come."""
-        front = list(islice(self.items, 1))
-        known = {_ids(item) for item in (*judged, *front)}
-        if not front:
-            self.shown_at = time.monotonic()
-        self.items = deque([*front, *(item for item in fresh if _ids(item) not in known)])
-
     async def paint(self) -> None:
+        self.pile.asks(self.asked)
         item = self.item
+        if self.rater:
+            self._remember()
         present(self.query_one("#empty"), item is None)
         for name in ("#item", "#asked", "#answers"):
             present(self.query_one(name), item is not None)
@@ -101,55 +166,63 @@ class ReviewScreen(Rater, WorkbenchScreen):
             await grid.show([])
         else:
             self._draw_head(item)
-            await grid.show(_cards(item))
+            said = self.pile.said if self.pile.visits else None
+            await grid.show(drawing.cards(item, said=said, markdown=self.markdown))
             if item is not self.painted:
                 grid.begin()
                 self.call_after_refresh(self.refresh_bindings)  # by then it is known whether the prompt is cut
             if not any(card.has_focus for card in grid.cards) and not self.app.screen.is_modal:
                 grid.select(0)
         self.painted = item
+        self._draw_fields()
         self._draw_said()
         self.refresh_bindings()
 
     def _nothing(self) -> Content:
-        first = "Nothing waits for review." if self.desk is not None else "Opening the workspace."
-        second = "New answers appear here as they are sampled on Prompt or by training."
-        return Content("\n").join([Content.styled(first, "bold"), Content.styled(second, "$text-muted")])
+        if self.desk is None:
+            return Content.styled("Opening the workspace.", "bold")
+        lines = ["New answers appear here as they are sampled on Prompt or by training."]
+        if self.ahead.why or self.rater:
+            lines.append(self.ahead.words("0", False))
+        if self.progress.items:
+            lines.append(f"{self._key('session')} sums up the session, {self._key('back')} goes back through it.")
+        muted = [Content.styled(line, "$text-muted") for line in lines]
+        return Content("\n").join([Content.styled("Nothing waits for review.", "bold"), *muted])
+
+    def _key(self, name: str) -> str:
+        return spoken(self.workbench.keys[f"review.{name}"][0])
 
     def _draw_head(self, item: ReviewItem) -> None:
-        many = len(self.done) + len(self.items)
-        more = "+" if len(self.items) >= AHEAD else ""
-        blind = (
-            "" if item.kind == "single" else " · old against new, blind" if item.old_against_new else " · blind pair"
-        )
-        language = one_line(item.prompt.language, 12)
-        left = Content.assemble(
-            (f"{len(self.done) + 1} of {many}{more}", "bold"), " · ", (language, "bold $accent"),
-            (f"{use_of(item.prompt)}{blind} · why: {one_line(item.reason)}", "$text-muted"),
-        )  # fmt: skip
-        pace = f"pace {sum(self.pace) / len(self.pace):.1f} s" if self.pace else ""
+        if self.pile.visits:
+            left = drawing.revisited(item, len(self.pile.visits), (self._key("back"), self._key("forward")))
+        else:
+            place = self.judged_before + len(self.done) + 1
+            more = "+" if len(self.items) >= AHEAD else ""
+            left = drawing.head(item, f"{place} of {place - 1 + len(self.items)}{more}")
+        waiting = len(self.items) - 1
+        wait = self.ahead.words(f"{waiting}{'+' * (waiting + 1 >= AHEAD)}", waiting >= ENOUGH)
         line = self.query_one("#item", Static)
-        gap = line.size.width - left.cell_length - len(pace)
-        line.update(left if gap < 2 else Content.assemble(left, " " * gap, (pace, "$text-muted")))
+        line.update(
+            drawing.beside(left, [wait, *drawing.session(self.progress, self.workbench.session.goal)], line.size.width)
+        )
         self.query_one("#asked", Static).update(Content.styled(safe_text(item.prompt.text), "bold"))
 
+    def _draw_fields(self) -> None:
+        item, fields = self.item, self.query_one("#fields", Static)
+        drawn = None
+        if item is not None:
+            width, short = max(20, self.size.width - 4), self.has_class("-short")
+            drawn = drawing.asked(self.pile, item, width, short)
+        present(fields, drawn is not None)
+        fields.update(drawn or "")
+
     def _draw_said(self) -> None:
-        most = max((n for _, n in self.counts), default=0)
-        parts = [
-            Content.assemble((f"{one_line(language, 8)} ", "$text-muted"), (bar(n, most, 5), "$primary"),
-                             (f" {n}", "$text-muted"))
-            for language, n in self.counts
-        ]  # fmt: skip
-        room = self.query_one("#said").size.width - self.said.cell_length - 3
-        shown: list[Content] = []
-        for part in parts:
-            room -= part.cell_length + 2
-            if room < 0:
-                break
-            shown.append(part)
-        bars = Content("  ").join(shown)
-        gap = self.query_one("#said").size.width - self.said.cell_length - bars.cell_length
-        self.query_one("#said", Static).update(Content.assemble(self.said, " " * max(2, gap), bars))
+        line = self.query_one("#said", Static)
+        room = line.size.width - self.said.cell_length - 3
+        shares = shares_of(self.workbench.session.shares)
+        bars = drawing.standing(self.counts, shares, self.progress, room)
+        gap = line.size.width - self.said.cell_length - bars.cell_length
+        line.update(Content.assemble(self.said, " " * max(2, gap), bars))
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
@@ -161,20 +234,19 @@ class ReviewScreen(Rater, WorkbenchScreen):
     # Judging
 
     @property
-    def item(self) -> ReviewItem | None:
-        return self.items[0] if self.items else None
-
-    @property
     def sample(self) -> Sample | None:
-        """The answer that a score, a label, an edit or a note is about: the one shown, or the pair's one in focus."""
+        """The answer that a score, a label, an edit or a note is about: the one shown, or the one in focus."""
         if self.item is None:
             return None
         current = self.query_one(AnswerGrid).current
         return self.item.shown[min(current, len(self.item.shown) - 1)]
 
     def circumstances(self) -> dict[str, Any]:
-        took: dict[str, Any] = {"duration_ms": round(1000 * (time.monotonic() - self.shown_at))}
-        return took if self.item is None else took | {"slice": self.item.slice}
+        took = round(1000 * (time.monotonic() - self.shown_at))
+        more = {"duration_ms": took, "attribute": self.pile.attribute, "blind": not self.pile.visits}
+        slice_ = self.item.slice if self.item is not None else ""
+        # What is looked at again and changed is no repeat.
+        return more | {"slice": slice_} if slice_ and not (self.pile.visits and slice_ == "repeat") else more
 
     async def judge(
         self,
@@ -182,21 +254,31 @@ class ReviewScreen(Rater, WorkbenchScreen):
         words: str,
         failed: Callable[[WorkbenchError], None] | None = None,
     ) -> None:
-        """Write what is said of the item in front; the next one comes when it is stored, and not before."""
+        """Write what is said of the item in front; the next one comes when all that is asked of this one is stored, and
+        not before."""
         item = self.item
         if item is None:
             return
 
-        def stored(_: object) -> None:
-            if item in self.items:
-                self.pace.append(time.monotonic() - self.shown_at)
-                self.items.remove(item)
-                self.done.append(item)
-                self.shown_at = time.monotonic()
-            self.saved(words)
+        def stored(result: Any) -> None:
+            pile = self.pile
+            done = pile.tell(item, result if isinstance(result, list) else [result])
+            self.begin_item()
+            if pile.visits:
+                pile.order = Order()
+                self.saved(f"changed: {words}")
+            elif done and pile.leave(item):
+                self.saved(" · ".join(filter(None, (words, drawing.versions_of(item)))))
+            else:
+                pile.begin()
+                self.saved(words)
             self.call_later(self.draw)
 
         await self.record(write, words, stored, failed)
+
+    def action_attribute(self, step: int) -> None:
+        self.pile.row = (self.pile.row + step) % len(self.asked.attributes)
+        self._draw_fields()
 
     async def action_label(self, good: bool) -> None:
         await (self.action_good() if good else self.action_bad())
@@ -209,8 +291,35 @@ class ReviewScreen(Rater, WorkbenchScreen):
         swapped = item.shown_order == "ba" and choice in ("a", "b")
         meant = Choice({"a": "b", "b": "a"}[choice] if swapped else choice)
         a, b = item.samples
-        more = {"shown_order": item.shown_order, "blind": True, **self.circumstances()}
+        more = {"shown_order": item.shown_order, **self.circumstances()}
         await self.judge(lambda desk: desk.pair(a, b, meant, **more), _WORDS[choice])
+
+    async def action_rank(self, letter: str) -> None:
+        """Put an answer behind those that were typed; the last one completes the ranking."""
+        item = self.item
+        if item is None:
+            return
+        self.pile.order = order = self.pile.order.put(letter)
+        if len(order.placed) < len(item.samples):
+            self._draw_fields()
+            return
+        keys = [sample.id for sample in item.shown]
+        tiers = [[keys[LETTERS.index(one)] for one in tier] for tier in order.tiers]
+        more = self.circumstances()
+        await self.judge(lambda desk: desk.rank(tiers, keys, **more), order.words, lambda _: self.action_unrank())
+
+    def action_rank_equal(self) -> None:
+        self.pile.order = self.pile.order.level()
+        self._draw_fields()
+
+    def action_unrank(self) -> None:
+        self.pile.order = self.pile.order.without_last()
+        self._draw_fields()
+
+    async def action_none_good(self) -> None:
+        if (item := self.item) is not None:
+            more = self.circumstances()
+            await self.judge(lambda desk: desk.reject([one.id for one in item.shown], **more), "none acceptable")
 
     def action_next(self) -> None:
         self.query_one(AnswerGrid).step(1)
@@ -222,54 +331,76 @@ class ReviewScreen(Rater, WorkbenchScreen):
         if self.item is not None:
             self.app.push_screen(PromptSheet(self.item.prompt))
 
+    def action_markdown(self) -> None:
+        self.markdown = not self.markdown
+        self.call_later(self.draw)
+
     async def action_skip(self) -> None:
-        await self._pass_over(False, "skipped")
+        await self._pass_over("skipped")
 
-    async def action_cannot_judge(self) -> None:
-        await self._pass_over(True, "not yours to judge")
+    def action_cannot_judge(self, answers: int) -> None:
+        self.open_sheet("reasons")
 
-    async def _pass_over(self, cannot_judge: bool, words: str) -> None:
+    async def action_reason(self, key: str) -> None:
+        self.open_sheet("")
+        reason = REASONS[key]
+        if reason != "other":
+            await self._pass_over(f"not yours to judge: {reason}", cannot_judge=True, text=reason)
+        else:
+            self._ask_reason()
+
+    def _ask_reason(self) -> None:
+        from workbench.widgets.dialogs import TextDialog
+
+        async def told(text: str | None) -> None:
+            if text is not None:
+                await self._pass_over("not yours to judge", cannot_judge=True, text=text)
+
+        self.app.push_screen(TextDialog("Why it cannot be judged"), told)
+
+    async def _pass_over(self, words: str, **more: Any) -> None:
         item = self.item
         if item is None:
             return
-        first, *rest = item.samples
-        more: dict[str, Any] = dict(self.circumstances())
-        if rest:
-            more |= {"other_sample_id": rest[0].id, "shown_order": item.shown_order}
-        await self.judge(lambda desk: desk.skip(first, cannot_judge=cannot_judge, **more), words)
+        more |= {"duration_ms": self.circumstances()["duration_ms"], "shown_order": item.shown_order}
+        await self.judge(lambda desk: desk.skip(item, **more), words)
 
-    def turned(self, rating: Rating, words: str) -> None:
-        """The judged item comes back to the front, or leaves it again."""
-        about = {rating.sample_id, rating.other_sample_id} - {None}
-        if words.endswith("taken back") and self.done and set(_ids(self.done[-1])) == about:
-            self.items.appendleft(self.done.pop())
-        elif words.endswith("brought back") and self.items and set(_ids(self.items[0])) == about:
-            self.done.append(self.items.popleft())
-        self.shown_at = time.monotonic()
-        super().turned(rating, words)
+    def said_more(self, rating: Rating) -> None:
+        if (item := self.item) is not None and item.kind == "single":
+            self.pile.tell(item, [rating])
+        super().said_more(rating)
         self.call_later(self.draw)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Which keys mean something now: it depends on the item in front."""
+        if (decided := self.in_sheet(action)) is not None:
+            return decided
+        kind = self.item.kind if self.item is not None else ""
         match action:
-            case "choose" | "next" | "previous":
-                return self.item is not None and self.item.kind == "pair"
-            case "score" | "label" | "edit":
-                return self.item is not None and self.item.kind == "single"
+            case "choose":
+                return kind == "pair"
+            case "rank":
+                return kind == "ranking" and self.item is not None and parameters[0] in drawing.names_of(self.item)
+            case "rank_equal" | "none_good":
+                return kind == "ranking"
+            case "unrank":
+                return kind == "ranking" and bool(self.pile.order.tiers)
+            case "next" | "previous":
+                return kind in ("pair", "ranking")
+            case "score":
+                return kind == "single" and self.scores(*parameters)
+            case "label" | "edit":
+                return kind == "single"
+            case "attribute":
+                return bool(kind) and len(self.asked.attributes) > 1
+            case "cannot_judge":
+                return bool(kind) and (kind == "ranking") == (parameters == (4,))
             case "prompt":
-                return self.item is not None and is_cut(self.query_one("#asked", Static))
-            case "skip" | "cannot_judge" | "tell":
-                return self.item is not None
+                return bool(kind) and is_cut(self.query_one("#asked", Static))
+            case "skip" | "tell" | "tags" | "markdown":
+                return bool(kind)
+            case "back":
+                return self.desk is not None
+            case "forward":
+                return bool(self.pile.visits)
         return True
-
-
-def _cards(item: ReviewItem) -> list[CardFacts]:
-    names = ("left", "right") if item.kind == "pair" else ("answer",)
-    return [
-        card_of(name, sample.text, item.prompt.language, tokens=None if sample.token_ids is None else
-                len(sample.token_ids))
-        for name, sample in zip(names, item.shown, strict=True)
-    ]  # fmt: skip
-
-
-def _ids(item: ReviewItem) -> tuple[str, ...]:
-    return tuple(sample.id for sample in item.samples)
