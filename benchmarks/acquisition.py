@@ -10,13 +10,13 @@ prompt, and the other chooses by `trainer/reward/acquisition.py`. After each bat
 does, and measured on the held-out prompts: the share of pairs of answers to a prompt in which it prefers what the
 taste without noise prefers, and the gold gain of the best of eight answers by it over their mean.
 
-A side needs as many labels for a figure as it takes until it first has it, on a curve that never falls; between two
-measurements the logarithm of the labels is interpolated. `needed` is the share of the labels of random choice that
-acquisition needs to be as good as random choice with so many, with Student's 95% interval over seeds. A side that never
-gets there counts with the most that was tried, so that the share is too small rather than too large for it when random
-choice falls behind, and is marked.
+A side needs as many labels for a figure as it takes until its mean over seeds first is as good, on a curve that never
+falls; between two measurements the logarithm of the labels is interpolated. `share needed` is the share of the labels
+of random choice that acquisition needs to be as good as random choice is with so many: below 1 it saves labels. Its 95%
+interval is Student's of the jackknife over seeds, of its logarithm. Where acquisition never gets there with all labels
+that were tried, they are what it is taken to need, and the line says so.
 
-Rows are kept in the work folder: the same command goes on after an interruption. About fifteen minutes of one core.
+Rows are kept in the work folder: the same command goes on after an interruption. Some minutes of one core.
 """
 
 from __future__ import annotations
@@ -162,6 +162,14 @@ class Trial:
         return [left[place] for place, _ in telling]
 
 
+def _mean(points: Sequence[Record]) -> Record:
+    """A measurement of several tastes as one."""
+    return {
+        "labels": points[0]["labels"],
+        **{name: statistics.fmean(point[name] for point in points) for name in FIGURES},
+    }
+
+
 def labels_for(points: Sequence[Record], figure: str, wanted: float) -> float | None:
     """How many labels a side takes until it first has a figure; None where it never has."""
     before: tuple[float, float] | None = None
@@ -177,16 +185,30 @@ def labels_for(points: Sequence[Record], figure: str, wanted: float) -> float | 
 
 
 def compared(runs: Sequence[dict[str, list[Record]]], figure: str, labels: int) -> Record:
-    """The share of the labels of random choice that acquisition needs for as much, over seeds."""
-    shares, never = [], 0
-    for run in runs:
-        reached = max(point[figure] for point in run["random"] if point["labels"] <= labels)
-        usual = labels_for(run["random"], figure, reached)
-        needed = labels_for(run["acquisition"], figure, reached)
-        assert usual is not None, "random choice has what it has"
-        never += needed is None
-        shares.append((POINTS[-1] if needed is None else needed) / usual)
-    return {"figure": figure, "labels": labels, "needed": asdict(mean_interval(shares)), "never": never}
+    """The share of the labels of random choice that acquisition needs for as much, with its interval over seeds."""
+    needed, there = needed_share(runs, figure, labels)
+    count = len(runs)
+    left_out = [needed_share([*runs[:place], *runs[place + 1 :]], figure, labels)[0] for place in range(count)]
+    logs = [count * math.log(needed) - (count - 1) * math.log(one) for one in left_out]
+    found = mean_interval(logs)
+    half = (found.high - found.low) / 2
+    low, high = (math.exp(math.log(needed) + way * half) for way in (-1, 1))
+    return {"figure": figure, "labels": labels, "needed": needed, "low": low, "high": high, "there": there}
+
+
+def needed_share(runs: Sequence[dict[str, list[Record]]], figure: str, labels: int) -> tuple[float, bool]:
+    """The share, by the means over some runs; and whether acquisition got there at all."""
+    means = {
+        side: [
+            {"labels": labels, figure: statistics.fmean(run[side][place][figure] for run in runs)}
+            for place, labels in enumerate(POINTS)
+        ]
+        for side in SIDES
+    }
+    reached = max(point[figure] for point in means["random"] if point["labels"] <= labels)
+    usual, needed = (labels_for(means[side], figure, reached) for side in SIDES)
+    assert usual is not None, "random choice has what it has"
+    return (POINTS[-1] if needed is None else needed) / usual, needed is not None
 
 
 def picture(path: Path, curves: dict[str, list[dict[str, list[Record]]]]) -> None:
@@ -238,18 +260,20 @@ def main() -> None:
                 }
             )
     say("")
+    together = [{side: [_mean(points) for points in zip(*(curves[taste][place][side] for taste in tastes), strict=True)]
+                 for side in SIDES} for place in range(len(seeds))]  # fmt: skip
     figures = [
         {"taste": taste, **compared(runs, figure, labels)}
-        for taste, runs in curves.items()
+        for taste, runs in [*curves.items(), ("all", together)]
         for figure in FIGURES
         for labels in COMPARED
     ]
     result = {"environment": measuring.environment("matplotlib"), "setting": setting | {"seeds": seeds},
               "curves": curves, "compared": figures}  # fmt: skip
-    head = ("taste", "figure", "labels at random", "share needed", "low", "high", "never there")
+    head = ("taste", "figure", "labels at random", "share needed", "low", "high", "")
     table = [
-        [one["taste"], one["figure"], one["labels"], one["needed"]["mean"], one["needed"]["low"],
-         one["needed"]["high"], one["never"]]
+        [one["taste"], one["figure"], one["labels"], one["needed"], one["low"], one["high"],
+         "" if one["there"] else "never there"]
         for one in figures
     ]  # fmt: skip
     measuring.finish("acquisition", result, head, table, chosen)

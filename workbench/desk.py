@@ -18,15 +18,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from storage import comparison, conversations, jobs, versions
+from storage import comparison, conversations, jobs, raters, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import census, guidelines, log, queue, rankings, selection
 from storage.feedback.guidelines import Guideline
 from storage.feedback.queue import ReviewItem
+from storage.feedback.selection import Selection
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
+from storage.raters import Rater, RaterKind
 from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
@@ -269,6 +271,18 @@ class Desk:
     @writes
     def redo(self, database: Database) -> Rating | None:
         return self.sitting.redo(database, self.rater)
+
+    @writes
+    def put_rater(self, database: Database, name: str, kind: RaterKind, languages: list[str]) -> Rater:
+        """Introduce a rater."""
+        return raters.put(database, name, kind=kind, languages=languages)
+
+    @writes
+    def choose_work(self, database: Database, wanted: Selection, name: str) -> None:
+        """Let Review ask about this; under a name it is a working set."""
+        selection.activate(database, wanted)
+        if name:
+            selection.save(database, name, wanted)
 
     @reads
     def ratings_of(self, database: Database, samples: list[Sample]) -> dict[str, list[Rating]]:

@@ -18,6 +18,7 @@ from storage.feedback.tag_sheet import REASONS
 from storage.records import Choice
 from workbench.screens.review import drawing
 from workbench.screens.review.ahead import ENOUGH, Ahead
+from workbench.screens.review.choosing import ChoosesWork
 from workbench.screens.review.looking_back import LooksBack
 from workbench.screens.review.pile import Pile, ids
 from workbench.screens.review.ranking import LETTERS, Order
@@ -51,7 +52,7 @@ class Spread(Static):
             screen.call_later(screen.draw)
 
 
-class ReviewScreen(LooksBack):
+class ReviewScreen(ChoosesWork, LooksBack):
     """The item in focus; everything else is quiet."""
 
     CSS_PATH = "style.tcss"
