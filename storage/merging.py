@@ -171,7 +171,8 @@ class _Merge:
         if not (self.there.root / source).is_file():
             raise WorkbenchError(f"{name}: {self.there.root / source} is missing", keep)
         with self._made(folder) as partial:
-            _copy(self.there.root / source.parent, partial)
+            alone = len(source.parts) < 3  # beside those of other versions
+            _copy(self.there.root / source.parent, partial, source.name if alone else None)
             if sha256_of(partial / source.name) != sha256:
                 what = "is not the file that was recorded (its digest differs)"
                 raise WorkbenchError(f"{name}: {self.there.root / source} {what}", keep)
@@ -308,10 +309,12 @@ class _Merge:
         return found
 
 
-def _copy(source: Path, folder: Path) -> None:
-    """Copy a folder's files, each on disk when this returns; no links are followed, and none are copied."""
+def _copy(source: Path, folder: Path, only: str | None = None) -> None:
+    """Copy a folder's files (or one of them), each on disk when this returns; links are neither followed nor copied."""
     folder.mkdir(mode=0o700)
     for file in sorted(source.iterdir()):
+        if only not in (None, file.name):
+            continue
         if file.is_file() and not file.is_symlink():
             shutil.copyfile(file, folder / file.name)
             sync_file(folder / file.name)

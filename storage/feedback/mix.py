@@ -62,7 +62,8 @@ class Mix(msgspec.Struct, frozen=True):
         return ",".join(f"{name}={share:g}" for name, share in self.shares.items() if share)
 
     def turns(self, start: int) -> Iterator[str]:
-        """The slice of each item, for ever, after `start` items: each comes as evenly as its share allows."""
+        """The slice of each item, for ever, after `start` items: each comes as evenly as its share allows. Whether
+        training helped is asked first."""
         whole = sum(self.shares.values())
         cycle: list[str] = []
         given = dict.fromkeys(self.shares, 0)
@@ -71,7 +72,7 @@ class Mix(msgspec.Struct, frozen=True):
             name = max(due, key=due.__getitem__)
             given[name] += 1
             cycle.append(name)
-        place = start % _CYCLE
+        place = (start + (cycle.index("versions") if "versions" in cycle else 0)) % _CYCLE
         while True:
             yield cycle[place]
             place = (place + 1) % _CYCLE

@@ -289,7 +289,7 @@ class Streams:
     def _rows(self, sql: str, language: str, **parameters: object) -> Iterator[tuple[int, ...]]:
         """The rows of a query, read as they are asked for."""
         first_lot = DRAWN if language in self.drawn else ""
-        cursor = self.database.connection.execute(
+        cursor = self.database.cursor(
             sql, {**self.parameters, "language": language, "first_lot": first_lot, **parameters}
         )
         try:

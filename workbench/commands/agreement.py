@@ -6,8 +6,8 @@ import click
 import msgspec
 
 from storage.feedback import agreement, habits
+from workbench.agreed import tables
 from workbench.commands.options import json_option, print_json, print_table, reading, workspace_option
-from workbench.widgets.agreed import tables
 
 
 @click.command("agreement")
