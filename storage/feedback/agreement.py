@@ -21,7 +21,7 @@ from storage.feedback.kinds import RatingKind, sql_list
 
 FEWEST_UNITS = 10
 RESAMPLES = 500
-MOST_UNITS = 20_000  # the newest
+MOST_UNITS = 5_000  # the newest
 COMPARED = (RatingKind.SCORE, RatingKind.LABEL, RatingKind.PAIR)
 OVERALL = "overall"
 Unit = Mapping[str, float]  # rater: value

@@ -74,7 +74,7 @@ async def test_another_rater_is_asked_what_they_read_of_what_is_chosen(
         (rating,) = log.effective(database, rater="amina")
         assert (rating.sample_id, rating.slice) == (key, "acquisition")
 
-        await pilot.press("y")
+        await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, AgreementSheet) and "too little overlap" in visible(app))
         assert "bela" in visible(app)
         await pilot.press("escape")

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from storage.feedback import agreement, habits
-from workbench.agreed import tables
+from workbench.commands.agreed import tables
 from workbench.commands.options import json_option, print_json, print_table, reading, workspace_option
 
 

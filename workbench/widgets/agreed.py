@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.app import ComposeResult
 from textual.widgets import Static
 
-from workbench.agreed import Table
+from workbench.commands.agreed import Table
 from workbench.text import content, one_line
 from workbench.widgets.dialogs import SheetDialog
 

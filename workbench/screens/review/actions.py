@@ -56,7 +56,7 @@ ACTIONS: tuple[Action, ...] = (
        shown=False),
     on(SCREEN, "which", "f", "which", "Choose what is asked about: language, task, version, tag, text or a working set",
        shown=False),
-    on(SCREEN, "agreement", "y", "agreement", "How far raters agree, and how each of them rates", shown=False),
+    on(SCREEN, "agreement", "A", "agreement", "How far raters agree, and how each of them rates", shown=False),
     on(SCREEN, "undo", "u", "undo", UNDO, stays=True),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),
 )  # fmt: skip

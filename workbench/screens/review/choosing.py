@@ -55,7 +55,7 @@ class ChoosesWork(WorkbenchScreen):
     @work(exclusive=True)
     async def action_agreement(self) -> None:
         """Show how far raters agree."""
-        from workbench.agreed import read_tables
+        from workbench.commands.agreed import read_tables
         from workbench.widgets.agreed import AgreementSheet
 
         if self.desk is None:
