@@ -11,9 +11,7 @@ from benchmarks.acquisition import POINTS, compared, labels_for, needed_share
 
 
 def curve(values: list[float]) -> list[dict]:
-    return [
-        {"labels": labels, "accuracy": value, "gain": value} for labels, value in zip(POINTS, values, strict=True)
-    ]
+    return [{"labels": labels, "accuracy": value, "gain": value} for labels, value in zip(POINTS, values, strict=True)]
 
 
 def logarithmic(quicker: float, noise: float = 0.0, seed: int = 0) -> list[dict]:

@@ -22,9 +22,12 @@ from storage.records import Choice, JobState, Split
 from storage.workspace import Workspace
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda text: text.strip())
+ASKED = st.one_of(
+    TEXTS, st.sampled_from(["Barafu?", "Cafe\u0301?", "Caf\u00e9?"])
+)  # so that both ask the same at times
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), TEXTS, st.sampled_from(["en", "sw"]), st.sampled_from([None, *Split])),
+        st.tuples(st.just("ask"), ASKED, st.sampled_from(["en", "sw"]), st.sampled_from([None, *Split])),
         st.tuples(st.just("answer"), st.integers(0, 9), TEXTS),
         st.tuples(st.just("rate"), st.integers(0, 9), st.sampled_from(["score", "label", "pair", "edit"]), TEXTS),
         st.tuples(st.sampled_from(["undo", "redo"])),
@@ -230,6 +233,26 @@ def test_a_workspace_is_not_merged_into_itself_nor_while_a_job_runs_there(tmp_pa
         assert jobs.claim(other, "worker") is not None
         with pytest.raises(UsageError, match="is running in"):
             merge(database, here, there)
+
+
+def test_a_prompt_that_both_asked_is_one_and_its_stricter_use_holds_for_all_that_open_alike(tmp_path: Path) -> None:
+    here, there = (Workspace(tmp_path / name).prepare() for name in ("here", "there"))
+    with open_database(here) as database, open_database(there) as other:
+        ours = conversations.add(database, "Caf\u00e9?", language="fr", split=Split.TRAIN)
+        beside = conversations.add(database, "Caf\u00e9?", language="en", split=Split.TRAIN)
+        theirs = conversations.add(other, "Cafe\u0301?", language="fr", split=Split.HELD_OUT, task="drinks")
+        strict = conversations.add(database, "Poison?", language="en", split=Split.ETHICS)
+        loose = conversations.add(other, "Poison?", language="sw", split=Split.TRAIN)
+        samples.add(other, [samples.new(theirs.id, "Noir", origin="imported")])
+        found = merge(database, here, there)
+        assert (found.prompts, found.stricter) == (1, 2)
+        for prompt, split in ((ours, Split.HELD_OUT), (beside, Split.HELD_OUT), (strict, Split.ETHICS),
+                              (loose, Split.ETHICS)):  # fmt: skip
+            assert conversations.get(database, prompt.id).split == split
+        (sample,) = samples.of_prompt(database, ours.id)
+        assert sample.text == "Noir"
+        assert conversations.get(database, ours.id).task == "drinks"
+        assert conversations.get(database, ours.id).text == "Caf\u00e9?", "what was typed here stays as it was typed"
 
 
 def test_one_rater_at_two_places_has_said_last_what_was_said_there(tmp_path: Path) -> None:
