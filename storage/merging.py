@@ -23,7 +23,7 @@ from storage.database import Database, read_database
 from storage.digests import sha256_of
 from storage.durable import sync_file, sync_folder
 from storage.errors import UsageError, WorkbenchError
-from storage.feedback import log, projection
+from storage.feedback import guidelines, log, projection
 from storage.feedback.kinds import TURNS
 from storage.records import JobState, RewardModel, Split, Version, VersionState
 from storage.workspace import Workspace
@@ -246,13 +246,17 @@ class _Merge:
     def _ratings(self, known_samples: set[str]) -> None:
         """The events that are not here, after all that are, in their order; and what counts from now on."""
         known, before = self._known("ratings"), log.position(self.database)
+        # What ratings answer to: g1 of there may be g2 here.
+        asked = {
+            one.name: guidelines.version_of(self.database, one.guideline) for one in guidelines.versions(self.other)
+        }
         fresh = []
         for row in self._rows("SELECT * FROM ratings ORDER BY sequence"):
             if row["id"] in known:
                 continue
             if row["supersedes"] is None and row["kind"] not in TURNS and row["sample_id"] in known_samples:
                 row["supersedes"] = self._said_here(row["id"])
-            fresh.append(row)
+            fresh.append(row | {"guideline": asked.get(row["guideline"], row["guideline"])})
         self.database.insert_many("ratings", fresh)
         projection.count(self.database, "ratings.sequence > ?", before)
         tied = [row["id"] for row in fresh if row["supersedes"] is not None or row["gesture"] is not None]

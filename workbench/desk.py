@@ -22,8 +22,9 @@ from storage import comparison, conversations, jobs, raters, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
-from storage.feedback import census, guidelines, log, queue, rankings, selection
+from storage.feedback import census, guidelines, log, mix, queue, rankings, selection
 from storage.feedback.guidelines import Guideline
+from storage.feedback.mix import Mix
 from storage.feedback.queue import ReviewItem
 from storage.feedback.selection import Selection
 from storage.feedback.sitting import Sitting
@@ -278,9 +279,10 @@ class Desk:
         return raters.put(database, name, kind=kind, languages=languages)
 
     @writes
-    def choose_work(self, database: Database, wanted: Selection, name: str) -> None:
-        """Let Review ask about this; under a name it is a working set."""
+    def choose_work(self, database: Database, wanted: Selection, name: str, shares: Mix) -> None:
+        """Let Review ask about this, so mixed; under a name it is a working set."""
         selection.activate(database, wanted)
+        mix.save(database, shares)
         if name:
             selection.save(database, name, wanted)
 

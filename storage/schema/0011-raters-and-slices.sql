@@ -32,6 +32,12 @@ BEGIN
         ON CONFLICT DO UPDATE SET answers = answers + 1, newest = excluded.newest;
 END;
 
+CREATE TRIGGER answers_change_language AFTER UPDATE OF language ON prompts WHEN OLD.language != NEW.language
+BEGIN
+    DELETE FROM telling_pairs WHERE sample IN (SELECT sample FROM answers WHERE prompt = NEW.sequence);
+    UPDATE answers SET language = NEW.language WHERE prompt = NEW.sequence;
+END;
+
 -- What a rater judged in a language, in order: for repeats, and for what one rater judged and another did not.
 CREATE INDEX counted_by_rater_and_language ON counted (rater, language);
 

@@ -16,7 +16,8 @@ from storage import conversations, jobs, metrics, raters, reward_models, samples
 from storage.database import Database, open_database
 from storage.digests import sha256_of
 from storage.errors import UsageError, WorkbenchError
-from storage.feedback import log
+from storage.feedback import guidelines, log
+from storage.feedback.guidelines import Attribute, Guideline
 from storage.merging import Merged, merge
 from storage.records import Choice, JobState, Split
 from storage.workspace import Workspace
@@ -253,6 +254,20 @@ def test_a_prompt_that_both_asked_is_one_and_its_stricter_use_holds_for_all_that
         assert sample.text == "Noir"
         assert conversations.get(database, ours.id).task == "drinks"
         assert conversations.get(database, ours.id).text == "Caf\u00e9?", "what was typed here stays as it was typed"
+
+
+def test_ratings_answer_to_the_same_guideline_by_its_name_here(tmp_path: Path) -> None:
+    here, there = two(tmp_path)
+    style, tone = (Guideline(attributes=(Attribute(name), Attribute())) for name in ("style", "tone"))
+    with open_database(here) as database, open_database(there) as other:
+        assert guidelines.version_of(database, style) == "g1"
+        assert [guidelines.version_of(other, one) for one in (tone, style)] == ["g1", "g2"]
+        (sample,) = samples.recent(other)
+        for name in ("g1", "g2"):
+            log.append(other, log.label(sample.id, True, name, guideline=name))
+        merge(database, here, there)
+        assert {one.rater: one.guideline for one in log.effective(database)} == {"g1": "g2", "g2": "g1"}
+        assert [one.guideline for one in guidelines.versions(database)] == [style, tone]
 
 
 def test_one_rater_at_two_places_has_said_last_what_was_said_there(tmp_path: Path) -> None:

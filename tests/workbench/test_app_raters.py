@@ -6,7 +6,7 @@ from driving import opened, served_base, type_text, until, visible
 
 from storage import conversations, raters, samples
 from storage.database import Database
-from storage.feedback import log, selection
+from storage.feedback import log, mix, selection
 from storage.feedback.selection import Selection
 from storage.workspace import Workspace
 from workbench.screens.review.screen import ReviewScreen
@@ -63,9 +63,16 @@ async def test_another_rater_is_asked_what_they_read_of_what_is_chosen(
 
         await pilot.press("f")
         await until(pilot, lambda: isinstance(app.screen, FormDialog) and "verses: task poetry" in visible(app))
-        await pilot.press("tab", "ctrl+u", "enter")
+        await pilot.press("tab", "ctrl+u", *["tab"] * 5, "ctrl+u")
+        await type_text(pilot, "luck=1")
+        await pilot.press("enter")
+        await until(pilot, lambda: "no slice 'luck'" in visible(app))
+        await pilot.press("ctrl+u")
+        await type_text(pilot, "acquisition=1,random=1")
+        await pilot.press("enter")
         await until(pilot, lambda: app.screen is review and review.item is not None)
         assert selection.active(database) == Selection()
+        assert mix.load(database).written == "acquisition=1,random=1"
 
         key = review.items[0].samples[0].id
         assert review.items[0].kind == "single"

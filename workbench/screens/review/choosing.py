@@ -6,8 +6,9 @@ from typing import Any
 
 from textual import work
 
-from storage.errors import WorkbenchError
-from storage.feedback import selection
+from storage.errors import UsageError, WorkbenchError
+from storage.feedback import mix, selection
+from storage.feedback.mix import Mix
 from storage.feedback.selection import Selection
 from workbench.screens.review.pile import Pile
 from workbench.shell.screen import WorkbenchScreen
@@ -28,16 +29,17 @@ class ChoosesWork(WorkbenchScreen):
             return
         try:
             now, sets = await desk.read(selection.active), await desk.read(selection.saved)
+            shares = await desk.read(mix.load)
         except WorkbenchError as error:
             self.workbench.report(error)
             return
-        self.app.push_screen(_form(now, sets), lambda values: self._choose(values, sets))
+        self.app.push_screen(_form(now, sets, shares), lambda values: self._choose(values, sets))
 
     def _choose(self, values: dict[str, Any] | None, sets: dict[str, Selection]) -> None:
         desk = self.desk
         if values is None or desk is None:
             return
-        name = values.pop("name")
+        name, shares = values.pop("name"), values.pop("mix")
         typed = Selection(tuple(values.pop("languages")), **values)
         # A name alone takes what is saved under it; beside a query it saves that.
         wanted = sets[name] if name in sets and typed == Selection() else typed
@@ -49,7 +51,11 @@ class ChoosesWork(WorkbenchScreen):
             self.look_again()
 
         self.workbench.saver.begin(
-            "selection", "which items to review", lambda: desk.choose_work(wanted, name), stored, self.workbench.report
+            "selection",
+            "which items to review",
+            lambda: desk.choose_work(wanted, name, shares),
+            stored,
+            self.workbench.report,
         )
 
     @work(exclusive=True)
@@ -68,7 +74,15 @@ class ChoosesWork(WorkbenchScreen):
         self.app.push_screen(AgreementSheet(found))
 
 
-def _form(now: Selection, sets: dict[str, Selection]) -> FormDialog:
+def _shares(typed: str) -> Mix:
+    """Raises ValueError with what is wrong."""
+    try:
+        return Mix.read(typed)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+
+
+def _form(now: Selection, sets: dict[str, Selection], shares: Mix) -> FormDialog:
     """The query that holds now, to be changed; all fields empty ask about everything."""
     known = "\n".join(f"{name}: {one.words or 'everything'}" for name, one in sets.items())
     return FormDialog(
@@ -80,6 +94,7 @@ def _form(now: Selection, sets: dict[str, Selection]) -> FormDialog:
             Field("tag", "tag", now.tag, str, "that anyone gave an answer"),
             Field("text", "text", now.text, str, "that stands in the prompt"),
             Field("name", "working set", "", str, "saves this; alone, takes what is saved"),
+            Field("mix", "mix", shares.written, _shares, "shares of the slices"),
         ],
         text=f"working sets:\n{known}" if known else "",
     )
