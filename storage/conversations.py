@@ -84,9 +84,14 @@ def row_of(prompt: Prompt) -> dict[str, Any]:
 def decided_split(database: Database, opening: str, named: Split | None) -> Split:
     """The split of what opens with a text: the strictest of those that it has and the one that is named, else what the
     hash of its key says."""
-    uses = [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (opening,))]
+    uses = splits_of(database, opening)
     decided = uses if named is None else [*uses, Split(named)]
     return strictest_of(decided or [splits.by_hash(opening, held_out_share(database))])
+
+
+def splits_of(database: Database, opening: str) -> list[Split]:
+    """The splits of the prompts that open with a text: one, or none where there are no such prompts."""
+    return [Split(row["split"]) for row in database.rows(_SPLITS_OF_TEXT, (opening,))]
 
 
 def strictest_of(found: Iterable[Split]) -> Split:
@@ -94,9 +99,12 @@ def strictest_of(found: Iterable[Split]) -> Split:
     return max(found, key=_STRICTNESS.__getitem__)
 
 
-def make_stricter(database: Database, opening: str, split: Split) -> None:
-    """Give all prompts that open with a text a split that is at least as strict as theirs."""
-    database.execute("UPDATE main.prompts SET split = ? WHERE opening = ? AND split != ?", (split, opening, split))
+def make_stricter(database: Database, opening: str, split: Split) -> int:
+    """Give all prompts that open with a text a split that is at least as strict as theirs; returns how many it is new
+    to."""
+    return database.execute(
+        "UPDATE main.prompts SET split = ? WHERE opening = ? AND split != ?", (split, opening, split)
+    )
 
 
 def put_to_use(database: Database, prompt_id: str, split: Split, task: str) -> Prompt:

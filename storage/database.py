@@ -114,6 +114,10 @@ class Database:
         except UnicodeEncodeError as error:
             raise no_text(error) from error
 
+    def cursor(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
+        """The rows of a query as tuples, read as they are asked for."""
+        return self._run(sql, parameters)
+
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """All rows of a query, each a dictionary by column name."""
         cursor = self._run(sql, parameters)

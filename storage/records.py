@@ -183,6 +183,7 @@ class Rating(msgspec.Struct, frozen=True):
     guideline: str = ""
     supersedes: str | None = None
     gesture: str | None = None  # shared by what was said with one key
+    slice: str | None = None  # of the review queue that it came from, see storage.feedback.mix
 
 
 class Begun(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any
 from storage import versions
 from storage.database import Database
 from storage.records import Sampling, Version
+from trainer.acquiring import ask_to_compare
 from trainer.asking import answers_to_rate, store
 from trainer.config import Control, PolicyStage, RewardStage
 from trainer.evaluation.gate import judge
@@ -17,6 +18,7 @@ from trainer.job import HeldJob
 from trainer.methods.method import Learned, Method
 from trainer.policy import probe
 from trainer.publishing import finish
+from trainer.reward.mixture import model_of
 from trainer.rewards import fitted, obtain
 from trainer.setting import set_up
 from trainer.task import Task
@@ -35,8 +37,9 @@ def work(held: HeldJob, method: Method, config: RewardStage) -> Result:
 def fit_reward(held: HeldJob, config: RewardStage) -> Result:
     """`trainer reward`: fit a reward model to the ratings, and nothing more; the result is its record."""
     setting = set_up(held, config)
-    _, record = fitted(held, config, setting, setting.examples)
+    rewards, record = fitted(held, config, setting, setting.examples)
     assert record is not None, "this stage has no controls"
+    ask_to_compare(held, setting, model_of(rewards.optimised), config.seed)
     _drop_checkpoints(held)
     return {"reward_model": record.name, **record.metrics}
 
@@ -116,6 +119,7 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
     held.say(f"{version.name} is {version.state}")
     if asked:
         held.say(f"{len(asked)} of its answers wait in Review: rated, they teach the next run")
+        ask_to_compare(held, setting, model_of(reward) if reward else None, config.seed)
     return _result(version, report.metrics()) | ({"remark": learned.remark} if learned.remark else {})
 
 

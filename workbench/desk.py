@@ -18,16 +18,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from storage import comparison, conversations, jobs, versions
+from storage import comparison, conversations, jobs, raters, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
-from storage.feedback import census, guidelines, log, queue, rankings, winning
+from storage.feedback import census, guidelines, log, mix, queue, rankings, selection, winning
 from storage.feedback.guidelines import Guideline
+from storage.feedback.mix import Mix
 from storage.feedback.queue import ReviewItem
+from storage.feedback.selection import Selection
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
 from storage.feedback.winning import WinRate
+from storage.raters import Rater, RaterKind
 from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
@@ -271,6 +274,19 @@ class Desk:
     def redo(self, database: Database) -> Rating | None:
         return self.sitting.redo(database, self.rater)
 
+    @writes
+    def put_rater(self, database: Database, name: str, kind: RaterKind, languages: list[str]) -> Rater:
+        """Introduce a rater."""
+        return raters.put(database, name, kind=kind, languages=languages)
+
+    @writes
+    def choose_work(self, database: Database, wanted: Selection, name: str, shares: Mix) -> None:
+        """Let Review ask about this, so mixed; under a name it is a working set."""
+        selection.activate(database, wanted)
+        mix.save(database, shares)
+        if name:
+            selection.save(database, name, wanted)
+
     @reads
     def ratings_of(self, database: Database, samples: list[Sample]) -> dict[str, list[Rating]]:
         """What this rater says of each sample today, by its key."""
@@ -289,7 +305,8 @@ class Desk:
         """What this rater should review next, best first, and where the session began in the log: here, if None.
         `ranked` asks for three or four answers at once, where there are so many."""
         start = log.position(database) if session_start is None else session_start
-        found = queue.next_items(database, self.rater, limit, session_start=start)
+        wanted = selection.active(database)
+        found = queue.next_items(database, self.rater, limit, session_start=start, selection=wanted)
         return rankings.widened(database, self.rater, found) if ranked else found, start
 
     # Training

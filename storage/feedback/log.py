@@ -269,7 +269,8 @@ def effective(database: Database, *, rater: str | None = None, sample_id: str | 
     conditions: list[str] = ["1"]
     parameters: dict[str, object] = {"rater": rater, "sample": None}
     if rater is not None:
-        conditions.append("counted.rater = :rater")
+        # Of one sample the rows are few; the + keeps SQLite from reading all that the rater said instead.
+        conditions.append(f"{'' if sample_id is None else '+'}counted.rater = :rater")
     if sample_id is not None:
         parameters["sample"] = database.scalar("SELECT sequence FROM samples WHERE id = ?", (sample_id,))
         conditions.append(
@@ -326,12 +327,7 @@ def history(database: Database, sample_id: str) -> list[Rating]:
 def _with_replaced(database: Database, ratings: list[Rating]) -> list[Rating]:
     """The ratings, each naming the one that it replaces: one that counts, or an earlier one of these."""
     about = {key for rating in ratings for key in (rating.sample_id, rating.other_sample_id) if key is not None}
-    places = {
-        row["id"]: row["sequence"]
-        for row in database.rows(
-            "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (encoded(sorted(about)),)
-        )
-    }
+    places = _places(database, about)
     earlier: dict[kinds.Name, Rating] = {}
     found = []
     for rating in ratings:
@@ -345,6 +341,23 @@ def _with_replaced(database: Database, ratings: list[Rating]) -> list[Rating]:
             earlier[name] = rating
         found.append(rating)
     return found
+
+
+def replaced_by(database: Database, rating: Rating) -> str | None:
+    """The key of the rating that counts and that one which is not stored yet takes the place of, if there is one. Its
+    samples are stored."""
+    if kinds.name_of(rating) is None:
+        return None
+    about = [key for key in (rating.sample_id, rating.other_sample_id) if key is not None]
+    return _replaced(database, rating, _places(database, about))
+
+
+def _places(database: Database, sample_ids: Iterable[str]) -> dict[str, int]:
+    """The sequences of samples, by their keys."""
+    rows = database.rows(
+        "SELECT id, sequence FROM samples WHERE id IN (SELECT value FROM json_each(?))", (encoded(sorted(sample_ids)),)
+    )
+    return {row["id"]: row["sequence"] for row in rows}
 
 
 def _replaced(database: Database, rating: Rating, places: Mapping[str, int]) -> str | None:

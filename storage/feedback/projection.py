@@ -59,13 +59,15 @@ _SUMS = {
     "tally_of_raters": ("SELECT rater, language, kind, count(*) FROM counted GROUP BY 1, 2, 3", "ratings = 0"),
     "answers": (
         f"""SELECT samples.sequence, prompts.sequence, ifnull(versions.sequence, 0),
-                   min(samples.sequence) OVER (PARTITION BY prompt_id, samples.text)
+                   min(samples.sequence) OVER (PARTITION BY prompt_id, samples.text), language,
+                   substr(samples.id, -12)
             FROM samples {_PROMPT_OF_SAMPLE} LEFT JOIN versions ON versions.name = samples.version
             WHERE {_IS_ANSWER}""",
         "0",
     ),
     "topics": (
-        """SELECT answers.prompt, answers.version, language, count(*), max(answers.sample), max(reward + deviation)
+        """SELECT answers.prompt, answers.version, answers.language, count(*), max(answers.sample),
+                  max(reward + deviation)
            FROM answers JOIN prompts ON prompts.sequence = answers.prompt
            JOIN samples ON samples.sequence = answers.sample
            LEFT JOIN expectations ON sample_id = samples.id GROUP BY 1, 2""",

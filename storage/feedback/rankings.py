@@ -22,7 +22,7 @@ def widened(database: Database, rater: str, items: Iterable[ReviewItem]) -> list
     found: list[ReviewItem] = []
     taken: set[str] = set()  # answers in rankings
     for item in items:
-        if item.kind == "pair" and not item.old_against_new:
+        if item.kind == "pair" and item.slice == "acquisition":
             if taken.issuperset(sample.id for sample in item.samples):
                 continue
             if (answers := _all_answers(database, rater, item)) is not None:

@@ -32,6 +32,7 @@ class Ahead(msgspec.Struct, frozen=True):
 
     samples: tuple[str, ...]
     reason: str = ""
+    slice: str = ""
 
 
 def is_done(said: Iterable[Rating], required: Collection[str]) -> bool:
@@ -71,7 +72,7 @@ def again(database: Database, rater: str, rating: Rating) -> Revisited | None:
     if len(found) > 2:
         found.sort(key=lambda sample: (left_of[sample.id], sample.position))
     order = (rating.shown_order or "ab") if len(found) == 2 else None
-    item = _item(database, tuple(found), order, "judged before")
+    item = _item(database, tuple(found), order, "judged before", rating.slice or "")
     sequence = database.scalar("SELECT sequence FROM ratings WHERE id = ?", (rating.id,))
     return None if item is None else Revisited(item, said_of(database, rater, found), sequence)
 
@@ -104,7 +105,7 @@ def reopened(database: Database, rater: str, kept: Sequence[Ahead], required: Co
         if not samples or len(samples) < len(one.samples):
             continue
         order = shown_order(rater, samples[0].id, samples[1].id) if len(samples) == 2 else None
-        item = _item(database, tuple(samples), order, one.reason)
+        item = _item(database, tuple(samples), order, one.reason, one.slice)
         said = _but_skips(said_of(database, rater, samples))
         if item is not None and not is_done(said, required):
             found.append(Revisited(item, said))
@@ -112,8 +113,9 @@ def reopened(database: Database, rater: str, kept: Sequence[Ahead], required: Co
 
 
 def with_said(database: Database, rater: str, items: Iterable[ReviewItem]) -> list[Revisited]:
-    """Items with what the rater has said of them already: of some attributes, say."""
-    return [Revisited(item, _but_skips(said_of(database, rater, item.samples))) for item in items]
+    """Items with what the rater has said of them already: of some attributes, say. A repeat is asked anew."""
+    new = (item for item in items if item.slice != "repeat")
+    return [Revisited(item, _but_skips(said_of(database, rater, item.samples))) for item in new]
 
 
 def words(said: Sequence[Rating], attribute: str, shown: Sequence[Sample]) -> str:
@@ -153,10 +155,12 @@ def _samples(database: Database, keys: Iterable[str]) -> list[Sample]:
     return sorted(found, key=lambda sample: wanted.index(sample.id))
 
 
-def _item(database: Database, samples: tuple[Sample, ...], order: str | None, reason: str) -> ReviewItem | None:
+def _item(
+    database: Database, samples: tuple[Sample, ...], order: str | None, reason: str, slice_: str
+) -> ReviewItem | None:
     if not samples:
         return None
     kind = {1: "single", 2: "pair"}.get(len(samples), "ranking")
     prompt = conversations.get(database, samples[0].prompt_id)
     others = kind == "pair" and samples[0].version != samples[1].version
-    return ReviewItem(kind, prompt, samples, reason, reason, order, others)
+    return ReviewItem(kind, prompt, samples, reason, reason, order, others, slice_)

@@ -9,6 +9,7 @@ import pytest
 from storage import clock, conversations, samples, versions
 from storage.database import Database
 from storage.feedback import log, queue
+from storage.feedback.mix import Mix
 from storage.feedback.queue import next_items
 from storage.records import Choice, Sample, Split
 
@@ -144,13 +145,16 @@ def test_old_against_new_comes_first_and_says_so(database: Database, base: str, 
     assert new.version == trained
 
 
-def test_kinds_take_turns(database: Database, base: str, trained: str) -> None:
+def test_slices_and_kinds_take_turns(database: Database, base: str, trained: str) -> None:
     for n in range(6):
         answers(database, "en", (f"old {n}", base), (f"new {n}", trained), prompt=f"versions {n}")
         answers(database, "en", (f"a {n}", base), (f"b {n}", base), prompt=f"same {n}")
-    kinds = [(item.kind, item.old_against_new) for item in next_items(database, "ana", 9)]
-    assert Counter(kinds) == {("pair", True): 3, ("single", False): 3, ("pair", False): 3}
-    assert kinds[:3] == [("pair", True), ("single", False), ("pair", False)]
+    items = next_items(database, "ana", 9, shares=Mix.of({"acquisition": 2, "versions": 1}))
+    kinds = [(item.slice, item.kind, item.old_against_new) for item in items]
+    assert Counter(kinds) == {
+        ("versions", "pair", True): 3, ("acquisition", "single", False): 3, ("acquisition", "pair", False): 3
+    }  # fmt: skip
+    assert {name for name, *_ in kinds[:3]} == {"acquisition", "versions"}, "no slice waits for another to end"
 
 
 def test_the_order_of_a_pair_is_shuffled_and_stays(database: Database) -> None:

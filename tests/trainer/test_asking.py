@@ -40,7 +40,11 @@ def test_answers_to_training_prompts_wait_with_what_is_expected_of_them_and_come
     assert sorted(row["position"] for row in found) == sorted([*range(4)] * 4)
     assert all(row["deviation"] > 0 for row in found)
     assert len({row["reward"] for row in found}) > 1
-    first = [item for item in queue.next_items(rated, "somebody new", 200) if item.kind == "single"]
+    first = [
+        item
+        for item in queue.next_items(rated, "somebody new", 200)
+        if item.kind == "single" and item.slice == "acquisition"
+    ]
     leading = {}  # the first of each language
     for item in first:
         leading.setdefault(item.prompt.language, item.samples[0].version)
@@ -63,3 +67,27 @@ def test_a_run_that_is_done_again_leaves_the_same_answers(trainer, rated):
         trainer(*RUN, "--ask", "8", "--no-publish")
         texts.append([(row["prompt_id"], row["text"], row["seed"]) for row in left(rated, name)])
     assert texts[0] == texts[1] != []
+
+
+def test_pairs_are_put_in_order_for_review_after_a_fit_and_after_a_run(trainer, rated):
+    code, _ = trainer("reward", "--minimum", "10")
+    assert code == 0
+    assert rated.rows("SELECT * FROM telling_pairs") == [], (
+        "what was rated came from a file: nobody is asked about that"
+    )
+    code, result = trainer(*RUN, "--ask", "16")
+    assert (code, result["version"]) == (0, "v1"), result
+    found = rated.rows("SELECT * FROM telling_pairs ORDER BY place")
+    samples = {row["sequence"]: row for row in rated.rows("SELECT samples.*, language FROM samples JOIN prompts ON "
+                                                          "prompts.id = prompt_id")}  # fmt: skip
+    assert len(found) > 8
+    assert [row["place"] for row in found] == list(range(len(found)))
+    for row in found:
+        one, other = samples[row["sample"]], samples[row["other"]]
+        assert (one["prompt_id"], one["version"], one["language"]) == (other["prompt_id"], "v1", row["language"])
+        assert one["text"] != other["text"]
+        assert row["nats"] > 0
+    asked = [item for item in queue.next_items(rated, "somebody new", 60) if item.slice == "acquisition"]
+    first = next(item for item in asked if item.kind == "pair")
+    leading = min((row for row in found if row["language"] == first.prompt.language), key=lambda row: row["place"])
+    assert [one.id for one in first.samples] == [samples[leading[name]]["id"] for name in ("sample", "other")]

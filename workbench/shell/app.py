@@ -381,13 +381,19 @@ class WorkbenchApp(Frame):
 
         await ask_settings(self)
 
+    @work
+    async def action_rater(self) -> None:
+        from workbench.widgets.raters import ask_rater
+
+        await ask_rater(self)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What applies now; with the palette open, where it was called."""
         front = self.front
         match action:
             case "show":
                 return not front.is_modal and parameters != (self.current_mode,)
-            case "settings" | "command_palette":
+            case "settings" | "rater" | "command_palette":
                 return not front.is_modal
             case "help":
                 return not front.is_modal or hasattr(front, "KEY")

@@ -54,6 +54,9 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "markdown", "v", "markdown", "Show answers as Markdown, or as plain text", shown=False),
     on(SCREEN, "session", "i", "session", "How the session goes: what was judged, how fast, in which languages",
        shown=False),
+    on(SCREEN, "which", "f", "which", "Choose what is asked about: language, task, version, tag, text or a working set",
+       shown=False),
+    on(SCREEN, "agreement", "A", "agreement", "How far raters agree, and how each of them rates", shown=False),
     on(SCREEN, "undo", "u", "undo", UNDO, stays=True),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),
 )  # fmt: skip

@@ -60,7 +60,7 @@ class Pile:
     @property
     def kept(self) -> tuple[Ahead, ...]:
         """The items to begin with after a restart."""
-        return tuple(Ahead(item.keys, item.reason) for item in islice(self.items, KEPT))
+        return tuple(Ahead(item.keys, item.reason, item.slice) for item in islice(self.items, KEPT))
 
     def begin(self) -> None:
         """Another item is in front: go to the first required attribute of which nothing is said yet."""

@@ -18,6 +18,7 @@ from storage.feedback.tag_sheet import REASONS
 from storage.records import Choice
 from workbench.screens.review import drawing
 from workbench.screens.review.ahead import ENOUGH, Ahead
+from workbench.screens.review.choosing import ChoosesWork
 from workbench.screens.review.looking_back import LooksBack
 from workbench.screens.review.pile import Pile, ids
 from workbench.screens.review.ranking import LETTERS, Order
@@ -51,7 +52,7 @@ class Spread(Static):
             screen.call_later(screen.draw)
 
 
-class ReviewScreen(LooksBack):
+class ReviewScreen(ChoosesWork, LooksBack):
     """The item in focus; everything else is quiet."""
 
     CSS_PATH = "style.tcss"
@@ -239,7 +240,10 @@ class ReviewScreen(LooksBack):
 
     def circumstances(self) -> dict[str, Any]:
         took = round(1000 * (time.monotonic() - self.shown_at))
-        return {"duration_ms": took, "attribute": self.pile.attribute, "blind": not self.pile.visits}
+        more = {"duration_ms": took, "attribute": self.pile.attribute, "blind": not self.pile.visits}
+        slice_ = self.item.slice if self.item is not None else ""
+        # What is looked at again and changed is no repeat.
+        return more | {"slice": slice_} if slice_ and not (self.pile.visits and slice_ == "repeat") else more
 
     async def judge(
         self,

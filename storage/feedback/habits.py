@@ -1,0 +1,211 @@
+"""How each rater rates: what they say how often, how fast, whether they say the same again, prefer what stands left, or
+like what is long; and what the newest reward model made of it.
+
+Shares have Wilson's interval (1927). Where at least :data:`ENOUGH` ratings came from the random slice of the queue,
+balance and length are of those alone: what the queue chooses must not move them; `of` says which.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from storage import raters
+from storage.database import Database
+from storage.feedback.agreement import COMPARED, OVERALL, value_of
+from storage.feedback.kinds import RatingKind, sql_list
+
+NEWEST = 50_000  # ratings that are looked at
+ENOUGH = 20
+_Z = 1.959964
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A share of n, with its 95% interval; None of nothing."""
+
+    share: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    @classmethod
+    def of(cls, yes: int, n: int) -> Share:
+        if not n:
+            return cls(None, None, None, 0)
+        share, wide = yes / n, 1 + _Z**2 / n
+        middle = (share + _Z**2 / (2 * n)) / wide
+        half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / wide
+        return cls(share, max(0.0, middle - half), min(1.0, middle + half), n)
+
+
+class Length(msgspec.Struct, frozen=True):
+    """How scores go with the length of answers in a language: Spearman's rank correlation over n, with its interval."""
+
+    language: str
+    correlation: float | None
+    low: float | None
+    high: float | None
+    n: int
+    of: str
+
+
+class Habits(msgspec.Struct, frozen=True):
+    """How one rater rates.
+
+    Attributes:
+        again: the share of what was asked once more (the slice `repeat`) of which they said the same.
+        left: the share of decided pairs in which they preferred what stood left.
+        right: the share of gold items of which they said what is right.
+        seconds: the median time of a judgement; None where no time is known. timed: how many have one.
+        balance: how often they said what, by kind. of: "random" or "everything".
+        effects: offset, gain, leniency and side of the newest reward model; empty where it knows none.
+    """
+
+    rater: str
+    kind: str
+    ratings: int
+    again: Share
+    left: Share
+    right: Share
+    seconds: float | None
+    timed: int
+    balance: dict[str, dict[str, int]]
+    of: str
+    effects: dict[str, float | None]
+
+
+def measure(database: Database) -> tuple[list[Habits], list[Length], str | None]:
+    """The habits of all raters, length against score by language, and the name of the reward model asked."""
+    rows = database.rows(
+        f"""SELECT counted.rater, counted.kind, counted.language, ratings.value, scale_low, scale_high, choice,
+                   shown_order, duration_ms, slice, 1 AS in_order,
+                   CASE WHEN counted.kind = 'score' THEN length(samples.text) END AS length
+            FROM counted JOIN ratings ON ratings.sequence = counted.sequence
+            JOIN samples ON samples.id = ratings.sample_id
+            WHERE counted.attribute = '{OVERALL}'
+              AND counted.kind IN {sql_list(COMPARED)}
+            ORDER BY counted.sequence DESC LIMIT {NEWEST}"""
+    )
+    name, effects = _effects(database)
+    again, right = _again(database), _right(database)
+    by_rater: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_rater[row["rater"]].append(row)
+    found = []
+    for rater, count in raters.every(database):
+        own = by_rater[rater.name]
+        told, of = _unbiased(own)
+        decided = [row for row in own if row["choice"] in ("a", "b") and row["shown_order"]]
+        left = sum((row["choice"] == "a") == (row["shown_order"] == "ab") for row in decided)
+        times = [row["duration_ms"] / 1000 for row in own if row["duration_ms"]]
+        found.append(
+            Habits(
+                rater.name, rater.kind, count, again.get(rater.name, Share.of(0, 0)), Share.of(left, len(decided)),
+                right.get(rater.name, Share.of(0, 0)), statistics.median(times) if times else None, len(times),
+                _balance(told), of, effects.get(rater.name, {}),
+            )
+        )  # fmt: skip
+    return found, _lengths(rows), name
+
+
+def _unbiased(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Those of the random slice where there are enough, else all; and which they are."""
+    drawn = [row for row in rows if row["slice"] == "random"]
+    return (drawn, "random") if len(drawn) >= ENOUGH else (rows, "everything")
+
+
+def _balance(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """How often what was said, by kind."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        match row["kind"]:
+            case RatingKind.PAIR:
+                said = row["choice"]
+            case RatingKind.LABEL:
+                said = "good" if row["value"] else "bad"
+            case _:
+                said = f"{row['value']:g}/{row['scale_high']:g}"
+        found[row["kind"]][said] += 1
+    return {kind: dict(sorted(said.items())) for kind, said in sorted(found.items())}
+
+
+def _lengths(rows: Sequence[dict[str, Any]]) -> list[Length]:
+    by_language: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["length"] is not None:
+            by_language[row["language"]].append(row)
+    found = []
+    for language, own in sorted(by_language.items()):
+        told, of = _unbiased(own)
+        rank = spearman([value_of(row) for row in told], [row["length"] for row in told])
+        if rank is None:
+            found.append(Length(language, None, None, None, len(told), of))
+            continue
+        # Fisher's transformation, with the variance of ranks (Bonett and Wright 2000).
+        wide = _Z * math.sqrt((1 + rank**2 / 2) / (len(told) - 3))
+        turned = math.atanh(max(-0.999999, min(0.999999, rank)))
+        found.append(Length(language, rank, math.tanh(turned - wide), math.tanh(turned + wide), len(told), of))
+    return found
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """The rank correlation; None of fewer than ten, or where one of the two is always the same."""
+    if len(one) < 10 or len(set(one)) < 2 or len(set(other)) < 2:
+        return None
+    from scipy import stats
+
+    return float(stats.spearmanr(one, other).statistic)
+
+
+# What a rating says, so that two of them can be compared: the better answer of a pair, else a value.
+_SAID = """iif({0}.kind = 'pair', CASE {0}.choice WHEN 'a' THEN {0}.sample_id WHEN 'b' THEN {0}.other_sample_id
+                                ELSE {0}.choice END, {0}.value)"""
+
+
+def _again(database: Database) -> dict[str, Share]:
+    """Of what raters were asked once more: in what share they said the same."""
+    return _shares(
+        database,
+        f"""SELECT counted.rater, {_SAID.format("again")} = {_SAID.format("earlier")} AS same
+            FROM ratings AS again CROSS JOIN counted ON counted.sequence = again.sequence
+            JOIN ratings AS earlier ON earlier.id = again.supersedes
+            WHERE again.slice = 'repeat' AND again.kind IN {sql_list(COMPARED)}""",
+    )
+
+
+def _right(database: Database) -> dict[str, Share]:
+    """Of what is known to be right: in what share raters said it."""
+    return _shares(
+        database,
+        f"""SELECT mine.rater, {_SAID.format("a")} = {_SAID.format("b")} AS same
+            FROM raters JOIN counted AS gold ON gold.rater = raters.name
+            JOIN counted AS mine ON mine.sample = gold.sample AND mine.other = gold.other AND mine.kind = gold.kind
+                 AND mine.attribute = gold.attribute AND mine.rater != gold.rater
+            JOIN ratings AS a ON a.sequence = mine.sequence JOIN ratings AS b ON b.sequence = gold.sequence
+            WHERE raters.gold AND gold.attribute = '{OVERALL}' AND gold.kind IN {sql_list(COMPARED)}""",
+    )
+
+
+def _shares(database: Database, sql: str) -> dict[str, Share]:
+    """Rows of a rater and whether it was so, as a share of each rater."""
+    yes: Counter[str] = Counter()
+    n: Counter[str] = Counter()
+    for row in database.rows(sql):
+        n[row["rater"]] += 1
+        yes[row["rater"]] += bool(row["same"])
+    return {rater: Share.of(yes[rater], many) for rater, many in n.items()}
+
+
+def _effects(database: Database) -> tuple[str | None, dict[str, dict[str, float | None]]]:
+    """What the newest reward model made of each rater's habits, and its name."""
+    newest = database.row("SELECT name, metrics FROM reward_models ORDER BY sequence DESC LIMIT 1")
+    if newest is None:
+        return None, {}
+    found = msgspec.json.decode(newest["metrics"]).get("raters") or {}
+    names = ("offset", "gain", "leniency", "side")
+    return newest["name"], {rater: {name: one.get(name) for name in names} for rater, one in found.items()}

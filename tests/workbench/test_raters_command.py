@@ -1,0 +1,64 @@
+"""`workbench raters` and what `workbench queue` does with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from storage import conversations, samples, versions
+from storage.database import open_database
+from storage.feedback import log
+from storage.workspace import Workspace
+from workbench.cli import cli, run_command
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """Answers in two languages, one of them judged by bela."""
+    root = tmp_path / "workspace"
+    with open_database(Workspace(root).prepare()) as database:
+        base = versions.ensure_base(database, "smollm2", "d" * 64).name
+        for language in ("sw", "fr"):
+            prompt = conversations.add(database, f"{language}?", language=language, task="medicine")
+            made = [samples.new(prompt.id, text, version=base) for text in "ab"]
+            samples.add(database, made)
+            log.append(database, log.score(made[0].id, 4, "bela", source="ai"))
+    return root
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
+    assert run_command(cli, [*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_raters_are_introduced_changed_and_listed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--workspace", str(workspace))
+    said(capsys, "raters", "add", "amina", "--languages", "SW, es_AR", *place)
+    found = said(capsys, "raters", "add", "amina", "--gold", *place)
+    assert found == [
+        {"rater": "bela", "kind": "ai", "languages": [], "gold": False, "ratings": 2},
+        {"rater": "amina", "kind": "human", "languages": ["sw", "es-AR"], "gold": True, "ratings": 0},
+    ]
+    assert run_command(cli, ["raters", "--languages", "sw", *place]) == 2
+    assert run_command(cli, ["raters", "add", "amina", "--languages", "swahili!", *place]) == 2
+    assert said(capsys, "raters", "add", "amina", "--languages", "all", *place)[1]["languages"] == []  # type: ignore[index]
+
+
+def test_a_queue_is_for_a_rater_of_a_working_set_and_says_its_slices(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ("--workspace", str(workspace))
+    said(capsys, "raters", "add", "amina", "--languages", "sw", *place)
+    items = said(capsys, "queue", "--for", "amina", "--mix", "overlap=1,acquisition=1", *place)
+    assert isinstance(items, list)
+    assert {item["language"] for item in items} == {"sw"}
+    assert {item["slice"] for item in items} == {"overlap", "acquisition"}
+    assert {"kind", "prompt", "samples", "why", "slice"} <= items[0].keys()
+    assert not any("4" in json.dumps(item["why"]) or "score" in item for item in items), "what bela said stays hidden"
+    said(capsys, "queue", "--language", "fr", "--task", "medicine", "--save", "french", *place)
+    assert {item["language"] for item in said(capsys, "queue", "--set", "french", *place)} == {"fr"}  # type: ignore[union-attr]
+    assert said(capsys, "queue", "--set", "french", "--task", "poetry", *place) == []
+    said(capsys, "queue", "--mix", "versions=1", "--keep-mix", *place)
+    assert said(capsys, "queue", *place) == [], "there are no two versions"
