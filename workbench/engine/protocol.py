@@ -137,6 +137,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     finish_reason: str
     version: str
     seed: int
+    left_out: int = 0  # messages, the earliest of its prompt, that the context had no room for
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

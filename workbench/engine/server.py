@@ -292,7 +292,8 @@ class Engine:
             text = serving.tokenizer.decode(ids)
             if request.stream:
                 stream.end(candidate, text)
-            self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate]))
+            left_out = fitted[candidate // request.count][1]
+            self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate], left_out))
         tokens = sum(len(completion.token_ids) for completion in completions)
         note = _note(serving.tokenizer, questions, [dropped for _, dropped in fitted], room)
         return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9), note)
