@@ -1,4 +1,4 @@
-"""The turns of a conversation, and the conversations there are: a conversation is its messages, and nothing else is kept.
+"""The turns of a conversation, and the conversations there are: a conversation is its messages, no more.
 
 A prompt holds all messages before it, so that each of its turns is found again as a prompt of its own with the answer
 that was gone on from. What two people asked stays together when their workspaces are merged.
@@ -11,7 +11,7 @@ import msgspec
 from storage import conversations, samples
 from storage.database import Database
 from storage.forms import prompt_key
-from storage.records import Prompt, Sample
+from storage.records import Message, Prompt, Sample
 
 _TYPED = "prompts.origin = 'typed'"
 
@@ -20,6 +20,7 @@ class Turn(msgspec.Struct, frozen=True):
     """One turn of a conversation: what was `asked`, and what was `said`.
 
     Attributes:
+        earlier: the messages before it, a system message at the beginning aside.
         prompt: what was asked, after all that stood before it; None where it was not asked here.
         answers: the answers that were sampled together, that one among them; empty where it is not stored.
         place: which of them it is.
@@ -27,6 +28,7 @@ class Turn(msgspec.Struct, frozen=True):
 
     asked: str
     said: str
+    earlier: tuple[Message, ...] = ()
     prompt: Prompt | None = None
     answers: tuple[Sample, ...] = ()
     place: int = 0
@@ -39,32 +41,37 @@ class Turn(msgspec.Struct, frozen=True):
 
 def before(database: Database, prompt: Prompt, most: int) -> list[Turn]:
     """The turns before a prompt's last message, oldest first, each with up to `most` of the answers given to it."""
+    return [_found(database, prompt, turn, most) for turn in spoken(prompt)]
+
+
+def spoken(prompt: Prompt) -> list[Turn]:
+    """The same, by what was said alone."""
     found = []
     for place, message in enumerate(prompt.earlier):
-        if message.role != "assistant":
-            continue
-        asked = prompt.earlier[place - 1] if place else None
-        if asked is None or asked.role != "user":
-            found.append(Turn("", message.content))
-            continue
-        turn = Turn(asked.content, message.content)
-        for one in _asked(database, prompt, place - 1):
-            turn = msgspec.structs.replace(turn, prompt=turn.prompt or one)
-            same = [answer for answer in samples.of_prompt(database, one.id) if answer.text == message.content]
-            if same:
-                answers, chosen = together(database, same[-1], most)
-                turn = Turn(asked.content, message.content, one, tuple(answers), chosen)
-                break
-        found.append(turn)
+        if message.role == "assistant":
+            asked = prompt.earlier[place - 1] if place else None
+            words = asked.content if asked is not None and asked.role == "user" else ""
+            found.append(Turn(words, message.content, prompt.earlier[: max(0, place - 1)]))
     return found
 
 
-def _asked(database: Database, prompt: Prompt, place: int) -> list[Prompt]:
-    """The prompts that an earlier message of a prompt was, those in its language first."""
+def _found(database: Database, prompt: Prompt, turn: Turn, most: int) -> Turn:
+    """A turn as it is stored."""
+    for one in _asked(database, prompt, turn):
+        turn = msgspec.structs.replace(turn, prompt=turn.prompt or one)
+        same = [answer for answer in samples.of_prompt(database, one.id) if answer.text == turn.said]
+        if same:
+            answers, place = together(database, same[-1], most)
+            return msgspec.structs.replace(turn, prompt=one, answers=tuple(answers), place=place)
+    return turn
+
+
+def _asked(database: Database, prompt: Prompt, turn: Turn) -> list[Prompt]:
+    """The prompts that an earlier turn of a prompt was, those in its language first."""
     return database.records(
         Prompt,
         "SELECT * FROM prompts WHERE text_key = ? AND system = ? ORDER BY language != ?, sequence",
-        (prompt_key(prompt.earlier[place].content, prompt.earlier[:place]), prompt.system, prompt.language),
+        (prompt_key(turn.asked, turn.earlier), prompt.system, prompt.language),
     )
 
 

@@ -11,13 +11,15 @@ ACTIONS: tuple[Action, ...] = (
         when="writing"),
     on(SCREEN, "stop", "escape", "stop", "Stop writing: answers end where they are, and the prompt is left for the "
         "answers; what was said and typed is kept"),
+    on(SCREEN, "choose", "enter", "go on", "Go on from the answer in focus: what you write next comes after it; with "
+        "nothing written, from the prompt field too", when="answers"),
     on(SCREEN, "leave-input", "tab", "answers", "Go from the prompt to the answers, which go on", when="writing",
         short="rate"),
     on(SCREEN, "drop", "ctrl+t", "drop", "Drop the prompts that wait, and forget those set aside; all stay in the "
         "history", priority=True),
     *scores(SCREEN, "answers"),
     *(
-        on(SCREEN, f"prefer-{c}", c, "prefer", "Prefer the answer with this letter to the others",
+        on(SCREEN, f"prefer-{c}", c, "prefer", "Prefer the answer with this letter to the others, and go on from it",
             when="several answers", call=f"prefer('{c}')")
         for c in "abcd"
     ),
@@ -28,6 +30,13 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "prompt", "p", "prompt", "Read the whole prompt, where there is no room for it above the answers",
         when="answers"),
     on(SCREEN, "write", "i", "write", "Write a prompt", when="answers"),
+    on(SCREEN, "new", "ctrl+n", "new", "Begin a new conversation", priority=True),
+    on(SCREEN, "turns", "z ctrl+up", "turns", "Go to the earlier turns: Enter unfolds one, and it is judged as any "
+        "answer", when="turns"),
+    on(SCREEN, "fork", "f", "fork", "Fork the conversation: go on from the turn or answer in focus once more",
+        when="answers", call="choose"),
+    on(SCREEN, "rewrite", "w", "rewrite", "Write what was asked in the turn in focus anew: the conversation forks",
+        when="answers"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="answers"),
     on(SCREEN, "again", "r", "again", "Ask the same again with a fresh seed", when="answers"),
     *in_words(SCREEN, "answers"),
@@ -40,6 +49,8 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "language", "ctrl+l", "language", "Choose the language of the prompt", priority=True),
     on(SCREEN, "parameters", "ctrl+g", "parameters", "Set temperature, top-p, length, seed, answers and system "
         "prompt", short="params", priority=True),
+    on(SCREEN, "conversations", "ctrl+k alt+c", "conversations", "List and search conversations, and go on with one",
+        short="talks", priority=True),
     on(SCREEN, "history", "ctrl+f", "history", "Search earlier prompts", priority=True),
     on(SCREEN, "editor", "ctrl+o", "editor", "Write the prompt in $EDITOR", shown=False, priority=True),
 )  # fmt: skip
