@@ -18,6 +18,7 @@ from storage.workspace import ENVIRONMENT_VARIABLE, Workspace
 # Name: where the click command lives, and its line in `workbench --help`.
 COMMANDS = {
     "generate": ("workbench.commands.generate:generate", "Sample answers and store them."),
+    "chat": ("workbench.commands.chat:chat", "Talk to a model, a line a turn, and store what is said."),
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
     "export model": ("workbench.commands.export_model:export_model", "Write a version for other programs."),
