@@ -191,6 +191,7 @@ class Engine:
                 context=decoder.context,
                 seconds=time.monotonic() - arrived,
                 proof=proof,
+                base=base.base_digest,
             )
         )
 

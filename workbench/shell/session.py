@@ -110,7 +110,7 @@ SETTINGS = (
     Setting("held-out-share", "held-out share", "of new prompts, 0 to below 1", "", _share),
     Setting("language", "language", "of the next prompt, a BCP 47 tag", "language", _language),
     Setting("rater", "rater", "whose ratings these are", "rater", _name),
-    Setting("model", "model", "name or path; at the next start", "model", _name),
+    Setting("model", "model", "name or path", "model", _name),
     Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
     Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
     Setting("answers", "answers", "1 to 4", "candidates", whole_number(1, MOST_CANDIDATES), where="answers"),
