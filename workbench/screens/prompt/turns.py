@@ -35,7 +35,7 @@ class Turns(OptionList):
     ]  # fmt: skip
 
     def __init__(self) -> None:
-        super().__init__(id="turns", markup=False, compact=True)
+        super().__init__(id="earlier", markup=False, compact=True)
         self.turns: Sequence[Turn] = ()
         self.ratings: Ratings = {}
         self.unfolded: set[int] = set()
