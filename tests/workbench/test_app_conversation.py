@@ -11,6 +11,7 @@ from storage.database import Database
 from storage.feedback import log
 from storage.records import Message, Prompt, RatingKind
 from storage.workspace import Workspace
+from trainer.examples import collect
 from workbench.screens.prompt.turns import Turns
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.answers import AnswerCard
@@ -58,16 +59,17 @@ async def to_turn(pilot: Pilot[None], app: WorkbenchApp, place: int) -> None:
 async def test_a_conversation_of_five_turns_is_forked_twice_judged_and_gone_on_with_after_a_restart(
     app: WorkbenchApp, workspace: Workspace, database: Database
 ):
+    conversations.set_held_out_share(database, 0)
     async with app.run_test(size=(100, 40), notifications=True) as pilot:
         await opened(pilot)
         ready(app)
         await asked(pilot, app, "one", "1a", "1b")
-        assert "after" not in str(app.screen.query_one(PromptInput).border_title)
+        assert "turn" not in str(app.screen.query_one(PromptInput).border_title)
         # Chosen by its letter from the answers, and by Enter from the empty field.
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.focused, AnswerCard))
         await pilot.press("b")
-        await until(pilot, lambda: "b ✓" in visible(app) and "after 2 turns" in visible(app))
+        await until(pilot, lambda: "b ✓" in visible(app) and "en ▸ turn 2" in visible(app))
         two = await asked(pilot, app, "two", "2a", "2b")
         assert said(two) == ["one", "1b", "two"]
         await pilot.press("enter")
@@ -117,6 +119,8 @@ async def test_a_conversation_of_five_turns_is_forked_twice_judged_and_gone_on_w
         RatingKind.SCORE, 4, "2a",
     )  # fmt: skip
     assert (pair.kind, samples.get(database, pair.sample_id or "").text) == (RatingKind.PAIR, "2b")
+    (taught,) = [one for one in collect(database, "0" * 64).pairs if one.prompt == two]
+    assert (taught.first.text, taught.second.text, taught.first_wins) == ("2b", "2a", 1)
     stored = {tuple(said(prompt)): [one.text for one in samples.of_prompt(database, prompt.id)]
               for prompt in conversations.recent(database)}  # fmt: skip
     assert stored == {
@@ -137,7 +141,7 @@ async def test_a_conversation_of_five_turns_is_forked_twice_judged_and_gone_on_w
     async with again.run_test(size=(100, 40), notifications=True) as pilot:
         await opened(pilot)
         ready(again)
-        await until(pilot, lambda: "unsent" in visible(again) and "after 4 turns" in visible(again))
+        await until(pilot, lambda: "unsent" in visible(again) and "en ▸ turn 3" in visible(again))
         await until(pilot, lambda: "a ✓" in visible(again) and "2e" in visible(again))
         await pilot.press("enter")
         await answered(pilot, again, "unsent", "3e", "3f")

@@ -132,8 +132,7 @@ async def test_a_dying_engine_loses_no_prompt(app: WorkbenchApp):
         await pilot.press("enter")
         await until(pilot, lambda: app.conversation.is_writing)
         app.hear(EngineDied(-9, "Killed", "/logs/engine.log", (), was_ready=False))
-        await until(pilot, lambda: "1 prompt kept" in visible(app))
-        assert "engine.log" in visible(app)
+        await until(pilot, lambda: "1 prompt kept" in visible(app) and "engine.log" in visible(app))
         ready(app)
         await until(pilot, lambda: app.conversation.is_writing)
         assert app.conversation.current is not None
@@ -288,7 +287,7 @@ async def test_a_conversation_from_the_history_goes_on_under_its_turns(app: Work
         assert "1 und ▸ How do I dry basil?" in visible(app)
         assert "said elsewhere" in visible(app)
         await pilot.press("up")
-        await until(pilot, lambda: "after 2 turns" in visible(app))
+        await until(pilot, lambda: "en ▸ turn 2" in visible(app))
         await type_text(pilot, " Slowly?")
         await pilot.press("enter")
         await until(pilot, lambda: len(conversations.recent(database)) == 2)

@@ -27,8 +27,8 @@ EVERYWHERE: tuple[Action, ...] = (
     on("app", "restart-engine", "f8", "restart engine", "Start the engine again", shown=False),
     on("app", "settings", "f7", "settings", "Choose language, rater, model, theme and the rest", shown=False,
        priority=True),
-    on("app", "model", "alt+m", "model", "Choose the model that answers: bundled, of this workspace, used before, a path "
-        "or a hub name", shown=False),
+    on("app", "model", "alt+m", "model", "Choose the model that answers: a bundled or local one, one used before, a "
+        "path or a hub name", shown=False),
     on("app", "quit", "ctrl+q", "quit", "Leave; training goes on without the app", shown=False, priority=True),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Which models can be chosen: bundled ones, those of the workspace's folder, those used before, and whatever is typed."""
+"""Which models can be chosen: bundled ones, those of the workspace's folder, those used before, and what is typed."""
 
 from __future__ import annotations
 

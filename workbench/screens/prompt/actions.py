@@ -13,6 +13,10 @@ ACTIONS: tuple[Action, ...] = (
         "answers; what was said and typed is kept"),
     on(SCREEN, "choose", "enter", "go on", "Go on from the answer in focus: what you write next comes after it; with "
         "nothing written, from the prompt field too", when="answers"),
+    on(SCREEN, "unfold", "enter space", "unfold", "Unfold the turn in focus, or fold it again", when="turn"),
+    on(SCREEN, "fork", "f", "fork", "Fork the conversation: go on once more from the turn in focus", when="turn"),
+    on(SCREEN, "rewrite", "w", "rewrite", "Write what was asked anew, of the turn in focus or last: the conversation "
+        "forks", when="answers"),
     on(SCREEN, "leave-input", "tab", "answers", "Go from the prompt to the answers, which go on", when="writing",
         short="rate"),
     on(SCREEN, "drop", "ctrl+t", "drop", "Drop the prompts that wait, and forget those set aside; all stay in the "
@@ -34,12 +38,8 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "again", "r", "again", "Ask the same again with a fresh seed", when="answers"),
     *in_words(SCREEN, "answers"),
     on(SCREEN, "new", "ctrl+n", "new", "Begin a new conversation", priority=True),
-    on(SCREEN, "turns", "z ctrl+up", "turns", "Go to the earlier turns: Enter unfolds one, and it is judged as any "
-        "answer", when="turns"),
-    on(SCREEN, "fork", "f", "fork", "Fork the conversation: go on from the turn or answer in focus once more",
-        when="answers", call="choose"),
-    on(SCREEN, "rewrite", "w", "rewrite", "Write what was asked in the turn in focus anew: the conversation forks",
-        when="answers"),
+    on(SCREEN, "turns", "z ctrl+up", "turns", "Go to the earlier turns, to unfold, judge or fork one",
+        when="turns"),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="answers"),
     on(SCREEN, "undo", "u alt+u", "undo", UNDO, stays=True),
     on(SCREEN, "redo", "ctrl+r", "redo", REDO, shown=False),

@@ -28,7 +28,6 @@ from workbench.widgets.judging import Rater
 
 if TYPE_CHECKING:
     from storage.records import Prompt
-    from storage.turns import Turn
 
 
 class AskingScreen(Rater, WorkbenchScreen):
@@ -78,11 +77,8 @@ class AskingScreen(Rater, WorkbenchScreen):
 
     def action_choose(self) -> None:
         """Go on from the answer in focus, and write."""
-        if (turn := self.query_one(Turns).turn) is not None:
-            self.go_back_to(turn)
-        else:
-            self.choose(self.query_one(AnswerGrid).current)
-            self.editor.focus()
+        self.choose(self.query_one(AnswerGrid).current)
+        self.editor.focus()
 
     def choose(self, answer: int) -> None:
         """Go on from an answer to what is on screen: what is written then stands after it."""
@@ -156,9 +152,11 @@ class AskingScreen(Rater, WorkbenchScreen):
             self.write(Draft(turn.asked, place=replace(Place.of(now.ask.prompt), earlier=turn.earlier)))
         self.editor.focus()
 
-    def go_back_to(self, turn: Turn) -> None:
-        """Show a turn again with its answers, to go on from it once more: what came after it stays in the history."""
-        if turn.prompt is None or turn.sample is None:
+    def action_fork(self) -> None:
+        """Show the turn in focus again with its answers, to go on from it once more: what came after it stays in the
+        history."""
+        turn = self.query_one(Turns).turn
+        if turn is None or turn.prompt is None or turn.sample is None:
             return
         exchange = Exchange.answered(turn.prompt, turn.answers)
         exchange.chosen, exchange.goes_on = turn.place, True

@@ -186,6 +186,9 @@ class PromptScreen(AskingScreen):
     def action_turns(self) -> None:
         self.query_one(Turns).focus()
 
+    def action_unfold(self) -> None:
+        self.query_one(Turns).unfold(self.query_one(Turns).highlighted)
+
     def on_turns_left(self) -> None:
         self.action_leave_input()
 
@@ -197,7 +200,12 @@ class PromptScreen(AskingScreen):
         self.editor.focus()
 
     def in_footer(self, action: Action) -> bool:
-        return action.id != "prompt.stop" or self.workbench.conversation.is_writing
+        match action.id:
+            case "prompt.stop":
+                return self.workbench.conversation.is_writing
+            case "prompt.rewrite":
+                return self.query_one(Turns).turn is not None
+        return True
 
     def takes_key(self, action: Action, key: str) -> bool:
         """Whether a key of an action means that now: Enter in a prompt of several lines is one more line."""
@@ -219,9 +227,13 @@ class PromptScreen(AskingScreen):
             case "choose":
                 now = conversation.current
                 if turn is not None:
-                    return turn.sample is not None and turn.prompt is not None
+                    return False
                 at = self.query_one(AnswerGrid).current
                 return chooses and now is not None and at in now.answers and not now.is_under_way and now.chosen != at
+            case "unfold":
+                return turn is not None
+            case "fork":
+                return turn is not None and turn.prompt is not None and turn.sample is not None
             case "turns":
                 return bool(self.query_one(Turns).turns) and turn is None
             case "new":

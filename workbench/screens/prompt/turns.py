@@ -24,14 +24,15 @@ LETTERS = "abcd"
 Ratings = Mapping[str, Sequence["Rating"]]
 
 
-class Turns(OptionList):
-    """Hidden where nothing was said before. Enter unfolds the turn in focus, or folds it again."""
+class Turns(OptionList, inherit_bindings=False):
+    """Hidden where nothing was said before. What can be done with the turn in focus is the screen's."""
 
     class Left(Message):
         """The last turn is behind: on to what is asked now."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("j", "cursor_down", "down"), ("k", "cursor_up", "up"), ("space", "select", "unfold"),
+        ("up,k", "cursor_up", "up"), ("down,j", "cursor_down", "down"), ("pageup", "page_up", "page up"),
+        ("pagedown", "page_down", "page down"), ("home", "first", "first"), ("end", "last", "last"),
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -104,9 +105,15 @@ class Turns(OptionList):
             super().action_cursor_up()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A click."""
         event.stop()
-        self.unfolded ^= {event.option_index}
-        self._draw()
+        self.unfold(event.option_index)
+
+    def unfold(self, place: int | None) -> None:
+        """Show a turn in full, or in a line again."""
+        if place is not None:
+            self.unfolded ^= {place}
+            self._draw()
 
 
 def line(number: int, turn: Turn, ratings: Ratings, width: int) -> Content:

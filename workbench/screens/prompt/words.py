@@ -34,9 +34,9 @@ def asked(exchange: Exchange, turns: int) -> Content:
 
 
 def where(place: Place, awaited: bool) -> Content:
-    """In which language the next prompt is asked, and after how many turns."""
-    count = len(place.earlier)
-    after = f" after {count} turn{'s' * (count > 1)}" if count else ""
+    """In which language the next prompt is asked, and which turn it is."""
+    answers = sum(message.role == "assistant" for message in place.earlier)
+    after = f" turn {answers + 1}" if place.earlier else ""
     if awaited:
         after = " after the answer that is being written"
     return Content.assemble((one_line(place.language, 12), "bold $accent"), " ▸", (after, "$text-muted"))
