@@ -192,6 +192,7 @@ def newest(
     search: str = "",
     before: int | None = None,
     only: Mapping[str, str] | None = None,
+    where: str = "",
 ) -> list[Found]:
     """The newest prompts as records of a kind, from columns in SQL: those in whose turns `search` stands.
 
@@ -199,11 +200,12 @@ def newest(
 
     Args:
         before: a sequence; the prompts that come before it. only: columns of prompts, with what must stand there.
+        where: a further condition, in SQL.
     """
     given: dict[str, object] = {**(only or {}), "limit": limit, "before": before or LAST}
     wanted = search_form(search)
     source, order = "prompts", "prompts.sequence"
-    conditions = [f"prompts.{column} = :{column}" for column in only or ()]
+    conditions = [f"prompts.{column} = :{column}" for column in only or ()] + [where] * bool(where)
     # An index of every three characters; what is shorter is looked for in one text after the other, newest first.
     if len(wanted) >= 3 and database.has_table("prompt_search"):
         source = "prompt_search JOIN prompts ON prompts.sequence = prompt_search.rowid"

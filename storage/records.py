@@ -154,6 +154,7 @@ class Sample(msgspec.Struct, frozen=True):
     group_id: str | None = None
     position: int = 0
     origin: str = "model"  # model, imported, demonstration, edit
+    left_out: int = 0  # messages of the prompt, the earliest ones, that the model's context had no room for
 
 
 class Rating(msgspec.Struct, frozen=True):

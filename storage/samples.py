@@ -22,11 +22,12 @@ def new(
     group_id: str | None = None,
     position: int = 0,
     origin: str = "model",
+    left_out: int = 0,
 ) -> Sample:
     """A sample with a fresh key, not stored yet. `group_id` names the answers that were sampled together."""
     return Sample(
         clock.new_id(), prompt_id, text, clock.now(), version, token_ids, finish_reason, sampling, seed, group_id,
-        position, origin,
+        position, origin, left_out,
     )  # fmt: skip
 
 

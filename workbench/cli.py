@@ -18,6 +18,7 @@ from storage.workspace import ENVIRONMENT_VARIABLE, Workspace
 # Name: where the click command lives, and its line in `workbench --help`.
 COMMANDS = {
     "generate": ("workbench.commands.generate:generate", "Sample answers and store them."),
+    "chat": ("workbench.commands.chat:chat", "Talk to a model, a line a turn, and store what is said."),
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
     "export model": ("workbench.commands.export_model:export_model", "Write a version for other programs."),
@@ -65,9 +66,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--workspace", metavar="DIR", help=f"The folder of the project. Default: ${ENVIRONMENT_VARIABLE}, else "
               "the user's data folder.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="From now on: smollm2, gemma, a folder, a GGUF file or a hub name.")
 @click.version_option(package_name="alignment-workbench", prog_name="workbench")
 @click.pass_context
-def cli(context: click.Context, workspace: str | None) -> int | None:
+def cli(context: click.Context, workspace: str | None, model: str | None) -> int | None:
     """Prompt, rate, train and hot-swap a local language model.
 
     Without a command, open the app.
@@ -76,6 +78,7 @@ def cli(context: click.Context, workspace: str | None) -> int | None:
     Examples:
       workbench                                  the app
       workbench --workspace ~/dialects           the app, on another project
+      workbench --model owner/model              the app, with a model of the hub
       workbench import feedback.jsonl
       workbench generate --prompt "What is a glacier?" --count 4 --json
       workbench COMMAND --help                   the manual of one command
@@ -83,20 +86,21 @@ def cli(context: click.Context, workspace: str | None) -> int | None:
     Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
     130 interrupted.
     """
-    context.default_map = {name: {"workspace": workspace} for name in COMMANDS}
+    given = {"workspace": workspace} | ({"model": model} if model else {})
+    context.default_map = dict.fromkeys(COMMANDS, given)
     if context.invoked_subcommand is None:
-        return open_app(command_line.works_on(Workspace.locate(workspace)))
+        return open_app(command_line.works_on(Workspace.locate(workspace)), model)
     return None
 
 
-def open_app(workspace: Workspace) -> int:
+def open_app(workspace: Workspace, model: str | None = None) -> int:
     """Open the app; returns the exit code. Raises UsageError where there is no terminal."""
     # It draws on either: `workbench 2>errors.txt` is the app, and the file gets what is said beside it.
     if not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
     from workbench.shell.app import run
 
-    return run(workspace)
+    return run(workspace, model)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

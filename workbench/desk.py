@@ -36,7 +36,7 @@ from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
-from workbench.shell import left, session
+from workbench.shell import left, models, session
 from workbench.shell.hand import Hand
 from workbench.shell.left import Left
 from workbench.shell.news import Seen, look
@@ -158,6 +158,11 @@ class Desk:
     def save_session(self, database: Database, chosen: Session, before: Session | None = None) -> None:
         """Store what differs from `before` (the defaults); what others have set meanwhile stays."""
         session.save_changes(database, before or Session(), chosen)
+
+    @writes
+    def remember_model(self, database: Database, reference: str) -> None:
+        """Note that a model was loaded."""
+        models.remember(database, reference)
 
     @reads
     def left(self, database: Database, seat: int) -> left.Found:

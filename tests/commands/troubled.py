@@ -37,7 +37,12 @@ GIVEN: dict[str | tuple[str, str], str | None] = {
     "stdin": None, "name": None, "action": None, "other": "sound", "value": None, "folder": "out/v1",
 }  # fmt: skip
 # What keeps a command short: no model is loaded, so that it ends where it looks for one.
-MORE = {"generate": ["--prompt", "Why?", "--version", "v9"], "demo": ["--model", "./nowhere"], "resume": []}
+MORE = {
+    "generate": ["--prompt", "Why?", "--version", "v9"],
+    "chat": ["--version", "v9"],
+    "demo": ["--model", "./nowhere"],
+    "resume": [],
+}
 NO_MODEL = ["--model", "./nowhere"]
 KEPT = ("prompts", "samples", "ratings", "versions")
 PRINTS = ("latin-1", "closed pipe", "full output")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from storage.errors import UsageError
-from storage.records import Message, messages_of
+from storage.records import Message, Sampling, messages_of
 from trainer.algorithms.hindsight import chain_rows, instruction_rows
 from trainer.algorithms.sft import sft
 from trainer.algorithms.supervised import make_row
@@ -162,6 +162,51 @@ def test_what_is_left_out_is_told_once_and_is_the_same_in_learning_and_sampling(
         assert len(ids) == longest
     finally:
         backbone.tokenizer.room = None
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def assert_as_likely_as_transformers_say(folder: Path, tolerance: float) -> None:
+    """Answers to a conversation of three turns: the log-probabilities that come with them, those that learning takes
+    of them, and those of transformers under its own template; the conversation is computed once for all of them."""
+    from transformers import AutoTokenizer
+
+    backbone = Backbone(ModelFolder("one", folder, "digest"), torch.device("cpu"), torch.float32)
+    messages = CONVERSATIONS["three turns, several languages"]
+    ids = backbone.tokenizer.encode_messages(messages)
+    decoder, prefilled = backbone.decoder(), []
+    prefill = decoder.network.prefill
+    decoder.network.prefill = lambda prompts, *more: prefilled.append(len(prompts)) or prefill(prompts, *more)
+    sampled = decoder.generate([ids] * 3, Sampling(max_new_tokens=7), [1, 2, 3], frozenset())
+    assert prefilled == [1]
+    said = [answer.token_ids for answer in sampled]
+    assert len({*map(tuple, said)}) == 3
+    layout = backbone.layout([ids] * 3, said)
+    assert len(layout.ids) == len(ids) + sum(map(len, said)), "learning computes the conversation once as well"
+    with torch.no_grad():
+        learned = backbone.logprobs(backbone.hidden(layout, None), layout, 1.0).chosen
+    plain = [{"role": message.role, "content": message.content} for message in messages]
+    theirs = AutoTokenizer.from_pretrained(str(folder)).apply_chat_template(
+        plain, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    model = reference_model(folder)
+    for row, (answer, tokens) in enumerate(zip(sampled, said, strict=True)):
+        with torch.no_grad():
+            logprobs = reference_logits(model, [*theirs, *tokens]).log_softmax(-1)[len(theirs) - 1 : -1]
+        expected = logprobs.gather(1, torch.tensor(tokens)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(answer.logprobs), expected, atol=tolerance, rtol=0)
+        torch.testing.assert_close(learned[row, : len(tokens)], expected, atol=tolerance, rtol=0)
+
+
+def test_answers_to_a_conversation_are_as_likely_as_transformers_say(tiny_model: Path) -> None:
+    assert_as_likely_as_transformers_say(tiny_model, 1e-4)
+
+
+@pytest.mark.model
+def test_the_bundled_models_answers_to_a_conversation_are_as_likely_as_transformers_say(converted_models: Path) -> None:
+    folder = next(path for path in converted_models.iterdir() if path.name.startswith("smollm2") and path.is_dir())
+    assert_as_likely_as_transformers_say(folder, 2e-3)
 
 
 # --- what is learned -------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -24,8 +24,9 @@ from storage.exchange.translating import Reading
 from storage.records import Message, Sampling, Split, messages_of
 from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import json_option, language_option, opened, workspace_option
-from workbench.engine.client import EngineClient, EngineDied
-from workbench.engine.protocol import Answer, Done, Failed, Generate, Load, Progress, Question, Text
+from workbench.commands.sampling import Asker, described
+from workbench.engine.client import EngineClient
+from workbench.engine.protocol import Answer, Generate, Load, Question, Text
 from workbench.engine.recording import store_answers
 from workbench.text import UNSAFE, one_line, safe_text
 
@@ -153,14 +154,6 @@ class Printer:
             click.echo(safe_text(text), err=True)
         self._last_narrated = text
 
-    def progress(self, event: Progress) -> None:
-        """Long work under way: on a terminal with its share done, on one line."""
-        if event.fraction is None or not sys.stderr.isatty():
-            self.narrate(event.text)
-        else:
-            end = "\n" if event.fraction >= 1 else ""
-            click.echo(f"\r{one_line(event.text, 60)} {event.fraction:4.0%} {end}", err=True, nl=False)
-
     def asked(self, ask: Ask, language: str) -> None:
         if not self.as_json:
             click.echo(f"{safe_text(language)} ▸ {one_line(ask.prompt)}")
@@ -191,7 +184,7 @@ class Session:
 
     def __init__(self, client: EngineClient, load: Load, database: Database, printer: Printer) -> None:
         self.client = client
-        self.load = load
+        self.asker = Asker(client, load, printer.narrate)
         self.database = database
         self.printer = printer
 
@@ -200,7 +193,7 @@ class Session:
         failed = 0
         size = 1 if self.printer.streams else max(1, BATCH // asks[0][1].count)
         async with self.client:
-            await self._load()
+            await self.asker.load()
             hidden = self.printer.streams or not sys.stderr.isatty() or len(asks) == 1
             with tqdm(total=len(asks), unit="prompt", file=sys.stderr, disable=hidden, leave=False) as bar:
                 for start in range(0, len(asks), size):
@@ -216,7 +209,7 @@ class Session:
         if alone:
             self.printer.asked(asks[0][0], asks[0][0].language or default_language)
         try:
-            answers = await self._answers(
+            answers = await self.asker.answers(
                 together([request for _, request in asks]), self.printer.streamed if streams else None
             )
         except WorkbenchError as error:
@@ -234,40 +227,6 @@ class Session:
             self.printer.answered(self._store(ask, request, language, own), was_streamed=streams)
         return 0
 
-    async def _load(self) -> None:
-        async for event in self.client.load(self.load):
-            match event:
-                case Progress():
-                    self.printer.progress(event)
-                case Failed(during="swap", error=error, hint=hint):
-                    self.printer.narrate(f"the base model answers, for the served version cannot: {error} ({hint})")
-                case Failed() | EngineDied():
-                    raise WorkbenchError(event.error, event.hint)
-
-    async def _answers(self, request: Generate, on_text: Callable[[Text], None] | None) -> list[Answer]:
-        """Sample once, and once more when the engine died of it."""
-        for last_attempt in (False, True):
-            answers: list[Answer] = []
-            async for event in self.client.generate(request):
-                match event:
-                    case Text() if on_text:
-                        on_text(event)
-                    case Answer():
-                        answers.append(event)
-                    case Done(note=note):
-                        if note:
-                            self.printer.narrate(note)
-                        return answers
-                    case Failed(error=error, hint=hint):
-                        raise WorkbenchError(error, hint)
-                    case EngineDied(error=error, hint=hint):
-                        if last_attempt:
-                            raise WorkbenchError(error, hint)
-                        self.printer.narrate(f"\n{error}; it is started again ({hint})")
-            await self.client.start()
-            await self._load()
-        raise AssertionError("the second attempt returns or raises")
-
     def _store(self, ask: Ask, request: Generate, language: str, answers: list[Answer]) -> list[dict[str, Any]]:
         with self.database.transaction():
             prompt = conversations.add(
@@ -275,19 +234,7 @@ class Session:
                 earlier=ask.earlier,
             )  # fmt: skip
             stored = store_answers(self.database, prompt.id, answers, request.sampling, request.request)
-        return [
-            {
-                "prompt": ask.given or ask.prompt,
-                "language": language,
-                "text": sample.text,
-                "sample": sample.id,
-                "version": sample.version,
-                "tokens": len(sample.token_ids or ()),
-                "finish_reason": sample.finish_reason,
-                "seed": sample.seed,
-            }
-            for sample in stored
-        ]
+        return [{"prompt": ask.given or ask.prompt, "language": language, **described(sample)} for sample in stored]
 
 
 def together(requests: Sequence[Generate]) -> Generate:

@@ -102,7 +102,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """A model is loaded and serves `version`; `proof` as in `Swapped`."""
+    """A model is loaded and serves `version`; `proof` as in `Swapped`, `base` is the digest of the model's weights."""
 
     model: str
     version: str
@@ -112,6 +112,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     context: int  # tokens that prompt and answer may fill together
     seconds: float
     proof: str = ""
+    base: str = ""
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -137,6 +138,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     finish_reason: str
     version: str
     seed: int
+    left_out: int = 0  # messages, the earliest of its prompt, that the context had no room for
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

@@ -27,6 +27,7 @@ def store_answers(
             seed=answer.seed,
             group_id=group_id,
             position=answer.candidate,
+            left_out=answer.left_out,
         )
         for answer in sorted(answers, key=lambda answer: answer.candidate)
     ]

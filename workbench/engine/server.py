@@ -202,6 +202,7 @@ class Engine:
                 context=decoder.context,
                 seconds=time.monotonic() - arrived,
                 proof=proof,
+                base=base.base_digest,
             )
         )
 
@@ -278,13 +279,13 @@ class Engine:
         fitted = [serving.tokenizer.fitted(question.messages, room) for question in questions]
         encoded = [ids for ids, _ in fitted]
         longest = max(map(len, encoded))
-        room = serving.decoder.context - longest
-        if room < 1:
+        left = serving.decoder.context - longest
+        if left < 1:
             raise UsageError(
                 f"the prompt has {longest} tokens; {serving.model} has room for {serving.decoder.context} in all",
                 "shorten the prompt, or load a model with a longer context",
             )
-        sampling = msgspec.structs.replace(request.sampling, max_new_tokens=min(room, request.sampling.max_new_tokens))
+        sampling = msgspec.structs.replace(request.sampling, max_new_tokens=min(left, request.sampling.max_new_tokens))
         prompts = [prompt for prompt in encoded for _ in range(request.count)]
         seeds = [question.seed + answer for question in questions for answer in range(request.count)]
         stream = TextStream(request, serving.tokenizer.decode, serving.held, self.send, version=serving.version.name)
@@ -306,7 +307,8 @@ class Engine:
             text = serving.tokenizer.decode(ids)
             if request.stream:
                 stream.end(candidate, text)
-            self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate]))
+            left_out = fitted[candidate // request.count][1]
+            self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate], left_out))
         tokens = sum(len(completion.token_ids) for completion in completions)
         note = _note(serving.tokenizer, questions, [dropped for _, dropped in fitted], room)
         return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9), note)

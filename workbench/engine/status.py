@@ -29,6 +29,7 @@ class EngineStatus:
     detail: str = ""
     proof: str = ""  # how well the loaded version answers as it did when it was published
     pinned: bool = False
+    base: str = ""  # the digest of the loaded model's weights
 
     @property
     def is_ready(self) -> bool:
@@ -45,6 +46,7 @@ def after(status: EngineStatus, event: Report) -> EngineStatus:
             return replace(
                 status, state="ready", model=event.model, version=event.version, device=event.device,
                 dtype=event.dtype, fraction=None, detail="", proof=event.proof,
+                base=event.base,
             )  # fmt: skip
         case protocol.Text():
             return status if status.state == "writing" else replace(status, state="writing")
@@ -52,6 +54,8 @@ def after(status: EngineStatus, event: Report) -> EngineStatus:
             return replace(status, state="ready", speed=speed)
         case protocol.Swapped(version=version, proof=proof):
             return replace(status, version=version, proof=proof)
+        case protocol.Failed(during="load", error=error) if status.version:  # the model before goes on answering
+            return replace(status, state="ready", detail=error, fraction=None)
         case protocol.Failed(during="load", error=error):
             return replace(status, state="down", detail=error, fraction=None)
         case protocol.Failed(during="generate") if status.state == "writing":

@@ -29,6 +29,8 @@ EVERYWHERE: tuple[Action, ...] = (
        priority=True),
     on("app", "rater", "alt+r", "rater", "Choose who rates: somebody known, or somebody new", shown=False,
        priority=True),
+    on("app", "model", "alt+m", "model", "Choose the model that answers: a bundled or local one, one used before, a "
+        "path or a hub name", shown=False),
     on("app", "quit", "ctrl+q", "quit", "Leave; training goes on without the app", shown=False, priority=True),
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from workbench.engine.status import EngineStatus, after
 from workbench.engine.supervisor import Supervisor
 from workbench.screens import PLACES
 from workbench.screens.prompt.conversation import Conversation, Draft, Exchange
-from workbench.shell import messages
+from workbench.shell import messages, models
 from workbench.shell.follow import Follower, swap_banner
 from workbench.shell.frame import Frame
 from workbench.shell.saving import BLINK, Latest, Saver
@@ -48,8 +48,8 @@ CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last write
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
 
 
-def run(workspace: Workspace) -> int:
-    """Open the app on a workspace; returns when it is closed, with the exit code.
+def run(workspace: Workspace, model: str | None = None) -> int:
+    """Open the app on a workspace, with a model from now on; returns when it is closed, with the exit code.
 
     Raises:
         UsageError: a keymap file is wrong.
@@ -58,7 +58,7 @@ def run(workspace: Workspace) -> int:
     """
     if not workspace.database.exists():
         workspace.prepare()
-    app = WorkbenchApp(workspace)
+    app = WorkbenchApp(workspace, model=model)
     app.run()
     if app._exception is not None:
         raise app._exception
@@ -66,16 +66,14 @@ def run(workspace: Workspace) -> int:
 
 
 class WorkbenchApp(Frame):
-    """The alignment workbench on one workspace. Without `start_engine` it shows everything and answers nothing.
-
-    `model` is `smollm2`, `gemma`, a folder, a GGUF file or a hub name.
-    """
+    """The alignment workbench on one workspace. Without `start_engine` it shows everything and answers nothing. `model`
+    is `smollm2`, `gemma`, a folder, a GGUF file or a hub name."""
 
     desk: Desk | None = None  # the open workspace; None in the first moments
 
     def __init__(self, workspace: Workspace, *, model: str | None = None, start_engine: bool = True) -> None:
         super().__init__(workspace)
-        self.model = model  # None: the one of the last session
+        self.model = model  # the one that is loaded; at first what was asked for: None is the one of the last session
         self.start_engine = start_engine
         self.first_run = not workspace.database.exists()
         self.session = Session()
@@ -129,8 +127,6 @@ class WorkbenchApp(Frame):
             self.engine = EngineStatus("down", detail=error.message)
             self.refresh_bars()
             return
-        if self.model is not None:
-            chosen = msgspec.structs.replace(chosen, model=self.model)
         self.session, desk.rater, desk.asked, self.desk = chosen, chosen.rater, chosen.asked, desk
         if not self.draft.text:
             self.draft = found.draft
@@ -149,6 +145,8 @@ class WorkbenchApp(Frame):
                 lambda: left(self.draft, self.half_written, *self._under_way(), self.reviewing),
                 lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
             )  # fmt: skip
+        if self.model is not None:
+            self.update_session(model=models.whole(self.model))
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (
@@ -236,6 +234,7 @@ class WorkbenchApp(Frame):
             case protocol.Answer():
                 self._unpainted = True
             case protocol.Ready():
+                models.loaded(self)
                 self.follower.follow(self.engine)
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
@@ -244,6 +243,8 @@ class WorkbenchApp(Frame):
             case protocol.Failed(during=during, error=error, hint=hint):
                 if during == "swap":
                     hint = hint or "the version before goes on answering"
+                elif during == "load":
+                    hint = models.not_loaded(self, hint)
                 self.report(WorkbenchError(error, hint))
                 if mine:
                     self._keep_answers(self.conversation.current)
@@ -375,6 +376,9 @@ class WorkbenchApp(Frame):
 
         self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
 
+    def action_model(self) -> None:
+        models.ask_model(self)
+
     @work
     async def action_settings(self) -> None:
         from workbench.widgets.settings import ask_settings
@@ -393,7 +397,7 @@ class WorkbenchApp(Frame):
         match action:
             case "show":
                 return not front.is_modal and parameters != (self.current_mode,)
-            case "settings" | "rater" | "command_palette":
+            case "settings" | "rater" | "model" | "command_palette":
                 return not front.is_modal
             case "help":
                 return not front.is_modal or hasattr(front, "KEY")

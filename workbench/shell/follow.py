@@ -20,9 +20,12 @@ class Follower:
         self.served: Version | None = None
 
     def follow(self, engine: EngineStatus) -> None:
-        """Answer with what is served, unless the engine is pinned or is not ready."""
-        if self.served is not None and self.supervisor is not None and engine.is_ready and not engine.pinned:
-            self.supervisor.follow(self.served.name)
+        """Answer with what is served, unless the engine is pinned or not ready, or it is a version of another model."""
+        served = self.served
+        if served is None or self.supervisor is None or not engine.is_ready or engine.pinned:
+            return
+        if not engine.base or served.base_digest == engine.base:
+            self.supervisor.follow(served.name)
 
     def load(self, name: str) -> None:
         """Answer with a version; one whose swap failed is tried again."""

@@ -19,8 +19,8 @@ from storage.database import Database
 from storage.feedback.revisiting import Ahead
 from storage.records import Prompt
 from storage.workspace import Workspace
-from workbench.engine.protocol import Answer, Generate
-from workbench.screens.prompt.conversation import Ask, Draft, Exchange
+from workbench.engine.protocol import Generate
+from workbench.screens.prompt.conversation import Ask, Draft, Exchange, Place
 
 MOST_SEATS = 99
 
@@ -41,7 +41,8 @@ class Reviewing(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """What is kept of a window. `samples` are the keys of the answers to what was `shown`."""
+    """What is kept of a window. `samples` are the keys of the answers to what was `shown`, `chosen` is the place of the
+    one that one goes on from."""
 
     draft: str = ""
     draft_of: str = ""
@@ -50,6 +51,9 @@ class Left(msgspec.Struct, frozen=True):
     samples: tuple[str, ...] = ()
     half_written: dict[str, str] = {}  # edits, notes and outcomes, by what they are of
     reviewing: Reviewing = Reviewing()
+    draft_place: Place | None = None
+    chosen: int | None = None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def left(
 ) -> Left:
     """What to keep."""
     answered = shown if shown is not None and shown.samples else None
+    keys = list(answered.samples) if answered is not None else []
     return Left(
         draft.text,
         draft.of.id if draft.of is not None else "",
@@ -80,6 +85,9 @@ def left(
         tuple(sample.id for sample in answered.samples.values()) if answered is not None else (),
         dict(half_written),
         reviewing or Reviewing(),
+        draft.place,
+        keys.index(answered.chosen) if answered is not None and answered.chosen in keys else None,
+        answered is not None and answered.goes_on,
     )
 
 
@@ -102,10 +110,8 @@ def find(database: Database, seat: int) -> Found:
     except ValueError:  # of another version of the program
         kept = Left()
     waiting = [Exchange(ask) for asked in kept.waiting if (ask := _ask(database, asked)) is not None]
-    asked = _ask(database, kept.shown) if kept.shown is not None else None
-    shown = _answered(database, asked, kept.samples) if asked is not None else None
-    draft = Draft(kept.draft, _prompt(database, kept.draft_of))
-    return Found(draft, waiting, shown, kept.half_written, kept.reviewing)
+    draft = Draft(kept.draft, _prompt(database, kept.draft_of), kept.draft_place)
+    return Found(draft, waiting, _shown(database, kept), kept.half_written, kept.reviewing)
 
 
 def _prompt(database: Database, key: str) -> Prompt | None:
@@ -121,19 +127,19 @@ def _ask(database: Database, asked: Asked) -> Ask | None:
     return None if prompt is None else Ask(prompt, msgspec.structs.replace(asked.generate, request=clock.new_id()))
 
 
-def _answered(database: Database, ask: Ask, keys: Sequence[str]) -> Exchange | None:
+def _shown(database: Database, kept: Left) -> Exchange | None:
+    """What was on screen, as it was asked and answered."""
+    asked = _ask(database, kept.shown) if kept.shown is not None else None
     try:
-        stored = [samples.get(database, key) for key in keys]
+        stored = [samples.get(database, key) for key in kept.samples]
     except KeyError:
         return None
-    exchange = Exchange(Ask(ask.prompt, msgspec.structs.replace(ask.generate, count=len(stored))))
-    exchange.samples, exchange.state = dict(enumerate(stored)), "done"
-    for n, sample in enumerate(stored):
-        exchange.texts[n], exchange.tokens[n] = sample.text, len(sample.token_ids or ())
-        exchange.answers[n] = Answer(
-            ask.generate.request, n, sample.text, sample.token_ids or [], sample.finish_reason, sample.version or "",
-            sample.seed or 0,
-        )  # fmt: skip
+    if asked is None or not stored:
+        return None
+    exchange = Exchange.answered(asked.prompt, stored)
+    exchange.ask = Ask(asked.prompt, msgspec.structs.replace(asked.generate, count=len(stored)))
+    exchange.chosen = kept.chosen if kept.chosen in exchange.samples else None
+    exchange.goes_on = kept.goes_on or exchange.goes_on
     return exchange
 
 

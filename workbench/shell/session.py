@@ -147,7 +147,7 @@ SETTINGS = (
     Setting("held-out-share", "held-out share", "of new prompts, 0 to below 1", "", _share),
     Setting("language", "language", "of the next prompt, a BCP 47 tag", "language", _language),
     Setting("rater", "rater", "whose ratings these are", "rater", _name),
-    Setting("model", "model", "name or path; at the next start", "model", _name),
+    Setting("model", "model", "name or path", "model", _name),
     Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
     Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
     Setting("scale", "scale", "1-5, or 0-2: bad, fair, good", "scale", _scale),

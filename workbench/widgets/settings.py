@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import WorkbenchError
+from workbench.shell import models
 from workbench.shell.session import SETTINGS, Session, Setting, changed
 from workbench.widgets.dialogs import Field, FormDialog
 
@@ -58,5 +59,8 @@ def apply(app: WorkbenchApp, settings: Sequence[Setting], values: dict[str, Any]
         app.follow(wanted.follow)
     if app.desk is not None:
         app.desk.rater = wanted.rater
+    if wanted.model != app.session.model:
+        models.use(app, models.whole(wanted.model))
+        wanted = changed(wanted, {"model": app.session.model})
     app.update_session(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
     app.theme = wanted.theme

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from workbench.screens.prompt.turns import LETTERS
 from workbench.widgets.answers import CardFacts, card_of
 from workbench.widgets.judging import verdict
 
 if TYPE_CHECKING:
     from storage.records import Rating
     from workbench.screens.prompt.conversation import Exchange
-
-LETTERS = "abcd"
 
 
 def cards(exchange: Exchange | None, ratings: Mapping[str, list[Rating]], speed: float | None) -> list[CardFacts]:
@@ -24,7 +23,7 @@ def cards(exchange: Exchange | None, ratings: Mapping[str, list[Rating]], speed:
         answer, sample = exchange.answers.get(n), exchange.samples.get(n)
         found.append(
             card_of(
-                LETTERS[n], text, exchange.ask.prompt.language, tokens=tokens,
+                LETTERS[n] + " ✓" * (n == exchange.chosen), text, exchange.ask.prompt.language, tokens=tokens,
                 said_by=answer.version if answer else "", ended=answer.finish_reason if answer else "",
                 speed=None if answer else speed,
                 verdict=verdict(ratings.get(sample.id, []), sample) if sample else "",

@@ -9,21 +9,41 @@ dropped, and nothing typed is ever lost: the text of each is in the history.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from storage.records import Prompt, Sample
+import msgspec
+
+from storage import clock
+from storage.records import Message, Prompt, Sample, Sampling
 from workbench.engine import protocol
 from workbench.engine.protocol import Answer, Generate
 
 SENDINGS = 2  # how often a prompt is sent when the engine ends each time
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a prompt stands: after which turns of a conversation, in which language and under which system prompt."""
+
+    language: str
+    system: str = ""
+    earlier: tuple[Message, ...] = ()
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Place:
+        return cls(prompt.language, prompt.system, prompt.earlier)
+
+
 @dataclass
 class Draft:
-    """What stands in the prompt field. `of` is the earlier prompt that it came from: asked again, it is that one."""
+    """What stands in the prompt field. `of` is the earlier prompt that it came from: asked again, it is that one.
+
+    `place` is where it is to be asked; None where that follows from what is on screen when it is sent.
+    """
 
     text: str = ""
     of: Prompt | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +72,41 @@ class Exchange:
     error: str = ""
     note: str = ""  # what was not asked as it stands
     samples: dict[int, Sample] = field(default_factory=dict)  # the stored answers by candidate, once they are stored
+    chosen: int | None = None  # the answer that one goes on from
+    goes_on: bool = False  # whether what is written next goes on from here: from the first choice in a conversation on
+
+    @classmethod
+    def answered(cls, prompt: Prompt, stored: Sequence[Sample]) -> Exchange:
+        """A prompt with answers that were stored earlier."""
+        first = stored[0]
+        asked = Generate(
+            clock.new_id(), prompt.text, prompt.system, len(stored), max(0, (first.seed or 0) - first.position),
+            first.sampling or Sampling(), earlier=prompt.earlier,
+        )  # fmt: skip
+        exchange = cls(Ask(prompt, asked), state="done", samples=dict(enumerate(stored)))
+        for n, sample in enumerate(stored):
+            ids = sample.token_ids or []
+            exchange.texts[n], exchange.tokens[n] = sample.text, len(ids)
+            exchange.answers[n] = Answer(
+                asked.request, n, sample.text, ids, sample.finish_reason, sample.version or sample.origin,
+                sample.seed or 0, sample.left_out,
+            )  # fmt: skip
+        return exchange
 
     def __post_init__(self) -> None:
+        self.goes_on = self.goes_on or bool(self.ask.prompt.earlier)
         count = self.ask.generate.count
         self.texts, self.tokens, self.versions = [""] * count, [0] * count, [""] * count
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.state in ("waiting", "writing")
+
+    def after(self, answer: int) -> Place:
+        """Where one stands who goes on from one of its answers."""
+        prompt = self.ask.prompt
+        said = (Message("user", prompt.text), Message("assistant", self.texts[answer]))
+        return Place(prompt.language, prompt.system, (*prompt.earlier, *said))
 
     def begin(self) -> None:
         """It is sent, perhaps again: answers that are whole stay, the others begin anew."""
@@ -103,6 +154,26 @@ class Conversation:
         """The one that is being answered and those that wait, oldest first."""
         writing = [self.current] if self.current is not None and self.is_writing else []
         return [*writing, *self.waiting]
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an answer is being written that one goes on from."""
+        return self.current is not None and self.current.goes_on and self.current.is_under_way
+
+    def choose(self, answer: int) -> Place | None:
+        """Go on from an answer to what is on screen; None where there is no such answer."""
+        now = self.current
+        if now is None or now.is_under_way or answer not in now.answers:
+            return None
+        now.chosen, now.goes_on = answer, True
+        return now.after(answer)
+
+    def leave(self) -> None:
+        """What is written next begins a conversation of its own. What is being written stays on screen."""
+        if self.is_writing and self.current is not None:
+            self.current.goes_on = False
+        else:
+            self.current = None
 
     def ask(self, ask: Ask) -> None:
         """Put a prompt at the end of the queue."""
