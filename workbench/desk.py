@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from storage import comparison, conversations, jobs, versions
+from storage import comparison, conversations, jobs, packs, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
@@ -24,6 +24,7 @@ from storage.feedback import census, log, queue
 from storage.feedback.queue import ReviewItem
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
+from storage.packs import Added, Pack
 from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
 from storage.workspace import Workspace
@@ -83,6 +84,9 @@ class Desk:
         self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
         self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
         self.writing = Hand("writing", workspace, BETWEEN_TRIES, reading=False)
+        # What takes long has threads of its own; they open the database when they are first asked.
+        self.looking = Hand("looking through", workspace, READING_PATIENCE, reading=True)
+        self.importing = Hand("importing", workspace, PATIENCE, reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
@@ -111,6 +115,10 @@ class Desk:
         """What a function of `storage` finds, as a method marked `@reads`: for what one screen alone asks."""
         return await self.reading.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
 
+    async def look_through(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """As `read`, for what looks through a great deal: what the screens read does not wait for it."""
+        return await self.looking.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
+
     async def close(self, seconds: float) -> None:
         """Finish what was asked, for at most some seconds; a write that waits for a lock gives up then."""
         done = self.writing.do(lambda database: None)
@@ -123,7 +131,7 @@ class Desk:
             pass
 
     def end(self) -> None:
-        for hand in (self.reading, self.writing):
+        for hand in (self.reading, self.writing, self.looking, self.importing):
             hand.end()
 
     def _as_a_whole(self, work: Callable[[Database], T], database: Database) -> T:
@@ -179,9 +187,11 @@ class Desk:
         return conversations.add(database, text, language=language, system=system, earlier=earlier)
 
     @writes
-    def put_to_use(self, database: Database, prompt: Prompt, split: Split, task: str) -> Prompt:
-        """Give a prompt a stricter split, and a task. Raises UsageError where the split is less strict."""
-        return conversations.put_to_use(database, prompt.id, split, task)
+    def put_to_use(
+        self, database: Database, prompt: Prompt, split: Split, task: str, language: str | None = None
+    ) -> Prompt:
+        """Give a prompt a stricter split, a task and another language. Raises UsageError as storage does."""
+        return conversations.put_to_use(database, prompt.id, split, task, language=language, by=self.rater)
 
     @writes
     def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:
@@ -194,6 +204,11 @@ class Desk:
     def history(self, database: Database, search: str = "", limit: int = 200) -> list[Prompt]:
         """Earlier prompts, newest first."""
         return conversations.recent(database, limit, search)
+
+    @writes
+    def add_packs(self, database: Database, chosen: list[Pack]) -> Added:
+        """Store the prompts of packs that are not there yet."""
+        return packs.add(database, chosen)
 
     # Ratings
 

@@ -290,9 +290,10 @@ class _Storing:
         with unfinished.switching(self.database):
             for key in self.stricter:
                 named = self.checked.strictest.get(key)
-                conversations.make_stricter(self.database, key, conversations.decided_split(self.database, key, named))
+                decided = conversations.decided_split(self.database, key, named)
+                conversations.make_stricter(self.database, key, decided, "import")
             for prompt, task in self.tasks.items():
-                conversations.name_task(self.database, prompt, task)
+                conversations.name_task(self.database, prompt, task, "import")
             projection.settle(self.database, list(self.unsettled))
 
     def _split(self, key: str) -> Split:
