@@ -59,7 +59,7 @@ def use_form(prompt: Prompt, hanging: Hanging) -> FormDialog:
         )
 
     fields = [
-        Field("language", "language", prompt.language, needed, "its answers and ratings go with it"),
+        Field("language", "language", prompt.language, needed, "its answers go with it"),
         Field("split", "split", prompt.split, one_of(*Split), "never less strict"),
         Field("task", "task", prompt.task, str),
     ]
@@ -69,10 +69,10 @@ def use_form(prompt: Prompt, hanging: Hanging) -> FormDialog:
 def follows(prompt: Prompt, hanging: Hanging, language: str, split: Split) -> str:
     """What follows from another language and a stricter split; empty where nothing does."""
     lines = []
-    if language != prompt.language:
-        lines += _of_language(prompt.language, language, hanging)
     if split != prompt.split:
         lines += _of_split(prompt.split, split, hanging)
+    if language != prompt.language:
+        lines += _of_language(prompt.language, language, hanging)
     return "\n".join(lines)
 
 
@@ -91,9 +91,9 @@ def _of_split(was: Split, split: Split, hanging: Hanging) -> list[str]:
     lines = [f"{which} never trained on again: {_count(hanging.taught, 'rating')} will measure and teach no more."]
     if hanging.learned:
         lines.append(f"{_jobs(hanging)} learned from it, and what was learned stays: their gain on it proves nothing.")
-    if hanging.began:
-        lines.append(f"{_count(hanging.began, 'job')} began since it is there, and may have practised on it.")
-    elif not hanging.learned:
+    if (others := hanging.began - len(hanging.learned)) > 0:
+        lines.append(f"{_count(others, 'other job')} began since it is there, and may have practised on it.")
+    if not hanging.began:
         lines.append("No job has learned from it yet.")
     return lines
 

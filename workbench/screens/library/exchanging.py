@@ -54,7 +54,7 @@ async def bring_in(app: WorkbenchApp, desk: Desk) -> Imported | None:
 def _import_form(typed: dict[str, Any]) -> FormDialog:
     known = tuple(layouts.every())
     fields = [
-        Field("file", "file", typed["file"], _there, "JSONL, JSON, CSV, TSV, Parquet, or .gz"),
+        Field("file", "file", typed["file"], _there, ".jsonl .json .csv .parquet .gz"),
         Field("language", "language", typed["language"], needed, "of records that name none"),
         Field("rater", "rater", typed["rater"], _named, "of records that name none"),
         Field("layout", "layout", typed["layout"], one_of("", *known), "empty: seen from the fields"),
@@ -182,10 +182,12 @@ async def write_out(app: WorkbenchApp, desk: Desk) -> Content | None:
     kinds = tuple(exporting.KINDS)
     folder = desk.workspace.exports
     fields = [
-        Field("kind", "what", "preference", one_of(*kinds), ", ".join(kinds)),
-        Field("file", "file", str(folder / "preference.jsonl"), _to_be_made, "ends in .jsonl, .json, .csv, .parquet"),
+        Field("kind", "what", "preference", one_of(*kinds)),
+        Field("file", "file", str(folder / "preference.jsonl"), _to_be_made, ".jsonl .json .csv .parquet .gz"),
     ]
-    values = await app.push_screen_wait(FormDialog("Export", fields))
+    values = await app.push_screen_wait(
+        FormDialog("Export", fields, text=f"{', '.join(kinds)}; a manifest is written beside the file")
+    )
     if values is None:
         return None
     kind, file = str(values["kind"]), str(values["file"])
@@ -247,4 +249,4 @@ async def choose_packs(app: WorkbenchApp, desk: Desk) -> list[packs.Pack] | None
 
 
 def _line(key: str, words: str) -> Content:
-    return Content.assemble((f"{key:<16}", "bold"), words)
+    return Content.assemble((f"{key:<15}", "bold"), words)
