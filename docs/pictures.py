@@ -2,8 +2,8 @@
 
 python -m docs.pictures
 
-writes them into docs/screenshots, and the page that shows them all, docs/screens.md. `python -m docs.pictures DIR` writes
-them elsewhere, without the page.
+writes them into docs/screenshots, and docs/screens.md, the page that shows them all. `python -m docs.pictures DIR`
+writes them elsewhere, without the page.
 
 And pictures of the loop in a workspace of yours, in which nothing is invented: what the served version gained, and the
 same prompts answered before and after. Nothing is rated, trained or published there.
