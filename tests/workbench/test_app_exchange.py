@@ -108,7 +108,7 @@ async def test_an_import_that_is_stopped_leaves_nothing_and_can_be_begun_again(
 
 
 async def test_an_export_stands_beside_its_manifest_and_packs_are_added_once(
-    workspace: Workspace, database: Database, tmp_path: Path
+    workspace: Workspace, database: Database
 ) -> None:
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
@@ -122,13 +122,19 @@ async def test_an_export_stands_beside_its_manifest_and_packs_are_added_once(
             await pilot.press("enter")
             await until(pilot, lambda new=new: new in words(app))  # type: ignore[misc]
             await until(pilot, lambda: len(screen.shelf) == 8)
-        await pilot.press("e")
-        await fill_in(pilot, "kind", "prompts")
-        await fill_in(pilot, "file", str(tmp_path / "prompts.jsonl"))
-        await pilot.press("enter")
-        await until(pilot, lambda: "written ✓ 8 records" in words(app))
-        manifest = json.loads((tmp_path / "prompts.jsonl.manifest.json").read_text(encoding="utf-8"))
-        digest = hashlib.sha256((tmp_path / "prompts.jsonl").read_bytes()).hexdigest()
+        file = workspace.exports / "prompts.jsonl"
+        for replaces in (False, True):
+            await pilot.press("e")
+            await fill_in(pilot, "kind", "prompts")
+            await pilot.press("enter")
+            if replaces:
+                await until(pilot, lambda: "Replace the file?" in words(app))
+                file.write_text("of before")
+                await pilot.press("enter")
+            await until(pilot, lambda: app.screen is screen and "written ✓ 8 records" in words(app))
+            await until(pilot, lambda: file.read_text(encoding="utf-8").count("\n") == 8)
+        manifest = json.loads(file.with_name("prompts.jsonl.manifest.json").read_text(encoding="utf-8"))
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
         assert (manifest["sha256"], manifest["languages"]) == (digest, {"sw": 8})
         assert digest[:16] in words(app)
-    assert import_file(database, str(tmp_path / "prompts.jsonl")).already == 8
+    assert import_file(database, str(file)).already == 8

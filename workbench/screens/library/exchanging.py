@@ -18,12 +18,12 @@ from storage.errors import WorkbenchError
 from storage.exchange import exporting, importing, layouts
 from storage.exchange.importing import Imported
 from storage.exchange.layouts.entries import DEFAULT_RATER, Defaults
-from storage.exchange.manifest import ENDING, Exported
+from storage.exchange.manifest import Exported
 from storage.exchange.translating import Reading
 from storage.languages import UNKNOWN, name
 from workbench.screens.library.correcting import needed
-from workbench.text import content, one_line
-from workbench.widgets.dialogs import Dialog, Field, FormDialog, PickDialog
+from workbench.text import content, from_home, one_line
+from workbench.widgets.dialogs import ConfirmDialog, Dialog, Field, FormDialog, PickDialog
 from workbench.widgets.parsing import one_of
 from workbench.widgets.progress import Watch, watched
 
@@ -180,17 +180,21 @@ def _named(text: str) -> str:
 async def write_out(app: WorkbenchApp, desk: Desk) -> Content | None:
     """Ask for a kind and a file, and export with a manifest; returns what was written, in words."""
     kinds = tuple(exporting.KINDS)
-    folder = desk.workspace.exports
     fields = [
         Field("kind", "what", "preference", one_of(*kinds)),
-        Field("file", "file", str(folder / "preference.jsonl"), _to_be_made, ".jsonl .json .csv .parquet .gz"),
+        Field("file", "file", "", _to_be_made, "empty: exports/WHAT.jsonl"),
     ]
     values = await app.push_screen_wait(
         FormDialog("Export", fields, text=f"{', '.join(kinds)}; a manifest is written beside the file")
     )
     if values is None:
         return None
-    kind, file = str(values["kind"]), str(values["file"])
+    kind = str(values["kind"])
+    file = str(values["file"] or desk.workspace.exports / f"{kind}.jsonl")
+    if Path(file).exists() and not await app.push_screen_wait(
+        ConfirmDialog("Replace the file?", f"{from_home(Path(file))} is there already.")
+    ):
+        return None
     command = shlex.join(["workbench", "export", kind, file, "--manifest"])
     watch = Watch()
 
@@ -207,14 +211,15 @@ async def write_out(app: WorkbenchApp, desk: Desk) -> Content | None:
         app.report(error)
         return None
     return Content.assemble(
-        ("written ✓", "$text-success"), f"  {written.records} records  ", one_line(Path(file).name, 40),
-        (f"  sha256 {written.sha256[:16]}…, in full in {ENDING[1:]}", "$text-muted"),
+        ("written ✓", "$text-success"), f"  {written.records} records  ", (f"sha256 {written.sha256[:16]}…", "$text-muted"),
+        f"  {one_line(from_home(Path(file)), 60)}",
     )  # fmt: skip
 
 
 def _to_be_made(text: str) -> str:
+    """The path of a file in a folder that is there; nothing stays nothing."""
     if not text:
-        raise ValueError("want the path of a file")
+        return ""
     path = Path(text).expanduser()
     if path.is_dir():
         raise ValueError("that is a folder")
