@@ -69,7 +69,7 @@ async def test_a_file_is_looked_at_before_it_is_imported(
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PreviewDialog) and "2 records" in words(app))
         if size[1] > 12:
-            assert "new: 2 prompts, 1 answers, 1 ratings" in words(app)
+            assert "2 records (1 prompt, 1 score)" in words(app)
             assert "line 1, read as" in words(app)
             assert "fields not read: sheet" in words(app)
             assert "\x1b[2J" not in visible(app)
@@ -97,12 +97,13 @@ async def test_an_import_that_is_stopped_leaves_nothing_and_can_be_begun_again(
         await pilot.press("i")
         await fill_in(pilot, "file", str(file))
         await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, PreviewDialog), 60)
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ProgressDialog) and " of 20000 records" in words(app), 60)
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, FormDialog), 60)
+        await until(pilot, lambda: app.screen is screen, 60)
         await until(pilot, lambda: "stopped: nothing was imported" in words(app))
-        await pilot.press("escape")
-        await until(pilot, lambda: app.screen is screen)
+        assert app.saver.pending == [], "what was stopped is not tried again"
     assert unfinished.find(database) is None
     assert database.scalar("SELECT count(*) FROM main.prompts") == 0
 

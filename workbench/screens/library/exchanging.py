@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from pathlib import Path
@@ -16,7 +17,7 @@ from storage import packs
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.exchange import exporting, importing, layouts
-from storage.exchange.importing import Imported
+from storage.exchange.importing import Imported, Looked
 from storage.exchange.layouts.entries import DEFAULT_RATER, Defaults
 from storage.exchange.manifest import Exported
 from storage.exchange.translating import Reading
@@ -38,17 +39,17 @@ LONGEST_SHOWN = 120  # characters of a text in a preview
 
 
 async def bring_in(app: WorkbenchApp, desk: Desk) -> Imported | None:
-    """Ask for a file, show what it would become, and import it. None where nothing was imported; failures are told."""
+    """Ask for a file, show what it holds, and import it. None where nothing was imported; failures are told."""
     typed: dict[str, Any] = {"file": "", "language": UNKNOWN, "rater": DEFAULT_RATER, "layout": "", "bad": "refuse"}
     while True:
         values = await app.push_screen_wait(_import_form(typed))
         if values is None:
             return None
         typed = values
-        if (found := await _import(app, desk, values, dry_run=True)) is None:
+        if (found := await _look(app, values)) is None:
             continue
         if await app.push_screen_wait(PreviewDialog(str(values["file"]), found)):
-            return await _import(app, desk, values, dry_run=False)
+            return await _import(app, desk, values)
 
 
 def _import_form(typed: dict[str, Any]) -> FormDialog:
@@ -63,28 +64,29 @@ def _import_form(typed: dict[str, Any]) -> FormDialog:
     return FormDialog("Import prompts and feedback", fields)
 
 
-async def _import(app: WorkbenchApp, desk: Desk, values: dict[str, Any], *, dry_run: bool) -> Imported | None:
+async def _look(app: WorkbenchApp, values: dict[str, Any]) -> Looked | None:
+    """What a file holds; None where it cannot be imported, or the reading was stopped."""
     watch = Watch()
-
-    def import_file(database: Database) -> Imported:
-        return importing.import_file(
-            database, values["file"], Defaults(values["language"], values["rater"]),
-            reading=Reading(values["layout"] or None), skip_bad=values["bad"] == "skip", dry_run=dry_run,
-            progress=watch.told,
+    try:
+        return await watched(
+            app, "Reading the file", watch,
+            asyncio.to_thread(importing.look, values["file"], progress=watch.told, **_how(values)),
         )  # fmt: skip
+    except WorkbenchError as error:
+        _tell(app, watch, error)
+        return None
+
+
+async def _import(app: WorkbenchApp, desk: Desk, values: dict[str, Any]) -> Imported | None:
+    watch = Watch()
 
     async def work() -> Imported:
         if desk.read_only is not None:
             raise desk.read_only
-        return await desk.importing.do(import_file)
+        return await desk.importing.do(
+            lambda database: importing.import_file(database, values["file"], progress=watch.told, **_how(values))
+        )
 
-    title = "Reading the file" if dry_run else "Importing"
-    if dry_run:
-        try:
-            return await watched(app, title, watch, work())
-        except WorkbenchError as error:
-            _tell(app, watch, error)
-            return None
     done: list[Imported] = []
     # Among the writes of the app: whoever leaves meanwhile is asked, and waited for.
     task = app.saver.begin(
@@ -94,8 +96,17 @@ async def _import(app: WorkbenchApp, desk: Desk, values: dict[str, Any], *, dry_
     if task is None:
         app.say("an import is under way: wait for it")
         return None
-    await watched(app, title, watch, task)
+    await watched(app, "Importing", watch, task)
     return done[0] if done else None
+
+
+def _how(values: dict[str, Any]) -> dict[str, Any]:
+    """How the form says that a file is to be read."""
+    return {
+        "defaults": Defaults(values["language"], values["rater"]),
+        "reading": Reading(values["layout"] or None),
+        "skip_bad": values["bad"] == "skip",
+    }
 
 
 def _tell(app: WorkbenchApp, watch: Watch, error: WorkbenchError) -> None:
@@ -106,12 +117,12 @@ def _tell(app: WorkbenchApp, watch: Watch, error: WorkbenchError) -> None:
 
 
 class PreviewDialog(Dialog[bool]):
-    """What an import would do, and what the first records become. Enter imports, Escape goes back to the form."""
+    """What a file holds, and what its first records become. Enter imports, Escape goes back to the form."""
 
     AUTO_FOCUS = "#page"
     BINDINGS: ClassVar = [("enter", "accept", "import")]
 
-    def __init__(self, file: str, found: Imported) -> None:
+    def __init__(self, file: str, found: Looked) -> None:
         super().__init__(f"Import {one_line(Path(file).name, 40)}?")
         self.found = found
 
@@ -131,17 +142,11 @@ class PreviewDialog(Dialog[bool]):
         self.dismiss(True)
 
 
-def summary(found: Imported) -> list[Content]:
-    """An import in a few lines: what there is, what is new, and what to beware of."""
+def summary(found: Looked) -> list[Content]:
+    """A file in a few lines: what it holds, and what to beware of."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.items())
-    lines = [
-        Content.assemble((f"{found.records} records", "bold"), f" ({kinds})"),
-        Content(f"new: {found.prompts} prompts, {found.samples} answers, {found.ratings} ratings"),
-    ]
-    if found.already:
-        lines.append(Content(f"{found.already} are in the workspace already"))
-    if found.replaced:
-        lines.append(Content(f"{found.replaced} ratings are replaced by later ones of the same rater"))
+    total = Content.assemble((f"{found.records} records", "bold"), f" ({kinds})")
+    lines = [total, *(Content(f"read as {name}: {count}") for name, count in found.layouts.items())]
     warned = [f"left out: {line}" for line in found.skipped_because]
     if found.ignored_fields:
         warned.append(f"fields not read: {', '.join(found.ignored_fields)}")
@@ -211,8 +216,8 @@ async def write_out(app: WorkbenchApp, desk: Desk) -> Content | None:
         app.report(error)
         return None
     return Content.assemble(
-        ("written ✓", "$text-success"), f"  {written.records} records  ", (f"sha256 {written.sha256[:16]}…", "$text-muted"),
-        f"  {one_line(from_home(Path(file)), 60)}",
+        ("written ✓", "$text-success"), f"  {written.records} records  ",
+        (f"sha256 {written.sha256[:16]}…", "$text-muted"), f"  {one_line(from_home(Path(file)), 60)}",
     )  # fmt: skip
 
 
