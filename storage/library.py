@@ -29,6 +29,15 @@ CONDITIONS = {
 }
 
 
+# The same, of one answer.
+_COUNTED_OF_IT = "FROM counted WHERE samples.sequence IN (counted.sample, counted.other)"
+OF_ANSWERS = {
+    "version": "version = :version",
+    "kind": f"EXISTS (SELECT 1 {_COUNTED_OF_IT} AND counted.kind = :kind)",
+    "answer": "instr(search_form(samples.text), search_form(:answer))",
+}
+
+
 class Shelved(Prompt, frozen=True):
     """A prompt as it stands in the library, with how many answers it has and how many ratings of them count."""
 
@@ -151,6 +160,18 @@ def answer(database: Database, prompt_id: str, place: int) -> Answered | None:
     )
     assert found is not None, "it is one of those that were counted"
     return Answered(found, place % count, count, told(database, found.id))
+
+
+def place_of(database: Database, prompt_id: str, only: Mapping[str, str]) -> int:
+    """The place of the first answer to a prompt for which a page narrowed to `only` has it; 0 where no answer does."""
+    wanted = [OF_ANSWERS[name] for name in only if name in OF_ANSWERS]
+    if not wanted:
+        return 0
+    return database.scalar(
+        f"""SELECT count(*) FROM samples WHERE prompt_id = :id AND sequence <
+                (SELECT min(sequence) FROM samples WHERE prompt_id = :id AND {" AND ".join(wanted)})""",
+        {**only, "id": prompt_id},
+    )
 
 
 def told(database: Database, sample_id: str) -> tuple[Told, ...]:

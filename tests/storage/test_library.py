@@ -212,6 +212,14 @@ def test_a_page_is_narrowed_by_version_kind_tag_and_the_words_of_an_answer(datab
         ({"version": "v0", "kind": "tags", "answer": "yeast"}, [0]),
     ):  # fmt: skip
         assert all_pages(database, **only) == [TEXTS[place] for place in found], only
+    second = samples.new(asked[0].id, "Gas, of course.", version=None)
+    samples.add(database, [second])
+    log.append(database, log.score(second.id, 4, "ana"))
+    for only, place in (
+        ({}, 0), ({"language": "und"}, 0), ({"answer": "OF COURSE"}, 1), ({"version": "v0"}, 0), ({"kind": "score"}, 1),
+        ({"kind": "pair"}, 0),
+    ):  # fmt: skip
+        assert library.place_of(database, asked[0].id, only) == place, only
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from driving import SIZES, opened, served_base, type_text, until, visible
+from textual.widgets import Input
 
 from storage import conversations, samples
 from storage.database import Database
@@ -111,6 +112,14 @@ async def test_a_filter_shows_one_split_alone_and_says_what_it_does_not_know(
         await pilot.press("enter")
         await until(pilot, lambda: [one.language for one in screen.shelf] == ["sw", "es"])
         assert "2 prompts · held-out" in visible(app)
+        await pilot.press("f")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        app.screen.query_one("#field-split", Input).value = ""
+        app.screen.query_one("#field-answer", Input).value = "知"
+        await pilot.press("enter")
+        await until(pilot, lambda: [one.text for one in screen.shelf] == [BREAD])
+        await pilot.press("enter")
+        await until(pilot, lambda: "answer 2 of 2" in visible(app))  # which has these words
 
 
 async def test_a_long_list_is_read_by_the_page_and_keeps_its_place_when_others_ask(

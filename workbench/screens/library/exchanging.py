@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 from pathlib import Path
@@ -46,7 +45,7 @@ async def bring_in(app: WorkbenchApp, desk: Desk) -> Imported | None:
         if values is None:
             return None
         typed = values
-        if (found := await _look(app, values)) is None:
+        if (found := await _look(app, desk, values)) is None:
             continue
         if await app.push_screen_wait(PreviewDialog(str(values["file"]), found)):
             return await _import(app, desk, values)
@@ -64,13 +63,13 @@ def _import_form(typed: dict[str, Any]) -> FormDialog:
     return FormDialog("Import prompts and feedback", fields)
 
 
-async def _look(app: WorkbenchApp, values: dict[str, Any]) -> Looked | None:
+async def _look(app: WorkbenchApp, desk: Desk, values: dict[str, Any]) -> Looked | None:
     """What a file holds; None where it cannot be imported, or the reading was stopped."""
     watch = Watch()
     try:
         return await watched(
             app, "Reading the file", watch,
-            asyncio.to_thread(importing.look, values["file"], progress=watch.told, **_how(values)),
+            desk.looking.do(lambda database: importing.look(values["file"], progress=watch.told, **_how(values))),
         )  # fmt: skip
     except WorkbenchError as error:
         _tell(app, watch, error)

@@ -280,13 +280,14 @@ class LibraryScreen(Rater, WorkbenchScreen):
     # Reading one
 
     async def action_open(self) -> None:
-        """Open the prompt in focus at its first answer."""
+        """Open the prompt in focus at its first answer, of those that the filter asks for."""
         one = self.selected
         if one is None:
             return
-        answered = await self.attempt(lambda desk: desk.read(library.answer, one.id, 0))
+        place = await self.attempt(lambda desk: desk.read(library.place_of, one.id, self.only)) or 0
+        answered = await self.attempt(lambda desk: desk.read(library.answer, one.id, place))
         self.corrected = await self.attempt(lambda desk: desk.read(conversations.changes, one.id)) or []
-        self.opened, self.answered, self.place = one, answered, 0
+        self.opened, self.answered, self.place = one, answered, place
         self.say(Content(""))
         await self.draw()
         book = self.query_one(Book)
