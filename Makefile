@@ -45,7 +45,7 @@ demo: install
 	$(BIN)/workbench demo --seed $(SEED) --workspace demo-workspace-$(SEED)
 
 screenshots: install
-	$(BIN)/python -m docs.pictures docs/screenshots
+	$(BIN)/python -m docs.pictures
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

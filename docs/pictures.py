@@ -1,6 +1,9 @@
 """Pictures of every screen, as SVG files: made by the program itself from a small workspace with invented figures.
 
-python -m docs.pictures DIR
+python -m docs.pictures
+
+writes them into docs/screenshots, and docs/screens.md, the page that shows them all. `python -m docs.pictures DIR`
+writes them elsewhere, without the page.
 
 And pictures of the loop in a workspace of yours, in which nothing is invented: what the served version gained, and the
 same prompts answered before and after. Nothing is rated, trained or published there.
@@ -11,6 +14,7 @@ python -m docs.pictures DIR --loop WORKSPACE
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import random
@@ -18,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from textual.widgets import Input
 
 from storage import clock, conversations, jobs, metrics, samples, versions
 from storage.database import Database, open_database
@@ -29,12 +34,29 @@ from workbench.engine import protocol
 from workbench.screens.versions.screen import VersionsScreen
 from workbench.shell.app import WorkbenchApp
 from workbench.training import verdict
+from workbench.widgets.dialogs import FormDialog
 
 SIZES = ((120, 40), (80, 24), (40, 12))
 LOOP_SIZE = (100, 30)
 LOOP_RATED = 40  # answers
 RATER = "example"
 STEPS, STEP = 80, 31
+
+FOLDER = Path("docs/screenshots")
+PAGE = Path("docs/screens.md")
+# What is pictured, in the order of the tour, and in a line what it shows.
+PICTURED = {
+    "first-run": "A new workspace: what is being prepared, and what there is to do.",
+    "prompt": "Prompt (`f1`): ask; the answers appear side by side.",
+    "help": "The keys of a screen (`?`).",
+    "review": "Review (`f2`): judge what is next, blind.",
+    "train": "Train (`f3`): a run under way, and what it may start from.",
+    "library": "Library (`f5`): every prompt, searched and filtered.",
+    "opened": "A prompt of the Library, opened: its turns, an answer, and all that was said of it.",
+    "preview": "An import of the Library (`i`), before anything is stored.",
+    "versions": "Versions (`f6`): publish, compare, go back.",
+    "answers": "Held-out answers before and after, of a version.",
+}
 
 # One prompt a language with two answers, the better one first.
 TALK = (
@@ -87,6 +109,7 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
     app = WorkbenchApp(workspace, start_engine=False)
 
     def picture(name: str) -> None:
+        assert name in PICTURED, "the page tells what is pictured"
         written.append(_picture(app, folder / f"{name}-{size[0]}x{size[1]}.svg"))
 
     async with app.run_test(size=size) as pilot:
@@ -115,6 +138,12 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         await pilot.press("f5")
         await pilot.pause(0.4)
         picture("library")
+        await preview(app, pilot)
+        picture("preview")
+        await pilot.press("escape")
+        await _until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await pilot.press("escape")
+        await pilot.pause(0.2)
         await pilot.press("end", "enter")
         await pilot.pause(0.4)
         picture("opened")
@@ -190,6 +219,26 @@ async def ask(app: WorkbenchApp, pilot) -> None:
     app.hear(protocol.Done(request, 60, 1.25, 48.0))
     await pilot.pause(0.2)
     await pilot.press("escape", "5", "a")
+    await pilot.pause(0.2)
+
+
+async def preview(app: WorkbenchApp, pilot) -> None:
+    """An import that is looked at: a score, a preference and a demonstration."""
+    from workbench.screens.library.exchanging import PreviewDialog
+
+    (_, asked, good, bad), (_, other, better, worse) = TALK[1], TALK[9]
+    lines = [
+        {"prompt": asked, "response": good, "score": 4, "language": "fr", "rater": "amina", "minutes": 2},
+        {"prompt": other, "chosen": better, "rejected": worse, "language": "sw", "rater": "amina"},
+        {"prompt": asked, "completion": bad, "language": "fr"},
+    ]
+    file = app.workspace.root / "judgements.jsonl"
+    file.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
+    await pilot.press("i")
+    await _until(pilot, lambda: isinstance(app.screen, FormDialog))
+    app.screen.query_one("#field-file", Input).value = str(file)
+    await pilot.press("enter")
+    await _until(pilot, lambda: isinstance(app.screen, PreviewDialog))
     await pilot.pause(0.2)
 
 
@@ -337,8 +386,23 @@ def _run_under_way(database: Database) -> None:
     file.write_text("".join(f"{clock.now()[11:19]} step {n} of {STEPS}\n" for n in range(STEP - 12, STEP + 1)))
 
 
+def page() -> str:
+    """The page that shows every picture, as Markdown."""
+    lines = [
+        "# Screens",
+        "",
+        "Every screen at 120x40, 80x24 and 40x12, drawn by the program itself with invented figures:",
+        "`python -m docs.pictures` draws them again and writes this page.",
+    ]
+    widest, *others = (f"{width}x{height}" for width, height in SIZES)
+    for name, caption in PICTURED.items():
+        lines += ["", f"## {caption}", "", f"![{name}, {widest}]({FOLDER.name}/{name}-{widest}.svg)", ""]
+        lines.append(" ".join(f"![{name}, {size}]({FOLDER.name}/{name}-{size}.svg)" for size in others))
+    return "\n".join(lines) + "\n"
+
+
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("docs/screenshots"))
+@click.argument("folder", type=click.Path(path_type=Path), default=FOLDER)
 @click.option("--loop", "workspace", type=click.Path(path_type=Path), help="A workspace to picture instead.")
 def main(folder: Path, workspace: Path | None) -> None:
     """Write the pictures into FOLDER, and their names to standard output."""
@@ -346,6 +410,9 @@ def main(folder: Path, workspace: Path | None) -> None:
         written = take(folder) if workspace is None else take_loop(Workspace(workspace.absolute()), folder)
     except UsageError as error:
         raise click.ClickException(f"{error.message}: {error.hint}") from error
+    if folder == FOLDER and workspace is None:
+        PAGE.write_text(page(), encoding="utf-8")
+        written.append(PAGE)
     for path in written:
         print(path)
 

@@ -16,7 +16,7 @@ from storage.database import Database
 from storage.errors import UsageError
 from storage.forms import opening_key, prompt_key, search_form
 from storage.forms import text_key as text_key
-from storage.records import Message, Prompt, Split
+from storage.records import Change, Message, Prompt, Split
 
 # The strictest use of a text wins, whatever language or system prompt stands beside it, and whatever was said after it:
 # a held-out prompt that is imported again without its language must not become training data, nor must a conversation
@@ -99,36 +99,77 @@ def strictest_of(found: Iterable[Split]) -> Split:
     return max(found, key=_STRICTNESS.__getitem__)
 
 
-def make_stricter(database: Database, opening: str, split: Split) -> int:
+def make_stricter(database: Database, opening: str, split: Split, by: str = "") -> int:
     """Give all prompts that open with a text a split that is at least as strict as theirs; returns how many it is new
     to."""
-    return database.execute(
-        "UPDATE main.prompts SET split = ? WHERE opening = ? AND split != ?", (split, opening, split)
-    )
+    return _correct(database, "split", split, "opening = :key", opening, by)
 
 
-def put_to_use(database: Database, prompt_id: str, split: Split, task: str) -> Prompt:
-    """Put a prompt to a use that is as strict as its own or stricter, with all that open with its text; and name its
-    task. Returns it as it is then.
+def put_to_use(
+    database: Database, prompt_id: str, split: Split, task: str, *, language: str | None = None, by: str = ""
+) -> Prompt:
+    """Put a prompt to a use that is as strict as its own or stricter, with all that open with its text; name its task;
+    and correct its language, where one is given, with which its answers and ratings go. Returns it as it is then.
+
+    Args:
+        by: who does it; each change is kept (:func:`changes`).
 
     Raises:
-        UsageError: the use is less strict.
+        UsageError: the use is less strict, or the workspace holds the same prompt in that language.
     """
     with database.transaction():
         prompt = get(database, prompt_id)
-        if _STRICTNESS[split] < _STRICTNESS[prompt.split]:
+        if is_less_strict(split, prompt.split):
             raise UsageError(
                 f"a prompt that is {prompt.split} never becomes {split}",
                 "what was kept apart to measure with stays apart, or a gain on it would mean nothing",
             )
-        make_stricter(database, opening_key(prompt.text, prompt.earlier), split)
-        name_task(database, prompt_id, task)
+        if language is not None and language != prompt.language:
+            _refuse_same(database, prompt, language)
+            _correct(database, "language", language, "id = :key", prompt_id, by)
+        make_stricter(database, opening_key(prompt.text, prompt.earlier), split, by)
+        name_task(database, prompt_id, task, by)
         return get(database, prompt_id)
 
 
-def name_task(database: Database, prompt_id: str, task: str) -> None:
+def is_less_strict(split: Split, than: Split) -> bool:
+    """Whether a split is less strict than another, and so never follows it."""
+    return _STRICTNESS[split] < _STRICTNESS[than]
+
+
+def name_task(database: Database, prompt_id: str, task: str, by: str = "") -> None:
     """Give a prompt its task."""
-    database.execute("UPDATE main.prompts SET task = ? WHERE id = ?", (task, prompt_id))
+    _correct(database, "task", task, "id = :key", prompt_id, by)
+
+
+def changes(database: Database, prompt_id: str) -> list[Change]:
+    """What was corrected about a prompt, oldest first."""
+    return database.records(Change, "SELECT * FROM prompt_changes WHERE prompt_id = ? ORDER BY sequence", (prompt_id,))
+
+
+def _correct(database: Database, field: str, value: str, those: str, key: str, by: str) -> int:
+    """Set a field of prompts that it is not yet the value of, and keep what it was; returns of how many. Hidden prompts
+    are among them."""
+    given = {"value": value, "key": key, "by": by, "now": clock.now()}
+    which = f"FROM main.prompts WHERE {those} AND {field} != :value"
+    database.execute(
+        f"""INSERT INTO prompt_changes (prompt_id, field, was, became, made_by, created_at)
+            SELECT id, '{field}', {field}, :value, :by, :now {which}""",
+        given,
+    )
+    return database.execute(f"UPDATE main.prompts SET {field} = :value WHERE {those} AND {field} != :value", given)
+
+
+def _refuse_same(database: Database, prompt: Prompt, language: str) -> None:
+    same = database.scalar(
+        "SELECT 1 FROM main.prompts WHERE text_key = ? AND system = ? AND language = ?",
+        (prompt_key(prompt.text, prompt.earlier), prompt.system, language),
+    )
+    if same is not None:
+        raise UsageError(
+            f"the workspace holds this prompt in {language} already",
+            "two would become one, and answers never change their prompt: go on with that one",
+        )
 
 
 def held_out_share(database: Database) -> float:
@@ -193,32 +234,34 @@ def newest(
     before: int | None = None,
     only: Mapping[str, str] | None = None,
     where: str = "",
+    conditions: Mapping[str, str] | None = None,
 ) -> list[Found]:
     """The newest prompts as records of a kind, from columns in SQL: those in whose turns `search` stands.
 
     Reading stops at the last one that is wanted.
 
     Args:
-        before: a sequence; the prompts that come before it. only: columns of prompts, with what must stand there.
-        where: a further condition, in SQL.
+        before: a sequence; the prompts that come before it. only: columns of prompts, with what must stand there; or
+            names of `conditions`, with what these call by that name. where: a further condition, in SQL.
     """
     given: dict[str, object] = {**(only or {}), "limit": limit, "before": before or LAST}
     wanted = search_form(search)
     source, order = "prompts", "prompts.sequence"
-    conditions = [f"prompts.{column} = :{column}" for column in only or ()] + [where] * bool(where)
+    conditions = conditions or {}
+    wanting = [conditions.get(name, f"prompts.{name} = :{name}") for name in only or ()] + [where] * bool(where)
     # An index of every three characters; what is shorter is looked for in one text after the other, newest first.
     if len(wanted) >= 3 and database.has_table("prompt_search"):
         source = "prompt_search JOIN prompts ON prompts.sequence = prompt_search.rowid"
         order = "prompt_search.rowid"
-        conditions.append("prompt_search MATCH :wanted")
+        wanting.append("prompt_search MATCH :wanted")
         given["wanted"] = '"' + wanted.replace('"', '""') + '"'
     elif wanted:
-        conditions.append("instr(search_form, :wanted)")
+        wanting.append("instr(search_form, :wanted)")
         given["wanted"] = wanted
-    conditions.append(f"{order} < :before")
+    wanting.append(f"{order} < :before")
     return database.records(
         kind,
-        f"""SELECT {columns} FROM {source} WHERE {" AND ".join(conditions)}
+        f"""SELECT {columns} FROM {source} WHERE {" AND ".join(wanting)}
             ORDER BY {order} DESC LIMIT :limit""",
         given,
     )

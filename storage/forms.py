@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -34,14 +35,18 @@ def opening_key(text: str, earlier: Sequence[Message] = ()) -> str:
     return next((key for key in said if key), text_key(text))
 
 
+# What may be left out in writing: marks of Latin, Greek and Cyrillic letters, and those of vowels in Hebrew and Arabic,
+# with the stroke that lengthens an Arabic word. In other scripts marks are vowels that are always written.
+_LEFT_OUT = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]+")
+
+
 def search_form(text: str) -> str:
     """The form in which a text is searched: neither case nor accents tell (`Évian` is found by `evian`), in any script.
-
-    Only marks of Latin, Greek and Cyrillic letters (U+0300 to U+036F) are left out: in other scripts marks are vowels.
-    """
+    The form of a form is the form itself."""
+    if text.isascii():
+        return text.lower().strip()
     taken_apart = unicodedata.normalize("NFKD", text).casefold()
-    bare = "".join(sign for sign in taken_apart if not "\u0300" <= sign <= "\u036f")
-    return unicodedata.normalize("NFKC", bare).strip()
+    return unicodedata.normalize("NFKC", _LEFT_OUT.sub("", taken_apart)).strip()
 
 
 def answer_number(text: str, version: str | None, token_ids: str | None) -> int:

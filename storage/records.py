@@ -123,6 +123,16 @@ class Prompt(msgspec.Struct, frozen=True):
         return "\n\n".join(f"{message.role}: {message.content}" for message in turns)
 
 
+class Change(msgspec.Struct, frozen=True):
+    """Something that was corrected about a prompt: a `field` of it, which `was` something else, when and by whom."""
+
+    field: Literal["language", "task", "split"]
+    was: str
+    became: str
+    made_by: str
+    created_at: str
+
+
 def messages_of(text: str, system: str = "", earlier: tuple[Message, ...] = ()) -> tuple[Message, ...]:
     """A prompt as messages, from its parts."""
     first = (Message("system", system),) if system else ()

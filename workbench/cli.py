@@ -22,6 +22,8 @@ COMMANDS = {
     "import": ("workbench.commands.exchange:import_command", "Read prompts and feedback from a file."),
     "export": ("workbench.commands.exchange:export_command", "Write prompts and feedback to a file."),
     "export model": ("workbench.commands.export_model:export_model", "Write a version for other programs."),
+    "packs": ("workbench.commands.packs:packs_command", "List the prompt packs that come with the program."),
+    "packs add": ("workbench.commands.packs:packs_add", "Store the prompts of packs."),
     "outcome": ("workbench.commands.outcome:outcome", "Tell what came of an answer."),
     "stats": ("workbench.commands.stats:stats", "Count prompts, answers and ratings, by language."),
     "settings": ("workbench.commands.settings:settings_command", "Show or change a setting of the workspace."),

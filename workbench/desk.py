@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from storage import comparison, conversations, jobs, raters, versions
+from storage import comparison, conversations, jobs, packs, raters, versions
 from storage.comparison import Comparison, Curves
 from storage.database import Database
 from storage.errors import WorkbenchError
@@ -30,6 +30,7 @@ from storage.feedback.selection import Selection
 from storage.feedback.sitting import Sitting
 from storage.feedback.stock import Stock, take_stock
 from storage.feedback.winning import WinRate
+from storage.packs import Added, Pack
 from storage.raters import Rater, RaterKind
 from storage.records import Choice, Job, Message, Prompt, Rating, RatingKind, Sample, Split, Version
 from storage.troubles import ReadOnlyError, is_locked
@@ -91,6 +92,9 @@ class Desk:
         self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
         self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
         self.writing = Hand("writing", workspace, BETWEEN_TRIES, reading=False)
+        # What takes long has threads of its own; they open the database when they are first asked.
+        self.looking = Hand("looking through", workspace, READING_PATIENCE, reading=True)
+        self.importing = Hand("importing", workspace, PATIENCE, reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
@@ -119,6 +123,10 @@ class Desk:
         """What a function of `storage` finds, as a method marked `@reads`: for what one screen alone asks."""
         return await self.reading.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
 
+    async def look_through(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """As `read`, for what looks through a great deal: what the screens read does not wait for it."""
+        return await self.looking.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
+
     async def close(self, seconds: float) -> None:
         """Finish what was asked, for at most some seconds; a write that waits for a lock gives up then."""
         done = self.writing.do(lambda database: None)
@@ -131,7 +139,7 @@ class Desk:
             pass
 
     def end(self) -> None:
-        for hand in (self.reading, self.writing):
+        for hand in (self.reading, self.writing, self.looking, self.importing):
             hand.end()
 
     def _as_a_whole(self, work: Callable[[Database], T], database: Database) -> T:
@@ -192,9 +200,11 @@ class Desk:
         return conversations.add(database, text, language=language, system=system, earlier=earlier)
 
     @writes
-    def put_to_use(self, database: Database, prompt: Prompt, split: Split, task: str) -> Prompt:
-        """Give a prompt a stricter split, and a task. Raises UsageError where the split is less strict."""
-        return conversations.put_to_use(database, prompt.id, split, task)
+    def put_to_use(
+        self, database: Database, prompt: Prompt, split: Split, task: str, language: str | None = None
+    ) -> Prompt:
+        """Give a prompt a stricter split, a task and another language. Raises UsageError as storage does."""
+        return conversations.put_to_use(database, prompt.id, split, task, language=language, by=self.rater)
 
     @writes
     def remember_answers(self, database: Database, exchange: Exchange) -> list[Sample]:
@@ -207,6 +217,11 @@ class Desk:
     def history(self, database: Database, search: str = "", limit: int = 200) -> list[Prompt]:
         """Earlier prompts, newest first."""
         return conversations.recent(database, limit, search)
+
+    @writes
+    def add_packs(self, database: Database, chosen: list[Pack]) -> Added:
+        """Store the prompts of packs that are not there yet."""
+        return packs.add(database, chosen)
 
     # Ratings
 

@@ -28,6 +28,7 @@ from storage.durable import sync_folder
 from storage.errors import UsageError
 from storage.exchange import formats
 from storage.exchange.chunk import FROM_MODEL
+from storage.exchange.manifest import ENDING, Counted, Digested, Exported, Manifest, program
 from storage.records import Message, Rating, messages_of
 from storage.troubles import told_of_file
 
@@ -39,6 +40,8 @@ _USUAL = {
     "task": "", "attribute": "overall", "version": None, "guideline": "", "blind": False,
     "model": None, "chosen_model": None, "rejected_model": None,
 }  # fmt: skip
+HEARD_EVERY = 200  # records
+Heard = Callable[[int], None]
 _NO_TURNS = "[]"  # how a prompt without earlier turns is stored
 
 
@@ -170,49 +173,69 @@ def _holds_conversations(database: Database, kind: Kind) -> bool:
     return found is not None
 
 
-def export_file(database: Database, kind: str, destination: str) -> int:
-    """Write the records of a kind to a file (`-` for standard output) and return how many there were.
+def export_file(
+    database: Database, kind: str, destination: str, *, manifest: str | None = None, heard: Heard = lambda done: None
+) -> Exported:
+    """Write the records of a kind to a file (`-` for standard output) and return what was written.
 
     The ending of its name tells the format, JSON lines where it tells none, and `.gz` compresses. The file appears
     complete or not at all; standard output, a pipe and a device are written as it comes.
+
+    Args:
+        manifest: the command that does this; a manifest with it is written beside the file.
+        heard: is told how many records were written, now and then; what it raises ends the export.
 
     Raises:
         UsageError: the format cannot hold the kind, or the file cannot be written.
     """
     form = formats.by_name(destination) or formats.by_name("any.jsonl")
     assert form is not None
+    ending = form.endings[0][1:]
     if KINDS[kind].nested and not form.nested:
-        raise UsageError(f"{kind} cannot be written as {form.endings[0][1:]}", "name a file that ends in .jsonl")
+        raise UsageError(f"{kind} cannot be written as {ending}", "name a file that ends in .jsonl")
+    if manifest is not None and not _is_file(destination):
+        raise UsageError(f"{destination} is no file that a manifest could stand beside", "leave --manifest out")
+    compressed = destination.lower().endswith(formats.COMPRESSED) and form.text
     with _told(destination), database.snapshot(), _opened(destination) as file:
         messages = form.typed and _holds_conversations(database, KINDS[kind])
-        counted = _Counted(records(database, kind, messages=messages))
+        counted, digested = Counted(_heard(records(database, kind, messages=messages), heard)), Digested(file)
         columns = dict(KINDS[kind].columns)
         if messages:
             columns |= dict.fromkeys(("prompt", *KINDS[kind].answers), list[Message])
-        if destination.lower().endswith(formats.COMPRESSED) and form.text:
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
-                form.write(counted, cast(BinaryIO, compressed), columns)
+        if compressed:
+            with gzip.GzipFile(filename="", mode="wb", fileobj=digested, mtime=0) as inner:
+                form.write(counted, cast(BinaryIO, inner), columns)
         else:
-            form.write(counted, file, columns)
-    return counted.count
+            form.write(counted, cast(BinaryIO, digested), columns)
+        last_event = database.scalar("SELECT ifnull(max(sequence), 0) FROM ratings")
+    written = counted.exported(digested)
+    if manifest is not None:
+        told = Manifest(
+            file=Path(destination).name, kind=kind, form=ending + formats.COMPRESSED * compressed, written=written,
+            schema=database.scalar("PRAGMA user_version"), last_event=last_event, created_at=clock.now(),
+            program=program(), command=manifest,
+        )  # fmt: skip
+        with _told(destination + ENDING), _opened(destination + ENDING) as file:
+            file.write(told.encoded())
+    return written
+
+
+def _is_file(destination: str) -> bool:
+    """Whether a name stands for a regular file, or for one that is to be made."""
+    path = Path(destination)
+    return destination != "-" and _descriptor(destination) is None and (path.is_file() or not path.exists())
+
+
+def _heard(passing: Iterable[dict[str, Any]], heard: Heard) -> Iterator[dict[str, Any]]:
+    for number, record in enumerate(passing):
+        if number % HEARD_EVERY == 0:
+            heard(number)
+        yield record
 
 
 def _told(destination: str) -> AbstractContextManager[None]:
     """What keeps a file from being written is told with its name; standard output is the command line's to tell of."""
     return nullcontext() if destination == "-" else told_of_file(f"cannot write {destination}")
-
-
-class _Counted:
-    """Records as they pass, and how many there were."""
-
-    def __init__(self, passing: Iterable[dict[str, Any]]) -> None:
-        self.count = 0
-        self._passing = passing
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for record in self._passing:
-            self.count += 1
-            yield record
 
 
 def _descriptor(destination: str) -> int | None:

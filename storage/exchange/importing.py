@@ -20,6 +20,8 @@ from storage.errors import UsageError, WorkbenchError
 from storage.exchange.chunk import Chunk, Name, encoded
 from storage.exchange.examples import MOST as MOST_EXAMPLES
 from storage.exchange.examples import Example, example
+from storage.exchange.imported import Imported as Imported
+from storage.exchange.imported import Looked as Looked
 from storage.exchange.input_file import InputFile
 from storage.exchange.layouts.entries import Defaults, Entry, parse
 from storage.exchange.naming import advice, could_be
@@ -36,39 +38,21 @@ MOST_PROBLEMS_SHOWN = 20
 Progress = Callable[[str, int, int], None]
 
 
-class Imported(msgspec.Struct, frozen=True):
-    """What an import did.
+def look(
+    source: str,
+    defaults: Defaults | None = None,
+    *,
+    reading: Reading = Reading(),  # noqa: B008 (it is frozen)
+    skip_bad: bool = False,
+    progress: Progress = lambda doing, done, of: None,
+) -> Looked:
+    """What a file holds: every record is read and checked, and nothing of it looked up or stored.
 
-    Attributes:
-        records: what the file holds. stored: those that were new. already: those that the workspace held before (also
-            `already_there`).
-        replaced: ratings, of before or of this file, that a later one of the same rater now stands for.
-        prompts, samples, ratings: new rows.
-        kinds: all records by kind.
-        ignored_fields: names of fields that were not read. could_be: those that could be one of ours, with its name.
-        layouts: how many records were of each foreign layout.
-        skipped: records that were left out, for they cannot be imported. skipped_because: the first of them, in words.
-        examples: what the first records become; of a dry run alone.
-        renamed_languages: tags whose normal form goes by another name, such as `tl` (Tagalog) by `fil` (Filipino).
+    Raises:
+        UsageError: as :func:`import_file`, but for what only the workspace can tell.
     """
-
-    records: int
-    stored: int
-    already: int
-    replaced: int
-    prompts: int
-    samples: int
-    ratings: int
-    already_there: int
-    kinds: dict[str, int]
-    ignored_fields: list[str]
-    renamed_languages: dict[str, str]
-    dry_run: bool
-    could_be: dict[str, str] = {}
-    layouts: dict[str, int] = {}
-    skipped: int = 0
-    skipped_because: list[str] = []
-    examples: list[Example] = []
+    with InputFile(source) as file:
+        return Looked(**_check(file, defaults or Defaults(), reading, skip_bad, progress).told(file.name))
 
 
 def import_file(
@@ -109,12 +93,9 @@ def import_file(
                 if unfinished.find(database) is not None:
                     unfinished.sweep(database)
     return Imported(
-        records=checked.records, stored=checked.records - done.already, already=done.already, replaced=done.replaced,
-        prompts=done.prompts, samples=done.samples, ratings=done.ratings, already_there=done.already,
-        kinds=dict(sorted(checked.kinds.items())), ignored_fields=sorted(checked.unread),
-        renamed_languages=checked.renamed, dry_run=dry_run, could_be=could_be(checked.unread), layouts=checked.layouts,
-        skipped=len(checked.skipped), skipped_because=_told(file.name, checked.skipped),
-        examples=checked.examples if dry_run else [],
+        stored=checked.records - done.already, already=done.already, replaced=done.replaced, prompts=done.prompts,
+        samples=done.samples, ratings=done.ratings, already_there=done.already, dry_run=dry_run,
+        **checked.told(file.name) | ({} if dry_run else {"examples": []}),
     )  # fmt: skip
 
 
@@ -150,6 +131,14 @@ class _Checked(msgspec.Struct):
     @property
     def records(self) -> int:
         return self.kinds.total()
+
+    def told(self, name: str) -> dict[str, Any]:
+        """The fields of :class:`Looked`, of the file with this name."""
+        return {
+            "records": self.records, "kinds": dict(sorted(self.kinds.items())), "ignored_fields": sorted(self.unread),
+            "renamed_languages": self.renamed, "could_be": could_be(self.unread), "layouts": self.layouts,
+            "skipped": len(self.skipped), "skipped_because": _told(name, self.skipped), "examples": self.examples,
+        }  # fmt: skip
 
 
 def _check(file: InputFile, defaults: Defaults, reading: Reading, skip_bad: bool, progress: Progress) -> _Checked:
@@ -290,9 +279,10 @@ class _Storing:
         with unfinished.switching(self.database):
             for key in self.stricter:
                 named = self.checked.strictest.get(key)
-                conversations.make_stricter(self.database, key, conversations.decided_split(self.database, key, named))
+                decided = conversations.decided_split(self.database, key, named)
+                conversations.make_stricter(self.database, key, decided, "import")
             for prompt, task in self.tasks.items():
-                conversations.name_task(self.database, prompt, task)
+                conversations.name_task(self.database, prompt, task, "import")
             projection.settle(self.database, list(self.unsettled))
 
     def _split(self, key: str) -> Split:

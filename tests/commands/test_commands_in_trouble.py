@@ -137,9 +137,11 @@ def test_a_workspace_that_can_only_be_read_says_so_to_what_writes(told: list[Tol
 
 def test_a_name_that_is_mistyped_is_an_error_and_makes_nothing(told: list[Told], only_reads: set[str]) -> None:
     mistyped = [one for one in told if one.trouble == "no workspace"]
-    assert {one.command for one in mistyped if one.code == 0} == {"workbench import", "trainer methods"}
+    assert {one.command for one in mistyped if one.code == 0} == {
+        "workbench import", "workbench packs add", "trainer methods",
+    }  # fmt: skip
     for one in mistyped:
-        made = one.command in ("workbench import", "workbench generate", "workbench chat")
+        made = one.command in ("workbench import", "workbench packs add", "workbench generate", "workbench chat")
         assert bool(one.changed) == made == ("made a new workspace" in one.err), one
     assert all("there is no workspace" in one.err for one in mistyped if one.code == 2 and not one.changed)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tracemalloc
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from storage.exchange.exporting import KINDS, export_file, records
 from storage.exchange.importing import import_file
 from storage.feedback import log
 from storage.records import Choice, Sample, Source, Split
+from storage.schema.migrations import CURRENT
 from storage.workspace import Workspace
 
 QUESTIONS = {
@@ -84,7 +87,7 @@ def test_what_is_exported_imports_again_without_loss(
     filled: Database, other: Database, tmp_path: Path, kind: str, ending: str
 ) -> None:
     file = str(tmp_path / f"{kind}.{ending}")
-    count = export_file(filled, kind, file)
+    count = export_file(filled, kind, file).records
     assert count == len(list(records(filled, kind))) > 0
     assert import_file(other, file).records == count
     # Only who entered it differs: it came from a file there.
@@ -96,7 +99,7 @@ def test_what_is_exported_imports_again_without_loss(
 
 def test_the_log_of_events_imports_again_whole(filled: Database, other: Database, tmp_path: Path) -> None:
     file = str(tmp_path / "events.jsonl")
-    assert export_file(filled, "events", file) == filled.scalar("SELECT count(*) FROM ratings")
+    assert export_file(filled, "events", file).records == filled.scalar("SELECT count(*) FROM ratings")
     import_file(other, file)
     everything = "SELECT * FROM ratings ORDER BY id"
     assert other.rows(everything) == filled.rows(everything)
@@ -178,6 +181,45 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(filled: Database, t
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+# What was exported
+
+
+@pytest.mark.parametrize("name", ["scores.jsonl", "scores.csv.gz", "scores.parquet", "events.jsonl"])
+def test_a_manifest_tells_what_a_file_holds_and_its_digest(filled: Database, tmp_path: Path, name: str) -> None:
+    file, kind = tmp_path / name, name.split(".")[0]
+    written = export_file(filled, kind, str(file), manifest=f"workbench export {kind} {name} --manifest")
+    told = json.loads((tmp_path / f"{name}.manifest.json").read_text(encoding="utf-8"))
+    assert told["sha256"] == written.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert told["bytes"] == file.stat().st_size
+    found = list(records(filled, kind))
+    for counted, field in (("languages", "language"), ("splits", "split"), ("raters", "rater")):
+        assert told[counted] == dict(sorted(Counter(one[field] for one in found if field in one).items()))
+    assert {name for one in found for name in one} == set(told["fields"])
+    assert (told["file"], told["kind"], told["records"]) == (name, kind, len(found))
+    assert (told["schema"], told["last_event"]) == (CURRENT, filled.scalar("SELECT max(sequence) FROM ratings"))
+    assert told["command"] == f"workbench export {kind} {name} --manifest"
+    assert told["program"].startswith("alignment-workbench ")
+    again = tmp_path / f"again-{name}"
+    assert export_file(filled, kind, str(again)).sha256 == written.sha256, "the same records are the same bytes"
+    assert not again.with_name(again.name + ".manifest.json").exists()
+
+
+def test_what_is_no_file_has_no_manifest(filled: Database, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in ("-", "/dev/stdout", str(tmp_path / "pipe.jsonl")):
+        with pytest.raises(UsageError, match="no file that a manifest could stand beside"):
+            export_file(filled, "scores", name, manifest="workbench export")
+
+
+def test_an_export_that_is_cancelled_leaves_no_file(filled: Database, tmp_path: Path) -> None:
+    def cancel(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_file(filled, "scores", str(tmp_path / "scores.jsonl"), manifest="workbench export", heard=cancel)
+    assert list(tmp_path.glob("*scores*")) == []
+
+
 # Files
 
 
@@ -199,7 +241,7 @@ def test_a_symlink_stays_and_a_file_keeps_its_mode(filled: Database, tmp_path: P
     file.touch(0o640)
     file.chmod(0o640)
     link.symlink_to(file)
-    count = export_file(filled, "scores", str(link))
+    count = export_file(filled, "scores", str(link)).records
     assert link.is_symlink()
     assert len(file.read_text(encoding="utf-8").split("\n")) == count + 1
     assert file.stat().st_mode & 0o777 == 0o640
@@ -210,7 +252,7 @@ def test_a_pipe_is_written_as_it_comes(filled: Database, tmp_path: Path) -> None
     os.mkfifo(pipe)
     with ThreadPoolExecutor() as pool:
         received = pool.submit(pipe.read_text, encoding="utf-8")
-        count = export_file(filled, "prompts", str(pipe))
+        count = export_file(filled, "prompts", str(pipe)).records
         assert len(received.result(10).split("\n")) == count + 1
     assert pipe.is_fifo()
 

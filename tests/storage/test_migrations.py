@@ -8,7 +8,7 @@ import earlier
 import pytest
 
 from storage import conversations, jobs, samples, versions
-from storage.database import Database, open_database
+from storage.database import Database, IntegrityError, open_database
 from storage.feedback import census, log, queue
 from storage.feedback.stock import take_stock
 from storage.records import Choice, Split
@@ -118,3 +118,18 @@ def test_without_full_text_search_prompts_are_found_all_the_same(
         assert not database.has_table("prompt_search")
         conversations.add(database, "Wo liegt Évian?", language="de")
         assert len(conversations.recent(database, search="ÉVIAN")) == 2
+
+
+def test_prompts_of_before_are_found_without_their_vowel_marks_and_stay_unchangeable(workspace: Workspace) -> None:
+    text = "سِفْرُ التَّكوين"
+    with earlier.open_earlier(workspace, 10) as database:
+        earlier.ask(database, text, language="ar", search_form=text, opening=text)
+        earlier.ask(database, "Mto ni nini?", language="sw", search_form="mto ni nini?", opening="Mto ni nini?")
+    with open_database(workspace) as database:
+        assert [prompt.text for prompt in conversations.recent(database, search="سفر التكوين")] == [text]
+        assert [prompt.text for prompt in conversations.recent(database, search="nini")] == ["Mto ni nini?"]
+        with pytest.raises(IntegrityError, match="append-only"):
+            database.execute("UPDATE main.prompts SET search_form = 'other'")
+        found = conversations.recent(database, search="nini")[0]
+        assert conversations.put_to_use(database, found.id, found.split, "", language="en").language == "en"
+        assert log.effects_differ(database) == 0

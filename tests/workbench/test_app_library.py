@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from driving import SIZES, opened, served_base, type_text, until, visible
+from textual.widgets import Input
 
 from storage import conversations, samples
 from storage.database import Database
@@ -111,6 +112,14 @@ async def test_a_filter_shows_one_split_alone_and_says_what_it_does_not_know(
         await pilot.press("enter")
         await until(pilot, lambda: [one.language for one in screen.shelf] == ["sw", "es"])
         assert "2 prompts · held-out" in visible(app)
+        await pilot.press("f")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        app.screen.query_one("#field-split", Input).value = ""
+        app.screen.query_one("#field-answer", Input).value = "知"
+        await pilot.press("enter")
+        await until(pilot, lambda: [one.text for one in screen.shelf] == [BREAD])
+        await pilot.press("enter")
+        await until(pilot, lambda: "answer 2 of 2" in visible(app))  # which has these words
 
 
 async def test_a_long_list_is_read_by_the_page_and_keeps_its_place_when_others_ask(
@@ -147,7 +156,7 @@ async def test_a_prompt_is_held_out_after_what_follows_is_said_and_never_trains_
         await until(pilot, lambda: screen.selected is not None and screen.selected.id == bread.id)
         await pilot.press("t")
         await until(pilot, lambda: "never less strict" in visible(app))
-        await pilot.press("ctrl+a", "ctrl+k")
+        await pilot.press("tab", "ctrl+a", "ctrl+k")
         await type_text(pilot, "held-out")
         await pilot.press("enter")
         await until(pilot, lambda: "1 rating will measure" in " ".join(visible(app).split()))
@@ -156,8 +165,17 @@ async def test_a_prompt_is_held_out_after_what_follows_is_said_and_never_trains_
         assert conversations.by_split(database, Split.TRAIN) == []
         await pilot.press("t")
         await until(pilot, lambda: "never less strict" in visible(app))
-        await pilot.press("ctrl+a", "ctrl+k")
+        await pilot.press("tab", "ctrl+a", "ctrl+k")
         await type_text(pilot, "train")
         await pilot.press("enter")
-        await until(pilot, lambda: len(app.screen_stack) == 1 and "not saved" in visible(app))
-        assert conversations.get(database, bread.id).split == Split.HELD_OUT
+        await until(pilot, lambda: "never becomes train" in visible(app))
+        await pilot.press("shift+tab", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "zh-TW")
+        await pilot.press("tab", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "ethics")
+        await pilot.press("enter")
+        await until(pilot, lambda: "count as Chinese (Taiwan)" in " ".join(visible(app).split()))
+        await pilot.press("enter")
+        await until(pilot, lambda: [one.split for one in screen.shelf if one.language == "zh-TW"] == ["ethics"])
+        await pilot.press("enter")
+        await until(pilot, lambda: "language: zh → zh-TW" in visible(app))

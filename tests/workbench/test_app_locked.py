@@ -14,7 +14,7 @@ from holding import held
 from textual.pilot import Pilot
 
 import workbench.desk
-from storage import conversations, jobs, samples, versions
+from storage import conversations, jobs, packs, samples, versions
 from storage.database import Database, DatabaseError
 from storage.feedback import log
 from storage.records import Sample
@@ -255,7 +255,7 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
     return {
         "save_session": (Session(language="sw"),), "keep": (1, Left("a draft")), "set_held_out_share": (0.3,),
         "remember_prompt": ("Jua ni nini?", "sw", ""), "remember_answers": (exchange,),
-        "put_to_use": (prompt, "ethics", "physics"),
+        "put_to_use": (prompt, "ethics", "physics", "en"), "add_packs": (packs.chosen(["fr/summary"]),),
         "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]),
         "tie": ([one, two],), "edit": (one, "maji magumu"), "tell": (one, "outcome", "imeganda"), "skip": (one,),
         "undo": (), "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,),

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from driving import opened, ready, until, visible
 
+from docs import pictures
 from docs.pictures import RATER, ask, furnish
 from storage import clock
 from storage.database import open_database
 from storage.workspace import Workspace
+from workbench.screens import PLACES
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.plots import CurvePlot
 
@@ -81,3 +83,14 @@ async def test_every_screen_looks_as_it_did(tmp_path: Path, keys_in_order: None,
                 await pilot.press("escape")
                 await until(pilot, lambda: len(app.screen_stack) == 1)
     assert not differ, "\n".join(differ)
+
+
+def test_the_page_of_pictures_shows_every_screen_at_three_sizes() -> None:
+    """To draw them anew: python -m docs.pictures"""
+    root = Path(pictures.__file__).parents[1]
+    told = (root / pictures.PAGE).read_text(encoding="utf-8")
+    assert told == pictures.page()
+    shown = re.findall(r"\((screenshots/\S+)\)", told)
+    assert len(shown) == len(set(shown)) == 3 * len(pictures.PICTURED)
+    assert all((root / "docs" / name).stat().st_size > 1000 for name in shown)
+    assert {place.name for place in PLACES} <= pictures.PICTURED.keys()

@@ -197,6 +197,10 @@ def test_import_then_stats_then_export(run: Run, feedback: Path, tmp_path: Path)
     assert exported.document["chosen"] == "冰。"
     assert run("export", "scores", str(tmp_path / "scores.csv")).out == ""
     assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,")
+    told = run("export", "scores", str(tmp_path / "scores.csv"), "--manifest").err
+    manifest = json.loads((tmp_path / "scores.csv.manifest.json").read_text(encoding="utf-8"))
+    assert f"sha256 {manifest['sha256']}" in told
+    assert (manifest["records"], manifest["languages"]) == (1, {"fr": 1})
 
 
 def test_stats_for_the_eye(run: Run, feedback: Path) -> None:

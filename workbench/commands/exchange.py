@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from storage.errors import UsageError
 from storage.exchange import exporting, importing
 from storage.exchange.examples import Example
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
+from storage.exchange.manifest import ENDING
 from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import filled, json_option, language_option, print_json, reading, say, workspace_option
 from workbench.text import one_line
@@ -154,8 +156,9 @@ class _Told:
 @click.command("export")
 @click.argument("kind", metavar="KIND", type=click.Choice(list(exporting.KINDS)))
 @click.argument("file", metavar="FILE")
+@click.option("--manifest", is_flag=True, help="Write FILE.manifest.json as well: counts, digest, schema, command.")
 @workspace_option
-def export_command(kind: str, file: str, workspace: str | None) -> None:
+def export_command(kind: str, file: str, manifest: bool, workspace: str | None) -> None:
     """Write the records of KIND to FILE (- for standard output).
 
     \b
@@ -174,9 +177,12 @@ def export_command(kind: str, file: str, workspace: str | None) -> None:
     \b
     Examples:
       workbench export preference pairs.jsonl
-      workbench export scores scores.csv
+      workbench export scores scores.csv --manifest
       workbench export events - | gzip > log.jsonl.gz
     """
     with reading(workspace) as (_, database):
-        count = exporting.export_file(database, kind, file)
-    say(f"wrote {count} records to {'standard output' if file == '-' else file}")
+        command = shlex.join(["workbench", "export", kind, file, "--manifest"]) if manifest else None
+        written = exporting.export_file(database, kind, file, manifest=command)
+    say(f"wrote {written.records} records to {'standard output' if file == '-' else file}")
+    if manifest:
+        say(f"sha256 {written.sha256}, in {file}{ENDING}")

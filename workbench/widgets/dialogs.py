@@ -81,8 +81,9 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
 
 
 class ConfirmDialog(Dialog[bool]):
-    """A question that Enter answers with yes."""
+    """A question that Enter answers with yes; one that is longer than its room scrolls."""
 
+    AUTO_FOCUS = "#asked"
     BINDINGS: ClassVar = [("enter", "accept", "yes"), ("y", "accept", "yes"), ("n", "cancel", "no")]
 
     def __init__(self, title: str, text: str) -> None:
@@ -90,7 +91,8 @@ class ConfirmDialog(Dialog[bool]):
         self.text = text
 
     def fields(self) -> ComposeResult:
-        yield Static(content(self.text))
+        with VerticalScroll(id="asked"):
+            yield Static(content(self.text))
         yield Static(
             Content.assemble(("enter", "bold $accent"), " yes   ", ("esc", "bold $accent"), " no"), id="answer"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -10,19 +12,20 @@ from textual.content import Content
 from textual.css.query import NoMatches
 from textual.widgets import Input, Static
 
-from storage import library
-from storage.languages import is_tag, normal
+from storage import conversations, library
 from storage.library import PAGE, Answered, Shelved
-from storage.records import Sample, Split
+from storage.records import Change, Sample, Split
 from workbench.screens.library import told
 from workbench.shell.messages import AnswersChanged, RatingsChanged
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import cell, one_line
 from workbench.widgets.editor import SafeInput
 from workbench.widgets.judging import Rater
-from workbench.widgets.parsing import one_of
 from workbench.widgets.sheets import Sheet
 from workbench.widgets.table import RowTable
+
+if TYPE_CHECKING:
+    from workbench.desk import Desk
 
 NEAR = 20  # rows from the end of what was read: from here on the next page is asked for
 # The widths of all columns but the prompt's, whose room is what they leave; in a narrow terminal they are out of sight.
@@ -50,7 +53,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
         yield Static(id="detail", classes="pane", markup=False)
         yield Static(id="head", markup=False)
         with Book():
-            for name in ("turns", "answer", "history"):
+            for name in ("turns", "corrected", "answer", "history"):
                 yield Static(id=name, markup=False)
         yield Sheet()
         yield Static(id="said", markup=False)
@@ -62,6 +65,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
         self.opened: Shelved | None = None
         self.place = 0
         self.answered: Answered | None = None
+        self.corrected: list[Change] = []
         self.shown: object = None
 
     @property
@@ -85,12 +89,13 @@ class LibraryScreen(Rater, WorkbenchScreen):
             return
         if (opened := self.opened) is not None:
             now = await self.desk.read(library.prompt, opened.id)
+            corrected = await self.desk.read(conversations.changes, opened.id)
             answered = await self.desk.read(library.answer, opened.id, self.place)
             if self.opened is opened:  # it may have been closed meanwhile
-                self.opened, self.answered = now, answered
+                self.opened, self.answered, self.corrected = now, answered, corrected
         else:
             much = max(PAGE, len(self.shelf))
-            self.shelf = await self.desk.read(library.page, self.searching.value, None, much, self.only)
+            self.shelf = await self._page(self.desk, self.searching.value, None, much)
             self.more = len(self.shelf) == much
         await self.draw()
 
@@ -99,10 +104,15 @@ class LibraryScreen(Rater, WorkbenchScreen):
         """Read the page after the last one."""
         shelf = self.shelf
         search, last = self.searching.value, shelf[-1].sequence
-        found = await self.attempt(lambda desk: desk.read(library.page, search, last, PAGE, self.only))
+        found = await self.attempt(lambda desk: self._page(desk, search, last, PAGE))
         if found is not None and self.shelf is shelf:
             self.shelf, self.more = [*shelf, *found], len(found) == PAGE
             await self.draw()
+
+    async def _page(self, desk: Desk, search: str, before: int | None, limit: int) -> list[Shelved]:
+        # All answers are looked through for words in one: beside what the other screens read.
+        read = desk.look_through if "answer" in self.only else desk.read
+        return await read(library.page, search, before, limit, self.only)
 
     def look_anew(self) -> None:
         """Something else is asked for: begin at the first page."""
@@ -117,8 +127,9 @@ class LibraryScreen(Rater, WorkbenchScreen):
             present(self.query_one(name), opened is not None)
         for name in ("#search", "#found"):
             present(self.query_one(name), opened is None)
-        for name in ("RowTable", "#detail"):
-            present(self.query_one(name), opened is None and bool(self.shelf))
+        present(self.query_one("#detail"), opened is None and bool(self.shelf))
+        present(self.table, opened is None)
+        self.table.set_class(not self.shelf, "bare")  # an empty one keeps the focus, or the search would take the keys
         present(self.query_one("#empty"), opened is None and not self.shelf)
         if opened is None:
             self._draw_list()
@@ -165,6 +176,8 @@ class LibraryScreen(Rater, WorkbenchScreen):
         answered = self.answered
         self.query_one("#head", Static).update(told.head(opened, answered))
         self.query_one("#turns", Static).update(told.turns(opened))
+        present(self.query_one("#corrected"), bool(self.corrected))
+        self.query_one("#corrected", Static).update(told.corrections(self.corrected))
         for name in ("#answer", "#history"):
             present(self.query_one(name), answered is not None)
         if answered is not None:
@@ -177,7 +190,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
         elif self.searching.value or self.only:
             first, second = "No prompt is like that.", "Search for other words, or take the filter off."
         else:
-            first, second = "No prompt yet.", "Ask one on Prompt, or bring some in: workbench import FILE."
+            first, second = "No prompt yet.", "Ask one on Prompt, add packs of them, or import a file."
         return Content("\n").join([Content.styled(first, "bold"), Content.styled(second, "$text-muted")])
 
     def on_resize(self) -> None:
@@ -203,50 +216,65 @@ class LibraryScreen(Rater, WorkbenchScreen):
         self.searching.focus()
 
     def action_filter(self) -> None:
-        from workbench.widgets.dialogs import Field, FormDialog
-
-        def tag(text: str) -> str:
-            if text and not is_tag(text):
-                raise ValueError("want a language tag such as en or pt-BR")
-            return text and normal(text)
-
-        splits = one_of("", *Split)
-        fields = [
-            Field("language", "language", self.only.get("language", ""), tag, "empty: all"),
-            Field("split", "split", self.only.get("split", ""), splits, ", ".join(Split)),
-            Field("task", "task", self.only.get("task", ""), str, "empty: all"),
-        ]
+        from workbench.screens.library.correcting import filter_form
 
         def chosen(values: dict[str, object] | None) -> None:
             if values is not None:
                 self.only = {name: str(value) for name, value in values.items() if value}
                 self.look_anew()
 
-        self.app.push_screen(FormDialog("Show only", fields), chosen)
+        self.app.push_screen(filter_form(self.only), chosen)
 
     @work(exclusive=True, group="use")
     async def action_use(self) -> None:
-        """Ask for split and task; where the split changes, say first what follows from that."""
-        from workbench.widgets.dialogs import ConfirmDialog, Field, FormDialog
+        """Ask for language, split and task; say first what follows from another language or split."""
+        from workbench.screens.library.correcting import follows, use_form
+        from workbench.widgets.dialogs import ConfirmDialog
 
         prompt = self.opened or self.selected
         if prompt is None:
             return
-        fields = [
-            Field("split", "split", prompt.split, one_of(*Split), "never less strict"),
-            Field("task", "task", prompt.task, str),
-        ]
-        chosen = await self.app.push_screen_wait(FormDialog("What the prompt is for", fields))
+        hanging = await self.attempt(lambda desk: desk.read(library.hanging, prompt.id))
+        if hanging is None:
+            return
+        chosen = await self.app.push_screen_wait(use_form(prompt, hanging))
         if chosen is None:
             return
-        split, task = Split(str(chosen["split"])), str(chosen["task"])
-        if split != prompt.split and prompt.split == Split.TRAIN:
-            moved = await self.attempt(lambda desk: desk.read(library.moved_with, prompt.id))
-            if moved is None:
+        language, split, task = str(chosen["language"]), Split(str(chosen["split"])), str(chosen["task"])
+        if told := follows(prompt, hanging, language, split):
+            title = f"From now on {' and '.join({language, split} - {prompt.language, prompt.split})}"
+            if not await self.app.push_screen_wait(ConfirmDialog(title, told)):
                 return
-            if not await self.app.push_screen_wait(ConfirmDialog(f"From now on {split}", _follows(*moved))):
-                return
-        await self.record(lambda desk: desk.put_to_use(prompt, split, task), f"{split} {task}".strip())
+        words = " ".join(filter(None, (language, split, task)))
+        await self.record(lambda desk: desk.put_to_use(prompt, split, task, language), words)
+
+    # Files and packs
+
+    @work(exclusive=True, group="exchange")
+    async def action_import(self) -> None:
+        from workbench.screens.library.exchanging import bring_in
+
+        if self.desk is not None and (found := await bring_in(self.workbench, self.desk)) is not None:
+            new = f"{found.prompts} prompts, {found.samples} answers, {found.ratings} ratings are new"
+            self.saved(f"{found.records} records: {new}")
+
+    @work(exclusive=True, group="exchange")
+    async def action_export(self) -> None:
+        from workbench.screens.library.exchanging import write_out
+
+        if self.desk is not None and (said := await write_out(self.workbench, self.desk)) is not None:
+            self.say(said)
+
+    @work(exclusive=True, group="exchange")
+    async def action_packs(self) -> None:
+        from workbench.screens.library.exchanging import choose_packs
+
+        chosen = None if self.desk is None else await choose_packs(self.workbench, self.desk)
+        if chosen is not None:
+            await self.record(
+                lambda desk: desk.add_packs(chosen), "packs",
+                lambda added: self.saved(f"{added.new} prompts are new, of {added.prompts}"),
+            )  # fmt: skip
 
     def action_columns(self, by: int) -> None:
         self.table.scroll_columns(by)
@@ -254,12 +282,14 @@ class LibraryScreen(Rater, WorkbenchScreen):
     # Reading one
 
     async def action_open(self) -> None:
-        """Open the prompt in focus at its first answer."""
+        """Open the prompt in focus at its first answer, of those that the filter asks for."""
         one = self.selected
-        answered = await self.attempt(lambda desk: desk.read(library.answer, one.id, 0)) if one is not None else None
         if one is None:
             return
-        self.opened, self.answered, self.place = one, answered, 0
+        place = await self.attempt(lambda desk: desk.read(library.place_of, one.id, self.only)) or 0
+        answered = await self.attempt(lambda desk: desk.read(library.answer, one.id, place))
+        self.corrected = await self.attempt(lambda desk: desk.read(conversations.changes, one.id)) or []
+        self.opened, self.answered, self.place = one, answered, place
         self.say(Content(""))
         await self.draw()
         book = self.query_one(Book)
@@ -308,7 +338,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
                 return listed and bool(self.shelf)
             case "use":
                 return self.opened is not None or (listed and bool(self.shelf))
-            case "search" | "filter":
+            case "search" | "filter" | "import" | "export" | "packs":
                 return listed
             case "columns":
                 return listed and cut
@@ -323,10 +353,3 @@ class LibraryScreen(Rater, WorkbenchScreen):
             case "undo" | "redo":
                 return not writing
         return True
-
-
-def _follows(prompts: int, ratings: int) -> str:
-    """What follows when a training prompt is kept apart from now on, with all that open with its text."""
-    which = "It is" if prompts == 1 else f"The {prompts} prompts that open with this text are"
-    taught = f"{ratings} rating{'s' * (ratings != 1)}"
-    return f"{which} never trained on again: {taught} will measure and teach no more. What was learned stays learned."

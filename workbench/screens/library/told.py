@@ -8,7 +8,7 @@ from textual.content import Content
 
 from storage.feedback import kinds
 from storage.library import Answered, Shelved, Standing, Told
-from storage.records import Prompt, Rating, RatingKind, Source
+from storage.records import Change, Prompt, Rating, RatingKind, Source
 from workbench.text import content, one_line
 from workbench.widgets.answers import card_of
 
@@ -56,15 +56,42 @@ def history(answered: Answered) -> Content:
     return Content("\n").join(_event(told, answered.sample.id) for told in answered.told)
 
 
+def corrections(changes: list[Change]) -> Content:
+    """What was corrected about a prompt, oldest first, a line each."""
+    return Content("\n").join(
+        Content.assemble(
+            (f"{_when(one.created_at)}  ", "$text-muted"), (one_line(one.made_by or "-", 20), "bold"),
+            f"  {one.field}: {one_line(one.was, 30) or '-'} → {one_line(one.became, 30) or '-'}",
+        )
+        for one in changes
+    )  # fmt: skip
+
+
+def _when(moment: str) -> str:
+    return moment[:16].replace("T", " ")
+
+
+def _how(rating: Rating) -> str:
+    """On which scale, by which guideline, and under which circumstances something was said."""
+    usual = rating.scale_low in (None, 1) and rating.scale_high in (None, 5)
+    parts = [
+        "" if usual else f"on {rating.scale_low:g} to {rating.scale_high:g}",
+        one_line(rating.guideline, 24),
+        "blind" if rating.blind else "",
+        "" if rating.duration_ms is None else f"{rating.duration_ms / 1000:.1f} s",
+    ]
+    return " · ".join(filter(None, parts))
+
+
 def _event(told: Told, sample_id: str) -> Content:
     rating = told.rating
     sign, style = _STANDINGS[told.standing]
     source = "" if rating.source == Source.HUMAN else f" ({rating.source})"
     attribute = "" if rating.attribute == "overall" else f" of {one_line(rating.attribute, 24)}"
     line = Content.assemble(
-        (f"{rating.created_at[:16].replace('T', ' ')}  ", "$text-muted"),
+        (f"{_when(rating.created_at)}  ", "$text-muted"),
         (one_line(rating.rater, 20), "bold"), (source, "$text-muted"), f"  {_words(rating, sample_id)}{attribute}  ",
-        (sign, style),
+        (sign, style), (f"  {how}" if (how := _how(rating)) else "", "$text-muted"),
     )  # fmt: skip
     if not rating.text:
         return line

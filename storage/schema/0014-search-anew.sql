@@ -1,0 +1,3 @@
+-- needs fts5
+-- The forms in which prompts are searched have changed.
+INSERT INTO prompt_search (prompt_search) VALUES ('rebuild');
