@@ -146,6 +146,7 @@ class WorkbenchApp(Frame):
                 self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
                 lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
             )  # fmt: skip
+        self.turn_texts(chosen.bidi)
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (

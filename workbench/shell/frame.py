@@ -17,17 +17,20 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widgets import DataTable, TextArea
 
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.screens import PLACES
-from workbench.shell import keymap, palette, terminal, themes
+from workbench.shell import bidi, keymap, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
 from workbench.text import safe_text
 from workbench.widgets.filter import ContrastFilter, SafeFilter
 
 _LINE_FILTERS = (SafeFilter(), ContrastFilter())  # one of each: what they gave for a line is kept by the filter
+
+bidi.install()
 
 # What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
 ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -50,6 +53,7 @@ class Frame(App[None]):
         self.keys = keymap.effective(self.chosen_keys)
         self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("app", self.chosen_keys)])
         self.banner: Content | None = None
+        self.turns_texts = bidi.app_turns("auto")
         for place in PLACES:
             self.add_mode(place.name, partial(place.open, self.chosen_keys))
         for theme in themes.THEMES:
@@ -91,6 +95,21 @@ class Frame(App[None]):
 
     def say(self, text: str) -> None:
         self.notify(safe_text(text), markup=False)
+
+    def turn_texts(self, mode: str) -> None:
+        """Turn texts that run from right to left, or leave that to the terminal, by the setting `bidi`."""
+        self.turns_texts = bidi.app_turns(mode)
+        if isinstance(self._driver, terminal.Terminal):
+            self._driver.keep_cells(self.turns_texts or mode == "off")
+        self.refresh_css(animate=False)
+        for screen in self.screen_stack:
+            for area in screen.query(TextArea):
+                area._line_cache.clear()
+            for table in screen.query(DataTable):
+                table._clear_caches()
+            screen.refresh(layout=True)
+            for widget in screen.query("*"):
+                widget.refresh()
 
     def get_driver_class(self) -> type[Driver]:
         return terminal.driver(super().get_driver_class())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 KEY = "session"
 DEFAULT_THEME = "workbench"
 MOST_CANDIDATES = 4
+BIDI = ("auto", "app", "terminal", "off")
+"""Who turns texts that run from right to left; `auto` is the app, but for terminals that cannot leave it."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class Session(msgspec.Struct, frozen=True):
     rater: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
+    bidi: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ SETTINGS = (
     Setting("model", "model", "name or path; at the next start", "model", _name),
     Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
     Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
+    Setting("bidi", "right to left", "who turns: auto, app, terminal, off", "bidi", one_of(*BIDI), BIDI),
     Setting("answers", "answers", "1 to 4", "candidates", whole_number(1, MOST_CANDIDATES), where="answers"),
     Setting("temperature", "temperature", "0 is greedy", "sampling.temperature", number(0, 10), where="answers"),
     Setting("top-p", "top-p", "1 keeps all", "sampling.top_p", number(0.001, 1), where="answers"),

@@ -60,3 +60,4 @@ def apply(app: WorkbenchApp, settings: Sequence[Setting], values: dict[str, Any]
         app.desk.rater = wanted.rater
     app.update_session(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
     app.theme = wanted.theme
+    app.turn_texts(wanted.bidi)
