@@ -131,8 +131,7 @@ class WorkbenchApp(Frame):
         if self.model is not None:
             chosen = msgspec.structs.replace(chosen, model=self.model)
         self.session, desk.rater, self.desk = chosen, chosen.rater, desk
-        if not self.draft.text:
-            self.draft = found.draft
+        typed, self.draft = self.draft, found.draft  # what was typed already is not written down yet
         self.half_written |= found.half_written
         self.conversation.waiting.extendleft(reversed(found.waiting))
         self.conversation.current = self.conversation.current or found.shown
@@ -146,6 +145,8 @@ class WorkbenchApp(Frame):
                 self.saver, "what is not sent yet", lambda: left(self.draft, self.half_written, *self._under_way()),
                 lambda at, _: desk.keep(seat.number, at), self.looking.say_once,
             )  # fmt: skip
+        if typed.text:
+            self.draft = typed
         self.turn_texts(chosen.bidi)
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme

@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual._cells import cell_width_to_column_index
+from textual.app import SuspendNotSupported
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._wrapped_document import WrappedDocument
 from textual.expand_tabs import expand_tabs_inline
@@ -264,7 +265,7 @@ def edit_outside(app: App[object], text: str) -> str:
     """Let the researcher edit a text in $VISUAL or $EDITOR, which know input methods and right-to-left text.
 
     Raises:
-        WorkbenchError: no editor is set, it cannot be started, or it ended with a failure.
+        WorkbenchError: no editor is set, it cannot be started, it ended with a failure, or the app is in a browser.
     """
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not command:
@@ -275,6 +276,8 @@ def edit_outside(app: App[object], text: str) -> str:
         try:
             with app.suspend():
                 subprocess.run([*shlex.split(command), str(path)], check=True)
+        except SuspendNotSupported as error:
+            raise WorkbenchError("there is no terminal for an editor here", "open the app in one") from error
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise WorkbenchError(f"the editor failed: {error}", f"EDITOR is {command!r}; your text is kept") from error
         try:
