@@ -33,6 +33,7 @@ from workbench.shell.watch import Watch
 from workbench.text import one_line
 from workbench.training.outcome import outcome
 from workbench.training.status import TrainerStatus
+from workbench.widgets.theming import ThemeDialog
 
 if TYPE_CHECKING:
     from storage.records import Sample
@@ -367,24 +368,15 @@ class WorkbenchApp(Frame):
         if self.session.screen != name:
             self.update_session(screen=name)
 
-    def action_help(self) -> None:
-        from workbench.screens.help.screen import HelpScreen
-
-        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
-
-    @work
-    async def action_settings(self) -> None:
-        from workbench.widgets.settings import ask_settings
-
-        await ask_settings(self)
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What applies now; with the palette open, where it was called."""
         front = self.front
+        if getattr(front, "takes_every_key", False):
+            return False
         match action:
             case "show":
                 return not front.is_modal and parameters != (self.current_mode,)
-            case "settings" | "command_palette":
+            case "settings" | "command_palette" | "jump" | "keymap" | "about" | "themes":
                 return not front.is_modal
             case "help":
                 return not front.is_modal or hasattr(front, "KEY")
@@ -393,5 +385,9 @@ class WorkbenchApp(Frame):
         return True
 
     def watch_theme(self, name: str) -> None:
-        if self.desk is not None and self.session.theme != name:
+        if self.desk is not None and self.session.theme != name and not isinstance(self.screen, ThemeDialog):
             self.update_session(theme=name)
+
+    def choose_theme(self, name: str | None) -> None:
+        if name is not None:
+            self.watch_theme(name)

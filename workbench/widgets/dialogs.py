@@ -43,9 +43,14 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
     def __init__(self, title: str) -> None:
         super().__init__()
         self.box_title = title
+        self._usual_bindings = self._bindings
+
+    def take_keys(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
+        """Go by these keys from now on."""
+        self._bindings = BindingsMap.merge([self._usual_bindings, keymap.bindings("dialog", chosen_keys)])
 
     def on_mount(self) -> None:
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("dialog", self.workbench.chosen_keys)])
+        self.take_keys(self.workbench.chosen_keys)
         self.query_one("#dialog").border_title = content(one_line(self.box_title))
         self.refresh_bindings()
 
