@@ -19,8 +19,9 @@ from workbench.shell.jump import JumpScreen
 from workbench.text import UNSAFE
 from workbench.widgets.about import AboutSheet, logs
 from workbench.widgets.answers import AnswerCard
-from workbench.widgets.editor import PromptInput
+from workbench.widgets.editor import PromptInput, SafeInput
 from workbench.widgets.rebinding import KeysDialog, PressDialog
+from workbench.widgets.settings import SettingsDialog
 from workbench.widgets.theming import ThemeDialog
 
 RAW = "first \x1b[31mred\u202e\nsecond"
@@ -137,6 +138,27 @@ async def test_a_theme_is_on_while_it_is_looked_at_and_kept_when_taken(app: Work
         await until(pilot, lambda: app.theme == "workbench" and not app.screen.is_modal)
         await pilot.press("alt+t", "up", "enter")
         await until(pilot, lambda: app.session.theme == app.theme == "tokyo-night")
+
+
+async def test_settings_are_chosen_with_the_arrows_and_a_theme_is_looked_at(app: WorkbenchApp):
+    async with app.run_test(size=(100, 34)) as pilot:
+        await opened(pilot)
+        for leave in ("escape", "ctrl+j"):
+            await pilot.press("f7")
+            await until(pilot, lambda: isinstance(app.screen, SettingsDialog))
+            for name, key, value in (("theme", "up", "tokyo-night"), ("bidi", "down", "app"), ("follow", "down", "no")):
+                field = app.screen.query_one(f"#field-{name}", SafeInput)
+                field.focus()
+                await pilot.press(key)
+                await until(pilot, lambda field=field, value=value: field.value == value)
+            await until(pilot, lambda: app.theme == "tokyo-night")
+            assert app.session.theme == "workbench"
+            await pilot.press(leave)
+            await until(pilot, lambda: not app.screen.is_modal)
+            if leave == "escape":
+                assert (app.theme, app.session.bidi, app.session.follow) == ("workbench", "auto", True)
+        await until(pilot, lambda: app.session.theme == app.theme == "tokyo-night")
+        assert (app.session.bidi, app.session.follow) == ("app", False)
 
 
 async def test_a_key_is_given_to_another_action_and_works_at_once(app: WorkbenchApp):

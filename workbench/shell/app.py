@@ -33,7 +33,6 @@ from workbench.shell.watch import Watch
 from workbench.text import one_line
 from workbench.training.outcome import outcome
 from workbench.training.status import TrainerStatus
-from workbench.widgets.theming import ThemeDialog
 
 if TYPE_CHECKING:
     from storage.records import Sample
@@ -385,7 +384,7 @@ class WorkbenchApp(Frame):
         return True
 
     def watch_theme(self, name: str) -> None:
-        if self.desk is not None and self.session.theme != name and not isinstance(self.screen, ThemeDialog):
+        if self.desk is not None and self.session.theme != name and not getattr(self.front, "previews_themes", False):
             self.update_session(theme=name)
 
     def choose_theme(self, name: str | None) -> None:

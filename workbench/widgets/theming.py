@@ -16,6 +16,7 @@ class ThemeDialog(Dialog[str]):
     """A list of themes; the one in focus is on while one moves through it, and Escape brings back the one before."""
 
     AUTO_FOCUS = "OptionList"
+    previews_themes = True
     BINDINGS: ClassVar = [("j", "move(1)", "down"), ("k", "move(-1)", "up")]
 
     def __init__(self, names: list[str], current: str) -> None:
