@@ -75,6 +75,15 @@ def test_every_character_stands_where_the_library_puts_it(text: str):
     assert seen == get_display(text)
 
 
+@given(st.text(st.characters(codec=None, exclude_characters="\n"), max_size=30))
+def test_whatever_a_text_holds_it_has_an_order(text: str):
+    of = bidi.paragraph(text + "ש")
+    assert sorted(of.places) == list(range(len(text) + 1))
+    assert sorted(n for piece in bidi.standing(of.text, of) for n in range(piece.start, piece.end)) == [
+        *range(len(text) + 1)
+    ]
+
+
 def test_a_paragraph_of_many_lines_is_turned_line_by_line_and_stands_at_the_right():
     lines = drawn("تنكسر أشعة الشمس داخل قطرات المطر (raindrops are round) وتنعكس", 24)
     assert len(lines) == 3

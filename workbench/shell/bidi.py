@@ -94,9 +94,9 @@ def paragraph(text: str) -> Paragraph:
     their numbers, with one of eight characters of its class in place of each. Brackets stay, as they have to match: a
     combining mark behind each, which stands on the side where its bracket ends, has the digit.
     """
-    from_right = bool(get_base_level(text))
-    before = text.find(_BEFORE_A_TEXT) + len(_BEFORE_A_TEXT) if _BEFORE_A_TEXT in text else len(text)
     pieces = [_replacements(character) for character in text]
+    from_right = bool(get_base_level("".join(piece[0] for piece in pieces)))
+    before = text.find(_BEFORE_A_TEXT) + len(_BEFORE_A_TEXT) if _BEFORE_A_TEXT in text else len(text)
 
     def displayed(shift: int) -> str:
         asked = [piece[number >> shift & 7] for number, piece in enumerate(pieces)]
