@@ -46,6 +46,7 @@ demo: install
 
 screenshots: install
 	$(BIN)/python -m docs.pictures
+	$(BIN)/python -m docs.browser docs/screenshots/browser.png
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,16 @@ if TYPE_CHECKING:
     from storage.database import Database
 
 
-def backup(database: Database, destination: Path) -> Path:
-    """Copy the whole database to a new file and check the copy.
+PAGES = 1000  # between two looks at how far the copy is
+
+
+def backup(
+    database: Database,
+    destination: Path,
+    *,
+    progress: Callable[[str, int, int], None] = lambda doing, done, of: None,
+) -> Path:
+    """Copy the whole database to a new file and check the copy. `progress` is told the pages that are done, and all.
 
     Raises:
         WorkbenchError: the destination exists.
@@ -30,7 +39,12 @@ def backup(database: Database, destination: Path) -> Path:
     os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
     copy = sqlite3.connect(str(partial), isolation_level=None)
     try:
-        database.connection.backup(copy)
+        with database.snapshot():  # of one moment: without it, every write of others begins the copy anew
+            database.scalar("SELECT count(*) FROM sqlite_schema")  # the moment is that of the first read
+            database.connection.backup(
+                copy, pages=PAGES, sleep=0, progress=lambda _, left, of: progress("copying", of - left, of)
+            )
+        progress("checking the copy", 0, 0)
         copy.execute("PRAGMA journal_mode = DELETE")
         verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
         if verdict != "ok":

@@ -48,6 +48,30 @@ def without_surrogates(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """Safe text on one line, white space folded, cut with an ellipsis at `limit` characters."""
-    folded = " ".join(safe_text(text[: 4 * limit]).split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+    """Safe text on one line, white space folded, cut with an ellipsis at `limit` cells of a terminal."""
+    return fitted(" ".join(safe_text(text[: 16 * limit]).split()), limit)
+
+
+def width(text: str) -> int:
+    """How many cells of a terminal a text of one line takes, as the app's widgets measure it."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def fitted(text: str, cells: int) -> str:
+    """The text, or as much of it as fits before an ellipsis; no grapheme cluster (UAX 29) is cut in two."""
+    if len(text) <= cells and text.isascii():
+        return text
+    if width(text) <= cells:
+        return text
+    from wcwidth import iter_graphemes
+
+    kept, room = "", cells - 1
+    for cluster in iter_graphemes(text):
+        if width(kept + cluster) > room:
+            break
+        kept += cluster
+    return f"{kept}…"

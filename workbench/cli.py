@@ -6,6 +6,7 @@ Commands are imported when they run, so that `workbench --help` and the app's fi
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),
     "demo": ("workbench.commands.demo:demo", "Walk the whole loop with no hands, on the real model."),
+    "serve": ("workbench.commands.serve:serve", "Open the app in a browser on this machine."),
     "keys": ("workbench.commands.keys:keys", "List every key of the app."),
 }
 
@@ -98,7 +100,8 @@ def cli(context: click.Context, workspace: str | None, model: str | None) -> int
 def open_app(workspace: Workspace, model: str | None = None) -> int:
     """Open the app; returns the exit code. Raises UsageError where there is no terminal."""
     # It draws on either: `workbench 2>errors.txt` is the app, and the file gets what is said beside it.
-    if not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
+    served = "TEXTUAL_DRIVER" in os.environ  # by `workbench serve`, to a page of a browser
+    if not served and not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
     from workbench.shell.app import run
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.signs import UNSAFE, one_line, safe_text, without_surrogates
+from storage.signs import UNSAFE, fitted, one_line, safe_text, width, without_surrogates
 
 if TYPE_CHECKING:
     from rich.text import Text
     from textual.content import Content
     from textual.style import Style
 
-__all__ = ["UNSAFE", "cell", "content", "drawn", "from_home", "one_line", "pasted", "safe_text"]
+__all__ = ["UNSAFE", "cell", "content", "drawn", "fitted", "from_home", "one_line", "pasted", "safe_text", "width"]
 
 # What an editor draws for a character that has no shape of its own: of one cell each, so that every place in the text
 # is a place on screen. Where `safe_text` would need several letters, a shape that no keyboard has.

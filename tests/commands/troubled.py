@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,12 @@ GIVEN: dict[str | tuple[str, str], str | None] = {
     "stdin": None, "name": None, "action": None, "other": "sound", "value": None, "folder": "out/v1",
     "names": "fr/summary",
 }  # fmt: skip
-# What keeps a command short: no model is loaded, so that it ends where it looks for one.
+# What keeps a command short: no model is loaded, so that it ends where it looks for one; its port is taken.
+TAKEN = socket.socket()
+TAKEN.bind(("127.0.0.1", 0))
+TAKEN.listen()
 MORE = {
+    "serve": ["--port", str(TAKEN.getsockname()[1])],
     "generate": ["--prompt", "Why?", "--version", "v9"],
     "chat": ["--version", "v9"],
     "demo": ["--model", "./nowhere"],
@@ -48,8 +53,9 @@ NO_MODEL = ["--model", "./nowhere"]
 KEPT = ("prompts", "samples", "ratings", "versions")
 PRINTS = ("latin-1", "closed pipe", "full output")
 DISKS = ("full disk", "failing disk", "failing disk, after 4 writes")
-# It makes a workspace of its own, and starts an engine there: troubles of one that exists are none of its.
-MAKES_ITS_OWN = {"demo": ("none", "full disk", "failing disk")}
+# It makes a workspace of its own, and starts an engine there, or leaves all of it to the app: troubles of one that
+# exists are none of its.
+MAKES_ITS_OWN = {"demo": ("none", "full disk", "failing disk"), "serve": ("none",)}
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -147,7 +147,7 @@ async def test_an_earlier_question_is_the_same_prompt_again(workspace: Workspace
         await opened(pilot)
         await pilot.press("ctrl+f")
         await until(pilot, lambda: "1 Prompt" in visible(app) and len(app.screen_stack) == 2)
-        await until(pilot, lambda: "ما هو" in visible(app))
+        await until(pilot, lambda: "وه ام" in visible(app))
         await pilot.press("enter")
         editor = app.screen_stack[0].query_one(PromptInput)
         await until(pilot, lambda: editor.text == HELD_OUT)

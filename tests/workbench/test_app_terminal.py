@@ -142,6 +142,14 @@ def test_no_hostile_byte_reaches_the_terminal_on_any_screen(tmp_path: Path):
         terminal.press(F1, "ask")
         terminal.press(CTRL["p"], "Search for commands")
         terminal.dismiss("Search for commands")
+        log = tmp_path / "workspace" / "logs" / "hostile.log"
+        log.write_bytes(b"\x1b[666;1mCANARY \x1b]52;c;aGk=\x07 \x9b1m \xff\n")
+        terminal.press(b"\x1bi", "─ About")
+        terminal.press(b"\x1b[F", "␛[666;1mCANARY ␛]52;c;aGk=␇")
+        terminal.dismiss("─ About")
+        terminal.press(b"\x1bk", "another key")
+        terminal.dismiss("another key")
+        assert b"\x1b[8l" in terminal.written  # the app turns texts, and the terminal is told to leave them
         written = POINTER_SHAPE.sub(b"", terminal.written)
         assert [name for name, data in FORBIDDEN.items() if data in written] == []
         assert terminal.written.count(b"CANARY") > 10

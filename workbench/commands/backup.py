@@ -9,6 +9,7 @@ import click
 from storage import backups
 from storage.troubles import told_of_file
 from workbench.commands.options import json_option, print_json, reading, say, workspace_option
+from workbench.commands.progress import progress
 
 
 @click.command()
@@ -25,8 +26,8 @@ def backup(file: str, as_json: bool, workspace: str | None) -> None:
     Example:
       workbench backup ~/backups/dialects-$(date +%F).db
     """
-    with reading(workspace) as (_, database), told_of_file(f"cannot write {file}"):
-        made = backups.backup(database, Path(file).expanduser().absolute())
+    with reading(workspace) as (_, database), told_of_file(f"cannot write {file}"), progress("pages") as bar:
+        made = backups.backup(database, Path(file).expanduser().absolute(), progress=bar)
     if as_json:
         print_json({"file": str(made), "bytes": made.stat().st_size})
     say(f"wrote and checked {made}")

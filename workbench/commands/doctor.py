@@ -23,6 +23,7 @@ from storage.records import JobState
 from storage.troubles import READING_GOES_ON
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, say, workspace_option
+from workbench.commands.progress import progress
 from workbench.text import safe_text
 
 GIB = 1024**3
@@ -49,7 +50,12 @@ def doctor(as_json: bool, workspace: str | None) -> int:
       workbench doctor
       workbench doctor --json | jq '.[] | select(.status != "ok")'
     """
-    findings = list(examine(works_on(Workspace.locate(workspace))))
+    findings = []
+    with progress() as bar:
+        bar("checking the installation and the workspace")
+        for one in examine(works_on(Workspace.locate(workspace))):
+            findings.append(one)
+            bar(f"checking, after {one.check}")
     if as_json:
         print_json(findings)
     else:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
-import time
 from typing import Any
 
 import click
@@ -18,6 +16,7 @@ from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defau
 from storage.exchange.manifest import ENDING
 from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import filled, json_option, language_option, print_json, reading, say, workspace_option
+from workbench.commands.progress import progress
 from workbench.text import one_line
 
 _LONGEST_SHOWN = 120  # characters of a text in a dry run
@@ -86,14 +85,10 @@ def import_command(
     if scale[0] >= scale[1]:
         raise UsageError(f"--scale {scale[0]:g} {scale[1]:g}: the low end must come first", "for example --scale 0 1")
     how = reading_option(layout, names)
-    told = _Told()
-    with filled(workspace, keep=not dry_run) as database:
-        try:
-            imported = importing.import_file(
-                database, file, defaults, reading=how, skip_bad=skip_bad, dry_run=dry_run, progress=told
-            )
-        finally:
-            told.end()
+    with filled(workspace, keep=not dry_run) as database, progress("records") as bar:
+        imported = importing.import_file(
+            database, file, defaults, reading=how, skip_bad=skip_bad, dry_run=dry_run, progress=bar
+        )
     if as_json:
         print_json(imported)
     else:
@@ -133,26 +128,6 @@ def _cut(value: Any) -> Any:
     return value if not isinstance(value, str) or len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 3] + "..."
 
 
-class _Told:
-    """The progress of an import on standard error: on a terminal as it goes, on one line, once it takes long."""
-
-    def __init__(self) -> None:
-        self._quiet_until = time.monotonic() + 1
-        self._shown = False
-
-    def __call__(self, doing: str, done: int, of: int) -> None:
-        if not sys.stderr.isatty() or time.monotonic() < self._quiet_until:
-            return
-        self._quiet_until = time.monotonic() + 0.1
-        self._shown = True
-        count = f" {done} of {of} records" if of else f" {done} records" if done else " ..."
-        click.echo(f"\r{doing}{count}\x1b[K", err=True, nl=False)
-
-    def end(self) -> None:
-        if self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-
 @click.command("export")
 @click.argument("kind", metavar="KIND", type=click.Choice(list(exporting.KINDS)))
 @click.argument("file", metavar="FILE")
@@ -180,9 +155,11 @@ def export_command(kind: str, file: str, manifest: bool, workspace: str | None) 
       workbench export scores scores.csv --manifest
       workbench export events - | gzip > log.jsonl.gz
     """
-    with reading(workspace) as (_, database):
+    with reading(workspace) as (_, database), progress("records") as bar:
+        doing = f"writing {kind}"
+        bar(doing)
         command = shlex.join(["workbench", "export", kind, file, "--manifest"]) if manifest else None
-        written = exporting.export_file(database, kind, file, manifest=command)
+        written = exporting.export_file(database, kind, file, manifest=command, heard=lambda done: bar(doing, done))
     say(f"wrote {written.records} records to {'standard output' if file == '-' else file}")
     if manifest:
         say(f"sha256 {written.sha256}, in {file}{ENDING}")

@@ -9,6 +9,7 @@ import click
 from storage import versions
 from storage.errors import UsageError
 from workbench.commands.options import json_option, print_json, reading, say, workspace_option
+from workbench.commands.progress import progress
 from workbench.text import safe_text
 
 
@@ -35,13 +36,19 @@ def export_model(version: str, folder: str, kind: str, model: str | None, as_jso
       workbench export model v3 ./v3-whole --as merged
       workbench export model v3 ./v3-gguf --as gguf
     """
-    with reading(workspace) as (place, database):
+    with reading(workspace) as (place, database), progress("%", says=True) as bar:
         chosen, target = versions.get(database, version), Path(folder).expanduser().absolute()
         from trainer import handing_over
 
         try:
             base = handing_over.hand_over(
-                place, database, chosen, target, kind, model, lambda text, _: say(safe_text(text))
+                place,
+                database,
+                chosen,
+                target,
+                kind,
+                model,
+                lambda text, share: bar(text, round(100 * (share or 0)), 100 if share else 0),
             )
         except OSError as error:
             raise UsageError(

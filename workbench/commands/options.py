@@ -16,6 +16,7 @@ from storage.command_line import print_json, say, works_on
 from storage.database import Database, open_database, read_database
 from storage.durable import sync_folder
 from storage.errors import UsageError
+from storage.signs import width
 from storage.workspace import Workspace
 from workbench.text import one_line
 
@@ -109,6 +110,9 @@ def language_option(tag: str) -> str:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print aligned columns; every cell is cleaned and kept on one line, None is a dash."""
     cells = [[("-" if cell is None else one_line(str(cell), 60)) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
-    for row in [list(header), *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    table = [list(header), *cells]
+    widths = [max(width(row[column]) for row in table) for column in range(len(header))]
+    for row in table:
+        click.echo(
+            "  ".join(cell + " " * (room - width(cell)) for cell, room in zip(row, widths, strict=True)).rstrip()
+        )

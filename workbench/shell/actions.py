@@ -31,6 +31,14 @@ EVERYWHERE: tuple[Action, ...] = (
        priority=True),
     on("app", "model", "alt+m", "model", "Choose the model that answers: a bundled or local one, one used before, a "
         "path or a hub name", shown=False),
+    on("app", "jump", "alt+j", "jump", "Put a letter on everything that takes the focus, and go where you press",
+       shown=False, priority=True),
+    on("app", "copy", "alt+c", "copy", "Copy the selection, or what is in focus: an answer, a row, a text", shown=False,
+       priority=True),
+    on("app", "themes", "alt+t", "theme", "Choose the colours, and see them while you do", shown=False, priority=True),
+    on("app", "keymap", "alt+k", "keys", "Give actions other keys", shown=False, priority=True),
+    on("app", "about", "alt+i", "about", "Versions, paths, engine and model, and the end of the logs", shown=False,
+       priority=True),
     on("app", "quit", "ctrl+q", "quit", "Leave; training goes on without the app", shown=False, priority=True),
 )  # fmt: skip
 

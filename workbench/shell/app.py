@@ -128,8 +128,7 @@ class WorkbenchApp(Frame):
             self.refresh_bars()
             return
         self.session, desk.rater, desk.asked, self.desk = chosen, chosen.rater, chosen.asked, desk
-        if not self.draft.text:
-            self.draft = found.draft
+        typed, self.draft = self.draft, found.draft  # what was typed already is not written down yet
         self.half_written |= found.half_written
         self.reviewing = found.reviewing
         self.conversation.waiting.extendleft(reversed(found.waiting))
@@ -147,6 +146,9 @@ class WorkbenchApp(Frame):
             )  # fmt: skip
         if self.model is not None:
             self.update_session(model=models.whole(self.model))
+        if typed.text:
+            self.draft = typed
+        self.turn_texts(chosen.bidi)
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
         if (
@@ -371,33 +373,15 @@ class WorkbenchApp(Frame):
         if self.session.screen != name:
             self.update_session(screen=name)
 
-    def action_help(self) -> None:
-        from workbench.screens.help.screen import HelpScreen
-
-        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
-
-    def action_model(self) -> None:
-        models.ask_model(self)
-
-    @work
-    async def action_settings(self) -> None:
-        from workbench.widgets.settings import ask_settings
-
-        await ask_settings(self)
-
-    @work
-    async def action_rater(self) -> None:
-        from workbench.widgets.raters import ask_rater
-
-        await ask_rater(self)
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What applies now; with the palette open, where it was called."""
         front = self.front
+        if getattr(front, "takes_every_key", False):
+            return False
         match action:
             case "show":
                 return not front.is_modal and parameters != (self.current_mode,)
-            case "settings" | "rater" | "model" | "command_palette":
+            case "settings" | "rater" | "model" | "command_palette" | "jump" | "keymap" | "about" | "themes":
                 return not front.is_modal
             case "help":
                 return not front.is_modal or hasattr(front, "KEY")
@@ -406,5 +390,9 @@ class WorkbenchApp(Frame):
         return True
 
     def watch_theme(self, name: str) -> None:
-        if self.desk is not None and self.session.theme != name:
+        if self.desk is not None and self.session.theme != name and not getattr(self.front, "previews_themes", False):
             self.update_session(theme=name)
+
+    def choose_theme(self, name: str | None) -> None:
+        if name is not None:
+            self.watch_theme(name)

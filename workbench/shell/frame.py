@@ -7,8 +7,9 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from textual import work
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.command import CommandPalette
@@ -17,17 +18,24 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import DataTable, TextArea
 
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
 from workbench.screens import PLACES
-from workbench.shell import keymap, palette, terminal, themes
+from workbench.shell import bidi, clipboard, jump, keymap, models, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
 from workbench.text import safe_text
 from workbench.widgets.filter import ContrastFilter, SafeFilter
 
+if TYPE_CHECKING:
+    from workbench.shell.app import WorkbenchApp
+
 _LINE_FILTERS = (SafeFilter(), ContrastFilter())  # one of each: what they gave for a line is kept by the filter
+
+bidi.install()
 
 # What ends the app from outside: the terminal is gone, the system goes down, somebody has had enough.
 ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -48,8 +56,10 @@ class Frame(App[None]):
         self.workspace = workspace
         self.chosen_keys = keymap.load(workspace)
         self.keys = keymap.effective(self.chosen_keys)
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("app", self.chosen_keys)])
+        self._usual_bindings = self._bindings
+        self._bindings = BindingsMap.merge([self._usual_bindings, keymap.bindings("app", self.chosen_keys)])
         self.banner: Content | None = None
+        self.turns_texts = bidi.app_turns("auto")
         for place in PLACES:
             self.add_mode(place.name, partial(place.open, self.chosen_keys))
         for theme in themes.THEMES:
@@ -92,6 +102,108 @@ class Frame(App[None]):
     def say(self, text: str) -> None:
         self.notify(safe_text(text), markup=False)
 
+    def turn_texts(self, mode: str) -> None:
+        """Turn texts that run from right to left, or leave that to the terminal, by the setting `bidi`."""
+        self.turns_texts = bidi.app_turns(mode)
+        if isinstance(self._driver, terminal.Terminal):
+            self._driver.keep_cells(self.turns_texts or mode == "off")
+        self.refresh_css(animate=False)
+        for screen in self.screen_stack:
+            for area in screen.query(TextArea):
+                area._line_cache.clear()
+            for table in screen.query(DataTable):
+                table._clear_caches()
+            screen.refresh(layout=True)
+            for widget in screen.query("*"):
+                widget.refresh()
+
+    def take_keys(self) -> None:
+        """Read the keymap again, and go by it on every screen. Raises UsageError as `keymap.load`."""
+        chosen = keymap.load(self.workspace)
+        self.chosen_keys.clear()  # screens that are made later hold this very mapping
+        self.chosen_keys.update(chosen)
+        self.keys = keymap.effective(chosen)
+        self._bindings = BindingsMap.merge([self._usual_bindings, keymap.bindings("app", chosen)])
+        for screen in {one for stack in self._screen_stacks.values() for one in stack}:
+            take: Callable[[dict[str, tuple[str, ...]]], None] | None = getattr(screen, "take_keys", None)
+            if take is not None:
+                take(chosen)
+                screen.refresh_bindings()
+        self.refresh_bars()
+
+    # What can be done on every screen
+
+    def copy_to_clipboard(self, text: str) -> None:
+        self._copy(text)
+
+    @work
+    async def _copy(self, text: str) -> None:
+        """Copy, by whatever can, and say by what."""
+        in_page = self._driver is not None and self._driver.is_web  # the clipboard is the browser's
+        by = "" if in_page else await asyncio.to_thread(clipboard.by_system, text)
+        if not by:
+            super().copy_to_clipboard(text)
+            by = clipboard.BY_TERMINAL
+        self._clipboard = text
+        self.say(f"copied {len(text)} characters by {by}")
+
+    def action_copy(self) -> None:
+        what, text = clipboard.copied_from(self.screen)
+        if text:
+            self.copy_to_clipboard(text)
+        else:
+            self.say(f"{what} is empty" if what else "nothing here can be copied; go to an answer, a row or a text")
+
+    def action_jump(self) -> None:
+        found = jump.targets(self.screen)
+        if not found:
+            self.say("nothing here takes the focus")
+            return
+
+        def go(to: Widget | None) -> None:
+            if to is not None:
+                to.focus()
+
+        self.push_screen(jump.JumpScreen(found), go)
+
+    def action_help(self) -> None:
+        from workbench.screens.help.screen import HelpScreen
+
+        self.push_screen(HelpScreen(getattr(self.front, "KEY", self.current_mode), self.keys))
+
+    @work
+    async def action_settings(self) -> None:
+        from workbench.widgets.settings import ask_settings
+
+        await ask_settings(cast("WorkbenchApp", self))
+
+    @work
+    async def action_rater(self) -> None:
+        from workbench.widgets.raters import ask_rater
+
+        await ask_rater(cast("WorkbenchApp", self))
+
+    def action_model(self) -> None:
+        models.ask_model(cast("WorkbenchApp", self))
+
+    def action_keymap(self) -> None:
+        from workbench.widgets.rebinding import KeysDialog
+
+        self.push_screen(KeysDialog())
+
+    def action_about(self) -> None:
+        from workbench.widgets.about import AboutSheet
+
+        self.push_screen(AboutSheet())
+
+    def action_themes(self) -> None:
+        from workbench.widgets.theming import ThemeDialog
+
+        self.push_screen(ThemeDialog(sorted(self.available_themes), self.theme), self.choose_theme)
+
+    def choose_theme(self, name: str | None) -> None:
+        """Go on with a theme that was looked at."""
+
     def get_driver_class(self) -> type[Driver]:
         return terminal.driver(super().get_driver_class())
 
@@ -118,4 +230,5 @@ class Frame(App[None]):
         return self.theme_variables
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), *_LINE_FILTERS]
+        usual = super().get_line_filters()
+        return [*_LINE_FILTERS, *usual] if self.no_color else [*usual, *_LINE_FILTERS]

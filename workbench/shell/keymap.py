@@ -21,6 +21,17 @@ _NAMED = {key.value for key in Keys} | set(KEY_ALIASES) | set(KEY_NAME_REPLACEME
 _MODIFIERS = {"ctrl", "alt", "shift", "super", "meta", "hyper"}
 
 
+def is_key(key: str) -> bool:
+    """Whether a key can be given to an action."""
+    return _is_key(_normal(key))
+
+
+def elsewhere() -> dict[str, tuple[str, ...]]:
+    """The keys chosen in the configuration folder, for every workspace. Raises UsageError as :func:`load`."""
+    path = config_file()
+    return read(path, {}) if path.is_file() else {}
+
+
 def bindings(screen: str, chosen: Mapping[str, tuple[str, ...]]) -> BindingsMap:
     """The keys of one screen. (Textual's own `set_keymap` drops both of two actions that share a key.)"""
     return BindingsMap(
@@ -38,11 +49,9 @@ def load(workspace: Workspace) -> dict[str, tuple[str, ...]]:
     Raises:
         UsageError: a file is not TOML, names an unknown action or key, or gives two actions of a screen one key.
     """
-    chosen: dict[str, tuple[str, ...]] = {}
-    for path in (config_file(), workspace.root / FILE_NAME):
-        if path.is_file():
-            chosen.update(read(path, chosen))
-    return chosen
+    chosen = elsewhere()
+    path = workspace.root / FILE_NAME
+    return {**chosen, **(read(path, chosen) if path.is_file() else {})}
 
 
 def config_file() -> Path:
@@ -53,10 +62,18 @@ def config_file() -> Path:
 def read(path: Path, before: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """The remapped keys in one file, on top of those chosen `before` it. Raises UsageError as :func:`load`."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return parsed(path.read_text(encoding="utf-8"), path, before)
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}", 'write lines such as "review.skip" = "n"') from error
-    chosen = {name: _keys(path, name, value) for name, value in _flat(table).items()}
+
+
+def parsed(text: str, path: Path, before: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The remapped keys in the text of a file, as :func:`read`."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}", 'write lines such as "review.skip" = "n"') from error
+    chosen = {name: _keys(path, name, value) for name, value in flat(table).items()}
     _refuse_clashes(path, chosen, effective({**before, **chosen}))
     return chosen
 
@@ -66,12 +83,12 @@ def effective(chosen: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...
     return {action.id: chosen.get(action.id, action.keys) for action in ACTIONS}
 
 
-def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """`[review]` with `skip = "n"` means the same as `"review.skip" = "n"`."""
     found: dict[str, object] = {}
     for name, value in table.items():
         if isinstance(value, dict):
-            found.update(_flat(value, f"{prefix}{name}."))
+            found.update(flat(value, f"{prefix}{name}."))
         else:
             found[prefix + name] = value
     return found

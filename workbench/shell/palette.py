@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from workbench.shell.frame import Frame
 
 OF_TEXTUAL = {
-    "Theme": "choose the colours",
     "Screenshot": "write a picture of the screen, as SVG",
     "Maximize": "give the widget in focus the whole screen",
     "Minimize": "give the widget its own place again",

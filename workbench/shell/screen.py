@@ -69,9 +69,14 @@ class WorkbenchScreen(Screen[None]):
 
     def __init__(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
         super().__init__()
-        self._bindings = BindingsMap.merge([keymap.bindings(self.KEY, chosen_keys), self._bindings])  # ours first
+        self._usual_bindings = self._bindings
+        self.take_keys(chosen_keys)
         self._looking = self._look_once_more = False
         self._drawing = asyncio.Lock()
+
+    def take_keys(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
+        """Go by these keys from now on."""
+        self._bindings = BindingsMap.merge([keymap.bindings(self.KEY, chosen_keys), self._usual_bindings])  # ours first
 
     @property
     def workbench(self) -> WorkbenchApp:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 KEY = "session"
 DEFAULT_THEME = "workbench"
 MOST_CANDIDATES = 4
+BIDI = ("auto", "app", "terminal", "off")
+"""Who turns texts that run from right to left; `auto` is the app, but for terminals that cannot leave it."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -38,6 +40,7 @@ class Session(msgspec.Struct, frozen=True):
     rater: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
+    bidi: str = "auto"
     scale: str = "1-5"
     attributes: str = OVERALL
     guideline: str = ""
@@ -150,6 +153,7 @@ SETTINGS = (
     Setting("model", "model", "name or path", "model", _name),
     Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
     Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
+    Setting("bidi", "right to left", "auto, app, terminal, off", "bidi", one_of(*BIDI), BIDI),
     Setting("scale", "scale", "1-5, or 0-2: bad, fair, good", "scale", _scale),
     Setting("attributes", "attributes", "helpful, fluent? (? optional)", "attributes", _attributes),
     Setting("guideline", "guideline", "the rules of rating, by name", "guideline", str),

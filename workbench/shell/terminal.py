@@ -20,6 +20,8 @@ from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
+from workbench.shell import bidi
+
 if TYPE_CHECKING:
     from workbench.shell.frame import Frame
 
@@ -80,7 +82,22 @@ class Terminal(LinuxDriver):
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
         drawn_on = next((one for one in (sys.__stderr__, sys.__stdout__) if one and one.isatty()), self._file)
+        self._keeps_cells = not bidi.terminal_turns()
         self._file: IO[str] = WhileItIsThere(drawn_on)  # type: ignore[assignment]
+
+    def start_application_mode(self) -> None:
+        super().start_application_mode()
+        self.keep_cells(self._keeps_cells)
+
+    def stop_application_mode(self) -> None:
+        self.write(bidi.CELLS_TURN)
+        super().stop_application_mode()
+
+    def keep_cells(self, on: bool) -> None:
+        """Tell the terminal to leave each cell where it was written, or to turn lines that run from right to left."""
+        self._keeps_cells = on
+        self.write(bidi.CELLS_STAY if on else bidi.CELLS_TURN)
+        self.flush()
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """The size of what is drawn on; $COLUMNS and $LINES go before it, as everywhere."""

@@ -43,9 +43,14 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
     def __init__(self, title: str) -> None:
         super().__init__()
         self.box_title = title
+        self._usual_bindings = self._bindings
+
+    def take_keys(self, chosen_keys: dict[str, tuple[str, ...]]) -> None:
+        """Go by these keys from now on."""
+        self._bindings = BindingsMap.merge([self._usual_bindings, keymap.bindings("dialog", chosen_keys)])
 
     def on_mount(self) -> None:
-        self._bindings = BindingsMap.merge([self._bindings, keymap.bindings("dialog", self.workbench.chosen_keys)])
+        self.take_keys(self.workbench.chosen_keys)
         self.query_one("#dialog").border_title = content(one_line(self.box_title))
         self.refresh_bindings()
 
@@ -165,7 +170,7 @@ class TextDialog(Dialog[str]):
 @dataclass(frozen=True)
 class Field:
     """One line of a form. `parse` raises ValueError with what is wrong; white space around is no part of it, unless the
-    text is taken `exactly`."""
+    text is taken `exactly`. Up and down go through its `choices`; `heard` is told each value that can be read."""
 
     name: str
     label: str
@@ -173,6 +178,27 @@ class Field:
     parse: Callable[[str], object]
     hint: str = ""
     exactly: bool = False
+    choices: tuple[str, ...] = ()
+    heard: Callable[[str], None] = lambda value: None
+
+
+class ChoiceInput(SafeInput):
+    """A field that up and down fill with one choice after the other; what is typed need not be one of them."""
+
+    BINDINGS: ClassVar = [("up", "choose(-1)", "the choice before"), ("down", "choose(1)", "the next choice")]
+
+    def __init__(self, value: str, choices: tuple[str, ...], *, id: str) -> None:  # noqa: A002
+        super().__init__(value, id=id, compact=True)
+        self.choices = choices
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self.choices) if action == "choose" else super().check_action(action, parameters)
+
+    def action_choose(self, step: int) -> None:
+        typed = self.value.strip()
+        at = self.choices.index(typed) + step if typed in self.choices else min(step, 0)
+        self.value = self.choices[at % len(self.choices)]
+        self.cursor_position = len(self.value)
 
 
 class FormDialog(Dialog[dict[str, object]]):
@@ -202,12 +228,15 @@ class FormDialog(Dialog[dict[str, object]]):
             for field in self.form:
                 with Horizontal(classes="field"):
                     yield Static(Content.styled(field.label, "bold"), classes="label")
-                    yield SafeInput(field.value, id=_entry(field), compact=True)
-                    yield Static(Content.styled(field.hint, "$text-muted"), classes="aside")
+                    yield ChoiceInput(field.value, field.choices, id=_entry(field))
+                    arrows = Content.styled("↑↓ " if field.choices else "", "bold $accent")
+                    yield Static(Content.assemble(arrows, (field.hint, "$text-muted")), classes="aside")
                 yield Static(id=_fault(field), classes="fault", markup=False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self._check(next(field for field in self.form if _entry(field) == event.input.id))
+        field = next(field for field in self.form if _entry(field) == event.input.id)
+        if self._check(field):
+            field.heard(self._typed(field))
 
     def on_input_submitted(self) -> None:
         self.action_accept()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import WorkbenchError
 from workbench.shell import models
 from workbench.shell.session import SETTINGS, Session, Setting, changed
 from workbench.widgets.dialogs import Field, FormDialog
+from workbench.widgets.parsing import one_of
 
 if TYPE_CHECKING:
     from workbench.shell.app import WorkbenchApp
@@ -20,8 +22,34 @@ def form(title: str, settings: Sequence[Setting], session: Session, beside: dict
     def shown(setting: Setting) -> str:
         return setting.shown(setting.of(session) if setting.path else beside[setting.name])
 
-    fields = [Field(one.name, one.title, shown(one), one.parse, one.help, exactly=one.parse is str) for one in settings]
-    return FormDialog(title, fields)
+    return FormDialog(
+        title,
+        [
+            Field(one.name, one.title, shown(one), one.parse, one.help, exactly=one.parse is str, choices=one.choices)
+            for one in settings
+        ],
+    )
+
+
+class SettingsDialog(FormDialog):
+    """All settings. A theme is on while it is looked at, and Escape brings back the one before."""
+
+    previews_themes = True
+
+    def __init__(self, app: WorkbenchApp, beside: dict[str, Any]) -> None:
+        themes = tuple(sorted(app.available_themes))
+        fields = form("", SETTINGS, app.session, beside).form
+        super().__init__("Settings", [
+            replace(one, choices=themes, parse=one_of(*themes), heard=self._look) if one.name == "theme" else one
+            for one in fields
+        ])  # fmt: skip
+
+    def _look(self, theme: str) -> None:
+        self.workbench.theme = theme
+
+    def action_cancel(self) -> None:
+        self.workbench.theme = self.workbench.session.theme
+        super().action_cancel()
 
 
 async def ask_settings(app: WorkbenchApp) -> None:
@@ -38,9 +66,6 @@ async def ask_settings(app: WorkbenchApp) -> None:
     def chosen(values: dict[str, Any] | None) -> None:
         if values is None:
             return
-        if values["theme"] not in app.available_themes:
-            app.report(WorkbenchError(f"there is no theme {values['theme']!r}", "the palette shows all themes"))
-            values["theme"] = app.session.theme
         apply(app, SETTINGS, values)
         if values["held-out-share"] != share:
             app.saver.begin(
@@ -48,7 +73,7 @@ async def ask_settings(app: WorkbenchApp) -> None:
                 lambda _: app.say("the share holds for prompts that are stored from now on"), app.report,
             )  # fmt: skip
 
-    app.push_screen(form("Settings", SETTINGS, app.session, {"held-out-share": share}), chosen)
+    app.push_screen(SettingsDialog(app, {"held-out-share": share}), chosen)
 
 
 def apply(app: WorkbenchApp, settings: Sequence[Setting], values: dict[str, Any]) -> None:
@@ -64,3 +89,4 @@ def apply(app: WorkbenchApp, settings: Sequence[Setting], values: dict[str, Any]
         wanted = changed(wanted, {"model": app.session.model})
     app.update_session(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
     app.theme = wanted.theme
+    app.turn_texts(wanted.bidi)

@@ -6,6 +6,9 @@ from itertools import accumulate
 
 from rich.text import Text
 from textual.widgets import DataTable
+from textual.widgets._data_table import RowRenderables
+
+from workbench.shell.bidi import turned_text
 
 
 class RowTable(DataTable[Text], inherit_bindings=False):
@@ -15,6 +18,10 @@ class RowTable(DataTable[Text], inherit_bindings=False):
         ("up,k", "cursor_up", "up"), ("down,j", "cursor_down", "down"), ("pageup", "page_up", "page up"),
         ("pagedown", "page_down", "page down"), ("home", "scroll_top", "first"), ("end", "scroll_bottom", "last"),
     ]  # fmt: skip
+
+    def _compute_row_renderables(self, row_index: int) -> RowRenderables:
+        label, cells = super()._compute_row_renderables(row_index)
+        return RowRenderables(label, [turned_text(one) if isinstance(one, Text) else one for one in cells])
 
     @property
     def is_cut(self) -> bool:
