@@ -239,6 +239,9 @@ async def desk(workspace: Workspace, database: Database) -> AsyncIterator[Desk]:
 
 def arguments(name: str, database: Database) -> tuple[Any, ...]:
     """Something to write, by the name of the method."""
+    from storage.feedback.mix import Mix
+    from storage.feedback.queue import ReviewItem
+    from storage.feedback.selection import Selection
     from storage.records import Prompt
     from workbench.engine import protocol
     from workbench.screens.prompt.conversation import Ask, Exchange
@@ -257,7 +260,10 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
         "remember_prompt": ("Jua ni nini?", "sw", ""), "remember_answers": (exchange,),
         "put_to_use": (prompt, "ethics", "physics", "en"), "add_packs": (packs.chosen(["fr/summary"]),),
         "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]),
-        "tie": ([one, two],), "edit": (one, "maji magumu"), "tell": (one, "outcome", "imeganda"), "skip": (one,),
+        "tie": ([one, two],), "edit": (one, "maji magumu"), "tell": (one, "outcome", "imeganda"),
+        "skip": (ReviewItem("pair", prompt, (one, two), "", ""),), "rank": ([[one.id], [two.id]], [one.id, two.id]),
+        "reject": ([one.id, two.id],), "tag": (one, {"harm": True}), "put_rater": ("amina", "human", ["sw"]),
+        "choose_work": (Selection(task="physics"), "physics", Mix()),
         "undo": (), "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,),
         "serve": ("v0",), "serve_before": (),
     }[name]  # fmt: skip
