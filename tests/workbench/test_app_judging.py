@@ -101,6 +101,27 @@ async def test_what_was_judged_is_seen_again_and_changed(workspace: Workspace, d
         await until(pilot, lambda: [one.value for one in log.effective(database) if one.value] == [1])
 
 
+async def test_a_session_has_a_goal_a_summary_and_an_end(workspace: Workspace, database: Database) -> None:
+    furnish(database, 3, goal=2, shares="en 50, sw 50")
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await reviewing(pilot)
+        await pilot.press("4")
+        await until(pilot, lambda: "1/2" in visible(app) and "sw  0/1" in visible(app))
+        await pilot.press("f1", "f2", "g")
+        await until(pilot, lambda: "2/2 ✓" in visible(app) and "the goal is reached: i sums up" in visible(app))
+        await pilot.press("i")
+        await until(pilot, lambda: "2 items of 2: the goal is reached" in visible(app))
+        shown = visible(app)
+        assert "score" in shown
+        assert "label" in shown
+        assert "taken back 0×" in shown
+        await pilot.press("n")
+        await until(pilot, lambda: "0/2" in visible(app) and screen.progress.items == 0)
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: "1 back" in visible(app))
+
+
 async def test_markdown_is_shown_on_a_key_and_plain_text_first(workspace: Workspace, database: Database) -> None:
     furnish(database, 1)
     app = WorkbenchApp(workspace, start_engine=False)

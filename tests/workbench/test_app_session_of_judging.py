@@ -40,7 +40,7 @@ def furnish(database: Database) -> None:
                     for place, version in enumerate(of)
                 ]
                 samples.add(database, made)
-    chosen = Session(screen="review", rater=RATER, scale=SCALE, goal=JUDGEMENTS, shares="en 50, sw 50")
+    chosen = Session(screen="review", rater=RATER, scale=SCALE, rankings=True, goal=JUDGEMENTS, shares="en 50, sw 50")
     save(database, chosen)
 
 

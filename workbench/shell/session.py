@@ -44,7 +44,7 @@ class Session(msgspec.Struct, frozen=True):
     scale: str = "1-5"
     attributes: str = OVERALL
     guideline: str = ""
-    rankings: bool = True
+    rankings: bool = False
     goal: int = 0
     shares: str = ""
 

@@ -69,6 +69,17 @@ def revisited(item: ReviewItem, back: int, keys: tuple[str, str]) -> Content:
     )  # fmt: skip
 
 
+def nothing(waits: str, keys: tuple[str, str] | None) -> Content:
+    """What stands where no item does: why none waits, and the keys of the session, where something was judged in it."""
+    if not waits:
+        return Content.styled("Opening the workspace.", "bold")
+    lines = ["New answers appear here as they are sampled on Prompt or by training.", waits]
+    if keys is not None:
+        lines.append(f"{keys[0]} sums up the session, {keys[1]} goes back through it.")
+    muted = [Content.styled(line, "$text-muted") for line in lines]
+    return Content("\n").join([Content.styled("Nothing waits for review.", "bold"), *muted])
+
+
 def beside(left: Content, facts: Sequence[str], width: int) -> Content:
     """A line with facts at its right edge: those that there is room for, the last ones before all others."""
     room, told = width - left.cell_length - 2, list(facts)

@@ -76,6 +76,7 @@ class ReviewScreen(ChoosesWork, LooksBack):
         self.markdown = False
         self.said = Content("")
         self.rater = ""
+        self.left_at: float | None = None
         self.ahead = Ahead(self.workbench)
         self.begin_session()
 
@@ -127,12 +128,21 @@ class ReviewScreen(ChoosesWork, LooksBack):
             await self.draw()
         self.counts = await desk.rated_by_language()
         if self.began is not None:
-            self.progress = await desk.read(progress.since, desk.rater, self.began)
+            before, self.progress = self.progress, await desk.read(progress.since, desk.rater, self.began)
+            if before.items < self.workbench.session.goal <= self.progress.items:
+                self.said = Content.assemble(self.said, f"  the goal is reached: {self._key('session')} sums up")
         await self.ahead.look(ENOUGH if self.more else len(self.items))
         await self.draw()
 
     def on_screen_suspend(self) -> None:
-        self.ahead.give_way()
+        if self.workbench.base_screen is not self:  # not a dialog over it: the person is elsewhere
+            self.left_at = time.monotonic()
+            self.ahead.give_way()
+
+    def on_screen_resume(self) -> None:
+        if self.left_at is not None:  # what was done elsewhere is no time of judging
+            self.shown_at += time.monotonic() - self.left_at
+            self.left_at = None
 
     async def _resume(self, desk: Desk) -> None:
         """Go on with the session that this rater left, at the item that was in front."""
@@ -161,7 +171,7 @@ class ReviewScreen(ChoosesWork, LooksBack):
         self.query_one(TurnsBefore).show(item.prompt if item is not None else None)
         grid = self.query_one(AnswerGrid)
         if item is None:
-            self.query_one("#empty", Static).update(self._nothing())
+            self.query_one("#empty", Static).update(self._nothing)
             await grid.show([])
         else:
             self._draw_head(item)
@@ -177,16 +187,10 @@ class ReviewScreen(ChoosesWork, LooksBack):
         self._draw_said()
         self.refresh_bindings()
 
+    @property
     def _nothing(self) -> Content:
-        if self.desk is None:
-            return Content.styled("Opening the workspace.", "bold")
-        lines = ["New answers appear here as they are sampled on Prompt or by training."]
-        if self.ahead.why or self.rater:
-            lines.append(self.ahead.words("0", False))
-        if self.progress.items:
-            lines.append(f"{self._key('session')} sums up the session, {self._key('back')} goes back through it.")
-        muted = [Content.styled(line, "$text-muted") for line in lines]
-        return Content("\n").join([Content.styled("Nothing waits for review.", "bold"), *muted])
+        keys = (self._key("session"), self._key("back")) if self.progress.items else None
+        return drawing.nothing(self.ahead.words("0", False) if self.rater else "", keys)
 
     def _key(self, name: str) -> str:
         return spoken(self.workbench.keys[f"review.{name}"][0])
@@ -276,9 +280,6 @@ class ReviewScreen(ChoosesWork, LooksBack):
     def action_attribute(self, step: int) -> None:
         self.pile.row = (self.pile.row + step) % len(self.asked.attributes)
         self._draw_fields()
-
-    async def action_label(self, good: bool) -> None:
-        await (self.action_good() if good else self.action_bad())
 
     async def action_choose(self, choice: str) -> None:
         """`a` and `b` are the left and the right answer as shown; stored by what they are."""
@@ -386,7 +387,7 @@ class ReviewScreen(ChoosesWork, LooksBack):
                 return kind in ("pair", "ranking")
             case "score":
                 return kind == "single" and self.scores(*parameters)
-            case "label" | "edit":
+            case "good" | "bad" | "edit":
                 return kind == "single"
             case "attribute":
                 return bool(kind) and len(self.asked.attributes) > 1
