@@ -259,7 +259,7 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
         "score": (one, 4), "label": (one, True), "pair": (one, two, "a"), "prefer": (one, [one, two]),
         "tie": ([one, two],), "edit": (one, "maji magumu"), "tell": (one, "outcome", "imeganda"), "skip": (one,),
         "undo": (), "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,),
-        "serve": ("v0",), "serve_parent": (),
+        "serve": ("v0",), "serve_parent": (), "remember_model": ("owner/model",),
     }[name]  # fmt: skip
 
 
