@@ -22,7 +22,7 @@ from storage.exchange.exporting import KINDS, export_file, records
 from storage.exchange.importing import import_file
 from storage.exchange.importing import prompts as rows
 from storage.exchange.layouts.entries import Defaults, parse
-from storage.feedback import log, queue
+from storage.feedback import log, projection, queue
 from storage.forms import opening_key, prompt_key, search_form
 from storage.records import Message, Prompt, Split, messages_of, parts_of
 from storage.schema.migrations import CURRENT
@@ -316,6 +316,7 @@ def test_prompts_of_the_schema_before_are_as_they_were(workspace: Workspace) -> 
         rating = msgspec.to_builtins(log.score(key, 4, "ana"))
         del rating["slice"]  # which ratings did not have
         database.insert("ratings", rating)
+        projection.settle(database, [rating["id"]])
         names = "id, text, text_key, search_form, system, language, task, split, origin, created_at, sequence"
         before = database.rows(f"SELECT {names} FROM prompts ORDER BY sequence")
     with open_database(workspace) as database:

@@ -12,6 +12,8 @@ from storage.feedback import log
 from storage.records import Message, Prompt, RatingKind
 from storage.workspace import Workspace
 from trainer.examples import collect
+from workbench.screens.prompt import words
+from workbench.screens.prompt.conversation import Exchange
 from workbench.screens.prompt.turns import Turns
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.answers import AnswerCard
@@ -215,3 +217,11 @@ async def test_a_long_conversation_fits_and_each_turn_is_reached(
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.focused, AnswerCard) and "l1" in visible(app))
         assert len(list(app.screen.walk_children())) < 60
+
+
+def test_what_was_left_out_of_a_conversation_is_said_beside_it():
+    spoken = (Message("user", "a"), Message("assistant", "b"))
+    prompt = Prompt("p", "c", "en", "2026-01-01T00:00:00.000000Z", earlier=spoken)
+    whole, cut = (samples.new("p", "d", version="v0", left_out=count) for count in (0, 2))
+    assert "left out" not in words.asked(Exchange.answered(prompt, [whole]), 1).plain
+    assert "the earliest 2 messages were left out" in words.asked(Exchange.answered(prompt, [whole, cut]), 1).plain

@@ -265,7 +265,7 @@ def arguments(name: str, database: Database) -> tuple[Any, ...]:
         "reject": ([one.id, two.id],), "tag": (one, {"harm": True}), "put_rater": ("amina", "human", ["sw"]),
         "choose_work": (Selection(task="physics"), "physics", Mix()),
         "undo": (), "redo": (), "queue_job": ("run", {}, 3), "requeue_job": (job,), "cancel_job": (job,),
-        "serve": ("v0",), "serve_before": (),
+        "serve": ("v0",), "serve_before": (), "remember_model": ("owner/model",),
     }[name]  # fmt: skip
 
 

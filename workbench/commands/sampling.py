@@ -27,6 +27,7 @@ class Asker:
         self.client = client
         self._load = load
         self._narrate = narrate
+        self._shown = ""
 
     async def load(self) -> Ready:
         """Load the model. Raises WorkbenchError."""
@@ -45,7 +46,9 @@ class Asker:
     def _show(self, event: Progress) -> None:
         """Long work under way: on a terminal with its share done, on one line."""
         if event.fraction is None or not sys.stderr.isatty():
-            self._narrate(event.text)
+            if event.text != self._shown:
+                self._narrate(event.text)
+            self._shown = event.text
         else:
             end = "\n" if event.fraction >= 1 else ""
             click.echo(f"\r{one_line(event.text, 60)} {event.fraction:4.0%} {end}", err=True, nl=False)

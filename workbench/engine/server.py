@@ -276,8 +276,8 @@ class Engine:
         torch.set_num_threads(serving.threads)
         questions = request.questions()
         room = max(serving.decoder.context - request.sampling.max_new_tokens, serving.decoder.context // 2)
-        fitted = [serving.tokenizer.fitted(question.messages, room) for question in questions]
-        encoded = [ids for ids, _ in fitted]
+        fitted = (serving.tokenizer.fitted(question.messages, room) for question in questions)
+        encoded, left_out = zip(*fitted, strict=True)
         longest = max(map(len, encoded))
         left = serving.decoder.context - longest
         if left < 1:
@@ -299,7 +299,6 @@ class Engine:
             should_stop=self._stop.is_set,
         )
         seconds = time.monotonic() - began
-        version = serving.version.name
         for candidate, completion in enumerate(completions):
             ids, reason = completion.token_ids, completion.finish_reason
             if reason == "cancelled" and not ids:
@@ -307,10 +306,10 @@ class Engine:
             text = serving.tokenizer.decode(ids)
             if request.stream:
                 stream.end(candidate, text)
-            left_out = fitted[candidate // request.count][1]
-            self.send(Answer(request.request, candidate, text, ids, reason, version, seeds[candidate], left_out))
+            said = (serving.version.name, seeds[candidate], left_out[candidate // request.count])
+            self.send(Answer(request.request, candidate, text, ids, reason, *said))
         tokens = sum(len(completion.token_ids) for completion in completions)
-        note = _note(serving.tokenizer, questions, [dropped for _, dropped in fitted], room)
+        note = _note(serving.tokenizer, questions, list(left_out), room)
         return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9), note)
 
 

@@ -11,8 +11,6 @@ ACTIONS: tuple[Action, ...] = (
         when="writing"),
     on(SCREEN, "stop", "escape", "stop", "Stop writing: answers end where they are, and the prompt is left for the "
         "answers; what was said and typed is kept"),
-    on(SCREEN, "choose", "enter", "go on", "Go on from the answer in focus: what you write next comes after it; with "
-        "nothing written, from the prompt field too", when="answers"),
     on(SCREEN, "unfold", "enter space", "unfold", "Unfold the turn in focus, or fold it again", when="turn"),
     on(SCREEN, "fork", "f", "fork", "Fork the conversation: go on once more from the turn in focus", when="turn"),
     on(SCREEN, "rewrite", "w", "rewrite", "Write what was asked anew, of the turn in focus or last: the conversation "
@@ -34,6 +32,8 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "prompt", "p", "prompt", "Read the whole prompt, where there is no room for it above the answers",
         when="answers"),
     on(SCREEN, "write", "i", "write", "Write a prompt", when="answers"),
+    on(SCREEN, "choose", "enter", "go on", "Go on from the answer in focus: what you write next comes after it; with "
+        "nothing written, from the prompt field too", when="answers"),
     on(SCREEN, "edit", "e", "edit", "Write a better answer over this one", when="answers"),
     on(SCREEN, "again", "r", "again", "Ask the same again with a fresh seed", when="answers"),
     *in_words(SCREEN, "answers"),
