@@ -94,9 +94,10 @@ def strictest_of(found: Iterable[Split]) -> Split:
     return max(found, key=_STRICTNESS.__getitem__)
 
 
-def make_stricter(database: Database, opening: str, split: Split, by: str = "") -> None:
-    """Give all prompts that open with a text a split that is at least as strict as theirs."""
-    _correct(database, "split", split, "opening = :key", opening, by)
+def make_stricter(database: Database, opening: str, split: Split, by: str = "") -> int:
+    """Give all prompts that open with a text a split that is at least as strict as theirs; returns how many it is new
+    to."""
+    return _correct(database, "split", split, "opening = :key", opening, by)
 
 
 def put_to_use(
@@ -141,8 +142,9 @@ def changes(database: Database, prompt_id: str) -> list[Change]:
     return database.records(Change, "SELECT * FROM prompt_changes WHERE prompt_id = ? ORDER BY sequence", (prompt_id,))
 
 
-def _correct(database: Database, field: str, value: str, those: str, key: str, by: str) -> None:
-    """Set a field of prompts that it is not yet the value of, and keep what it was. Hidden prompts are among them."""
+def _correct(database: Database, field: str, value: str, those: str, key: str, by: str) -> int:
+    """Set a field of prompts to a value, and keep what it was; returns to how many it is new. Hidden ones are among
+    them."""
     given = {"value": value, "key": key, "by": by, "now": clock.now()}
     which = f"FROM main.prompts WHERE {those} AND {field} != :value"
     database.execute(
@@ -150,7 +152,7 @@ def _correct(database: Database, field: str, value: str, those: str, key: str, b
             SELECT id, '{field}', {field}, :value, :by, :now {which}""",
         given,
     )
-    database.execute(f"UPDATE main.prompts SET {field} = :value WHERE {those} AND {field} != :value", given)
+    return database.execute(f"UPDATE main.prompts SET {field} = :value WHERE {those} AND {field} != :value", given)
 
 
 def _refuse_same(database: Database, prompt: Prompt, language: str) -> None:
