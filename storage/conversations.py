@@ -148,8 +148,8 @@ def changes(database: Database, prompt_id: str) -> list[Change]:
 
 
 def _correct(database: Database, field: str, value: str, those: str, key: str, by: str) -> int:
-    """Set a field of prompts that it is not yet the value of, and keep what it was; returns of how many. Hidden prompts
-    are among them."""
+    """Set a field of prompts to a value, and keep what it was; returns to how many it is new. Hidden ones are among
+    them."""
     given = {"value": value, "key": key, "by": by, "now": clock.now()}
     which = f"FROM main.prompts WHERE {those} AND {field} != :value"
     database.execute(
