@@ -150,6 +150,7 @@ def test_pictures_of_the_loop_are_of_a_workspace_that_went_through_it(workspace:
         versions.serve(database, "v2")
     table, answers = (path.read_text(encoding="utf-8") for path in take_loop(workspace, tmp_path, start_engine=False))
     assert "51&#160;rated" in table
+    assert "bidi-override" in (tmp_path / "library-80x24.svg").read_text(encoding="utf-8")
     assert "glacier" in answers
     assert "before" in answers
 
@@ -159,7 +160,8 @@ def test_pictures_of_every_screen(tmp_path: Path):
     from docs.pictures import take
 
     written = take(tmp_path)
-    assert len(written) == 9 * len(PICTURED)
+    assert len(written) == 14 * len(PICTURED)
     for path in written:
         assert path.read_text(encoding="utf-8").startswith("<svg")
+    assert "bidi-override" in (tmp_path / "library-80x24.svg").read_text(encoding="utf-8")
     assert "glacier" in (tmp_path / "train-120x40.svg").read_text(encoding="utf-8")
