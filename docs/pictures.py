@@ -39,6 +39,7 @@ from workbench.widgets.dialogs import FormDialog
 SIZES = ((120, 40), (80, 24), (40, 12))
 LOOP_SIZE = (100, 30)
 LOOP_RATED = 40  # answers
+OVER_ANY = {"settings": "f7", "keys": "alt+k", "themes": "alt+t", "about": "alt+i", "jump": "alt+j"}
 RATER = "example"
 STEPS, STEP = 80, 31
 
@@ -122,6 +123,7 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         with open_database(workspace) as database:
             furnish(database)
         app.desk.rater = RATER
+        app.update_session(rater=RATER)
         await pilot.pause(0.4)
         app.hear(protocol.Ready("smollm2", "v2", "cpu", "bfloat16", 134_515_008, 2048, 3.0))
         await ask(app, pilot)
@@ -154,6 +156,13 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         await pilot.press("o")
         await pilot.pause(0.4)
         picture("answers")
+        await pilot.press("escape")
+        for name, key in OVER_ANY.items():
+            await pilot.press(key)
+            await pilot.pause(0.4)
+            picture(name)
+            await pilot.press("escape")
+            await pilot.pause(0.1)
     return written
 
 

@@ -162,4 +162,5 @@ def test_pictures_of_every_screen(tmp_path: Path):
     assert {path.stem for path in written} == {f"{name}-{w}x{h}" for name in PICTURED for w, h in DRAWN}
     for path in written:
         assert path.read_text(encoding="utf-8").startswith("<svg")
+    assert "bidi-override" in (tmp_path / "library-80x24.svg").read_text(encoding="utf-8")
     assert "glacier" in (tmp_path / "train-120x40.svg").read_text(encoding="utf-8")

@@ -154,6 +154,11 @@ class Frame(App[None]):
         else:
             self.say(f"{what} is empty" if what else "nothing here can be copied; go to an answer, a row or a text")
 
+    def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
+        """The screen as an SVG, whose viewer must not turn again what is turned already."""
+        picture = super().export_screenshot(title=title, simplify=simplify)
+        return picture.replace("<style>", "<style>text { unicode-bidi: bidi-override; direction: ltr; }", 1)
+
     def action_jump(self) -> None:
         found = jump.targets(self.screen)
         if not found:

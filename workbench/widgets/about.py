@@ -62,7 +62,7 @@ def facts(app: WorkbenchApp) -> Content:
         ("model", app.session.model),
         ("engine", engine_words(engine)[0]),
         ("rater", app.session.rater),
-        ("system", f"Python {platform.python_version()} · {platform.system()} {platform.release()}"),
+        ("system", f"Python {platform.python_version()} · {platform.system()} {platform.machine()}"),
         *((name, _version(name)) for name in PACKAGES),
     ]
     width = max(len(name) for name, _ in rows)

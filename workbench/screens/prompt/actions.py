@@ -50,7 +50,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "language", "ctrl+l", "language", "Choose the language of the prompt", priority=True),
     on(SCREEN, "parameters", "ctrl+g", "parameters", "Set temperature, top-p, length, seed, answers and system "
         "prompt", short="params", priority=True),
-    on(SCREEN, "conversations", "ctrl+k alt+c", "conversations", "List and search conversations, and go on with one",
+    on(SCREEN, "conversations", "ctrl+k alt+l", "conversations", "List and search conversations, and go on with one",
         short="talks", priority=True),
     on(SCREEN, "history", "ctrl+f", "history", "Search earlier prompts", priority=True),
     on(SCREEN, "editor", "ctrl+o", "editor", "Write the prompt in $EDITOR", shown=False, priority=True),
