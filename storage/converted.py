@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,10 +51,11 @@ def read(folder: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a copy, synced: the last thing that makes it one."""
-    path = folder / MANIFEST
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-    sync_file(path)
+    """Write the manifest of a copy, whole and synced: the last thing that makes it one."""
+    partial = folder / f".{MANIFEST}.{os.getpid()}"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    sync_file(partial)
+    os.replace(partial, folder / MANIFEST)
     sync_folder(folder)
 
 
