@@ -56,13 +56,16 @@ def frozen_linear(
     """
     if weight.device.type != "cpu":
         return Linear(weight, bias)
-    many = PackedLinear(weight, bias) if can_pack(weight) else Linear(weight, bias)
+
+    def many() -> Linear:
+        return PackedLinear(weight, bias) if can_pack(weight) else Linear(weight, bias)
+
     if four_bit and (codes := GridLinear.of(weight, bias, grid)) and (most := few_rows("grid", threads)):
-        return ByRows(codes, most, many)
+        return ByRows(codes, most, many())
     if few and weight.dtype == torch.float32 and fits_half(weight) and (most := few_rows("half", threads)):
         half = HalfLinear(weight, bias)
-        return half if most >= ALL else ByRows(half, most, many)
-    return many
+        return half if most >= ALL else ByRows(half, most, many())
+    return many()
 
 
 def remembered_in() -> Path:

@@ -101,7 +101,7 @@ class LlamaNetwork:
         def linear(weight: Tensor, bias: Tensor | None, names: list[str]) -> Linear:
             if mesh:
                 return Linear(nn.Parameter(weight, requires_grad=False), bias)
-            grid = weights.grid(names) if four_bit else None
+            grid = weights.grid(names) if four_bit and dtype == torch.bfloat16 else None
             return frozen_linear(weight, bias, four_bit=four_bit, grid=grid, threads=threads)
 
         def block(index: int) -> Block:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import os
 import sys
 import threading
@@ -134,6 +135,7 @@ class Engine:
             except Exception as error:
                 self.send(failure("load" if isinstance(request, Load) else "swap", error))
             finally:
+                _look_for_garbage()
                 built.set()
 
     def _load(self, request: Load, arrived: float) -> None:
@@ -334,6 +336,14 @@ def failure(during: str, error: Exception, request: str | None = None) -> Failed
     return Failed(during, f"{type(error).__name__}: {said}", "the details are in logs/engine.log", request)
 
 
+def _look_for_garbage() -> None:
+    """From now on, if it was not done until now. What is there by then is code and weights, which stay: looking through
+    the objects of torch alone takes a tenth of a second, again and again while it is imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 def _check_base(version: Version, base: Version) -> None:
     if version.base_digest != base.base_digest:
         raise UsageError(
@@ -366,6 +376,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads to compute with (default: as torch chooses)")
     options = parser.parse_args()
     native.configure()
+    gc.disable()
     requests, events = claim_stdio()
     faulthandler.enable()
     if options.threads:

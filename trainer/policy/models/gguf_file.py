@@ -137,8 +137,8 @@ class GgufWeights:
         stored = self._names[name]
         form = self.file.format(stored)
         assert form is not None  # `raw` refuses it
-        found = unpacked(self.file.raw(stored), form, self.file.tensors[stored].shape).bfloat16()
-        return self._rows(name, found)
+        shape = self.file.tensors[stored].shape
+        return self._rows(name, unpacked(self.file.raw(stored), form, shape, torch.bfloat16))
 
     def grid(self, name: str) -> Grid | None:
         """The codes of a weight, where it is one of 4 bits."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+AT_ONCE = 1 << 18  # numbers that are unpacked together: what a cache near a core holds
 GROUP = 32  # neighbours that share a scale in the formats of 4 bits
 
 
@@ -53,9 +54,19 @@ class Grid:
         return Grid(*(torch.cat(parts) for parts in zip(*((g.codes, g.step, g.low) for g in grids), strict=True)))
 
 
-def unpacked(raw: Tensor, format: Format, shape: tuple[int, ...]) -> Tensor:  # noqa: A002
-    """Numbers of that shape, fp32, from the bytes of a tensor."""
-    return format.unpack(raw.view(-1, format.size)).view(shape)
+def unpacked(
+    raw: Tensor,
+    format: Format,  # noqa: A002
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Numbers of that shape from the bytes of a tensor, rounded once."""
+    found = torch.empty(shape, dtype=dtype)
+    blocks, places = raw.view(-1, format.size), found.view(-1, format.numbers)
+    at_once = AT_ONCE // format.numbers
+    for part, place in zip(blocks.split(at_once), places.split(at_once), strict=True):
+        place.copy_(format.unpack(part))
+    return found
 
 
 def grid_of(raw: Tensor, format: Format, shape: tuple[int, ...]) -> Grid | None:  # noqa: A002
