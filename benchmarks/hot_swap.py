@@ -2,11 +2,11 @@
 
     python -m benchmarks.hot_swap [--rounds 5] [--json] [--save]
 
-The engine runs as it does for the app. A round commits a version (LoRA of rank 16 on all linear layers, with the probe
-that the engine is to answer before it serves it) and looks for it as the app does; while it is swapped in, a stream is
-under way on the old weights. Then, with nothing in the way, the same again, and the first text of an answer from the
-new version is awaited. Text comes in pieces at least 40 ms apart, so a stall is the longest pause between two pieces,
-against the median pause.
+The engine runs as it does for the app, in the number format that it chooses itself. A round commits a version (LoRA of
+rank 16 on all linear layers, with the probe that the engine is to answer before it serves it) and looks for it as the
+app does; while it is swapped in, a stream is under way on the old weights. Then, with nothing in the way, the same
+again, and the first text of an answer from the new version is awaited. Text comes in pieces at least 40 ms apart, so a
+stall is the longest pause between two pieces, against the median pause.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from storage.database import Database, open_database
 from storage.errors import WorkbenchError
 from storage.records import Sampling, Version
 from storage.workspace import Workspace
-from trainer.policy import probe
+from trainer.policy import devices, probe
 from trainer.policy.adapters import FILE_NAME, write_adapter
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
@@ -164,10 +164,11 @@ async def one_round(
 async def measure(workspace: Workspace, rounds: int, threads: int | None) -> list[dict[str, float]]:
     """The figures of each round."""
     folder = resolve("smollm2", workspace)
-    model = Decoder.load(folder.path, torch.device("cpu"), torch.bfloat16, four_bit=True, source=folder.source)
+    device, dtype = devices.choose("cpu", "auto")
+    model = Decoder.load(folder.path, device, dtype, four_bit=True, source=folder.source)
     found = []
     async with EngineClient(workspace, threads=threads) as client:
-        async for event in client.load(Load("smollm2", device="cpu", dtype="bf16")):
+        async for event in client.load(Load("smollm2", device="cpu")):
             if not isinstance(event, Ready) and isinstance(event, Failed | Done):
                 raise WorkbenchError(f"the model cannot be loaded: {event}")
         (engine,) = (child for child in psutil.Process().children() if SERVER in child.cmdline())
@@ -187,11 +188,16 @@ def main() -> None:
         root = Path(temporary)
         (root / "models").symlink_to(converted.models)
         workspace = Workspace(root).prepare()
+        _, dtype = devices.choose("cpu", "auto")
         found = asyncio.run(measure(workspace, chosen.rounds, chosen.threads))
     figures: dict[str, Any] = {name: measuring.spread([one[name] for one in found]) for name in found[0]}
     result = {
         "environment": measuring.environment(),
-        "setting": {"model": "SmolLM2-135M-Instruct, bf16", "lora_rank": RANK, "poll_s": LOOK_SECONDS},
+        "setting": {
+            "model": f"SmolLM2-135M-Instruct, {devices.short_name(dtype)}",
+            "lora_rank": RANK,
+            "poll_s": LOOK_SECONDS,
+        },
         "figures": figures,
         "stall_beyond_median_ms": figures["longest_pause_while_swapping_ms"]["median"]
         - figures["median_pause_ms"]["median"],

@@ -2,11 +2,13 @@
 
     python -m benchmarks.ppo_step [--rounds 3] [--json] [--save]
 
-SmolLM2-135M in bf16; 16 episodes of a different prompt each (about 37 tokens) with 48 sampled tokens, nothing ended
-early; 4 epochs in minibatches of 8; LoRA of rank 16 on all linear layers; a reward model of the same base on both
-sides. Ours is measured twice more: with each minibatch computed in two parts, which is the same update in less memory,
-and with the policy's adapter in the upper half of the layers alone, which is less work and another method. Each side
-is a process of its own, and they take turns. TRL gets a virtual environment, made on the first run.
+SmolLM2-135M, on both sides in the number format that the program would choose here; 16 episodes of a different prompt
+each (about 37 tokens) with 48 sampled tokens, nothing ended early; a reward model of the same base on both sides. At
+equal settings: 4 epochs in minibatches of 8, LoRA of rank 16 on all linear layers, a value model that learns by layers
+of its own. Ours is measured twice more: so with each minibatch computed in two parts, which is the same update in less
+memory; and as the program trains by default, which is less work and another method: 2 epochs, a value that is a
+regression on the base model's states. Each side is a process of its own, and they take turns. TRL gets a virtual
+environment, made on the first run.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from typing import Any
 from benchmarks import measuring
 from benchmarks.peer import Peer, environment_of
 from benchmarks.prompts import QUESTIONS
-from trainer.policy import models
+from trainer.policy import devices, models
 from trainer.policy.chat import ChatTokenizer
 
 REQUIREMENTS = ["trl==1.9.2", "torch==2.13.0", "peft"]
-# What we measure of ours: the share of the layers that the policy's adapter changes, and how many parts a minibatch is
-# cut into.
-OURS = {"ours": (1.0, 1), "ours, minibatches in two parts": (1.0, 2), "ours, adapter in the upper half": (0.5, 1)}
+# What we measure of ours: settings that differ from the defaults, beside those that have every side do its full work.
+EQUAL = {"epochs": 4, "value_adapter": True, "policy_share": 1.0}
+OURS: dict[str, dict[str, Any]] = {
+    "ours": EQUAL,
+    "ours, minibatches in two parts": {**EQUAL, "accumulation": 2},
+    "ours, by default": {"answers": 4},
+}
 PARTS = ("rollout", "score", "update")
 
 
@@ -32,9 +38,10 @@ def main() -> None:
     options = measuring.parser(__doc__)
     options.set_defaults(rounds=3)
     options.add_argument("--tokens", type=int, default=48, help="of each response (default 48)")
-    options.add_argument("--epochs", type=int, default=4)
     options.add_argument("--only", choices=["ours", "trl"], help="measure one side alone")
-    options.add_argument("--trl-dtype", choices=["bfloat16", "float32"], default="bfloat16", help="of TRL's weights")
+    options.add_argument(
+        "--dtype", default="auto", help="number format of both sides (default: as the program chooses)"
+    )
     chosen = options.parse_args()
     workspace = measuring.prepare(chosen)
     folder = models.resolve("smollm2", workspace)
@@ -42,13 +49,14 @@ def main() -> None:
     prompts = [tokenizer.encode_prompt(question) for question in QUESTIONS]
 
     sides: dict[str, Peer] = {}
-    common = [str(folder.path), str(chosen.tokens), str(chosen.epochs)]
+    dtype = str(devices.choose("cpu", chosen.dtype)[1]).removeprefix("torch.")
+    common = [str(folder.path), str(chosen.tokens)]
     if chosen.only != "trl":
-        for name, (share, parts) in OURS.items():
-            sides[name] = Peer("our_ppo.py", [*common, str(workspace.root), str(share), str(parts)])
+        for name, settings in OURS.items():
+            sides[name] = Peer("our_ppo.py", [*common, str(workspace.root), dtype, json.dumps(settings)])
     if chosen.only != "ours":
         python = environment_of("trl-1.9.2", REQUIREMENTS)
-        sides["trl"] = Peer("trl_ppo.py", [*common, json.dumps(prompts), chosen.trl_dtype], python)
+        sides["trl"] = Peer("trl_ppo.py", [*common, str(EQUAL["epochs"]), json.dumps(prompts), dtype], python)
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for turn in range(chosen.rounds + 1):
         for name, side in sides.items():
@@ -66,14 +74,13 @@ def main() -> None:
     result: dict[str, Any] = {
         "environment": measuring.environment(),
         "setting": {
-            "model": "SmolLM2-135M-Instruct, bf16",
+            "model": f"SmolLM2-135M-Instruct, {dtype}",
             "episodes": len(prompts),
             "prompt_tokens": round(sum(map(len, prompts)) / len(prompts)),
             "response_tokens": chosen.tokens,
-            "epochs": chosen.epochs,
             "minibatch": 8,
             "lora_rank": 16,
-            "trl_weights": chosen.trl_dtype,
+            "ours": OURS,
         },
         "sides": found,
         "versions_of_trl_side": sides["trl"].facts if "trl" in sides else None,

@@ -6,7 +6,8 @@ SmolLM2-135M, one prompt, 64 new tokens, temperature 1, in the number format tha
 as the engine serves: in bf16 the layers' weights are read in 4 bits (they lie on the grid of the packed file they were
 unpacked from), in fp32 in 16-bit floats; once without and once with an adapter of rank 16 beside them; and, for
 comparison, with the weights that are learned with. `generate` runs in the same format. llama.cpp runs the packed file,
-in a virtual environment that is made on the first run (the package xllamacpp has ready-made wheels).
+and once more with the same adapter beside it, in a virtual environment that is made on the first run (the package
+xllamacpp has ready-made wheels).
 
 What that loses is measured on answers of the weights that are learned with: the mean KL between the two distributions
 of each next token, in nats, how often they agree on the likeliest token, and the same between those and fp32 weights.
@@ -17,7 +18,9 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -26,6 +29,7 @@ from benchmarks.generation import Generate, Products, ours
 from benchmarks.peer import Peer, environment_of
 from benchmarks.prompts import QUESTIONS
 from storage.records import Sampling
+from trainer import gguf_files
 from trainer.config import AdapterConfig
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
@@ -33,7 +37,7 @@ from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 
 LOSS_PROMPTS = 8
-LLAMA_CPP = "llama.cpp, 4 bits"
+LLAMA_CPP, LLAMA_CPP_ADAPTED = "llama.cpp, 4 bits", "llama.cpp, with the adapter"
 XLLAMACPP = "xllamacpp==2026.10.11549"
 
 
@@ -50,7 +54,8 @@ def main() -> None:
     plain = Decoder.load(folder.path, cpu, dtype)
     decoder = Decoder.load(folder.path, cpu, dtype, four_bit=True, source=folder.source)
     backbone = Backbone(folder, cpu, dtype)
-    adapted = decoder.with_version(backbone.new_adapter(AdapterConfig(), 0, upper=False).snapshot())
+    update = backbone.new_adapter(AdapterConfig(), 0, upper=False).snapshot()
+    adapted = decoder.with_version(update)
     generate = Generate(folder.path, [prompt], chosen.tokens, dtype=dtype)
     products = Products(decoder.config, 1, len(prompt), chosen.tokens, packed=True, dtype=dtype)
     sides = {
@@ -61,13 +66,14 @@ def main() -> None:
         "generate, static cache": lambda: generate.measure("static"),
         "products alone, packed": products.measure,
     }
-    llama, reason = (None, "left out") if chosen.no_llama_cpp else _llama_cpp(prompt, chosen.tokens)
-    if llama is not None:
-        found_llama = llama
-        sides[LLAMA_CPP] = lambda: float(found_llama.turn()["tokens_per_second"])
-    speeds = measuring.alternate(sides, chosen.rounds)
-    if llama is not None:
-        llama.close()
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / "adapter.gguf"
+        gguf_files.write_adapter(update, folder.path, file)
+        llama, reason = ({}, "left out") if chosen.no_llama_cpp else _llama_cpp(prompt, chosen.tokens, file)
+        sides |= {name: partial(_turn, peer) for name, peer in llama.items()}
+        speeds = measuring.alternate(sides, chosen.rounds)
+        for peer in llama.values():
+            peer.close()
 
     found = {name: measuring.spread(values) for name, values in speeds.items()}
     mine = found["ours"]["median"]
@@ -90,15 +96,18 @@ def main() -> None:
             "as it learns against fp32": difference(Decoder.load(folder.path, cpu, torch.float32), plain, folder.path),
         },
         "share_of_packed_floor": mine / found["products alone, packed"]["median"],
-        "llama_cpp": {"version": llama.facts["version"]} if llama else {"not_measured": reason},
+        "llama_cpp": {"version": llama[LLAMA_CPP].facts["version"]} if llama else {"not_measured": reason},
         "times_llama_cpp": mine / found[LLAMA_CPP]["median"] if llama else None,
+        "times_llama_cpp_with_adapter": found["ours, with an adapter"]["median"] / found[LLAMA_CPP_ADAPTED]["median"]
+        if llama
+        else None,
     }
     rows = [
         [name, figures["median"], figures["low"], figures["high"], figures["n"], mine / figures["median"]]
         for name, figures in found.items()
     ]
     measuring.finish("single_stream", result, ["side", "tokens/s", "low", "high", "n", "ours is times"], rows, chosen)
-    if llama is None:
+    if not llama:
         print(f"llama.cpp was not measured: {reason}", file=sys.stderr)
 
 
@@ -122,14 +131,21 @@ def difference(one: Decoder, other: Decoder, folder: Path, tokens: int = 48) -> 
     return {"mean_kl_nats": statistics.fmean(kls), "same_likeliest": agreed / len(kls), "tokens": len(kls)}
 
 
-def _llama_cpp(prompt: list[int], tokens: int) -> tuple[Peer | None, str]:
-    """llama.cpp on the bundled file, or why it cannot be measured here."""
+def _llama_cpp(prompt: list[int], tokens: int, adapter: Path) -> tuple[dict[str, Peer], str]:
+    """llama.cpp on the bundled file, without and with an adapter; or none, and why it cannot be measured here."""
     try:
         python = environment_of("llama-cpp", ["--only-binary=:all:", XLLAMACPP])
     except RuntimeError as error:
-        return None, str(error)
+        return {}, str(error)
     arguments = [str(models.bundled_parts("smollm2")[0]), json.dumps(prompt), str(tokens), str(torch.get_num_threads())]
-    return Peer("llama.py", arguments, python), ""
+    return {
+        LLAMA_CPP: Peer("llama.py", arguments, python),
+        LLAMA_CPP_ADAPTED: Peer("llama.py", [*arguments, str(adapter)], python),
+    }, ""
+
+
+def _turn(peer: Peer) -> float:
+    return float(peer.turn()["tokens_per_second"])
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Terminal:
         except OSError as error:
             raise Ended(self.text) from error
 
-    def until(self, wanted: str | Callable[[str], object], seconds: float = 30.0) -> str:
+    def until(self, wanted: str | Callable[[str], object], seconds: float = 120.0) -> str:
         """Wait for a pattern, or for a condition on the text of the screen, and return that text.
 
         Raises:

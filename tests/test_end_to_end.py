@@ -85,6 +85,7 @@ def test_the_loop_through_the_commands(commands: Commands, database: Database, t
     )
 
 
+@pytest.mark.timeout(900)  # the trainer lets everything else go first, and a busy machine has much
 def test_the_loop_through_the_app(commands: Commands, workspace: Workspace, database: Database, tiny_model: Path):
     chosen = session.Session(model=str(tiny_model), rater="ana", sampling=Sampling(max_new_tokens=16))
     session.save(database, chosen)
@@ -110,7 +111,7 @@ def test_the_loop_through_the_app(commands: Commands, workspace: Workspace, data
         terminal.read(0.3)
         terminal.press("2" + ENTER)
         terminal.until("training starts")
-        terminal.until(lambda _: jobs.every(database)[0].state in (JobState.DONE, JobState.FAILED), 120)
+        terminal.until(lambda _: jobs.every(database)[0].state in (JobState.DONE, JobState.FAILED), 600)
         (job,) = jobs.every(database)
         assert (job.state, job.error) == (JobState.DONE, None)
         terminal.until("now ")  # the plots' figures: the job is done before the screen has heard of it

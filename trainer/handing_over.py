@@ -1,4 +1,5 @@
-"""A version as a folder that other programs open: a peft adapter that names its base model, or one whole model."""
+"""A version as a folder that other programs open: a peft adapter that names its base model, one whole model, or the
+GGUF files of both."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from storage.durable import sync_file, sync_folder
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Version
 from storage.workspace import Workspace
+from trainer import model_card
 from trainer.policy import models
+from trainer.policy.adapters import Adapter
 from trainer.policy.full import Snapshot, read_version
 from trainer.policy.models.adapter_folder import tokenizer_files
 from trainer.policy.models.end_tokens import vocabulary
@@ -25,6 +28,7 @@ from trainer.policy.models.gguf import Converting
 from trainer.policy.models.words import read_words
 
 WHOLE = "model.safetensors"
+CARD = "README.md"
 
 
 def hand_over(
@@ -39,7 +43,7 @@ def hand_over(
     """Write a version to a folder, with the tokenizer that it was made with; returns its base model.
 
     Args:
-        kind: adapter or merged. reference: the base model, where it is not to be found by itself.
+        kind: adapter, merged or gguf. reference: the base model, where it is not to be found by itself.
 
     Raises:
         UsageError: it is no adapter, its base model is not known or is of a family that is not merged here, or
@@ -58,15 +62,18 @@ def hand_over(
     changes = read_version(path, base.path)
     own = versions.words_of(database, workspace, version)
     with _made(target) as partial:
-        if kind == "merged":
+        if kind == "gguf":
+            _write_gguf(changes, base, version, workspace, partial, on_progress)
+        elif kind == "merged":
             _write_merged(changes, base, partial)
         elif changes.kind == "lora":
             changes.write(partial, base.reference)
         else:
             raise UsageError(f"{version.name} is fully tuned: no adapter can hold it", "use --as merged")
-        if own or kind == "merged" or _fits(base.path):
+        if kind != "gguf" and (own or kind == "merged" or _fits(base.path)):  # GGUF files hold their words themselves
             for file in tokenizer_files(own or base.path):
                 shutil.copyfile(file, partial / file.name)
+        (partial / CARD).write_text(model_card.card(database, version, base, kind), encoding="utf-8")
     return base
 
 
@@ -87,6 +94,36 @@ def _write_merged(changes: Snapshot, base: ModelFolder, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     if (base.path / "generation_config.json").exists():
         shutil.copyfile(base.path / "generation_config.json", folder / "generation_config.json")
+
+
+def _write_gguf(
+    changes: Snapshot,
+    base: ModelFolder,
+    version: Version,
+    workspace: Workspace,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    """An adapter, where the version is one; the whole model, where its base came as a GGUF file that is still there."""
+    from trainer import gguf_files  # half a second to import
+
+    refused = []
+    try:
+        if not isinstance(changes, Adapter):
+            raise UsageError(f"{version.name} is fully tuned: no adapter can hold it")
+        gguf_files.write_adapter(changes, base.path, folder / f"{version.name}-lora.gguf")
+    except UsageError as error:
+        refused.append(error)
+    try:
+        with models.gguf_source(base, workspace) as source:
+            on_progress(f"writing the model of {source.name} with {version.name} in it", None)
+            gguf_files.write_merged(changes, base.path, source, folder / f"{version.name}.gguf")
+    except UsageError as error:
+        refused.append(error)
+    if len(refused) == 2:
+        raise UsageError(refused[0].message, refused[1].hint)
+    for one in refused:
+        on_progress(f"left out: {one.message}", None)
 
 
 def _fits(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""llama.cpp answering one prompt: `llama.py MODEL.gguf PROMPT_IDS TOKENS THREADS`; see benchmarks/peer.py.
+"""llama.cpp answering one prompt: `llama.py MODEL.gguf PROMPT_IDS TOKENS THREADS [LORA.gguf]`; see benchmarks/peer.py.
 
 The engine is the llama.cpp inside the package xllamacpp 2026.10.11549, in this process, from its ready-made wheel: a
 generic x86-64 or ARM build that picks its kernels when it starts. It samples at temperature 1 with no other sampler,
@@ -24,6 +24,8 @@ def main() -> None:
     parameters.n_parallel = 1
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.verbosity = 0
+    if len(sys.argv) > 5:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(sys.argv[5], 1.0)]
     server = xllamacpp.Server(parameters)
     print(json.dumps({"version": f"xllamacpp {metadata.version('xllamacpp')}"}), file=answers)
     for turn, _ in enumerate(sys.stdin):

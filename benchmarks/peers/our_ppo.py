@@ -1,4 +1,4 @@
-"""Our PPO, one round a turn: `our_ppo.py MODEL_FOLDER TOKENS EPOCHS WORKSPACE SHARE PARTS`; see benchmarks/peer.py."""
+"""Our PPO, one round a turn: `our_ppo.py MODEL_FOLDER TOKENS WORKSPACE DTYPE SETTINGS`; see benchmarks/peer.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,33 +22,20 @@ from trainer.policy.backbone import Backbone
 from trainer.reward.model import RewardModel
 
 
-def make_ppo(
-    folder: models.ModelFolder, tokens: int, epochs: int, batch: int = 16, share: float = 1.0, parts: int = 1
-) -> Ppo:
+def make_ppo(folder: models.ModelFolder, tokens: int, dtype: torch.dtype = torch.bfloat16, **settings: Any) -> Ppo:
     """A run whose every round does its full work: no answer ends early, no epoch is cut short, nothing is undone."""
-    backbone = Backbone(folder, torch.device("cpu"), torch.bfloat16)
+    backbone = Backbone(folder, torch.device("cpu"), dtype)
     backbone.tokenizer.eos_ids = frozenset()
     prompts = [Prompt(f"{place:02}", text, "en", clock.now()) for place, text in enumerate(QUESTIONS)]
-    config = PpoConfig(
-        batch=batch,
-        answers=1,
-        minibatch=8,
-        accumulation=parts,
-        epochs=epochs,
-        policy_share=share,
-        warmup=0,
-        max_new_tokens=tokens,
-        max_update_kl=1e9,
-        kl_target=1e6,
-        kl_rounds=0,
-    )
+    whole: dict[str, Any] = {"max_update_kl": 1e9, "kl_target": 1e6, "kl_rounds": 0, "max_new_tokens": tokens}
+    config = PpoConfig(**{"batch": 16, "answers": 1, "minibatch": 8, "warmup": 0, **whole, **settings})
     return Ppo(backbone, RewardModel(backbone, RewardConfig(), 0), prompts, config, seed=0)
 
 
 def main() -> None:
-    tokens, epochs = int(sys.argv[2]), int(sys.argv[3])
-    folder = models.resolve("smollm2", Workspace(Path(sys.argv[4])))
-    ppo = make_ppo(folder, tokens, epochs, share=float(sys.argv[5]), parts=int(sys.argv[6]))
+    tokens, dtype = int(sys.argv[2]), getattr(torch, sys.argv[4])
+    folder = models.resolve("smollm2", Workspace(Path(sys.argv[3])))
+    ppo = make_ppo(folder, tokens, dtype, **json.loads(sys.argv[5]))
     print(json.dumps({}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()

@@ -74,7 +74,7 @@ def main() -> None:
             temperature=1.0,
             learning_rate=1e-5,
             num_sample_generations=0,
-            bf16=True,
+            bf16=dtype == "bfloat16",
             use_cpu=True,
             gradient_checkpointing=False,
             report_to="none",

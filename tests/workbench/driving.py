@@ -18,7 +18,7 @@ from workbench.shell.app import WorkbenchApp
 SIZES = [(80, 24), (120, 40), (40, 12)]
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for a state; a failure names what is on screen."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -15,21 +15,25 @@ from workbench.text import safe_text
 @click.command("export model")
 @click.argument("version", metavar="VERSION")
 @click.argument("folder", metavar="DIR")
-@click.option("--as", "kind", type=click.Choice(["adapter", "merged"]), default="adapter", show_default=True,
-              help="As a LoRA adapter beside its base model, or as one model of its own.")  # fmt: skip
+@click.option("--as", "kind", type=click.Choice(["adapter", "merged", "gguf"]), default="adapter", show_default=True,
+              help="A LoRA adapter beside its base model, one model of its own, or GGUF files of both.")  # fmt: skip
 @click.option("--model", metavar="MODEL", help="The base model, where it is not found by itself.")
 @json_option
 @workspace_option
 def export_model(version: str, folder: str, kind: str, model: str | None, as_json: bool, workspace: str | None) -> None:
-    """Write VERSION to the folder DIR, for peft, transformers and what reads their files.
+    """Write VERSION to the folder DIR, for peft, transformers, llama.cpp and what reads their files.
 
     An adapter names its base model, by its folder here or its name on the hub: peft's AutoPeftModelForCausalLM opens
     both. Another machine needs that base model as well; a merged model stands alone, rounded to the base's format.
+    GGUF files are an adapter, VERSION-lora.gguf, and, where the base model came as such a file, the whole model,
+    VERSION.gguf: the changed weights in 16 bits, all others as they were. README.md in the folder says what the
+    version was trained from, and what its gate found.
 
     \b
     Examples:
       workbench export model v3 ./v3
       workbench export model v3 ./v3-whole --as merged
+      workbench export model v3 ./v3-gguf --as gguf
     """
     with reading(workspace) as (place, database):
         chosen, target = versions.get(database, version), Path(folder).expanduser().absolute()

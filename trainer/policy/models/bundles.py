@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from storage import converted as converted_copies
 from storage import digests
 from storage.errors import UsageError, WorkbenchError
 from storage.workspace import Workspace
@@ -80,6 +81,31 @@ def bundled(name: str, converting: Converting) -> ModelFolder:
     if len(parts) == 1:
         return replace(converting, known={bundle.sha256: bundle.digest}).converted(name, parts[0])
     return converting.copy_of(name, bundle.sha256, lambda: _whole(bundle, parts, converting.workspace))
+
+
+@contextmanager
+def gguf_source(base: ModelFolder, workspace: Workspace) -> Iterator[Path]:
+    """The GGUF file that a converted copy was made from, for as long as it is needed.
+
+    Raises:
+        UsageError: it was made from none, or that file is gone or has changed.
+    """
+    try:
+        made_from = converted_copies.read(base.path)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{base.name} did not come as a GGUF file, whose words a whole model would need",
+            "use --as merged, and llama.cpp's convert_hf_to_gguf.py on the folder",
+        ) from error
+    path = Path(made_from.source_path)
+    for name, bundle in BUNDLES.items():
+        if len(bundle.packages) > 1 and bundle.sha256 == made_from.source_sha256:
+            with _whole(bundle, bundled_parts(name), workspace) as whole:
+                yield whole
+            return
+    if not path.is_file() or digests.remembered(workspace, path) != made_from.source_sha256:
+        raise UsageError(f"{made_from.source}, from which {base.name} was made, is gone or has changed", "put it back")
+    yield path
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 from storage import library
 from storage.languages import is_tag, normal
 from storage.library import PAGE, Answered, Shelved
-from storage.records import Rating, Sample, Split
+from storage.records import Sample, Split
 from workbench.screens.library import told
 from workbench.shell.messages import AnswersChanged, RatingsChanged
 from workbench.shell.screen import WorkbenchScreen, present
