@@ -25,8 +25,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
-import msgspec
-
 from storage import versions
 from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
