@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,23 @@ def test_recomputed_log_probabilities_equal_those_sampled_from_merged_weights(fo
     assert (unadapted - sampled).abs().max() > 0.05, "the adapter changes something"
     again = base.generate(prompts, sampling, range(4), frozenset(range(10)))
     assert [answer.logprobs for answer in again] == [answer.logprobs for answer in before], "the base stays as it was"
+
+
+def test_versions_share_one_module_and_may_be_sampled_from_at_the_same_time(network, folder):
+    base, adapter = Decoder.load(folder, CPU, torch.float32), random_adapter(network).snapshot()
+    other = Adapter({name: (down, -up) for name, (down, up) in adapter.pairs.items()}, adapter.scale)
+    decoders = [base, base.with_version(adapter), base.with_version(other)]
+    assert len({id(one.network.model) for one in decoders}) == 1
+
+    def said(decoder: Decoder) -> list[list[float]]:
+        sampling = Sampling(temperature=TEMPERATURE, max_new_tokens=8)
+        return [answer.logprobs for answer in decoder.generate(tokens(16, 4, 9), sampling, range(2), frozenset())]
+
+    alone = [said(decoder) for decoder in decoders]
+    assert alone[0] != alone[1] != alone[2]
+    with ThreadPoolExecutor(3) as pool:
+        for one, other_one in zip(alone, pool.map(said, decoders), strict=True):
+            torch.testing.assert_close(torch.tensor(other_one), torch.tensor(one), **CLOSE)
 
 
 def test_a_version_that_changes_the_output_head_leaves_the_embedding_alone(folder):

@@ -124,7 +124,7 @@ def test_one_prompt_that_is_too_long_does_not_lose_the_others(workspace, endless
 
 def test_ctrl_c_keeps_what_was_finished_and_exits_130(workspace, endless_model):
     command = arguments(
-        workspace, endless_model, "--prompt", "mfupi", "--prompt", "mrefu", "--max-new-tokens", "400", "--count", "32",
+        workspace, endless_model, "--prompt", "mfupi", "--prompt", "mrefu", "--max-new-tokens", "400", "--count", "64",
         "--json",
     )  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -141,7 +141,7 @@ def test_ctrl_c_keeps_what_was_finished_and_exits_130(workspace, endless_model):
 
 
 def test_an_engine_that_dies_is_started_again_and_no_prompt_is_lost(workspace, endless_model):
-    asked = ["--prompt", "mfupi", "--prompt", "mrefu", "--max-new-tokens", "400", "--count", "32", "--json"]
+    asked = ["--prompt", "mfupi", "--prompt", "mrefu", "--max-new-tokens", "400", "--count", "64", "--json"]
     command = arguments(workspace, endless_model, *asked)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while not stored_samples(workspace):
@@ -152,7 +152,7 @@ def test_an_engine_that_dies_is_started_again_and_no_prompt_is_lost(workspace, e
     assert running.returncode == 0, err
     assert "started again" in err
     told = [(answer["prompt"], answer["tokens"]) for answer in json.loads(out)]
-    assert told == [("mfupi", 400)] * 32 + [("mrefu", 400)] * 32
+    assert told == [("mfupi", 400)] * 64 + [("mrefu", 400)] * 64
 
 
 def test_no_control_character_reaches_a_terminal(workspace, endless_model):

@@ -158,6 +158,7 @@ class Decoder:
         eos_ids: frozenset[int],
         *,
         on_tokens: OnTokens | None = None,
+        on_end: Callable[[int, Completion], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         rows: int | None = None,
     ) -> list[Completion]:
@@ -170,6 +171,7 @@ class Decoder:
             prompts: token ids.
             seeds: one a prompt.
             on_tokens: called at each step with one new token for each prompt, None for those that said none.
+            on_end: called with the place of a prompt and its answer, as soon as that has ended.
             should_stop: asked at each step; once true, unfinished answers end as `cancelled`.
             rows: how many are sampled at once; None is as many as :meth:`rows_at_once` says.
 
@@ -210,6 +212,8 @@ class Decoder:
                     completion.finish_reason = "eos"
                 elif len(completion.token_ids) == limits[answer]:
                     completion.finish_reason = "length"
+                if on_end and completion.finish_reason != "cancelled":
+                    on_end(answer, completion)
             if on_tokens:
                 on_tokens(emitted)
 

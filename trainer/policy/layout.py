@@ -134,7 +134,3 @@ class TokenLayout:
         allowed = causal & self.real[:, None, :]
         mask = torch.zeros(allowed.shape, dtype=dtype, device=self.real.device)
         return mask.masked_fill_(~allowed, float("-inf"))[:, None]
-
-    def padded_ids(self) -> Tensor:
-        """(B, T) token ids, 0 at padding."""
-        return self.ids[self.gather] * self.real

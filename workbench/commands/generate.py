@@ -31,7 +31,7 @@ from workbench.engine.recording import store_answers
 from workbench.text import UNSAFE, one_line, safe_text
 
 INTERRUPTED = 130
-BATCH = 64  # answers asked for together, and stored together
+BATCH = 128  # answers asked for together, and stored together: more than rows, for those that end early make room
 DEFAULTS = Sampling()
 MODELS = "smollm2, gemma, a folder, a GGUF file or a hub name."
 
@@ -129,7 +129,7 @@ def generate(
             versions.get(database, version)  # an unknown name is told before a model is loaded
         session = Session(EngineClient(place), Load(model, version, device, dtype), database, printer)
         try:
-            failed = asyncio.run(session.run(list(zip(asks, requests, strict=True)), language))
+            failed = asyncio.run(session.run(list(zip(range(len(asks)), asks, requests, strict=True)), language))
         except KeyboardInterrupt:
             printer.end()
             printer.narrate("interrupted; the finished answers are stored")
@@ -145,7 +145,7 @@ class Printer:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.streams = not as_json and sys.stdout.isatty()
-        self.answers: list[dict[str, Any]] = []
+        self.answers: list[tuple[int, dict[str, Any]]] = []  # beside the number of the prompt
         self._last_narrated = ""
 
     def narrate(self, text: str) -> None:
@@ -162,8 +162,8 @@ class Printer:
         """Text of an answer as it grows."""
         click.echo(safe_text(event.text), nl=False)
 
-    def answered(self, stored: list[dict[str, Any]], *, was_streamed: bool) -> None:
-        self.answers += stored
+    def answered(self, number: int, stored: list[dict[str, Any]], *, was_streamed: bool) -> None:
+        self.answers += [(number, answer) for answer in stored]
         if self.as_json:
             return
         for answer in stored:
@@ -173,14 +173,19 @@ class Printer:
             click.echo(f"\n  [{safe_text(answer['version'])} · {figures}]\n")
 
     def end(self) -> None:
-        """Print the JSON document. Control characters in it are escaped: no terminal obeys them, no parser minds."""
+        """Print the JSON document, in the order of the prompts. Control characters in it are escaped: no terminal obeys
+        them, no parser minds."""
         if self.as_json:
-            document = json.dumps(self.answers, ensure_ascii=False, indent=2)
+            ordered = [answer for _, answer in sorted(self.answers, key=lambda one: one[0])]
+            document = json.dumps(ordered, ensure_ascii=False, indent=2)
             click.echo(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", document))
 
 
+Asked = tuple[int, Ask, Generate]  # the number of the prompt, what its line says, and the request
+
+
 class Session:
-    """One engine, asked a few prompts at a time; their answers are stored as soon as they are whole."""
+    """One engine, asked a few prompts at a time; each is stored as soon as its answers are whole."""
 
     def __init__(self, client: EngineClient, load: Load, database: Database, printer: Printer) -> None:
         self.client = client
@@ -188,10 +193,10 @@ class Session:
         self.database = database
         self.printer = printer
 
-    async def run(self, asks: list[tuple[Ask, Generate]], default_language: str) -> int:
+    async def run(self, asks: list[Asked], default_language: str) -> int:
         """Returns how many prompts could not be answered. Raises WorkbenchError when no model can be loaded."""
         failed = 0
-        size = 1 if self.printer.streams else max(1, BATCH // asks[0][1].count)
+        size = 1 if self.printer.streams else max(1, BATCH // asks[0][2].count)
         async with self.client:
             await self.asker.load()
             hidden = self.printer.streams or not sys.stderr.isatty() or len(asks) == 1
@@ -202,29 +207,42 @@ class Session:
                     bar.update(len(chunk))
         return failed
 
-    async def _answer_together(self, asks: list[tuple[Ask, Generate]], default_language: str) -> int:
+    async def _answer_together(self, asks: list[Asked], default_language: str) -> int:
         """Answer prompts in one batch; when that fails, one by one, so that one bad prompt spoils no other."""
-        alone = len(asks) == 1
-        streams = alone and self.printer.streams and asks[0][1].count == 1
+        alone, count = len(asks) == 1, asks[0][2].count
+        streams = alone and self.printer.streams and count == 1
         if alone:
-            self.printer.asked(asks[0][0], asks[0][0].language or default_language)
+            self.printer.asked(asks[0][1], asks[0][1].language or default_language)
+        come: list[dict[int, Answer]] = [{} for _ in asks]  # by candidate: an engine that died gives them again
+        left = dict(enumerate(asks))
+
+        def store(place: int) -> None:
+            number, ask, request = left.pop(place)
+            language = ask.language or default_language
+            if not alone:
+                self.printer.asked(ask, language)
+            own = [come[place][candidate] for candidate in sorted(come[place])]
+            self.printer.answered(number, self._store(ask, request, language, own), was_streamed=streams)
+
+        def take(answer: Answer) -> None:
+            place = answer.candidate // count
+            come[place][answer.candidate] = answer
+            if place in left and len(come[place]) == count:
+                store(place)
+
         try:
-            answers = await self.asker.answers(
-                together([request for _, request in asks]), self.printer.streamed if streams else None
+            await self.asker.answers(
+                together([request for _, _, request in asks]), self.printer.streamed if streams else None, take
             )
         except WorkbenchError as error:
             if not self.client.running:
                 raise
             if not alone:
-                return sum([await self._answer_together([ask], default_language) for ask in asks])
-            self.printer.narrate(f"{one_line(asks[0][0].prompt, 60)}: {error}")
+                return sum([await self._answer_together([ask], default_language) for ask in left.values()])
+            self.printer.narrate(f"{one_line(asks[0][1].prompt, 60)}: {error}")
             return 1
-        for place, (ask, request) in enumerate(asks):
-            language = ask.language or default_language
-            if not alone:
-                self.printer.asked(ask, language)
-            own = [answer for answer in answers if answer.candidate // request.count == place]
-            self.printer.answered(self._store(ask, request, language, own), was_streamed=streams)
+        for place in list(left):
+            store(place)
         return 0
 
     def _store(self, ask: Ask, request: Generate, language: str, answers: list[Answer]) -> list[dict[str, Any]]:

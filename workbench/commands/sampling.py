@@ -53,8 +53,17 @@ class Asker:
             end = "\n" if event.fraction >= 1 else ""
             click.echo(f"\r{one_line(event.text, 60)} {event.fraction:4.0%} {end}", err=True, nl=False)
 
-    async def answers(self, request: Generate, on_text: Callable[[Text], None] | None) -> list[Answer]:
-        """Sample once, and once more when the engine died of it. Raises WorkbenchError."""
+    async def answers(
+        self,
+        request: Generate,
+        on_text: Callable[[Text], None] | None = None,
+        on_answer: Callable[[Answer], None] = lambda answer: None,
+    ) -> list[Answer]:
+        """Sample once, and once more when the engine died of it: `on_answer` may then hear of an answer twice.
+
+        Raises:
+            WorkbenchError: the model cannot answer, or the engine died twice.
+        """
         for last_attempt in (False, True):
             answers: list[Answer] = []
             async for event in self.client.generate(request):
@@ -63,6 +72,7 @@ class Asker:
                         on_text(event)
                     case Answer():
                         answers.append(event)
+                        on_answer(event)
                     case Done(note=note):
                         if note:
                             self._narrate(note)

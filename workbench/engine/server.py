@@ -25,8 +25,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
-import msgspec
-
 from storage import versions
 from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
@@ -55,7 +53,7 @@ from workbench.engine.streaming import TextStream, byte_tokens
 
 if TYPE_CHECKING:
     from trainer.policy.chat import ChatTokenizer
-    from trainer.policy.decoding import Decoder
+    from trainer.policy.decoding import Completion, Decoder
 
 PATIENCE = 2.0  # seconds a generation has to stop when the engine ends
 
@@ -279,35 +277,40 @@ class Engine:
         fitted = (serving.tokenizer.fitted(question.messages, room) for question in questions)
         encoded, left_out = zip(*fitted, strict=True)
         longest = max(map(len, encoded))
-        left = serving.decoder.context - longest
-        if left < 1:
+        if longest >= serving.decoder.context:
             raise UsageError(
                 f"the prompt has {longest} tokens; {serving.model} has room for {serving.decoder.context} in all",
                 "shorten the prompt, or load a model with a longer context",
             )
-        sampling = msgspec.structs.replace(request.sampling, max_new_tokens=min(left, request.sampling.max_new_tokens))
         prompts = [prompt for prompt in encoded for _ in range(request.count)]
         seeds = [question.seed + answer for question in questions for answer in range(request.count)]
         stream = TextStream(request, serving.tokenizer.decode, serving.held, self.send, version=serving.version.name)
-        began = time.monotonic()
-        completions = serving.decoder.generate(
-            prompts,
-            sampling,
-            seeds,
-            serving.tokenizer.eos_ids,
-            on_tokens=stream.push if request.stream else None,
-            should_stop=self._stop.is_set,
-        )
-        seconds = time.monotonic() - began
-        for candidate, completion in enumerate(completions):
+        sent: set[int] = set()
+
+        def send(candidate: int, completion: Completion) -> None:
             ids, reason = completion.token_ids, completion.finish_reason
-            if reason == "cancelled" and not ids:
-                continue
+            if candidate in sent or (reason == "cancelled" and not ids):
+                return
+            sent.add(candidate)
             text = serving.tokenizer.decode(ids)
             if request.stream:
                 stream.end(candidate, text)
             said = (serving.version.name, seeds[candidate], left_out[candidate // request.count])
             self.send(Answer(request.request, candidate, text, ids, reason, *said))
+
+        began = time.monotonic()
+        completions = serving.decoder.generate(
+            prompts,
+            request.sampling,
+            seeds,
+            serving.tokenizer.eos_ids,
+            on_tokens=stream.push if request.stream else None,
+            on_end=None if request.stream else send,  # what is watched as it grows ends together
+            should_stop=self._stop.is_set,
+        )
+        seconds = time.monotonic() - began
+        for candidate, completion in enumerate(completions):
+            send(candidate, completion)
         tokens = sum(len(completion.token_ids) for completion in completions)
         note = _note(serving.tokenizer, questions, list(left_out), room)
         return Done(request.request, tokens, seconds, tokens / max(seconds, 1e-9), note)
