@@ -6,6 +6,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -51,7 +52,12 @@ class Session(msgspec.Struct, frozen=True):
     @property
     def asked(self) -> Guideline:
         """What raters are asked."""
-        return Guideline(guidelines.scale(self.scale), guidelines.attributes(self.attributes), self.guideline)
+        return _asked(self.scale, self.attributes, self.guideline)
+
+
+@lru_cache(16)  # it is looked at for each key that might score
+def _asked(scale: str, attributes: str, text: str) -> Guideline:
+    return Guideline(guidelines.scale(scale), guidelines.attributes(attributes), text)
 
 
 @dataclass(frozen=True)
