@@ -226,6 +226,17 @@ class _Merge:
                 conversations.name_task(self.database, found["id"], row["task"])
         self.database.insert_many("prompts", made)
         self.done.prompts = len(made)
+        self._corrections()
+
+    def _corrections(self) -> None:
+        """What was corrected of prompts there is told of them here; as it has no key, it is known by itself."""
+        columns = "prompt_id, field, was, became, made_by, created_at"
+        known = {tuple(row.values()) for row in self.database.rows(f"SELECT {columns} FROM prompt_changes")}
+        told = [
+            row | {"prompt_id": self.prompt_ids[row["prompt_id"]]}
+            for row in self._rows(f"SELECT {columns} FROM prompt_changes ORDER BY sequence")
+        ]
+        self.database.insert_many("prompt_changes", [row for row in told if tuple(row.values()) not in known])
 
     def _samples(self) -> set[str]:
         """Samples; returns the keys of those that were here before."""

@@ -285,3 +285,20 @@ def test_one_rater_at_two_places_has_said_last_what_was_said_there(tmp_path: Pat
         assert [one.value for one in log.effective(database)] == [5]
         log.undo(database, "ana")
         assert [one.value for one in log.effective(database)] == [1]
+
+
+def test_what_was_corrected_of_a_prompt_there_is_told_here_once(tmp_path: Path) -> None:
+    here, there = (Workspace(tmp_path / name).prepare() for name in ("here", "there"))
+    with open_database(there) as other:
+        prompt = conversations.add(other, "Barafu ni nini?", language="en")
+        conversations.put_to_use(other, prompt.id, prompt.split, "physics", language="sw", by="ana")
+        said = [(one.field, one.was, one.became, one.made_by) for one in conversations.changes(other, prompt.id)]
+    with open_database(here) as database:
+        for _ in range(2):
+            merge(database, here, there)
+            assert conversations.get(database, prompt.id).language == "sw"
+            found = [
+                (one.field, one.was, one.became, one.made_by) for one in conversations.changes(database, prompt.id)
+            ]
+            assert found == said
+            assert {("language", "en", "sw", "ana")} <= set(found)
