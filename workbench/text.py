@@ -8,6 +8,7 @@ it is stored. What these return is for the eye alone: it is never stored, sent o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from textual.content import Content
     from textual.style import Style
 
-__all__ = ["UNSAFE", "cell", "content", "drawn", "fitted", "from_home", "one_line", "pasted", "safe_text", "width"]
+__all__ = ["UNSAFE", "cell", "columns", "content", "drawn", "fitted", "from_home", "one_line", "pasted", "safe_text", "width"]
 
 # What an editor draws for a character that has no shape of its own: of one cell each, so that every place in the text
 # is a place on screen. Where `safe_text` would need several letters, a shape that no keyboard has.
@@ -56,6 +57,16 @@ def content(text: str, style: Style | str = "") -> Content:
     from textual.content import Content
 
     return Content.styled(safe_text(text), style) if style else Content(safe_text(text))
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table as lines of aligned columns; every cell is cleaned and kept on one line, None is a dash."""
+    table = [[one_line("-" if one is None else str(one), 60) for one in row] for row in (header, *rows)]
+    widths = [max(width(row[column]) for row in table) for column in range(len(header))]
+    return [
+        "  ".join(one + " " * (room - width(one)) for one, room in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
 
 
 def cell(text: str, style: str = "") -> Text:

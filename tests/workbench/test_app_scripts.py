@@ -91,6 +91,11 @@ def test_a_paragraph_of_many_lines_is_turned_line_by_line_and_stands_at_the_righ
     assert [line.strip() for line in lines] == ["لخاد سمشلا ةعشأ رسكنت", "raindrops) رطملا تارطق", "سكعنتو (are round"]
 
 
+def test_a_line_without_a_letter_from_the_right_is_turned_with_its_paragraph():
+    lines = drawn("ما هي عاصمة مصر (Cairo, the old city on the Nile).", 24)
+    assert [line.strip() for line in lines] == ["Cairo,) رصم ةمصاع يه ام", "the old city on the", ".(Nile"]
+
+
 @given(mixed, st.integers(4, 40))
 def test_what_is_drawn_is_as_wide_as_it_was_measured(parts: list[str], cells: int):
     text = "".join(parts)

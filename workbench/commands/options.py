@@ -16,9 +16,8 @@ from storage.command_line import print_json, say, works_on
 from storage.database import Database, open_database, read_database
 from storage.durable import sync_folder
 from storage.errors import UsageError
-from storage.signs import width
 from storage.workspace import Workspace
-from workbench.text import one_line
+from workbench.text import columns
 
 __all__ = [
     "filled",
@@ -109,10 +108,5 @@ def language_option(tag: str) -> str:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print aligned columns; every cell is cleaned and kept on one line, None is a dash."""
-    cells = [[("-" if cell is None else one_line(str(cell), 60)) for cell in row] for row in rows]
-    table = [list(header), *cells]
-    widths = [max(width(row[column]) for row in table) for column in range(len(header))]
-    for row in table:
-        click.echo(
-            "  ".join(cell + " " * (room - width(cell)) for cell, room in zip(row, widths, strict=True)).rstrip()
-        )
+    for line in columns(header, rows):
+        click.echo(line)

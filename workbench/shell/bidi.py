@@ -236,9 +236,7 @@ def _render_strips(self: Content, width: int, height: int | None, style: Style, 
 
 
 def _drawn(line: _FormattedLine, text: str, pad: int, style: Style) -> Strip:
-    if not runs_both_ways(line.plain):
-        if runs_both_ways(text) and line.align in ("left", "start") and get_base_level(text):
-            line.align = "right"  # words of another script, in a paragraph that stands at the right
+    if not runs_both_ways(text):
         return Strip(*line.to_strip(style))
     of = paragraph(text)
     room = line.width - line.content.cell_length

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.widgets import Static
 
 from workbench.commands.agreed import Table
-from workbench.text import content, one_line
+from workbench.text import columns, content
 from workbench.widgets.dialogs import SheetDialog
 
 
@@ -21,10 +21,4 @@ class AgreementSheet(SheetDialog):
 
     def page(self) -> ComposeResult:
         for head, rows in self.found:
-            lines = [head, *rows]
-            widths = [max(len(one_line(line[column], 60)) for line in lines) for column in range(len(head))]
-            text = "\n".join(
-                "  ".join(one_line(cell, 60).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-                for line in lines
-            )
-            yield Static(content(f"{text}\n"), classes="table")
+            yield Static(content("\n".join([*columns(head, rows), ""])), classes="table")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, ScrollableContainer, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static, TextArea
@@ -114,7 +114,7 @@ class SheetDialog(Dialog[None]):
 
     def fields(self) -> ComposeResult:
         self.add_class("sheet")
-        with VerticalScroll(id="page"):
+        with ScrollableContainer(id="page"):
             yield from self.page()
 
     def page(self) -> ComposeResult:

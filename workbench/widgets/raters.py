@@ -65,7 +65,7 @@ def _form(name: str) -> FormDialog:
     return FormDialog(
         f"{name} is new",
         [
-            Field("languages", "languages", "", tags_of, "they read, such as sw,en; empty is all"),
+            Field("languages", "languages", "", tags_of, "they read: sw,en; empty is all"),
             Field("kind", "kind", "human", one_of(*KINDS), f"one of {', '.join(KINDS)}"),
         ],
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from textual.content import Content
 
 from storage.feedback import kinds
@@ -101,8 +99,6 @@ def _event(told: Told, sample_id: str) -> Content:
 def _words(rating: Rating, sample_id: str) -> str:
     if rating.kind in _TURNS:
         return _TURNS[rating.kind]
-    if rating.tags:
-        return "tagged " + one_line(json.dumps(rating.tags, ensure_ascii=False), 80)
     words = kinds.words(rating, sample_id) or ("another preferred" if rating.kind == RatingKind.PAIR else rating.kind)
     other = {rating.sample_id, rating.other_sample_id} - {None, sample_id}
     return f"{words}, beside {other.pop()[-8:]}" if other else words  # type: ignore[index]  # None was taken out

@@ -93,7 +93,7 @@ def _form(now: Selection, sets: dict[str, Selection], shares: Mix) -> FormDialog
             Field("version", "version", now.version, str, "that answered, such as v2"),
             Field("tag", "tag", now.tag, str, "that anyone gave an answer"),
             Field("text", "text", now.text, str, "that stands in the prompt"),
-            Field("name", "working set", "", str, "saves this; alone, takes what is saved"),
+            Field("name", "working set", "", str, "saves this; alone, takes that one"),
             Field("mix", "mix", shares.written, _shares, "shares of the slices"),
         ],
         text=f"working sets:\n{known}" if known else "",
