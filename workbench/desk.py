@@ -1,9 +1,8 @@
 """The open workspace: asked from the event loop, worked on threads of its own, so that the loop never waits.
 
-One thread holds the connection that writes, another the one that reads; a read never queues behind a write that waits
-for another program's lock. What a method of :class:`Desk` is marked as says where it runs: `@reads` gives a snapshot
-of one moment, `@writes` is one transaction, committed and synced to disk when its await returns. Whatever goes wrong
-is a `WorkbenchError` that says what happened and what is safe.
+What a method of :class:`Desk` is marked as says where it runs (`shell/hands.py`): `@reads` gives a snapshot of one
+moment, `@writes` is one transaction, committed and synced to disk when its await returns. Whatever goes wrong is a
+`WorkbenchError` that says what happened and what is safe.
 
 Loaded after the first paint, because the database layer is slow to import.
 """
@@ -11,10 +10,8 @@ Loaded after the first paint, because the database layer is slow to import.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -38,63 +35,25 @@ from storage.workspace import Workspace
 from workbench.engine.recording import store_answers
 from workbench.screens.prompt.conversation import Exchange
 from workbench.shell import left, models, session
-from workbench.shell.hand import Hand
+from workbench.shell.hands import Hands, reads, writes
 from workbench.shell.left import Left
 from workbench.shell.news import Seen, look
 from workbench.shell.session import Session
 from workbench.training.launcher import Trainers
 from workbench.training.view import History, TrainView, train_view
 
-PATIENCE = 75.0  # seconds that a write waits for another program: a lock of a minute is waited for
-READING_PATIENCE = 5.0  # seconds; where readers never wait for writers (WAL) it does not matter
-BETWEEN_TRIES = 0.2  # seconds: so often a waiting write looks whether it should give up
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def reads(work: Callable[Concatenate[Desk, Database, P], T]) -> Callable[Concatenate[Desk, P], Awaitable[T]]:
-    """A method that reads: it gets the connection, and runs on the reading thread in a snapshot of one moment."""
-
-    @wraps(work)
-    async def ask(desk: Desk, /, *args: P.args, **more: P.kwargs) -> T:
-        return await desk.reading.do(partial(_at_one_moment, lambda database: work(desk, database, *args, **more)))
-
-    return ask
-
-
-def writes(work: Callable[Concatenate[Desk, Database, P], T]) -> Callable[Concatenate[Desk, P], Awaitable[T]]:
-    """A method that writes: it gets the connection, and runs on the writing thread as one transaction.
-
-    Whoever awaits it may go away: it is stored all the same.
-    """
-
-    @wraps(work)
-    async def ask(desk: Desk, /, *args: P.args, **more: P.kwargs) -> T:
-        whole = partial(desk._as_a_whole, lambda database: work(desk, database, *args, **more))
-        return await asyncio.shield(desk.writing.do(whole))
-
-    ask.writes = True  # type: ignore[attr-defined]  # see `writes_of`
-    return ask
-
-
-class Desk:
+class Desk(Hands):
     """The workspace as the app works with it. `rater` is whose ratings it writes and reads."""
 
     def __init__(self, workspace: Workspace, rater: str) -> None:
-        self.workspace = workspace
+        super().__init__(workspace)
         self.rater = rater
         self.trainers = Trainers(workspace)
         self.figures = History()  # of the reading thread
         self.sitting = Sitting(0)  # of the writing thread
         self.asked = Guideline()  # what the ratings that it writes answer to
-        self.closing = False
         self.read_only: ReadOnlyError | None = None  # why nothing can be stored; it can all be read
-        self.reading = Hand("reading", workspace, READING_PATIENCE, reading=True)
-        self.writing = Hand("writing", workspace, BETWEEN_TRIES, reading=False)
-        # What takes long has threads of its own; they open the database when they are first asked.
-        self.looking = Hand("looking through", workspace, READING_PATIENCE, reading=True)
-        self.importing = Hand("importing", workspace, PATIENCE, reading=False)
 
     @classmethod
     async def open(cls, workspace: Workspace, rater: str, *, waits: Callable[[WorkbenchError], None]) -> Desk:
@@ -118,42 +77,6 @@ class Desk:
                     desk.end()
                     raise
                 waits(error)
-
-    async def read(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **more: P.kwargs) -> T:
-        """What a function of `storage` finds, as a method marked `@reads`: for what one screen alone asks."""
-        return await self.reading.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
-
-    async def look_through(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **more: P.kwargs) -> T:
-        """As `read`, for what looks through a great deal: what the screens read does not wait for it."""
-        return await self.looking.do(partial(_at_one_moment, lambda database: work(database, *args, **more)))
-
-    async def close(self, seconds: float) -> None:
-        """Finish what was asked, for at most some seconds; a write that waits for a lock gives up then."""
-        done = self.writing.do(lambda database: None)
-        self.end()
-        try:
-            await asyncio.wait_for(done, seconds)
-        except TimeoutError:
-            self.closing = True
-        except WorkbenchError:
-            pass
-
-    def end(self) -> None:
-        for hand in (self.reading, self.writing, self.looking, self.importing):
-            hand.end()
-
-    def _as_a_whole(self, work: Callable[[Database], T], database: Database) -> T:
-        """Run work in one transaction; while another program holds the lock, try again, for as long as is bearable."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                with database.transaction():
-                    if self.closing:
-                        raise WorkbenchError("the app is being closed", "nothing was stored")
-                    return work(database)
-            except Exception as error:
-                if not is_locked(error) or self.closing or time.monotonic() > deadline:
-                    raise
 
     # What is remembered between sessions
 
@@ -434,13 +357,3 @@ class Desk:
 def writes_of(kind: type) -> tuple[str, ...]:
     """The names of all methods that write."""
     return tuple(name for name, member in vars(kind).items() if getattr(member, "writes", False))
-
-
-def _at_one_moment(work: Callable[[Database], T], database: Database) -> T:
-    """Run work on a snapshot: what others commit meanwhile is not seen."""
-    database.execute("BEGIN")
-    try:
-        return work(database)
-    finally:
-        if database.connection.in_transaction:
-            database.execute("COMMIT")

@@ -13,7 +13,7 @@ from driving import answer, opened, ready, served_base, type_text, until, visibl
 from holding import held
 from textual.pilot import Pilot
 
-import workbench.desk
+import workbench.shell.hands
 from storage import conversations, jobs, packs, samples, versions
 from storage.database import Database, DatabaseError
 from storage.feedback import log
@@ -178,7 +178,7 @@ async def test_one_may_leave_without_it_at_once(workspace: Workspace, database: 
 async def test_a_lock_that_outlasts_all_patience_is_told_and_the_key_works_again(
     workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(workbench.desk, "PATIENCE", 0.5)
+    monkeypatch.setattr(workbench.shell.hands, "PATIENCE", 0.5)
     answers(database)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
@@ -199,7 +199,7 @@ async def test_a_lock_that_outlasts_all_patience_is_told_and_the_key_works_again
 async def test_a_text_that_could_not_be_stored_comes_back_to_be_tried_again(
     workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(workbench.desk, "PATIENCE", 0.5)
+    monkeypatch.setattr(workbench.shell.hands, "PATIENCE", 0.5)
     answers(database)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -177,6 +177,7 @@ class AskingScreen(Rater, WorkbenchScreen):
     def action_new(self) -> None:
         """Begin a new conversation; what was being written comes along."""
         self.workbench.conversation.leave()
+        self.said = Content("")
         self.write(Draft(self.editor.text))
         self.editor.focus()
         self.workbench.save_session()
@@ -189,6 +190,7 @@ class AskingScreen(Rater, WorkbenchScreen):
     @work(exclusive=True, group="conversations")
     async def _open(self, prompt: Prompt) -> None:
         stored = await self.attempt(lambda desk: desk.read(turns.latest, prompt, len(LETTERS)))
+        self.said = Content("")
         if stored:
             exchange = Exchange.answered(prompt, stored)
             exchange.goes_on = True

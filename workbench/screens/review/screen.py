@@ -21,7 +21,7 @@ from workbench.screens.review.ahead import ENOUGH, Ahead
 from workbench.screens.review.choosing import ChoosesWork
 from workbench.screens.review.looking_back import LooksBack
 from workbench.screens.review.pile import Pile, ids
-from workbench.screens.review.ranking import LETTERS, Order
+from workbench.screens.review.ranking import Order, Ranks
 from workbench.shell.actions import spoken
 from workbench.shell.left import Reviewing
 from workbench.shell.messages import AnswersChanged, EngineMoved, News, RatingsChanged, SessionChanged, VersionsChanged
@@ -52,7 +52,7 @@ class Spread(Static):
             screen.call_later(screen.draw)
 
 
-class ReviewScreen(ChoosesWork, LooksBack):
+class ReviewScreen(ChoosesWork, Ranks, LooksBack):
     """The item in focus; everything else is quiet."""
 
     CSS_PATH = "style.tcss"
@@ -291,33 +291,6 @@ class ReviewScreen(ChoosesWork, LooksBack):
         a, b = item.samples
         more = {"shown_order": item.shown_order, **self.circumstances()}
         await self.judge(lambda desk: desk.pair(a, b, meant, **more), _WORDS[choice])
-
-    async def action_rank(self, letter: str) -> None:
-        """Put an answer behind those that were typed; the last one completes the ranking."""
-        item = self.item
-        if item is None:
-            return
-        self.pile.order = order = self.pile.order.put(letter)
-        if len(order.placed) < len(item.samples):
-            self._draw_fields()
-            return
-        keys = [sample.id for sample in item.shown]
-        tiers = [[keys[LETTERS.index(one)] for one in tier] for tier in order.tiers]
-        more = self.circumstances()
-        await self.judge(lambda desk: desk.rank(tiers, keys, **more), order.words, lambda _: self.action_unrank())
-
-    def action_rank_equal(self) -> None:
-        self.pile.order = self.pile.order.level()
-        self._draw_fields()
-
-    def action_unrank(self) -> None:
-        self.pile.order = self.pile.order.without_last()
-        self._draw_fields()
-
-    async def action_none_good(self) -> None:
-        if (item := self.item) is not None:
-            more = self.circumstances()
-            await self.judge(lambda desk: desk.reject([one.id for one in item.shown], **more), "none acceptable")
 
     def action_next(self) -> None:
         self.query_one(AnswerGrid).step(1)
