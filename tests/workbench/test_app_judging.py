@@ -17,6 +17,7 @@ from workbench.screens.review.ranking import Order
 from workbench.screens.review.screen import ReviewScreen
 from workbench.shell.app import WorkbenchApp
 from workbench.shell.session import Session, save, shares_of
+from workbench.widgets.judging import verdict
 
 
 def furnish(database: Database, count: int = 2, **chosen: Any) -> list[Sample]:
@@ -210,3 +211,12 @@ def run(*arguments: str) -> str:
     from workbench.cli import cli
 
     return CliRunner().invoke(cli, list(arguments), catch_exceptions=False).stdout
+
+
+def test_what_is_said_of_an_answer_is_told_once_and_of_which_attribute():
+    one = samples.new("prompt", "An answer.", version="v0", finish_reason="eos")
+    said = [
+        log.score(one.id, 4, "root", attribute="helpful"), log.score(one.id, 2, "root", attribute="fluent"),
+        *log.best_of(one.id, [one.id, "b", "c", "d"], "root"), *log.pass_over([one.id], "root"),
+    ]  # fmt: skip
+    assert verdict(said, one) == "helpful 4/5 fluent 2/5 preferred ×3 skipped"

@@ -7,6 +7,7 @@ then. One that comes while "saving…" stands there is refused with a word.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -15,6 +16,7 @@ from textual.content import Content
 
 from storage.errors import WorkbenchError
 from storage.feedback import kinds
+from storage.feedback.guidelines import OVERALL
 from storage.records import Rating, RatingKind, Sample
 from workbench.shell.saving import BLINK
 from workbench.text import one_line
@@ -36,8 +38,14 @@ def use_of(prompt: Prompt) -> str:
 
 
 def verdict(ratings: list[Rating], sample: Sample) -> str:
-    """What a rater says of an answer, in a few signs."""
-    return " ".join(filter(None, (kinds.of(rating).words(rating, sample.id) for rating in ratings)))
+    """What a rater says of an answer, in a few signs; what is said often (of several other answers) once, with how
+    often."""
+    said = Counter(
+        words if rating.attribute == OVERALL else f"{rating.attribute} {words}"
+        for rating in ratings
+        if (words := kinds.words(rating, sample.id))
+    )
+    return " ".join(words if times == 1 else f"{words} ×{times}" for words, times in said.items())
 
 
 class Rater(Sheets):
