@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from textual.content import Content
     from textual.style import Style
 
-__all__ = ["UNSAFE", "cell", "columns", "content", "drawn", "fitted", "from_home", "one_line", "pasted", "safe_text", "width"]
+__all__ = [
+    "UNSAFE",
+    "cell",
+    "columns",
+    "content",
+    "drawn",
+    "fitted",
+    "from_home",
+    "one_line",
+    "pasted",
+    "safe_text",
+    "width",
+]
 
 # What an editor draws for a character that has no shape of its own: of one cell each, so that every place in the text
 # is a place on screen. Where `safe_text` would need several letters, a shape that no keyboard has.

@@ -6,6 +6,7 @@ import pytest
 from driving import answer, opened, ready, served_base, type_text, until, visible
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from docs.pictures import furnish
 from storage import conversations, samples
@@ -16,6 +17,7 @@ from workbench.screens.help.screen import HelpScreen
 from workbench.shell.actions import ACTIONS, BY_ID, NUMBERS
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.answers import AnswerCard, AnswerGrid, CardFacts, line_of
+from workbench.widgets.dialogs import Dialog
 from workbench.widgets.editor import PromptInput
 from workbench.widgets.table import RowTable
 
@@ -162,6 +164,22 @@ async def test_undo_and_help_are_in_the_footer_at_every_width(app: WorkbenchApp,
 
 
 # Keys of one meaning
+
+
+async def test_lists_and_sheets_leave_room_for_their_keys_in_a_small_terminal(app: WorkbenchApp):
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot)
+        await answered(pilot, app, LEFT, RIGHT)
+        for key in ("ctrl+l", "alt+t"):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, Dialog) and app.screen.query_one(OptionList).options)
+            await until(pilot, lambda: "esc cancel" in visible(app))
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(app.screen, Dialog))
+        await pilot.press("tab", "t", "h", "3")
+        await until(pilot, lambda: "● 3" in visible(app))
+        shown = visible(app)
+        assert all(name in shown for name in ("violence", "incoherent", "1-3 severity"))
 
 
 @pytest.mark.parametrize("digit", "0123456789")

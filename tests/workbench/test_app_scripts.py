@@ -10,6 +10,7 @@ from driving import answer, opened, ready, served_base, until, visible
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 from textual._context import active_app
 from textual.content import Content
 from textual.style import Style
@@ -24,6 +25,7 @@ from workbench.shell.app import WorkbenchApp
 from workbench.text import one_line, width
 from workbench.widgets.dialogs import FormDialog
 from workbench.widgets.editor import PromptInput, SafeInput
+from workbench.widgets.marked_up import MarkedUp
 
 # As the standard has it (UAX 9, L2): what is read, and what stands there from left to right.
 LAID_OUT = (
@@ -94,6 +96,23 @@ def test_a_paragraph_of_many_lines_is_turned_line_by_line_and_stands_at_the_righ
 def test_a_line_without_a_letter_from_the_right_is_turned_with_its_paragraph():
     lines = drawn("ما هي عاصمة مصر (Cairo, the old city on the Nile).", 24)
     assert [line.strip() for line in lines] == ["Cairo,) رصم ةمصاع يه ام", "the old city on the", ".(Nile"]
+
+
+def marked_up(text: str, cells: int) -> list[str]:
+    console = Console(width=cells, legacy_windows=False)
+    return ["".join(one.text for one in line) for line in console.render_lines(MarkedUp(text), pad=False)]
+
+
+@given(mixed.map("".join).filter(lambda text: text.strip() and not text.strip()[0].isdigit()), st.integers(12, 40))
+def test_markdown_is_turned_as_plain_text_is(text: str, cells: int):
+    words = " ".join(text.split())
+    assert [line.strip() for line in marked_up(words, cells)] == [line.strip() for line in drawn(words, cells)]
+
+
+def test_headings_lists_and_tables_are_turned():
+    text = "# עיר (א)\n\n- שלום (abc) 12.\n\n| שם | x |\n|---|---|\n| **אב** גד | 1 |\n"
+    shown = "\n".join(marked_up(text, 40))
+    assert all(part in shown for part in ("(א) ריע", ".12 (abc) םולש", "םש", "דג בא"))
 
 
 @given(mixed, st.integers(4, 40))

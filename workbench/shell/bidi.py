@@ -204,12 +204,13 @@ def turned(strip: Strip, of: Paragraph, offset: int = 0) -> Strip:
     return Strip(segments, strip.cell_length)
 
 
-def turned_text(text: Text) -> Text:
-    """A text of one line for a table, turned, each character with its style; what needs no turning is given back."""
-    if not (turning() and runs_both_ways(text.plain)):
+def turned_text(text: Text, of: Paragraph | None = None, offset: int = 0) -> Text:
+    """A line for a table or a drawing of Rich's, turned, each character with its style; what needs no turning is given
+    back. It is a paragraph, or begins at `offset` in one."""
+    if not (turning() and runs_both_ways(text.plain if of is None else of.text)):
         return text
     result = Text(style=text.style, no_wrap=text.no_wrap, overflow=text.overflow, end=text.end)
-    for piece in standing(text.plain, paragraph(text.plain)):
+    for piece in standing(text.plain, of or paragraph(text.plain), offset):
         part = text[piece.start : piece.end]
         part.plain = piece.shown
         result.append_text(part)

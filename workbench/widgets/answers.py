@@ -11,12 +11,11 @@ from textual.content import Content
 from textual.widgets import Static
 
 from workbench.shell.actions import spoken
-from workbench.text import content, one_line, safe_text
+from workbench.text import content, one_line
 
 if TYPE_CHECKING:
-    from rich.markdown import Markdown
-
     from workbench.shell.app import WorkbenchApp
+    from workbench.widgets.marked_up import MarkedUp
 
 NARROWEST = 34  # columns an answer needs beside another
 
@@ -57,11 +56,10 @@ def card_of(
     return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing, tokens, markdown)
 
 
-def _marked_up(text: str) -> Markdown:
-    """A text as the Markdown that it may be: one drawing, whatever is in it, and nothing that a click would open."""
-    from rich.markdown import Markdown
+def _marked_up(text: str) -> MarkedUp:
+    from workbench.widgets.marked_up import MarkedUp  # Rich's parser is imported where somebody wants it
 
-    return Markdown(safe_text(text), hyperlinks=False)
+    return MarkedUp(text)
 
 
 class AnswerCard(VerticalScroll, can_focus=True):

@@ -91,6 +91,7 @@ class LooksBack(Rater, WorkbenchScreen):
         def closed(anew: bool | None) -> None:
             if anew:
                 self.begin_session()
+                self.say(Content(""))
                 self.look_again()
 
         if found is not None:
