@@ -18,6 +18,7 @@ import platformdirs
 from storage.workspace import Workspace
 
 RESULTS = Path(__file__).resolve().parent / "results"
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # a newer processor that does as an older one
 PACKAGES = ("torch", "transformers", "alignment-workbench")
 
 
@@ -80,6 +81,7 @@ def environment(*more: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": cpu_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "limited_to": {name: os.environ[name] for name in LIMITS if name in os.environ},
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),

@@ -55,6 +55,11 @@ PICTURED = {
     "library": "Library (`f5`): every prompt, searched and filtered.",
     "opened": "A prompt of the Library, opened: its turns, an answer, and all that was said of it.",
     "preview": "An import of the Library (`i`), before anything is stored.",
+    "settings": "Settings (`f7`), over any screen.",
+    "keys": "The editor of keys (`alt+k`).",
+    "themes": "Themes, seen while one chooses (`alt+t`).",
+    "about": "About (`alt+i`): versions, paths, and the end of the logs.",
+    "jump": "Jump mode (`alt+j`): a letter on all that takes the focus.",
     "versions": "Versions (`f6`): publish, compare, go back.",
     "answers": "Held-out answers before and after, of a version.",
 }

@@ -157,6 +157,7 @@ def test_a_gate_that_was_cancelled_between_its_batches_ends_after_resume_as_if_n
     trainer, rated, workspace, monkeypatch
 ):
     options = [*ROUNDS, *GATE, "--gate-answers", "20", "--reward-model", "table", "--no-publish"]
+    monkeypatch.setattr(seen, "BATCH", 16)
     assert trainer("ppo", *options)[1]["version"] == "v1"
     monkeypatch.setattr(job_module, "HEARTBEAT_SECONDS", 0.02)
     batches = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -231,11 +232,12 @@ def test_too_few_demonstrations_are_refused_with_numbers(backbone):
 def test_what_does_not_fit_into_the_context_is_left_out_and_told(backbone, monkeypatch):
     found = one_each()
     longest = max(len(make_row(backbone, response)) for response in found.responses)
-    monkeypatch.setattr(backbone.config, "max_position_embeddings", longest - 1)
+    shorter = dataclasses.replace(backbone.config, max_position_embeddings=longest - 1)
+    monkeypatch.setattr(backbone, "config", shorter)
     learner = sft(backbone, found, CONFIG, seed=1)
     assert all(len(row) < longest for row in learner.course.learned)
     assert learner.advance().figures["data/too_long", None] >= 1
-    monkeypatch.setattr(backbone.config, "max_position_embeddings", 5)
+    monkeypatch.setattr(backbone, "config", dataclasses.replace(backbone.config, max_position_embeddings=5))
     with pytest.raises(UsageError, match=r"all 8 answers are longer .* context of 5 tokens"):
         sft(backbone, found, CONFIG, seed=1)
 

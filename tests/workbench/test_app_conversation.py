@@ -152,7 +152,7 @@ async def test_a_conversation_of_five_turns_is_forked_twice_judged_and_gone_on_w
         await until(pilot, lambda: again.conversation.current is None)
         alone = await asked(pilot, again, "neu", "n1", "n2")
         assert said(alone) == ["neu"]
-        await pilot.press("alt+c")
+        await pilot.press("alt+l")
         await until(pilot, lambda: len(again.screen_stack) == 2)
         await type_text(pilot, "five")
         await until(

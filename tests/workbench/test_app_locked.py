@@ -85,7 +85,7 @@ async def test_a_rating_waits_for_another_program_and_is_stored_once_on_its_item
                 await until(pilot, lambda: "saving… skipped" in visible(app))
                 assert screen.item is item
                 assert "saving…" in visible(app).splitlines()[0]
-                await pilot.press("c")  # meant for what is on screen: it must not hit the next item
+                await pilot.press("g")  # meant for what is on screen: it must not hit the next item
                 await until(pilot, lambda: "what you pressed was not taken" in visible(app))
                 await pilot.press("f6", "f2")  # other screens live
                 await until(pilot, lambda: app.current_mode == "review" and screen.item is item)
