@@ -46,6 +46,18 @@ def test_raters_are_introduced_changed_and_listed(workspace: Path, capsys: pytes
     assert said(capsys, "raters", "add", "amina", "--languages", "all", *place)[1]["languages"] == []  # type: ignore[index]
 
 
+def test_commands_are_of_the_rater_that_is_set(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--workspace", str(workspace))
+    said(capsys, "raters", "add", "amina", "--languages", "sw", *place)
+    said(capsys, "settings", "rater", "amina", *place)
+    items = said(capsys, "queue", *place)
+    assert isinstance(items, list)
+    assert {item["language"] for item in items} == {"sw"}
+    said(capsys, "outcome", items[0]["samples"][0], "it was read aloud", *place)
+    with open_database(Workspace(workspace)) as database:
+        assert [one.text for one in log.effective(database, rater="amina")] == ["it was read aloud"]
+
+
 def test_a_queue_is_for_a_rater_of_a_working_set_and_says_its_slices(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

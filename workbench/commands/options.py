@@ -98,12 +98,12 @@ def reading(workspace: str | None) -> Iterator[tuple[Workspace, Database]]:
         yield place, database
 
 
-def language_option(tag: str) -> str:
-    """The tag of `--language` in its normal form. Raises UsageError when it is none."""
+def language_option(tag: str, option: str = "--language") -> str:
+    """The tag of an option in its normal form. Raises UsageError when it is none."""
     try:
         return languages.normal(tag)
     except languages.BadTagError as error:
-        raise UsageError(f"--language {tag}: {error}", "for example --language fr") from error
+        raise UsageError(f"{option} {tag}: {error}", f"for example {option} fr") from error
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -7,13 +7,13 @@ import click
 from storage import samples
 from storage.feedback import log
 from workbench.commands.options import json_option, opened, print_json, say, workspace_option
-from workbench.shell.session import default_rater
+from workbench.shell import session
 
 
 @click.command()
 @click.argument("sample")
 @click.argument("text")
-@click.option("--rater", default=None, help="Who tells it. Default: your user name.")
+@click.option("--rater", default=None, help="Who tells it. Default: the rater that is set.")
 @json_option
 @workspace_option
 def outcome(sample: str, text: str, rater: str | None, as_json: bool, workspace: str | None) -> None:
@@ -27,7 +27,8 @@ def outcome(sample: str, text: str, rater: str | None, as_json: bool, workspace:
       workbench outcome 01a21784-371b "The bread rose, and was eaten."
     """
     with opened(workspace) as (_, database):
-        told = log.append(database, log.outcome(samples.named(database, sample).id, text, rater or default_rater()))
+        by = rater or session.load(database).rater
+        told = log.append(database, log.outcome(samples.named(database, sample).id, text, by))
     if as_json:
         print_json({"rating": told.id, "sample": told.sample_id, "outcome": told.text, "replaced": told.supersedes})
     else:

@@ -20,12 +20,12 @@ from workbench.commands.options import (
     say,
     workspace_option,
 )
-from workbench.shell.session import default_rater
+from workbench.shell import session
 
 
 @click.command()
-@click.option("--rater", "--for", default=None, help="Whose queue; what they answered stays hidden. Default: your user "
-              "name.")  # fmt: skip
+@click.option("--rater", "--for", default=None, help="Whose queue; what they answered stays hidden. Default: the rater "
+              "that is set.")  # fmt: skip
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--language", multiple=True, help="Only this language; may be repeated.")
 @click.option("--task", default="", help="Only prompts of this task.")
@@ -79,7 +79,8 @@ def queue(
             wanted = _both(selecting.named(database, working_set), wanted)
         with database.transaction() if save_as or forget or keep_mix else database.snapshot():
             _keep(database, wanted, save_as, forget, asked if keep_mix else None)
-        items = review.next_items(database, rater or default_rater(), limit, selection=wanted, shares=asked)
+        rater = rater or session.load(database).rater
+        items = review.next_items(database, rater, limit, selection=wanted, shares=asked)
     if as_json:
         print_json(
             [

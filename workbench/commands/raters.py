@@ -76,4 +76,4 @@ def raters_command(
 def _tags(typed: str | None) -> list[str] | None:
     if typed is None or typed.strip() == "all":
         return None if typed is None else []
-    return [language_option(tag) for tag in typed.split(",") if tag.strip()]
+    return [language_option(tag, "--languages") for tag in typed.split(",") if tag.strip()]

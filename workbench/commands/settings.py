@@ -48,7 +48,9 @@ def settings_command(name: str | None, value: str | None, asked: bool, as_json: 
     with opened(workspace, create=True) if changes else reading(workspace) as (_, database):
         if name is not None and value is not None:
             _put(database, BY_NAME[name], value)
-            say(f"{name} is {value}" + (" for prompts that are stored from now on" if not BY_NAME[name].path else ""))
+            kept = BY_NAME[name].shown(_get(database, BY_NAME[name]))
+            since = "" if BY_NAME[name].path else " for prompts that are stored from now on"
+            say(f"{name} is {kept or 'empty'}{since}")
         wanted = SETTINGS if name is None else (BY_NAME[name],)
         found = {setting.name: _get(database, setting) for setting in wanted}
     if as_json:
