@@ -31,8 +31,8 @@ from storage.records import Prompt, Sample
 FIRST_TOPICS = 2000
 EVERYTHING = 1 << 60
 DRAWN_ANEW_AFTER = 20  # ratings
-# What a rater is told of these while they judge: to know which of them it is would change what they say.
-BLIND = {"overlap", "gold", "repeat"}
+# What a rater is told of overlap, gold and repeats while they judge: to know which of them it is would change what they
+# say.
 BLIND_REASON = "measures how far ratings agree"
 
 

@@ -21,7 +21,6 @@ FEWEST_TO_DRAW_FROM = 40  # answers in a language: a tenth of fewer says nothing
 REPEAT_AFTER = 50  # ratings in that language, before one is asked again
 MOST_BESIDE = 20  # ratings before and after a moment that are looked at for what to ask again
 MOST_OTHERS = 3  # raters with whom an overlap is looked for
-LAST_LOT = "g"  # after every hexadecimal digit
 
 
 # A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.

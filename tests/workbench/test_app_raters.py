@@ -85,6 +85,11 @@ async def test_another_rater_is_asked_what_they_read_of_what_is_chosen(
         await until(pilot, lambda: isinstance(app.screen, AgreementSheet) and "too little overlap" in visible(app))
         assert "bela" in visible(app)
         head = next(line for line in visible(app).splitlines() if "95% interval" in line)
-        assert "units" in head or app.screen.query_one("#page").max_scroll_x > 0  # a table is never broken into lines
+        page = app.screen.query_one("#page")
+        assert "units" in head or page.max_scroll_x > 0  # a table is never broken into lines
+        await pilot.resize_terminal(40, 24)
+        await until(pilot, lambda: page.max_scroll_x > 8)
+        await pilot.press("right")
+        await until(pilot, lambda: page.scroll_x == 8)
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is review)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 # More fields than this stand without a line between them, or a screen of 24 lines could not hold them.
 MOST_APART = 6
+ASIDE = 8  # cells that a sheet moves to a side by one key
 
 
 class Dialog(ModalScreen[Result | None], Generic[Result]):
@@ -106,6 +107,18 @@ class ConfirmDialog(Dialog[bool]):
         self.dismiss(True)
 
 
+class Page(ScrollableContainer):
+    """What a sheet shows; a table may be wider, and goes aside by some columns a key."""
+
+    BINDINGS: ClassVar = [("h", "scroll_left", "left"), ("l", "scroll_right", "right")]
+
+    def action_scroll_left(self) -> None:
+        self.scroll_relative(x=-ASIDE, animate=False)
+
+    def action_scroll_right(self) -> None:
+        self.scroll_relative(x=ASIDE, animate=False)
+
+
 class SheetDialog(Dialog[None]):
     """Something to read, over nearly the whole screen; arrows scroll, Escape closes it."""
 
@@ -114,7 +127,7 @@ class SheetDialog(Dialog[None]):
 
     def fields(self) -> ComposeResult:
         self.add_class("sheet")
-        with ScrollableContainer(id="page"):
+        with Page(id="page"):
             yield from self.page()
 
     def page(self) -> ComposeResult:
