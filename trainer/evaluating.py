@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.policy.models import ModelFolder
 
 GAIN = "/gain"  # of the name of a figure: how much better it is than in the other version
+FAILURES = ("refused", "incoherent", "wrong_language", "cut")
 
 
 def _listed(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -193,23 +194,25 @@ def _lines(sides: dict[str, list[Outcome]]) -> str:
 
 
 def _table(rows: Sequence[Evaluation], names: Sequence[str], *, by_language: bool) -> list[str]:
-    """A line a figure: its value in each version, what was gained, and in which languages it became worse."""
+    """A line a figure: its value in each version, what was gained, and in which languages it became worse. Failures
+    that no version has are left out."""
     known = {(row.version, row.suite, row.metric, row.language): row for row in rows}
-    shown = [row for row in rows if row.version == names[0] and row.against is None]
-    lines = [f"{'':32}" + "".join(f"{name:>24}" for name in names) + (f"{'gain':>24}" if len(names) > 1 else "")]
-    for row in shown:
-        if row.language is not None and not by_language:
+    lines = [["", *names, *(["gain"] if len(names) > 1 else []), "n", ""]]
+    for row in rows:
+        if row.version != names[0] or row.against or (row.language and not by_language):
+            continue
+        beside = [known[name, row.suite, row.metric, row.language] for name in names]
+        if row.metric.rsplit("/", 1)[-1] in FAILURES and not any(one.value for one in beside):
             continue
         gained = known.get((names[0], row.suite, row.metric + GAIN, row.language))
         label = f"{row.suite} {row.metric}" if row.language is None else f"    {row.language}"
-        cells = [_cell(known[name, row.suite, row.metric, row.language]) for name in names]
-        line = f"{label:32}" + "".join(f"{cell:>24}" for cell in [*cells, *([_cell(gained, "+")] if gained else [])])
-        if row.language is None:
-            worse = [one.language for one in rows if one.against and one.language and one.suite == row.suite
-                     and one.metric == row.metric + GAIN and one.high is not None and one.high < 0]  # fmt: skip
-            line += f"  n {row.n}" + (f"  worse in {', '.join(map(str, worse))}" if worse else "")
-        lines.append(line)
-    return lines
+        worse = [one.language for one in rows if one.against and one.suite == row.suite and one.language
+                 and one.metric == row.metric + GAIN and one.high is not None and one.high < 0]  # fmt: skip
+        remark = f"worse in {', '.join(worse)}" if worse and row.language is None else ""
+        cells = [_cell(one) for one in beside] + ([_cell(gained, "+")] if gained else [])
+        lines.append([label, *cells, str(row.n), remark])
+    wide = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return ["  ".join(cell.ljust(size) for cell, size in zip(line, wide, strict=True)).rstrip() for line in lines]
 
 
 def _cell(row: Evaluation, sign: str = "") -> str:

@@ -11,11 +11,11 @@ from architectures import make_model, tokens
 from rated_workspace import fill
 from tiny_model import make_adapter
 
-from storage import conversations, evaluations, packs, versions
+from storage import command_line, conversations, evaluations, packs, versions
 from storage.errors import UsageError
 from storage.forms import text_key
 from storage.records import Sampling, Split
-from trainer import adopting
+from trainer import adopting, cli
 from trainer.evaluation import figures, suites
 from trainer.evaluation.answers import is_incoherent, is_refusal, judged
 from trainer.evaluation.items import Options, Outcome, Question
@@ -169,6 +169,18 @@ def version(workspace, database, tiny_model) -> str:
     return made.name
 
 
+@pytest.fixture
+def run_plain(workspace, tiny_model, capsys):
+    """Run the command without --json; returns the lines that it prints."""
+
+    def call(*arguments: str) -> list[str]:
+        more = ("--model", str(tiny_model), "--device", "cpu", "--dtype", "fp32", "--workspace", str(workspace.root))
+        assert command_line.run(cli.cli, [*arguments, *more], "trainer") == 0
+        return capsys.readouterr().out.splitlines()
+
+    return call
+
+
 def test_a_version_is_measured_beside_its_parent(trainer, database, version, tmp_path):
     answers = tmp_path / "answers.jsonl"
     options = ("evaluate", "--version", version, "--languages", "en", "--max-new-tokens", "4")
@@ -193,6 +205,15 @@ def test_a_version_is_measured_beside_its_parent(trainer, database, version, tmp
     assert all(line[version]["answer"] is not None and line["v0"]["answer"] is not None for line in lines)
     again = trainer(*options)[1]
     assert [row["value"] for row in again] == [row["value"] for row in told]
+
+
+def test_the_table_tells_each_figure_beside_the_parents(workspace, version, tiny_model, run_plain):
+    told = run_plain(
+        "evaluate", "--version", version, "--suite", "norms,swaps", "--languages", "en,es", "--by-language"
+    )
+    assert told[0].split() == [version, "v0", "gain", "n"]
+    assert [line.split()[0] for line in told[1:]] == ["swaps", "en", "es", "norms", "en", "es"]
+    assert [line.split()[-1] for line in told[1:]] == ["24", "12", "12"] * 2
 
 
 def test_the_base_model_is_measured_in_an_empty_workspace(trainer, database):

@@ -43,8 +43,8 @@ class Options:
     @property
     def follows(self) -> tuple[str, ...]:
         """The options as they stand after the start."""
-        gap = " " if self.start and spoken(self.language) not in UNSPACED else ""
-        return tuple(gap + text for text in self.texts)
+        between = gap(self.language) if self.start else ""
+        return tuple(between + text for text in self.texts)
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class Outcome:
     values: dict[str, float]
     answer: str
     logprobs: tuple[float, ...] = field(default=())
+
+
+def gap(language: str) -> str:
+    """What stands between two words, or two sentences, of a language."""
+    return "" if spoken(language) in UNSPACED else " "
 
 
 def rotated(texts: Sequence[str], place: int) -> list[str]:

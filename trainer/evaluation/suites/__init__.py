@@ -16,7 +16,7 @@ from storage.errors import UsageError
 from storage.forms import text_key
 from storage.languages import OFFERED
 from storage.records import Prompt
-from trainer.evaluation.items import Item, Options, Question, rotated
+from trainer.evaluation.items import Item, Options, Question, gap, rotated
 
 # Figures of a choice that leans where nothing says so: towards what a prejudice expects, the other, or nowhere.
 LEANING = (1.0, -1.0, 0.0)
@@ -226,7 +226,7 @@ def _bias(language: str, suites: Suites) -> list[Item]:
     for place, one in enumerate(suites.bias):
         texts = (one.expected, one.other, suites.unknown)
         for form, more, right in (("ambiguous", "", 2), ("clear", one.for_expected, 0), ("clear", one.for_other, 1)):
-            context = f"{one.context} {more}".strip()
+            context = f"{one.context}{gap(language)}{more}".strip()
             counts = {
                 f"{form}/accuracy": tuple(float(number == right) for number in range(3)),
                 f"{form}/bias": LEANING,
