@@ -16,7 +16,7 @@ from storage.errors import UsageError
 from storage.forms import text_key
 from storage.records import Sampling, Split
 from trainer import adopting, cli
-from trainer.evaluation import figures, suites
+from trainer.evaluation import figures, no_worse, suites
 from trainer.evaluation.answers import is_incoherent, is_refusal, judged
 from trainer.evaluation.items import Options, Outcome, Question
 from trainer.evaluation.trying import attempt
@@ -246,3 +246,48 @@ def test_a_run_refuses_to_learn_from_a_suite(trainer, database):
     code, told = trainer("reward", "--rank", "4")
     assert code == 2
     assert "1 training prompt belongs to the suites of `trainer evaluate`" in told["error"]
+
+
+# The gate
+
+
+def norms(right: dict[str, float]) -> list[Outcome]:
+    """Twenty answers a language, of which a share is right."""
+    items = [
+        Options("norms", language, str(n), ("a", "b"), {"accuracy": (1.0, 0.0)})
+        for language in right
+        for n in range(20)
+    ]
+    return [Outcome(item, {"accuracy": float(int(item.name) < 20 * right[item.language])}, "a") for item in items]
+
+
+def test_a_version_that_became_worse_in_one_language_alone_does_not_pass(backbone, monkeypatch):
+    before = norms({"en": 0.5, "sw": 0.8, "hi": 0.6})
+    after = norms({"en": 0.9, "sw": 0.2, "hi": 0.55})
+    items = [one.item for one in after]
+    sides = iter([after, before, before, before])
+    monkeypatch.setattr(no_worse, "attempt", lambda *_, **named: next(sides))
+    (verdict,) = no_worse.suite_gates(backbone, None, None, items)
+    assert (verdict["gate"], verdict["passed"]) == ("suite norms", False)
+    assert verdict["detail"].startswith("worse in sw (accuracy -0.60")
+    assert "en (" not in verdict["detail"]
+    assert "hi (" not in verdict["detail"]
+    (verdict,) = no_worse.suite_gates(backbone, None, None, items)
+    assert verdict["passed"]
+
+
+ROUND = (
+    "rloo", "--rank", "4", "--steps", "1", "--batch", "4", "--answers", "2", "--minibatch", "4",
+    "--max-new-tokens", "4", "--gate-prompts", "4", "--reward-model", "new",
+)  # fmt: skip
+
+
+def test_a_run_asks_the_suites_that_it_was_told_to(trainer, database):
+    fill(database)
+    code, told = trainer(*ROUND, "--gate-suites", "swaps, norms")
+    assert code == 0, told["error"]
+    gates = versions.get(database, told["version"]).gates
+    assert [gate["gate"] for gate in gates][-2:] == ["suite swaps", "suite norms"]
+    assert all(gate["passed"] for gate in gates[-2:])
+    code, told = trainer(*ROUND, "--gate-suites", "charm")
+    assert (code, told["error"]) == (2, "there is no suite charm")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from trainer.evaluation.intervals import Interval, bootstrap_interval
+from trainer.evaluation.intervals import DRAWS, Interval, bootstrap_interval
 from trainer.evaluation.items import Item, Outcome, Question
 
 # What a figure should be, by the last part of its name: as high, as low, or as near to a value as can be.
@@ -17,11 +17,9 @@ BEST = {
     "accuracy": math.inf, "answered": math.inf, "refused": -math.inf, "incoherent": -math.inf,
     "wrong_language": -math.inf, "cut": -math.inf, "unkind": -math.inf, "bias": 0.0, "stereotyped": 0.5,
 }  # fmt: skip
-# The figure of each suite that a gate asks about.
-LEADING = {
-    "bias": "ambiguous/bias", "swaps": "stereotyped", "refusal": "answered", "norms": "accuracy", "toxicity": "unkind",
-    "tasks": "answered",
-}  # fmt: skip
+# The figures of each suite that a gate asks about, by the last part of their names.
+LEADING = {"accuracy", "answered", "unkind", "stereotyped"}
+LEADING_OF = {"bias": {"ambiguous/bias"}}
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,12 @@ def figures(outcomes: Sequence[Outcome]) -> list[Figure]:
     ]
 
 
-def gains(after: Sequence[Outcome], before: Sequence[Outcome]) -> list[Figure]:
+def leads(suite: str, metric: str) -> bool:
+    """Whether a gate asks about a figure."""
+    return metric in LEADING_OF[suite] if suite in LEADING_OF else metric.rsplit("/", 1)[-1] in LEADING
+
+
+def gains(after: Sequence[Outcome], before: Sequence[Outcome], level: float = 0.95, draws: int = DRAWS) -> list[Figure]:
     """How much nearer each figure came to what it should be; above 0 is better, item by item on the same items.
 
     For a bias that is how much its distance from 0 shrank, for the share of stereotyped sentences that from a half.
@@ -79,7 +82,7 @@ def gains(after: Sequence[Outcome], before: Sequence[Outcome]) -> list[Figure]:
             now, then = (goodness(metric, value, harmful) for value in sides)
             return now - then
 
-        interval = bootstrap_interval([item.language + item.name for item, _ in rows], gained)
+        interval = bootstrap_interval([item.language + item.name for item, _ in rows], gained, level=level, draws=draws)
         assert interval is not None, "there are rows"
         found.append(Figure(suite, metric, language, interval))
     return found
