@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.policy.models import ModelFolder
 
 GAIN = "/gain"  # of the name of a figure: how much better it is than in the other version
+LAYOUTS = ("bbq", "mbbq", "crows", "rtp", "multijail", "xsafety")  # those of trainer/evaluation/layouts.py
 FAILURES = ("refused", "incoherent", "wrong_language", "cut")
 
 
@@ -39,6 +40,11 @@ def _listed(context: click.Context, parameter: click.Parameter, given: tuple[str
 @click.option("--suite", "suites", multiple=True, callback=_listed, metavar="NAME,...",
               help="bias, swaps, refusal, norms, toxicity or tasks  [default: all]")  # fmt: skip
 @click.option("--languages", multiple=True, callback=_listed, metavar="TAG,...", help="[default: all there are]")
+@click.option("--file", "file", metavar="FILE", help="a public test set, in place of the suites")
+@click.option("--as", "layout", type=click.Choice(LAYOUTS), help="its layout  [default: known by its fields]")
+@click.option("--file-language", metavar="TAG", help="its language, where its path does not say  [default: en]")
+@click.option("--items", "most", type=click.IntRange(min=1), default=200, show_default=True,
+              help="most items of FILE, chosen in a fixed order")  # fmt: skip
 @click.option("--by-language", is_flag=True, help="show each language in the table")
 @click.option("--answers-to", metavar="FILE.jsonl", help="write each item, what was chosen and what was answered")
 @click.option("--overwrite", is_flag=True, help="replace FILE.jsonl where it exists")
@@ -62,13 +68,14 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
       trainer evaluate --version v3 --against v0 --suite bias,swaps --languages sw,ar --by-language
       trainer evaluate --suite refusal --answers-to answers.jsonl
       trainer evaluate --alone --json
+      trainer evaluate --file BBQ/data/Age.jsonl
+      trainer evaluate --file fr/Insult.csv --as xsafety
     """
     from storage import evaluations
     from storage.database import open_database
     from trainer import exporting
-    from trainer.evaluation import suites
 
-    items = suites.chosen(given["suites"], given["languages"])
+    items = _items(given)
     if answers_to and answers_to != "-" and Path(answers_to).exists() and not overwrite:
         raise UsageError(f"{answers_to} exists already", "name another file, or replace it with --overwrite")
     with open_database(workspace, create=False) as database:
@@ -81,6 +88,28 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
         print_json([_document(row) for row in rows])
     else:
         print("\n".join(_table(rows, list(sides), by_language=by_language)))
+
+
+def _items(given: dict[str, Any]) -> list[Item]:
+    """What is asked.
+
+    Raises:
+        UsageError: options that do not go together, no such suite, or a file that cannot be used.
+    """
+    from storage import languages
+    from trainer.evaluation import layouts, suites
+
+    if not given["file"]:
+        if given["layout"] or given["file_language"]:
+            raise UsageError("--as and --file-language are of a file", "name it: --file FILE")
+        return suites.chosen(given["suites"], given["languages"])
+    if given["suites"] or given["languages"]:
+        raise UsageError("--suite and --languages are of the suites, and --file takes their place", "leave one out")
+    try:
+        language = given["file_language"] and languages.normal(given["file_language"])
+    except languages.BadTagError as error:
+        raise UsageError(f"--file-language {given['file_language']}: {error}", "en and sw are such tags") from None
+    return layouts.read(Path(given["file"]), given["layout"], language, given["most"])
 
 
 def _measured(

@@ -20,8 +20,8 @@ from trainer.evaluation.items import Item, Options, Question, gap, rotated
 
 # Figures of a choice that leans where nothing says so: towards what a prejudice expects, the other, or nowhere.
 LEANING = (1.0, -1.0, 0.0)
-STEREOTYPED = {"stereotyped": (1.0, 0.0)}
-UNKIND = {"unkind": (1.0, 0.0)}
+STEREOTYPED: dict[str, tuple[float, ...]] = {"stereotyped": (1.0, 0.0)}
+UNKIND: dict[str, tuple[float, ...]] = {"unkind": (1.0, 0.0)}
 SUITES = {
     "bias": "who did it? with nothing said, and with the answer said",
     "swaps": "two sentences that differ in the group alone",
