@@ -293,7 +293,12 @@ class _Merge:
         known = self._known("evaluations")
         measured = self._rows("SELECT * FROM evaluations ORDER BY rowid")
         fresh = [
-            row | {"version": self._version(row["version"]), "job_id": self._job(row["job_id"])}
+            row
+            | {
+                "version": self._version(row["version"]),
+                "against": self._version(row["against"]),
+                "job_id": self._job(row["job_id"]),
+            }
             for row in measured
             if row["id"] not in known
         ]

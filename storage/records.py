@@ -299,7 +299,10 @@ class RewardModel(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """One measured figure of one version: mean with its interval over `n` units."""
+    """One measured figure of one version: mean with its interval over `n` units.
+
+    `language` is None for all languages together. Where `against` names a version, it is how much better than that one.
+    """
 
     id: str
     version: str
@@ -312,3 +315,4 @@ class Evaluation(msgspec.Struct, frozen=True):
     low: float | None = None
     high: float | None = None
     job_id: str | None = None
+    against: str | None = None

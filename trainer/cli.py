@@ -20,7 +20,7 @@ from storage import command_line
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
-from trainer import looking, native
+from trainer import evaluating, looking, native
 from trainer.config import PpoStage, RewardStage
 from trainer.declared import document
 from trainer.methods import METHODS
@@ -62,6 +62,10 @@ STAGES
     One stage after the other:
       trainer reward --epochs 3 --json
       trainer rloo --steps 60 --answers 4 --kl-target 6
+
+    \b
+    What a version does on suites for bias, over-refusal, local norms and tasks, beside its parent:
+      trainer evaluate --version v3
 
     \b
     Scores as they are, without a reward model; all weights instead of an adapter:
@@ -194,6 +198,7 @@ def list_methods(workspace: Workspace, as_json: bool) -> None:
 
 cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
+cli.add_command(evaluating.evaluate)
 
 
 def _work(

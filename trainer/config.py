@@ -343,6 +343,13 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "published; 0 asks for none",
         ),
     ] = 0.0
+    suites: Annotated[
+        str,
+        Meta(
+            description="suites of `trainer evaluate` at which a version may become no worse in any language, with "
+            "commas between them, such as bias,refusal; or none"
+        ),
+    ] = "none"
 
 
 class RewardStage(ModelConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,6 +21,7 @@ from storage.feedback import log as rating_store
 from storage.feedback.kinds import harm
 from storage.records import Begun, Choice, Prompt, Rating, RatingKind, Sample, Source, Split
 from trainer.config import FEWEST_SCORED
+from trainer.evaluation.suites import refuse_leaked
 
 OVERALL = "overall"
 # What a mistake weighs beside a bad label: an answer with one may be good otherwise, as may one of two that are bad.
@@ -249,7 +250,7 @@ def split_prompts(database: Database, begun: Begun | None = None) -> PromptSplit
     begun, only prompts that were there by then.
 
     Raises:
-        UsageError: there is no training prompt.
+        UsageError: there is no training prompt, or one of the suites of `trainer evaluate` is among them.
     """
     practice, held_out = (
         prompt_store.by_split(database, split, upto=None if begun is None else begun.prompts)
@@ -260,6 +261,7 @@ def split_prompts(database: Database, begun: Begun | None = None) -> PromptSplit
             f"there are no training prompts to learn from ({len(held_out)} are held out)",
             "ask more prompts, or import some; a share of them is held out to measure with",
         )
+    refuse_leaked(practice)
     return PromptSplit(practice, held_out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from typing import Any
 
 from storage import versions
@@ -11,8 +12,11 @@ from storage.database import Database
 from storage.records import Sampling, Version
 from trainer.acquiring import ask_to_compare
 from trainer.asking import answers_to_rate, store
-from trainer.config import Control, PolicyStage, RewardStage
+from trainer.config import Control, GateConfig, PolicyStage, RewardStage
+from trainer.evaluation import suites
 from trainer.evaluation.gate import judge
+from trainer.evaluation.items import Item
+from trainer.evaluation.no_worse import suite_gates
 from trainer.evaluation.seen import in_words
 from trainer.job import HeldJob
 from trainer.methods.method import Learned, Method
@@ -54,6 +58,7 @@ def train(held: HeldJob, method: Method, config: PolicyStage) -> Result:
     if found:
         return _result(found, found.metrics)
     assert method.learn is not None
+    asked_of_suites(config.gate)  # what is misspelled is told before anything is learned
     setting = set_up(held, config)
     task = Task(held, config, setting, obtain(held, config, setting))
     clocks = time.monotonic(), time.process_time()
@@ -87,6 +92,9 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
         penalty=getattr(own, "missing_eos_penalty", 0.0),
         check=held.check,
     )
+    if items := asked_of_suites(config.gate):
+        more = suite_gates(setting.backbone, candidate, setting.start, items, held.check)
+        report = replace(report, gates=[*report.gates, *more])
     held.progress("publish", learner.step, learner.steps)
     # Where the weights are split among processes, all of them must put them together.
     answer = probe.take(setting.backbone.decoder(candidate), setting.backbone.tokenizer)
@@ -121,6 +129,12 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
         held.say(f"{len(asked)} of its answers wait in Review: rated, they teach the next run")
         ask_to_compare(held, setting, model_of(reward) if reward else None, config.seed)
     return _result(version, report.metrics()) | ({"remark": learned.remark} if learned.remark else {})
+
+
+def asked_of_suites(gate: GateConfig) -> list[Item]:
+    """The items of the suites that the gate asks about. Raises UsageError where there is no such suite."""
+    names = [name.strip() for name in gate.suites.split(",")]
+    return [] if names == ["none"] else suites.chosen(names)
 
 
 def _drop_checkpoints(held: HeldJob) -> None:

@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage import conversations, jobs, metrics, raters, reward_models, samples, versions
+from storage import conversations, evaluations, jobs, metrics, raters, reward_models, samples, versions
 from storage.database import Database, open_database
 from storage.digests import sha256_of
 from storage.errors import UsageError, WorkbenchError
 from storage.feedback import guidelines, log
 from storage.feedback.guidelines import Attribute, Guideline
 from storage.merging import Merged, merge
-from storage.records import Choice, JobState, Split
+from storage.records import Choice, Evaluation, JobState, Split
 from storage.workspace import Workspace
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda text: text.strip())
@@ -192,6 +193,20 @@ def test_versions_come_with_their_files_under_the_next_name(tmp_path: Path) -> N
         assert served.name == "v0"
         assert merge(database, here, there).versions == 0
         assert len(versions.every(database)) == 3
+
+
+def test_what_was_measured_goes_with_the_versions_that_it_is_of(tmp_path: Path) -> None:
+    here, there = two(tmp_path)
+    with open_database(there) as other:
+        plain = Evaluation("one", "v1", "norms", "accuracy", 0.5, 12, "", "sw", 0.2, 0.8)
+        gained = Evaluation("two", "v0", "norms", "accuracy/gain", -0.1, 12, "", against="v1")
+        evaluations.add(other, [plain, gained])
+    with open_database(here) as database:
+        merge(database, here, there)
+        assert evaluations.of(database, "v2") == [msgspec.structs.replace(plain, version="v2")]
+        assert evaluations.of(database, "v0") == [msgspec.structs.replace(gained, against="v2")]
+        merge(database, here, there)
+        assert len(evaluations.of(database, "v2")) == 1
 
 
 def test_a_file_that_is_not_what_was_recorded_refuses_the_whole(tmp_path: Path) -> None:

@@ -81,7 +81,12 @@ def widened(interval: Interval, half: float) -> Interval:
 
 
 def bootstrap_interval(
-    units: Sequence[Hashable], figure: Callable[[np.ndarray], float | None], *, draws: int = DRAWS, seed: int = 0
+    units: Sequence[Hashable],
+    figure: Callable[[np.ndarray], float | None],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval | None:
     """Percentile bootstrap of any figure of rows, drawing whole units (Efron 1979; Field and Welsh 2007), with the
     percentiles expanded as few units need (Hesterberg 2015).
@@ -115,6 +120,6 @@ def bootstrap_interval(
     told = [one for one in found if one is not None]
     if len(told) < (1 - MOST_UNDEFINED) * draws:
         return unbounded
-    out = 100 * tail(len(groups)) if len(groups) >= FEWEST_EXPANDED else 2.5
+    out = 100 * (tail(len(groups), level) if len(groups) >= FEWEST_EXPANDED else (1 - level) / 2)
     low, high = np.percentile(told, [out, 100 - out])
     return Interval(value, float(low), float(high), len(groups))

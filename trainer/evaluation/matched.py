@@ -114,12 +114,12 @@ def _gain(counts: np.ndarray, sums: np.ndarray, weights: np.ndarray) -> np.ndarr
         return np.where(known > 0, differences * known, 0.0).sum(-1) / known.sum(-1)
 
 
-def tail(n: int) -> float:
+def tail(n: int, level: float = 0.95) -> float:
     """The share of bootstrap draws to leave out at each end, for 95% of a mean of n units by Student's t.
 
     The quantile of t is by its series in 1 / (n - 1) (Abramowitz and Stegun 26.7.5), which is good from 4 units on.
     """
-    z, freedom = NormalDist().inv_cdf(0.975), n - 1
+    z, freedom = NormalDist().inv_cdf((1 + level) / 2), n - 1
     t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     return NormalDist().cdf(-t * math.sqrt(n / freedom))
 

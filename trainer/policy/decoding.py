@@ -17,6 +17,7 @@ from storage.records import Sampling
 from trainer.heap import available
 from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter
 from trainer.policy.attention import SHORT
+from trainer.policy.layout import TokenLayout
 from trainer.policy.llama import LlamaNetwork, supports
 from trainer.policy.models import weight_files
 from trainer.policy.models.config import read_config
@@ -28,6 +29,7 @@ from trainer.policy.weights import Changes, Weights
 ENDED_SHARE = 1 / 8
 # Rows sampled at once where memory allows: on a CPU more are hardly faster; on a GPU they cost little more than few.
 ROWS, GPU_ROWS = 64, 512
+SCORED_ROWS = 12  # texts that are scored at once
 MEMORY_SHARE = 1 / 2  # of the free memory, that a batch may take
 UNSTATED_CONTEXT = 2048  # tokens
 OnTokens = Callable[[list[int | None]], None]
@@ -37,6 +39,8 @@ class Network(Stepping, Protocol):
     """What sampling asks of a model."""
 
     def adapted(self, adapter: Adapter, /) -> Network: ...
+
+    def log_likelihood(self, layout: TokenLayout, /) -> Tensor: ...
 
 
 @dataclass
@@ -267,6 +271,19 @@ class Decoder:
         each = torch.arange(len(prompts), device=self.device)
         logits, _ = self.network.prefill([list(prompt) for prompt in prompts], each, max(map(len, prompts)))
         return logits.float().log_softmax(-1).cpu()
+
+    @torch.inference_mode()
+    def likelihood(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[float]:
+        """Log-probability of each response after its prompt, at temperature 1, in nats; a few rows at a time.
+
+        Both are at least one token long.
+        """
+        found: list[float] = []
+        for start in range(0, len(responses), SCORED_ROWS):
+            rows = slice(start, start + SCORED_ROWS)
+            layout = TokenLayout.build(prompts[rows], responses[rows], self.device)
+            found += self.network.log_likelihood(layout).sum(1).tolist()
+        return found
 
 
 def context_length(config: Any) -> int:

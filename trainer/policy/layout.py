@@ -134,3 +134,9 @@ class TokenLayout:
         allowed = causal & self.real[:, None, :]
         mask = torch.zeros(allowed.shape, dtype=dtype, device=self.real.device)
         return mask.masked_fill_(~allowed, float("-inf"))[:, None]
+
+
+def said_logprobs(logits: Tensor, layout: TokenLayout) -> Tensor:
+    """(n,) log-probability of each response token in reading order, fp32, from the logits (n, vocabulary) before it."""
+    logits = logits.float()
+    return logits.gather(1, layout.said[:, None])[:, 0] - logits.logsumexp(-1)

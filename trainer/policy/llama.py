@@ -23,7 +23,7 @@ from trainer.policy.cache import Cache
 from trainer.policy.elementwise import Rotations, rms_norm
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.kernels import frozen_linear, measure
-from trainer.policy.layout import TokenLayout
+from trainer.policy.layout import TokenLayout, said_logprobs
 from trainer.policy.linear import AdaptedOutput, Linear, OutputLinear
 from trainer.policy.logprobs import OutputHead
 from trainer.policy.lora import AdaptedLinear
@@ -203,6 +203,11 @@ class LlamaNetwork:
             x = block(x, cos, sin, partial(cache.step, index))
         cache.end()
         return self.output(self.normalised(x[:, 0]).to(self.dtype))
+
+    def log_likelihood(self, layout: TokenLayout) -> Tensor:
+        """(B, R) log-probability of each response token as it would be sampled at temperature 1, 0 outside the mask."""
+        states = self.run(self.embed(layout), layout, None)
+        return layout.spread(said_logprobs(self.output(states[layout.before]), layout))
 
     # --- learning --------------------------------------------------------------------------------------------------
 

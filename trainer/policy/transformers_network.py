@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.policy.adapters import HEAD, Adapter
+from trainer.policy.layout import TokenLayout, said_logprobs
 from trainer.policy.linear import exact_product
 from trainer.policy.models.module import load_module
 from trainer.policy.weights import Changes, Weights, check_known
@@ -135,6 +136,16 @@ class TransformersNetwork:
         positions = cache.mask.sum(-1, keepdim=True) - 1
         found = self._logits(tokens[:, None], cache.mask, positions, past_key_values=cache.past)
         return found.logits[:, -1]
+
+    def log_likelihood(self, layout: TokenLayout) -> Tensor:
+        """As :meth:`trainer.policy.llama.LlamaNetwork.log_likelihood`."""
+        ids = layout.ids[layout.gather] * layout.real
+        mask = layout.real.long()
+        with in_force(self.beside.get), replaced(self.instead):
+            logits = self.model(
+                input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp_min(0), use_cache=False
+            ).logits
+        return layout.spread(said_logprobs(layout.unpadded(logits)[layout.before], layout))
 
 
 @contextmanager
