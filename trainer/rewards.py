@@ -23,7 +23,7 @@ from trainer.examples import Examples, Response, check_enough
 from trainer.job import HeldJob
 from trainer.reward.batches import encode, responses_of
 from trainer.reward.fitting import RewardFit
-from trainer.reward.folds import controlled, folds, without
+from trainer.reward.folds import controlled, folds, to_measure, without
 from trainer.reward.function import read_all
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.mixture import Mixture
@@ -225,6 +225,7 @@ def _fit(
         the model, and what was found of it: its report, its agreement with the others, the prompts it learned from.
     """
     backbone, file = setting.backbone, held.folder / name / FILES[name]
+    unseen = to_measure(unseen)
     if held.share(file.exists):
         return RewardModel.read(backbone, file)
     kind = LinearFit if config.reward.kind == RewardKind.LINEAR else RewardFit
