@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -146,14 +145,22 @@ class EndpointJudge:
         return about(question.text) + ANSWER_TOKENS
 
     def ask(self, questions: Sequence[Question]) -> list[Verdict | Exception | None]:
-        pool = ThreadPoolExecutor(self.address.parallel)
-        try:
-            return list(pool.map(self._verdict, questions))
-        except BaseException:  # an interrupt: nobody waits for what is under way
-            self.close()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        found: list[Verdict | Exception | None] = [None] * len(questions)
+        waiting = iter(enumerate(questions))
+
+        def work() -> None:
+            for place, question in waiting:
+                found[place] = self._verdict(question)
+
+        # Daemons, and no pool: after an interrupt nobody waits for an answer that may be a minute away.
+        threads = [
+            threading.Thread(target=work, daemon=True) for _ in range(min(self.address.parallel, len(questions)))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return found
 
     def _verdict(self, question: Question) -> Verdict | Exception | None:
         """What came of one question; after a failure nothing more is asked."""
