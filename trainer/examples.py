@@ -162,6 +162,15 @@ class Examples:
             self.rating_ids,
         )
 
+    def judges(self) -> dict[str, tuple[int, float]]:
+        """Of each judge model how many examples it gave, and what such a one weighs at most."""
+        found: dict[str, tuple[int, float]] = {}
+        for one in self.every():
+            if one.by_judge and one.rater is not None:
+                count, weight = found.get(one.rater, (0, 0.0))
+                found[one.rater] = count + 1, max(weight, one.weight)
+        return found
+
     def languages(self) -> dict[str, int]:
         """Examples by language, the most frequent first."""
         return dict(Counter(example.prompt.language for example in self.every()).most_common())

@@ -167,6 +167,8 @@ def fitted(
     check_enough(examples, config.reward.minimum)
     counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
     held.say(f"learning from {examples.count()} ratings: {counts}")
+    for rater, (count, weight) in examples.judges().items():
+        held.say(f"{count} of them are by {rater}, a model: each weighs {weight:.2f} of a person's, by their agreement")
     held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
     optimised, judged = folds(examples, config.reward.held_out, config.reward.minimum)
     seed = config.seed

@@ -132,7 +132,7 @@ class EndpointJudge:
         headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
         self.client = httpx.Client(headers=headers, timeout=address.timeout)
         self._stop = threading.Event()
-        self._failure: WorkbenchError | None = None
+        self._failure: Exception | None = None
         self._asks: dict[str, Any] = {
             "logprobs": True, "top_logprobs": TOP_LOGPROBS, "max_tokens": ANSWER_TOKENS, "temperature": 0,
         }  # fmt: skip
@@ -153,9 +153,8 @@ class EndpointJudge:
                 found[place] = self._verdict(question)
 
         # Daemons, and no pool: after an interrupt nobody waits for an answer that may be a minute away.
-        threads = [
-            threading.Thread(target=work, daemon=True) for _ in range(min(self.address.parallel, len(questions)))
-        ]
+        several = min(self.address.parallel, len(questions))
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(several)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -168,10 +167,10 @@ class EndpointJudge:
             return self._failure
         try:
             return read(self._completed(question), question.labels)
-        except WorkbenchError as error:
+        except Exception as error:  # in a thread, where nobody would see it
             self._failure = self._failure or error
             self._stop.set()
-            return error
+            return self._failure
 
     def _completed(self, question: Question) -> Completion:
         retrying = Retrying(

@@ -92,10 +92,15 @@ def controlled(examples: Examples, control: Control, seed: int) -> Examples:
     return shuffled(examples, seed) if control == Control.SHUFFLED else examples
 
 
+def by_people(examples: Sequence[Example]) -> list[Example]:
+    """What a reward is measured by: what people said, and only where they said nothing at all what judge models did."""
+    return [example for example in examples if not example.by_judge] or list(examples)
+
+
 def to_measure(examples: Examples) -> Examples:
-    """What a reward may be measured by: what people said, and only where they said nothing what judge models did."""
-    people = _those(examples, lambda example: not example.by_judge)
-    return people if people.count() else examples
+    """The same of examples by kind."""
+    kept = set(map(id, by_people(examples.every())))
+    return _those(examples, lambda example: id(example) in kept)
 
 
 def share_of_prompts(examples: Sequence[Example], share: float, salt: str) -> set[str]:
