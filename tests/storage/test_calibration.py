@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from test_agreement import answers
 
 from storage import raters
-from storage.database import Database
+from storage.database import Database, open_database
+from storage.exchange.exporting import export_file
+from storage.exchange.importing import import_file
 from storage.feedback import agreement, calibration, census, log
 from storage.records import Choice
+from storage.workspace import Workspace
 
 AI = {"source": "ai"}
 
@@ -97,3 +101,17 @@ def test_a_judge_is_not_measured_by_ratings_of_what_is_known_to_be_no_person(dat
         )
     (found,) = calibration.measure(database)
     assert found.weight == pytest.approx(calibration.PRIOR_AGREEMENT**2)
+
+
+def test_a_judge_stays_one_through_a_file(database: Database, tmp_path: Path) -> None:
+    for _ in range(3):
+        a, b = answers(database, 2)
+        log.append(database, log.pair(b.id, a.id, Choice.B, "ai:j", value=0.2, **AI))
+    before = log.effective(database)
+    file = tmp_path / "pairs.jsonl"
+    export_file(database, "preference", str(file))
+    assert import_file(database, str(file)).already == 3, "its soft preferences stand as they were"
+    assert log.effective(database) == before
+    with open_database(Workspace(tmp_path / "other").prepare()) as other:
+        import_file(other, str(file))
+        assert census.summary(other).sources == {"ai": 3}

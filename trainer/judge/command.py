@@ -126,7 +126,7 @@ def judge(workspace: Workspace, as_json: bool, **given: Any) -> None:
     except BadTagError as error:
         raise UsageError(f"--language {error}") from None
     asked = unjudged.Asked(
-        f"ai:{_name(given)}", rubric.name,
+        raters.JUDGE + _name(given), rubric.name,
         tuple(dict.fromkeys(RatingKind(kind) for kind in given["kinds"] or ("score", "pair"))), languages,
         given["limit"] or None, given["calibrate"],
     )  # fmt: skip
@@ -156,7 +156,7 @@ def _name(given: dict[str, Any]) -> str:
     if bool(given["endpoint"]) != bool(given["endpoint_model"]):
         raise UsageError("an endpoint and its model go together", "give both --endpoint URL and --endpoint-model NAME")
     if given["name"]:
-        return given["name"].removeprefix("ai:")
+        return given["name"].removeprefix(raters.JUDGE)
     return given["endpoint_model"] or Path(given["model"]).expanduser().name.removesuffix(".gguf") or given["model"]
 
 
