@@ -130,7 +130,8 @@ def _balance(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
             case RatingKind.LABEL:
                 said = "good" if row["value"] else "bad"
             case _:
-                said = f"{row['value']:g}/{row['scale_high']:g}"
+                value = round(row["value"]) if row["source"] == Source.AI else row["value"]  # a judge's are soft
+                said = f"{value:g}/{row['scale_high']:g}"
         found[row["kind"]][said] += 1
     return {kind: dict(sorted(said.items())) for kind, said in sorted(found.items())}
 

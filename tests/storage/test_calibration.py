@@ -12,7 +12,7 @@ from storage import raters
 from storage.database import Database, open_database
 from storage.exchange.exporting import export_file
 from storage.exchange.importing import import_file
-from storage.feedback import agreement, calibration, census, log
+from storage.feedback import agreement, calibration, census, log, queue
 from storage.records import Choice
 from storage.workspace import Workspace
 
@@ -115,3 +115,11 @@ def test_a_judge_stays_one_through_a_file(database: Database, tmp_path: Path) ->
     with open_database(Workspace(tmp_path / "other").prepare()) as other:
         import_file(other, str(file))
         assert census.summary(other).sources == {"ai": 3}
+
+
+def test_what_a_judge_rated_is_asked_of_people_as_if_it_had_not(database: Database) -> None:
+    made = answers(database, 30)
+    before = [(item.kind, item.keys, item.slice) for item in queue.next_items(database, "ana", 10)]
+    log.append_all(database, [log.score(sample.id, 4, "ai:j", **AI) for sample in made])
+    assert [(item.kind, item.keys, item.slice) for item in queue.next_items(database, "ana", 10)] == before
+    assert not any(item.slice == "overlap" for item in queue.next_items(database, "ana", 30))

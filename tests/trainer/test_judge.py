@@ -105,6 +105,7 @@ def judge(workspace, monkeypatch, capsys):
     def call(*arguments: str) -> tuple[int, Any, str]:
         monkeypatch.setattr(sys, "argv", ["trainer", "judge", *arguments, "--json", "--workspace", str(workspace.root)])
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         code = 0
         try:
             cli.main()

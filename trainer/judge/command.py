@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from storage import raters
+from storage.command_line import say
 from storage.errors import UsageError
 from storage.feedback import calibration
 from storage.workspace import Workspace
@@ -194,6 +195,8 @@ def _opened(workspace: Workspace, given: dict[str, Any], purse: Purse) -> Iterat
             given["parallel"],
         )  # fmt: skip
         judge_model = EndpointJudge(address, purse)
+        if address.key and judge_model.is_in_the_open:
+            say(f"the key goes to {judge_model.where} unencrypted: an https address would hide it")
         try:
             yield judge_model
         finally:

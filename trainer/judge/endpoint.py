@@ -137,6 +137,11 @@ class EndpointJudge:
             "logprobs": True, "top_logprobs": TOP_LOGPROBS, "max_tokens": ANSWER_TOKENS, "temperature": 0,
         }  # fmt: skip
 
+    @property
+    def is_in_the_open(self) -> bool:
+        """Whether what is sent leaves this machine unencrypted."""
+        return self.url.scheme == "http" and not re.fullmatch(r"localhost|127\..*|::1", self.url.host)
+
     def close(self) -> None:
         self._stop.set()
         self.client.close()
