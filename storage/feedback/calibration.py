@@ -2,8 +2,9 @@
 is therefore worth beside theirs.
 
 People are those who rate here, and those whose ratings came in a file, unless they are known not to be human
-(`workbench raters`). Of answers that both scored or labelled, agreement is Spearman's rank correlation; of pairs on
-which people decided, the share in which the judge preferred the same answer, where half a point is a tie.
+(`workbench raters`). Of answers that both scored or labelled, agreement is Spearman's rank correlation of what each said
+less their means in the language (between languages anything agrees that differs by language); of pairs on which people
+decided, the share in which the judge preferred the same answer, where half a point is a tie.
 
 Both are evidence of one correlation (of a share a it is 2a - 1), which is pooled on Fisher's scale with what is
 believed of a judge before anything is known: that it agrees a little, as if :data:`PRIOR_ITEMS` items had shown
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 import msgspec
 
@@ -62,7 +64,14 @@ class Judge(msgspec.Struct, frozen=True):
 
 
 Item = tuple[str, ...]  # the keys of one answer, or of two in their order
-_Both = dict[Item, tuple[float, float]]  # what the judge and what people said of items, each from 0 to 1
+
+
+class _Both(NamedTuple):
+    """What a judge and what people said of one item in a language, each from 0 to 1."""
+
+    language: str
+    judge: float
+    people: float
 
 
 def measure(database: Database) -> list[Judge]:
@@ -75,34 +84,19 @@ def measure(database: Database) -> list[Judge]:
             JOIN ratings ON ratings.sequence = counted.sequence
             WHERE counted.attribute = '{OVERALL}' AND counted.kind IN {sql_list(COMPARED)} ORDER BY counted.sequence""",
     )
-    languages = {
-        row["id"]: row["language"]
-        for row in database.rows(
-            f"""SELECT DISTINCT samples.id, counted.language FROM counted JOIN samples ON samples.sequence = sample
-                WHERE source = '{Source.AI}'
-                UNION SELECT DISTINCT samples.id, counted.language FROM counted
-                JOIN samples ON samples.sequence = other WHERE source = '{Source.AI}'"""
-        )
-    }
-    found = [
-        Judge(rater, _weight(both.values()), count, _told(both, lambda item: languages[item[0]]))
-        for rater, (count, both) in _judges(rows, _not_people(database)).items()
-    ]
+    judges = _judges(database, rows)
+    found = [Judge(rater, _weight(both), count, _told(both)) for rater, (count, both) in judges.items()]
     return sorted(found, key=lambda judge: (-judge.ratings, judge.rater))
 
 
 def weights(database: Database, ratings: Iterable[Rating]) -> dict[str, float]:
     """What the ratings of each judge weigh, by some ratings that count."""
-    judges = _judges(ratings, _not_people(database))
-    return {rater: _weight(both.values()) for rater, (_, both) in judges.items()}
+    return {rater: _weight(by_kind) for rater, (_, by_kind) in _judges(database, ratings).items()}
 
 
-def _not_people(database: Database) -> set[str]:
-    return {row["name"] for row in database.rows("SELECT name FROM raters WHERE kind != 'human'")}
-
-
-def _judges(ratings: Iterable[Rating], not_people: set[str]) -> dict[str, tuple[int, dict[str, _Both]]]:
-    """Of each judge how many ratings it gave, and what it and people both said, by kind."""
+def _judges(database: Database, ratings: Iterable[Rating]) -> dict[str, tuple[int, dict[str, list[_Both]]]]:
+    """Of each judge how many ratings it gave, and of what it and people both said something, by kind."""
+    not_people = {row["name"] for row in database.rows("SELECT name FROM raters WHERE kind != 'human'")}
     people: dict[str, dict[Item, list[float]]] = defaultdict(lambda: defaultdict(list))
     judges: dict[str, dict[str, dict[Item, float]]] = defaultdict(lambda: defaultdict(dict))
     counts: dict[str, int] = defaultdict(int)
@@ -116,16 +110,31 @@ def _judges(ratings: Iterable[Rating], not_people: set[str]) -> dict[str, tuple[
             counts[rating.rater] += 1
         elif rating.source in (Source.HUMAN, Source.IMPORTED) and rating.rater not in not_people:
             people[kind][item].append(value)
-    found: dict[str, tuple[int, dict[str, _Both]]] = {}
+    languages = _languages(database, {item[0] for said in judges.values() for own in said.values() for item in own})
+    found: dict[str, tuple[int, dict[str, list[_Both]]]] = {}
     for rater, said in judges.items():
-        both = {
-            kind: {item: (value, fmean(people[kind][item])) for item, value in own.items() if item in people[kind]}
+        by_kind = {
+            kind: [
+                _Both(languages[item[0]], value, fmean(people[kind][item]))
+                for item, value in own.items()
+                if item in people[kind]
+            ]
             for kind, own in said.items()
         }
-        if "pair" in both:  # where people were undecided, neither answer is the right one
-            both["pair"] = {item: values for item, values in both["pair"].items() if values[1] != 0.5}
-        found[rater] = counts[rater], both
+        if "pair" in by_kind:  # where people were undecided, neither answer is the right one
+            by_kind["pair"] = [both for both in by_kind["pair"] if both.people != 0.5]
+        found[rater] = counts[rater], by_kind
     return found
+
+
+def _languages(database: Database, samples: set[str]) -> dict[str, str]:
+    """The languages of the prompts that some samples answer, by the samples' keys."""
+    rows = database.rows(
+        """SELECT samples.id, language FROM samples JOIN prompts ON prompts.id = prompt_id
+           WHERE samples.id IN (SELECT value FROM json_each(?))""",
+        (msgspec.json.encode(sorted(samples)).decode(),),
+    )
+    return {row["id"]: row["language"] for row in rows}
 
 
 def _said(rating: Rating) -> tuple[Item, float]:
@@ -139,46 +148,53 @@ def _said(rating: Rating) -> tuple[Item, float]:
     return (ahead, behind), first if ahead == rating.sample_id else 1 - first
 
 
-def _weight(kinds: Iterable[Mapping[Item, tuple[float, float]]]) -> float:
-    pairs = list(kinds)
+def _weight(by_kind: Mapping[str, list[_Both]]) -> float:
     turned, known = PRIOR_ITEMS * math.atanh(PRIOR_AGREEMENT), float(PRIOR_ITEMS)
-    for both in pairs:
-        if len(both) >= FEWEST:
-            n = len(both) - 3  # of Fisher's scale the variance is one over this
-            turned += n * math.atanh(max(-_MOST, min(_MOST, _correlation(both))))
-            known += n
+    for kind, both in by_kind.items():
+        if len(both) < FEWEST:
+            continue
+        if kind == "pair":
+            found, n = 2 * _right(both) / len(both) - 1, len(both)
+        else:  # 0 of a judge that says the same of all; each language has a mean of its own
+            found, n = spearman(*_columns(both)) or 0.0, _free(both)
+        weight = max(0, n - 3)  # one over the variance of Fisher's scale
+        turned += weight * math.atanh(max(-_MOST, min(_MOST, found)))
+        known += weight
     return math.tanh(max(0.0, turned / known)) ** 2
 
 
-def _correlation(both: Mapping[Item, tuple[float, float]]) -> float:
-    """From -1 to 1; 0 of a judge that says the same of all."""
-    if len(next(iter(both))) == 2:
-        return 2 * _right(both) / len(both) - 1
-    return spearman(*_columns(both)) or 0.0
+def _free(both: Sequence[_Both]) -> int:
+    """How many items there are, less one for each mean of a language but one."""
+    return len(both) - len({one.language for one in both}) + 1
 
 
-def _columns(both: Mapping[Item, tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [own for own, _ in both.values()], [theirs for _, theirs in both.values()]
+def _columns(both: Sequence[_Both]) -> tuple[list[float], list[float]]:
+    """What the judge and what people said, less the means of the language."""
+    groups: dict[str, list[_Both]] = defaultdict(list)
+    for one in both:
+        groups[one.language].append(one)
+    means = {name: (fmean(one.judge for one in own), fmean(one.people for one in own)) for name, own in groups.items()}
+    # Rounded, so that equal differences are equal ranks.
+    own = [round(one.judge - means[one.language][0], 9) for one in both]
+    return own, [round(one.people - means[one.language][1], 9) for one in both]
 
 
-def _right(both: Mapping[Item, tuple[float, float]]) -> float:
+def _right(both: Sequence[_Both]) -> float:
     """How many pairs the judge decided as people did; a tie counts half."""
-    return sum(0.5 if own == 0.5 else float((own > 0.5) == (theirs > 0.5)) for own, theirs in both.values())
+    return sum(0.5 if one.judge == 0.5 else float((one.judge > 0.5) == (one.people > 0.5)) for one in both)
 
 
-def _told(by_kind: Mapping[str, _Both], language_of: Callable[[Item], str]) -> list[Calibration]:
+def _told(by_kind: Mapping[str, list[_Both]]) -> list[Calibration]:
     """Agreement by kind, over all languages and in each."""
     found = []
     for kind, both in sorted(by_kind.items()):
-        by_language: dict[str, _Both] = defaultdict(dict)
-        for item, values in both.items():
-            by_language[language_of(item)][item] = values
         found.append(_figure(None, kind, both))
-        found += [_figure(language, kind, own) for language, own in sorted(by_language.items())]
+        for language in sorted({one.language for one in both}):
+            found.append(_figure(language, kind, [one for one in both if one.language == language]))
     return found
 
 
-def _figure(language: str | None, kind: str, both: _Both) -> Calibration:
+def _figure(language: str | None, kind: str, both: Sequence[_Both]) -> Calibration:
     measured, n = "accuracy" if kind == "pair" else "rank correlation", len(both)
     if n < FEWEST:
         why = f"too few: {n} that people judged too, {FEWEST} are needed"
@@ -186,10 +202,10 @@ def _figure(language: str | None, kind: str, both: _Both) -> Calibration:
     if kind == "pair":
         share = Share.of(_right(both), n)
         return Calibration(language, kind, measured, share.share, share.low, share.high, n)
-    rank = spearman(*_columns(both))
+    rank = spearman(*_columns(both)) if _free(both) > 3 else None
     if rank is None:
         return Calibration(language, kind, measured, None, None, None, n, "one of both says the same of all")
     # Fisher's transformation, with the variance of ranks (Bonett and Wright 2000).
-    wide = _Z * math.sqrt((1 + rank**2 / 2) / (n - 3))
+    wide = _Z * math.sqrt((1 + rank**2 / 2) / (_free(both) - 3))
     turned = math.atanh(max(-_MOST, min(_MOST, rank)))
     return Calibration(language, kind, measured, rank, math.tanh(turned - wide), math.tanh(turned + wide), n)

@@ -123,3 +123,18 @@ def test_what_a_judge_rated_is_asked_of_people_as_if_it_had_not(database: Databa
     log.append_all(database, [log.score(sample.id, 4, "ai:j", **AI) for sample in made])
     assert [(item.kind, item.keys, item.slice) for item in queue.next_items(database, "ana", 10)] == before
     assert not any(item.slice == "overlap" for item in queue.next_items(database, "ana", 30))
+
+
+def test_a_judge_that_knows_languages_alone_agrees_on_nothing(database: Database) -> None:
+    """People rate one language higher, as the judge does; within each it guesses."""
+    chance = random.Random(3)
+    for language, level in (("en", 4), ("sw", 1)):
+        for sample in answers(database, 60, language):
+            said = [level + chance.choice((0, 1)) for _ in range(2)]
+            log.append_all(
+                database, [log.score(sample.id, said[0], "ana"), log.score(sample.id, said[1], "ai:j", **AI)]
+            )
+    (found,) = calibration.measure(database)
+    assert [(one.language, one.n) for one in found.agreement] == [(None, 120), ("en", 60), ("sw", 60)]
+    assert abs(found.agreement[0].value or 0) < 0.2
+    assert found.weight < 0.03
