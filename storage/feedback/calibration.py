@@ -2,9 +2,9 @@
 is therefore worth beside theirs.
 
 People are those who rate here, and those whose ratings came in a file, unless they are known not to be human
-(`workbench raters`). Of answers that both scored or labelled, agreement is Spearman's rank correlation of what each said
-less their means in the language (between languages anything agrees that differs by language); of pairs on which people
-decided, the share in which the judge preferred the same answer, where half a point is a tie.
+(`workbench raters`). Of answers that both scored or labelled, agreement is Spearman's rank correlation of what each
+said less their means in the language (between languages anything agrees that differs by language); of pairs on which
+people decided, the share in which the judge preferred the same answer, where half a point is a tie.
 
 Both are evidence of one correlation (of a share a it is 2a - 1), which is pooled on Fisher's scale with what is
 believed of a judge before anything is known: that it agrees a little, as if :data:`PRIOR_ITEMS` items had shown
