@@ -16,6 +16,7 @@ from storage.errors import UsageError
 from storage.feedback.kinds import JUDGING, sql_list
 from storage.records import Source
 
+JUDGE = "ai:"  # the names of judge models begin so
 RaterKind = Literal["human", "ai", "simulated"]
 KINDS: tuple[RaterKind, ...] = get_args(RaterKind)
 

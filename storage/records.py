@@ -171,7 +171,8 @@ class Rating(msgspec.Struct, frozen=True):
     """One append-only event of feedback.
 
     `value` is the score on `[scale_low, scale_high]`, or 1/0 for a label. A pair names `sample_id` (a) and
-    `other_sample_id` (b), `choice`, and `shown_order` (`ab` when a stood left).
+    `other_sample_id` (b), `choice`, and `shown_order` (`ab` when a stood left); its `value`, where a judge gave one, is
+    how probably a is the better one.
     """
 
     id: str

@@ -23,6 +23,7 @@ from storage.workspace import Workspace
 from trainer import evaluating, looking, native
 from trainer.config import PpoStage, RewardStage
 from trainer.declared import document
+from trainer.judge.command import judge
 from trainer.methods import METHODS
 from trainer.methods.method import Method
 from trainer.options import common, configuration, options_of, print_json
@@ -76,6 +77,11 @@ STAGES
     A reward of your own in Python, alone, or added to the learned one with a weight; FILE.py is run as your own code:
       trainer rloo --reward-model none --reward-function FILE.py:NAME
       trainer rloo --reward-function FILE.py:NAME=0.5 --reward-function language --reward-function length:10-40=2
+
+    \b
+    Ratings by a model, of what nobody has rated:
+      trainer judge --dry-run
+      trainer judge --endpoint http://127.0.0.1:8080/v1 --endpoint-model NAME
 
     \b
     On several GPUs or processes, each with its part of every minibatch:
@@ -196,6 +202,7 @@ def list_methods(workspace: Workspace, as_json: bool) -> None:
         print(_which(METHODS.values()))
 
 
+cli.add_command(judge)
 cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
 cli.add_command(evaluating.evaluate)

@@ -17,6 +17,7 @@ from storage import conversations as prompt_store
 from storage import versions
 from storage.database import Database
 from storage.errors import UsageError
+from storage.feedback import calibration
 from storage.feedback import log as rating_store
 from storage.feedback.kinds import harm
 from storage.records import Begun, Choice, Prompt, Rating, RatingKind, Sample, Source, Split
@@ -52,12 +53,18 @@ class Habit(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """A score, standardised per rater and attribute (mean 0, deviation 1 over all training answers that it scored)."""
+    """A score, standardised per rater and attribute (mean 0, deviation 1 over all training answers that it scored).
+
+    `by_judge` tells, of every kind of example, that no person said it but a judge model, whose word has a `weight` by
+    its agreement with people.
+    """
 
     response: Response
     value: float
     rater: str
     attribute: str = OVERALL
+    weight: float = 1.0
+    by_judge: bool = False
 
     @property
     def habit(self) -> Habit | None:
@@ -66,6 +73,11 @@ class Scored:
     @property
     def prompt(self) -> Prompt:
         return self.response.prompt
+
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        """The answers that it is about."""
+        return (self.response,)
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Labelled:
     weight: float = 1.0
     rater: str | None = None
     attribute: str = OVERALL
+    by_judge: bool = False
 
     @property
     def habit(self) -> Habit | None:
@@ -86,10 +99,16 @@ class Labelled:
     def prompt(self) -> Prompt:
         return self.response.prompt
 
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        """The answers that it is about."""
+        return (self.response,)
+
 
 @dataclass(frozen=True)
 class Pair:
-    """A preference: `first_wins` is 1, 0, or 0.5 for a tie; `first_left` tells where it stood, None if not known."""
+    """A preference: `first_wins` is 1, 0, or 0.5 for a tie, and of a judge the probability; `first_left` tells where it
+    stood, None if not known."""
 
     first: Response
     second: Response
@@ -97,6 +116,8 @@ class Pair:
     rater: str | None = None
     first_left: bool | None = None
     attribute: str = OVERALL
+    weight: float = 1.0
+    by_judge: bool = False
 
     @property
     def habit(self) -> Habit | None:
@@ -105,6 +126,11 @@ class Pair:
     @property
     def prompt(self) -> Prompt:
         return self.first.prompt
+
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        """The answers that it is about."""
+        return (self.first, self.second)
 
 
 Example = Scored | Labelled | Pair
@@ -125,6 +151,26 @@ class Examples:
 
     def count(self) -> int:
         return len(self.scores) + len(self.labels) + len(self.pairs)
+
+    def heard(self) -> Examples:
+        """Without what judge models say of answers of which people have said something themselves."""
+        settled = {answer for one in self.every() if not one.by_judge for answer in one.responses}
+        kept = [one for one in self.every() if not one.by_judge or settled.isdisjoint(one.responses)]
+        return Examples(
+            [one for one in kept if isinstance(one, Scored)],
+            [one for one in kept if isinstance(one, Labelled)],
+            [one for one in kept if isinstance(one, Pair)],
+            self.rating_ids,
+        )
+
+    def judges(self) -> dict[str, tuple[int, float]]:
+        """Of each judge model how many examples it gave, and what such a one weighs at most."""
+        found: dict[str, tuple[int, float]] = {}
+        for one in self.every():
+            if one.by_judge and one.rater is not None:
+                count, weight = found.get(one.rater, (0, 0.0))
+                found[one.rater] = count + 1, max(weight, one.weight)
+        return found
 
     def languages(self) -> dict[str, int]:
         """Examples by language, the most frequent first."""
@@ -159,40 +205,45 @@ def collect(
     responses = stored_responses(database, base_digest, split)
     learned = responses if split is Split.TRAIN else stored_responses(database, base_digest, Split.TRAIN)
     spread = _spread_by_rater([rating for rating in everything if rating.sample_id in learned])
+    trust = calibration.weights(database, everything)
     for rating in everything:
         response = responses.get(rating.sample_id or "")
         if response is None or rating.source not in sources:
             continue
         rater, attribute = rating.rater, rating.attribute
+        by_judge = rating.source == Source.AI
+        weight = trust.get(rater, 0.0) if by_judge else 1.0
         # Implied labels are all bad: a habit fitted to them would explain them away.
         implied = None if attribute == OVERALL else rater
         match rating.kind:
             case RatingKind.SCORE:
                 mean, deviation = spread.get((rater, attribute), MIDDLE)
-                examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rater, attribute))
+                value = (_unit(rating) - mean) / deviation
+                examples.scores.append(Scored(response, value, rater, attribute, weight, by_judge))
             case RatingKind.LABEL:
-                examples.labels.append(Labelled(response, bool(rating.value), 1.0, rater, attribute))
+                examples.labels.append(Labelled(response, bool(rating.value), weight, rater, attribute, by_judge))
             case RatingKind.PAIR:
                 other = responses.get(rating.other_sample_id or "")
                 if other is None:
                     continue
                 if rating.choice == Choice.BOTH_BAD:
-                    bad = (Labelled(answer, False, 0.5, implied, attribute) for answer in (response, other))
-                    examples.labels += bad
+                    for answer in (response, other):
+                        examples.labels.append(Labelled(answer, False, 0.5 * weight, implied, attribute, by_judge))
                 else:
                     wins = {Choice.A: 1.0, Choice.B: 0.0}.get(rating.choice or Choice.TIE, 0.5)
+                    wins = wins if rating.value is None else rating.value
                     left = None if rating.shown_order is None else rating.shown_order == "ab"
-                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute))
+                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute, weight, by_judge))
             case RatingKind.EDIT:
                 better = Response(response.prompt, rating.text or "", None, None)
-                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute))
+                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute, weight, by_judge))
             case RatingKind.MISTAKE:
-                examples.labels.append(Labelled(response, False, MISTAKEN, implied, attribute))
+                examples.labels.append(Labelled(response, False, MISTAKEN * weight, implied, attribute, by_judge))
             case RatingKind.TAGS:
-                weight = harm(rating.tags or {})
-                if not weight:
+                harmful = harm(rating.tags or {})
+                if not harmful:
                     continue
-                examples.labels.append(Labelled(response, False, weight, implied, attribute))
+                examples.labels.append(Labelled(response, False, harmful * weight, implied, attribute, by_judge))
             case _:
                 continue
         examples.rating_ids.append(rating.id)

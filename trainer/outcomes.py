@@ -42,21 +42,23 @@ def outcomes(examples: Examples) -> list[Outcome]:
     A score counts as it is (standardised by rater), a label as +1 or -1 times its weight, and the pairs of an answer
     together as one rating: the mean of +1 for each that it won, -1 for each that it lost, and 0 for each tie. (So an
     answer that was compared often does not drown its scores.) The outcome is the mean over the answer's ratings.
-    Ratings of another attribute than `overall` are left out: a polite answer is not thereby a good one.
+    Ratings of another attribute than `overall` are left out: a polite answer is not thereby a good one. A judge model
+    has a say where no person has, as much as its weight.
     """
     said: dict[Response, list[float]] = {}
     compared: dict[Response, list[float]] = {}
-    for score in examples.scores:
+    heard = examples.heard()
+    for score in heard.scores:
         if score.attribute == OVERALL:
-            said.setdefault(score.response, []).append(score.value)
-    for label in examples.labels:
+            said.setdefault(score.response, []).append(score.value * score.weight)
+    for label in heard.labels:
         if label.attribute == OVERALL:
             said.setdefault(label.response, []).append(label.weight if label.good else -label.weight)
-    for pair in examples.pairs:
+    for pair in heard.pairs:
         if pair.attribute != OVERALL:
             continue
-        compared.setdefault(pair.first, []).append(2 * pair.first_wins - 1)
-        compared.setdefault(pair.second, []).append(1 - 2 * pair.first_wins)
+        compared.setdefault(pair.first, []).append(pair.weight * (2 * pair.first_wins - 1))
+        compared.setdefault(pair.second, []).append(pair.weight * (1 - 2 * pair.first_wins))
     found = []
     for response in dict.fromkeys([*said, *compared]):
         alone, beside = said.get(response, []), compared.get(response, [])

@@ -23,7 +23,7 @@ from trainer.examples import Examples, Response, check_enough
 from trainer.job import HeldJob
 from trainer.reward.batches import encode, responses_of
 from trainer.reward.fitting import RewardFit
-from trainer.reward.folds import controlled, folds, without
+from trainer.reward.folds import controlled, folds, to_measure, without
 from trainer.reward.function import read_all
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.mixture import Mixture
@@ -167,6 +167,8 @@ def fitted(
     check_enough(examples, config.reward.minimum)
     counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
     held.say(f"learning from {examples.count()} ratings: {counts}")
+    for rater, (count, weight) in examples.judges().items():
+        held.say(f"{count} of them are by {rater}, a model: each weighs {weight:.2f} of a person's, by their agreement")
     held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
     optimised, judged = folds(examples, config.reward.held_out, config.reward.minimum)
     seed = config.seed
@@ -225,6 +227,7 @@ def _fit(
         the model, and what was found of it: its report, its agreement with the others, the prompts it learned from.
     """
     backbone, file = setting.backbone, held.folder / name / FILES[name]
+    unseen = to_measure(unseen)
     if held.share(file.exists):
         return RewardModel.read(backbone, file)
     kind = LinearFit if config.reward.kind == RewardKind.LINEAR else RewardFit

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from storage import clock, conversations, samples
+from storage import clock, conversations, raters, samples
 from storage.database import Database
 from storage.exchange.layouts.entries import Entry, is_key
 from storage.exchange.rows import BadFieldError, Problem
@@ -173,9 +173,10 @@ class Chunk:
             says["other_sample_id"], _ = self._sample(prompt_id, entry.other, _origin(entry.other_model))
             says["choice"] = Choice(says["choice"])
         keeps = is_key(entry.key) and entry.key not in self._known_ratings
+        source = Source.AI if entry.rater.startswith(raters.JUDGE) else Source.IMPORTED
         return Rating(
             id=entry.key if keeps and entry.key else clock.new_id(), created_at=clock.now(), rater=entry.rater,
-            kind=RatingKind(entry.kind), sample_id=sample, attribute=entry.attribute, source=Source.IMPORTED, **says,
+            kind=RatingKind(entry.kind), sample_id=sample, attribute=entry.attribute, source=source, **says,
         )  # fmt: skip
 
     def _add_event(self, entry: Entry, event: Rating) -> bool:
@@ -221,5 +222,6 @@ def _said(rating: Rating) -> tuple[object, ...]:
     about, choice = (rating.sample_id, rating.other_sample_id), rating.choice
     if choice == Choice.B:
         about, choice = (about[1], about[0]), Choice.A
-    says = [getattr(rating, name) for name in kinds.of(rating).says if name not in ("choice", "other_sample_id")]
+    # Of a pair that is all: how surely a judge model preferred it is in no record.
+    says = [getattr(rating, name) for name in kinds.of(rating).says] if rating.kind != RatingKind.PAIR else []
     return rating.kind, rating.rater, rating.attribute, about, choice, says

@@ -4,7 +4,8 @@ A *unit* is an answer or a pair of answers, judged in one way (a kind of rating)
 two raters judged tell anything. Values are ordinal: a score's place on its scale, bad and good, or which of a pair is
 the better one with a tie between. Alpha (Krippendorff 2004; the package `krippendorff`) is 1 where raters say the same
 and 0 where they agree as chance would; its interval is the middle 95% of a bootstrap over units. Where there is too
-little to tell, there is no number and a reason.
+little to tell, there is no number and a reason. Judge models (`source = ai`) are left out: calibration.py sets them
+beside people.
 """
 
 from __future__ import annotations
@@ -141,13 +142,14 @@ def _read(database: Database) -> Units:
     """The units that several judged: language, and what each rater said last."""
     rows = database.rows(
         f"""WITH shared AS (
-                SELECT sample, other, kind, attribute FROM counted WHERE kind IN {sql_list(COMPARED)}
-                GROUP BY 1, 2, 3, 4 HAVING min(rater) != max(rater) ORDER BY max(sequence) DESC LIMIT {MOST_UNITS})
+                SELECT sample, other, kind, attribute FROM counted
+                WHERE kind IN {sql_list(COMPARED)} AND source != 'ai' GROUP BY 1, 2, 3, 4
+                HAVING min(rater) != max(rater) ORDER BY max(sequence) DESC LIMIT {MOST_UNITS})
             SELECT counted.sample, counted.other, counted.kind, counted.attribute, language, counted.rater, value,
                    scale_low, scale_high, choice, a.sequence = counted.sample AS in_order
             FROM shared CROSS JOIN counted USING (sample, other, kind, attribute)
             JOIN ratings ON ratings.sequence = counted.sequence JOIN samples AS a ON a.id = ratings.sample_id
-            ORDER BY counted.sequence"""
+            WHERE counted.source != 'ai' ORDER BY counted.sequence"""
     )
     found: Units = {}
     for row in rows:

@@ -19,6 +19,7 @@ from storage import raters
 from storage.database import Database
 from storage.feedback.agreement import COMPARED, OVERALL, value_of
 from storage.feedback.kinds import RatingKind, sql_list
+from storage.records import Source
 
 NEWEST = 50_000  # ratings that are looked at
 ENOUGH = 20
@@ -34,7 +35,7 @@ class Share(msgspec.Struct, frozen=True):
     n: int
 
     @classmethod
-    def of(cls, yes: int, n: int) -> Share:
+    def of(cls, yes: float, n: int) -> Share:
         if not n:
             return cls(None, None, None, 0)
         share, wide = yes / n, 1 + _Z**2 / n
@@ -83,7 +84,7 @@ def measure(database: Database) -> tuple[list[Habits], list[Length], str | None]
     """The habits of all raters, length against score by language, and the name of the reward model asked."""
     rows = database.rows(
         f"""SELECT counted.rater, counted.kind, counted.language, ratings.value, scale_low, scale_high, choice,
-                   shown_order, duration_ms, slice, 1 AS in_order,
+                   shown_order, duration_ms, slice, counted.source, 1 AS in_order,
                    CASE WHEN counted.kind = 'score' THEN length(samples.text) END AS length
             FROM counted JOIN ratings ON ratings.sequence = counted.sequence
             JOIN samples ON samples.id = ratings.sample_id
@@ -129,7 +130,8 @@ def _balance(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
             case RatingKind.LABEL:
                 said = "good" if row["value"] else "bad"
             case _:
-                said = f"{row['value']:g}/{row['scale_high']:g}"
+                value = round(row["value"]) if row["source"] == Source.AI else row["value"]  # a judge's are soft
+                said = f"{value:g}/{row['scale_high']:g}"
         found[row["kind"]][said] += 1
     return {kind: dict(sorted(said.items())) for kind, said in sorted(found.items())}
 
@@ -137,7 +139,7 @@ def _balance(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 def _lengths(rows: Sequence[dict[str, Any]]) -> list[Length]:
     by_language: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["length"] is not None:
+        if row["length"] is not None and row["source"] != Source.AI:  # a judge's taste is in its own row
             by_language[row["language"]].append(row)
     found = []
     for language, own in sorted(by_language.items()):

@@ -137,6 +137,8 @@ def _check_pair(rating: Rating) -> None:
         raise BadFieldError("choice", "must be a, b, tie or both-bad")
     if rating.other_sample_id is None or rating.other_sample_id == rating.sample_id:
         raise BadFieldError("other_sample_id", "must name another answer than sample_id")
+    if rating.value is not None and not 0 <= rating.value <= 1:
+        raise BadFieldError("value", f"must be the probability, from 0 to 1, that the first is better: {rating.value}")
 
 
 def _pair_words(rating: Rating, sample_id: str) -> str:
@@ -217,7 +219,7 @@ KINDS: dict[RatingKind, Kind] = {
         write=lambda rating: {"label": bool(rating.value)},
     ),
     RatingKind.PAIR: Kind(
-        says=("choice", "other_sample_id"), judges=True, check=_check_pair, words=_pair_words,
+        says=("choice", "other_sample_id", "value"), judges=True, check=_check_pair, words=_pair_words,
         teaches=lambda choice, tags: 2 if choice == "both-bad" else 1,
         record=("chosen", "rejected"), read=lambda fields: {"choice": "a"},
     ),

@@ -163,9 +163,12 @@ def _said(database: Database, rater: str) -> int:
 
 
 def _others(database: Database, rater: str, gold: list[str]) -> list[str]:
-    """The other raters who said most."""
+    """The other raters who said most; no judge models, of which a person's rating tells something wherever it is."""
     rows = database.rows(
-        "SELECT rater, sum(ratings) AS n FROM tally_of_raters WHERE rater != ? GROUP BY 1 HAVING n > 0 ORDER BY n DESC",
+        f"""SELECT rater, sum(ratings) AS n FROM tally_of_raters
+            WHERE rater != ? AND rater NOT LIKE '{raters.JUDGE}%'
+              AND rater NOT IN (SELECT name FROM raters WHERE kind = 'ai')
+            GROUP BY 1 HAVING n > 0 ORDER BY n DESC""",
         (rater,),
     )
     return [row["rater"] for row in rows if row["rater"] not in gold][:MOST_OTHERS]

@@ -114,7 +114,8 @@ class Streams:
                 WHERE telling_pairs.language = :language AND a.lot >= :first_lot AND b.lot >= :first_lot
                   AND {self._open("telling_pairs.sample", "telling_pairs.other")}
                   AND NOT EXISTS (SELECT 1 FROM counted WHERE counted.sample = telling_pairs.sample
-                                  AND counted.other = telling_pairs.other AND counted.rater != :rater)
+                                  AND counted.other = telling_pairs.other AND counted.rater != :rater
+                                  AND counted.source != 'ai')
                   {self.selection.conditions("a.prompt", "a.version")}
                 ORDER BY place LIMIT :most""",
             language,

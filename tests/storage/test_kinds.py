@@ -16,7 +16,7 @@ B = "01a21784-371b-7694-a0a5-748a96bb73f6"
 RATINGS = {
     RatingKind.SCORE: log.score(A, 4, "ana", (0, 10)),
     RatingKind.LABEL: log.label(A, False, "ana"),
-    RatingKind.PAIR: log.pair(A, B, Choice.B, "ana"),
+    RatingKind.PAIR: log.pair(A, B, Choice.B, "ana", value=0.2),
     RatingKind.EDIT: log.edit(A, "better", "ana"),
     RatingKind.TAGS: log.tags(A, {"harm": "insult", "severity": 2}, "ana"),
     RatingKind.OUTCOME: log.outcome(A, "it rose", "ana"),

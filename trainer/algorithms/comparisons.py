@@ -60,9 +60,13 @@ def made(examples: Examples, margin: float) -> list[Pair]:
 
 
 def comparisons(backbone: Backbone, pairs: Sequence[Pair]) -> list[Comparison]:
-    """Pairs as token ids; two answers of the same tokens teach nothing."""
+    """Pairs as token ids; two answers of the same tokens teach nothing. What a judge model prefers is drawn to a tie by
+    as much as its weight is below 1."""
     found = [
-        Comparison(make_row(backbone, pair.first), make_row(backbone, pair.second), pair.first_wins) for pair in pairs
+        Comparison(
+            make_row(backbone, pair.first), make_row(backbone, pair.second), 0.5 + pair.weight * (pair.first_wins - 0.5)
+        )
+        for pair in pairs
     ]
     return [one for one in found if one.first.response != one.second.response]
 

@@ -109,7 +109,7 @@ def rated_rows(
             whole([rows[score.response] for score in scores]),
             real([score.value for score in scores]),
             whole([effects.place(score.habit) for score in scores]),
-            real([weight_of(score.habit) for score in scores]),
+            real([score.weight * weight_of(score.habit) for score in scores]),
         ),
         LabelledRows(
             whole([rows[label.response] for label in labels]),
@@ -122,7 +122,7 @@ def rated_rows(
             whole([rows[pair.second] for pair in pairs]),
             real([pair.first_wins for pair in pairs]),
             whole([effects.place(pair.habit) for pair in pairs]),
-            real([weight_of(pair.habit) for pair in pairs]),
+            real([pair.weight * weight_of(pair.habit) for pair in pairs]),
             real([side_of(pair) for pair in pairs]),
             real([longer(pair) for pair in pairs]),
         ),
@@ -185,7 +185,7 @@ def distinct_responses(examples: Iterable[Example]) -> list[Response]:
 
 def responses_of(example: Example) -> tuple[Response, ...]:
     """The answers that an example is about."""
-    return (example.first, example.second) if isinstance(example, Pair) else (example.response,)
+    return example.responses
 
 
 def side_of(pair: Pair) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.examples import Example, Response, fingerprint
-from trainer.reward.folds import share_of_prompts
+from trainer.reward.folds import by_people, share_of_prompts
 from trainer.reward.measure import comparisons, measure
 from trainer.reward.regression import Answers, Choice, Regression, regress
 from trainer.reward.report import (
@@ -47,7 +47,7 @@ def cross_fit(answers: Answers, examples: Sequence[Example], everything: Regress
     rewards = foretold(answers, examples, fold_of, set(fold_of), choice)
     tokens = {response: answers.tokens[row] for response, row in answers.rows.items() if response in rewards}
     known = {response.prompt.id for response in rewards}
-    foreseen = [example for example in examples if example.prompt.id in known]
+    foreseen = by_people([example for example in examples if example.prompt.id in known])
     found = measure(examples, foreseen, rewards, tokens, everything.effects.cpu(), everything.solution.loss)
     halves = [
         foretold(answers, examples, fold_of, share_of_prompts(examples, 0.5, f"half {number}"), choice)

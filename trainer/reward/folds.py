@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trainer.config import Control
 from trainer.examples import Example, Examples, Labelled, Pair, Scored, fingerprint
@@ -66,16 +66,18 @@ def shuffled(examples: Examples, seed: int) -> Examples:
             pair, first=pair.second, second=pair.first, first_wins=1 - pair.first_wins, first_left=left
         )
 
+    def said(other: Example) -> dict[str, Any]:
+        """Who said it, and how much it weighs."""
+        return {name: getattr(other, name) for name in ("rater", "attribute", "weight", "by_judge")}
+
     def scored(one: Scored, other: Scored) -> Scored:
-        return dataclasses.replace(one, value=other.value, rater=other.rater, attribute=other.attribute)
+        return dataclasses.replace(one, value=other.value, **said(other))
 
     def labelled(one: Labelled, other: Labelled) -> Labelled:
-        return dataclasses.replace(
-            one, good=other.good, weight=other.weight, rater=other.rater, attribute=other.attribute
-        )
+        return dataclasses.replace(one, good=other.good, **said(other))
 
     def paired(one: Pair, other: Pair) -> Pair:
-        return dataclasses.replace(one, first_wins=other.first_wins, rater=other.rater, attribute=other.attribute)
+        return dataclasses.replace(one, first_wins=other.first_wins, **said(other))
 
     return Examples(
         permuted(examples.scores, scored),
@@ -88,6 +90,17 @@ def shuffled(examples: Examples, seed: int) -> Examples:
 def controlled(examples: Examples, control: Control, seed: int) -> Examples:
     """What a run learns from: the ratings, or those of a control."""
     return shuffled(examples, seed) if control == Control.SHUFFLED else examples
+
+
+def by_people(examples: Sequence[Example]) -> list[Example]:
+    """What a reward is measured by: what people said, and only where they said nothing at all what judge models did."""
+    return [example for example in examples if not example.by_judge] or list(examples)
+
+
+def to_measure(examples: Examples) -> Examples:
+    """The same of examples by kind."""
+    kept = set(map(id, by_people(examples.every())))
+    return _those(examples, lambda example: id(example) in kept)
 
 
 def share_of_prompts(examples: Sequence[Example], share: float, salt: str) -> set[str]:

@@ -106,9 +106,10 @@ class TableReward:
 def _table(examples: Examples) -> dict[str, dict[str, float]]:
     """The mean overall score of each answer, by prompt."""
     given: dict[str, dict[str, list[float]]] = {}
-    for score in examples.scores:
+    for score in examples.heard().scores:
         if score.attribute == OVERALL:
-            given.setdefault(score.prompt.transcript, {}).setdefault(score.response.text, []).append(score.value)
+            value = score.value * score.weight
+            given.setdefault(score.prompt.transcript, {}).setdefault(score.response.text, []).append(value)
     return {
         asked: {answer: statistics.fmean(values) for answer, values in answers.items()}
         for asked, answers in given.items()

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from storage.database import Database
-from storage.feedback import agreement, habits
+from storage.feedback import agreement, calibration, habits
 from storage.feedback.agreement import Report
+from storage.feedback.calibration import Judge
 from storage.feedback.habits import Habits, Length, Share
 
 Table = tuple[list[str], list[list[str]]]
 
 
-def tables(found: Report, own: Sequence[Habits], lengths: Sequence[Length], model: str | None) -> list[Table]:
+def tables(
+    found: Report, judges: Sequence[Judge], own: Sequence[Habits], lengths: Sequence[Length], model: str | None
+) -> list[Table]:
     """Each a head and its rows; those of which there is nothing are left out."""
     made: list[Table] = [
         (
@@ -28,6 +31,16 @@ def tables(found: Report, own: Sequence[Habits], lengths: Sequence[Length], mode
             [
                 [one.rater, one.other, str(one.units), f"{one.same:.0%}", _told(one.alpha, None, "")[0]]
                 for one in found.matrix
+            ],
+        ),
+        (
+            ["judge model", "language", "kind", "agrees with people", "value", "95% interval", "items", "weight"],
+            [
+                [judge.rater, one.language or "all", one.kind, one.measure,
+                 *_told(one.value, None if one.low is None or one.high is None else (one.low, one.high), one.why),
+                 str(one.n), f"{judge.weight:.2f}"]
+                for judge in judges
+                for one in judge.agreement
             ],
         ),
         (
@@ -84,4 +97,4 @@ def _share(one: Share) -> str:
 
 def read_tables(database: Database) -> list[Table]:
     """The tables of a workspace, for the reading thread."""
-    return tables(agreement.measure(database), *habits.measure(database))
+    return tables(agreement.measure(database), calibration.measure(database), *habits.measure(database))

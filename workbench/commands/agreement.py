@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from storage.feedback import agreement, habits
+from storage.feedback import agreement, calibration, habits
 from workbench.commands.agreed import tables
 from workbench.commands.options import json_option, print_json, print_table, reading, workspace_option
 
@@ -19,7 +19,8 @@ def agreement_command(as_json: bool, workspace: str | None) -> None:
     Krippendorff's alpha (ordinal) for each language and attribute, with a bootstrap interval over what two raters or
     more have judged; what each two share; and of each rater how often they said the same again, preferred what stood
     left, were right where the right judgement is known, how long they took, and what they said how often. Where there
-    is too little, a reason stands in the place of a number.
+    is too little, a reason stands in the place of a number. Judge models are no part of alpha: how far each agrees with
+    people, and what its ratings therefore weigh in a reward model, stands apart.
 
     \b
     Examples:
@@ -28,14 +29,16 @@ def agreement_command(as_json: bool, workspace: str | None) -> None:
     """
     with reading(workspace) as (_, database), database.snapshot():
         found = agreement.measure(database)
+        judges = calibration.measure(database)
         own, lengths, model = habits.measure(database)
     if as_json:
         print_json(
             msgspec.to_builtins(found)
+            | {"judges": msgspec.to_builtins(judges)}
             | {"raters": msgspec.to_builtins(own), "length": msgspec.to_builtins(lengths), "reward_model": model}
         )
         return
-    for number, (head, rows) in enumerate(tables(found, own, lengths, model)):
+    for number, (head, rows) in enumerate(tables(found, judges, own, lengths, model)):
         if number:
             click.echo()
         print_table(head, rows)
