@@ -23,6 +23,7 @@ from storage.workspace import Workspace
 from trainer import looking, native
 from trainer.config import PpoStage, RewardStage
 from trainer.declared import document
+from trainer.explaining import command as explaining
 from trainer.methods import METHODS
 from trainer.methods.method import Method
 from trainer.options import common, configuration, options_of, print_json
@@ -194,6 +195,7 @@ def list_methods(workspace: Workspace, as_json: bool) -> None:
 
 cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
+cli.add_command(explaining.explain)
 
 
 def _work(

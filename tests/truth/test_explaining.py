@@ -1,0 +1,95 @@
+"""Explanations whose answer is known: a planted token, completeness, and what refitting without a rating says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_model import CORPUS
+
+from storage.records import Prompt
+from trainer.config import RewardConfig
+from trainer.examples import Examples, Response, Scored
+from trainer.explaining.tokens import TOLERANCE, integrated_gradients, left_out
+from trainer.policy.backbone import Backbone
+from trainer.policy.models import ModelFolder
+from trainer.reward.batches import encode
+from trainer.reward.linear_fit import LinearFit
+from trainer.reward.model import RewardModel
+
+PLANTED = " bluu"
+WORDS = [f" {word}" for word in " ".join(CORPUS[:5]).split()]
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_model: Path) -> Backbone:
+    return Backbone(ModelFolder("tiny", tiny_model, "digest"), torch.device("cpu"), torch.float32)
+
+
+def planted(count: int = 80) -> Examples:
+    """Scores of answers as long as each other that one word in them decides, wherever it stands."""
+    drawn = torch.Generator().manual_seed(4)
+    scores = []
+    for number in range(count):
+        has = number // 20 % 2 == 1  # to every prompt two answers with the word and two without
+        words = [WORDS[place] for place in torch.randint(len(WORDS), (6,), generator=drawn).tolist()]
+        if has:
+            words[int(torch.randint(6, (1,), generator=drawn))] = PLANTED
+        prompt = Prompt(f"p{number % 20}", CORPUS[number % 5], "en", "")
+        scores.append(Scored(Response(prompt, "".join(words), None, None), 1.0 if has else -1.0, "amina"))
+    return Examples(scores=scores)
+
+
+@pytest.fixture(scope="module")
+def fitted(backbone: Backbone) -> RewardModel:
+    fit = LinearFit(backbone, planted(), RewardConfig(), seed=0)
+    fit.advance()
+    return fit.model
+
+
+def test_the_planted_word_has_the_largest_share_and_costs_most_when_left_out(fitted, backbone):
+    tokens = backbone.tokenizer
+    word = tokens.encode_response(PLANTED, end=False)
+    for place in (1, 4):
+        words = [*WORDS[2 : 2 + place], PLANTED, *WORDS[20:24]]
+        asked, said = encode(backbone, Response(Prompt("p", CORPUS[0], "en", ""), "".join(words), None, None))
+        start = next(at for at in range(len(said)) if said[at : at + len(word)] == word)
+        shares = integrated_gradients(fitted, asked, said, "en").shares
+        own = sum(shares[start : start + len(word)])
+        others = [
+            sum(shares[at : at + len(word)])
+            for at in range(len(said) - len(word) + 1)
+            if at >= start + len(word) or at + len(word) <= start
+        ]
+        assert own > 2 * max(others) > 0
+        lost = left_out(fitted, asked, said, "en")
+        assert max(range(len(lost)), key=lambda at: lost[at] or 0.0) in range(start, start + len(word))
+
+
+@pytest.mark.parametrize("kind", ["linear", "adapter"])
+def test_shares_are_complete_before_anything_is_shared_out(backbone, kind):
+    model = RewardModel(backbone, RewardConfig(kind=kind, rank=4), seed=5)
+    with torch.no_grad():
+        model.head.weight.normal_(std=20, generator=torch.Generator().manual_seed(6))
+    for text in CORPUS[:4]:
+        asked, said = encode(backbone, Response(Prompt("p", CORPUS[5], "es", ""), text, None, None))
+        found = integrated_gradients(model, asked, said, "es")
+        difference = found.reward - found.baseline
+        assert abs(difference) > 0.1
+        assert abs(found.residual) <= TOLERANCE * max(1.0, abs(difference))
+        assert sum(found.shares) == pytest.approx(difference, abs=1e-5)
+        assert found.reward == pytest.approx(float(model.score_responses([asked], [said], ["es"])[0]))
+
+
+def test_a_head_that_reads_words_alone_gives_each_token_what_its_word_is_worth(backbone):
+    """Then the reward is linear in the tokens, and its shares are known in closed form."""
+    model = RewardModel(backbone, RewardConfig(), seed=5)
+    size = model.parts[0]
+    with torch.no_grad():
+        model.head.weight[:size].normal_(std=9, generator=torch.Generator().manual_seed(6))
+    asked, said = encode(backbone, Response(Prompt("p", CORPUS[5], "en", ""), CORPUS[0], None, None))
+    table = torch.nn.functional.rms_norm(backbone.vectors(torch.arange(backbone.network.head_weight.shape[0])), (size,))
+    worth = (table - table.mean(0)) @ model.head.weight[:size].detach() / sum(model.parts) ** 0.5 / len(said)
+    found = integrated_gradients(model, asked, said, "en")
+    torch.testing.assert_close(torch.tensor(found.shares), worth[said], atol=1e-4, rtol=1e-4)
