@@ -51,12 +51,15 @@ class Habit(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """A score, standardised per rater and attribute (mean 0, deviation 1 over all training answers that it scored)."""
+    """A score, standardised per rater and attribute (mean 0, deviation 1 over all training answers that it scored).
+
+    Of this and the others, `rating` is the key of the rating that says so."""
 
     response: Response
     value: float
     rater: str
     attribute: str = OVERALL
+    rating: str | None = field(default=None, compare=False)
 
     @property
     def habit(self) -> Habit | None:
@@ -76,6 +79,7 @@ class Labelled:
     weight: float = 1.0
     rater: str | None = None
     attribute: str = OVERALL
+    rating: str | None = field(default=None, compare=False)
 
     @property
     def habit(self) -> Habit | None:
@@ -96,6 +100,7 @@ class Pair:
     rater: str | None = None
     first_left: bool | None = None
     attribute: str = OVERALL
+    rating: str | None = field(default=None, compare=False)
 
     @property
     def habit(self) -> Habit | None:
@@ -162,36 +167,36 @@ def collect(
         response = responses.get(rating.sample_id or "")
         if response is None or rating.source not in sources:
             continue
-        rater, attribute = rating.rater, rating.attribute
+        rater, attribute, own = rating.rater, rating.attribute, rating.id
         # Implied labels are all bad: a habit fitted to them would explain them away.
         implied = None if attribute == OVERALL else rater
         match rating.kind:
             case RatingKind.SCORE:
                 mean, deviation = spread.get((rater, attribute), MIDDLE)
-                examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rater, attribute))
+                examples.scores.append(Scored(response, (_unit(rating) - mean) / deviation, rater, attribute, own))
             case RatingKind.LABEL:
-                examples.labels.append(Labelled(response, bool(rating.value), 1.0, rater, attribute))
+                examples.labels.append(Labelled(response, bool(rating.value), 1.0, rater, attribute, own))
             case RatingKind.PAIR:
                 other = responses.get(rating.other_sample_id or "")
                 if other is None:
                     continue
                 if rating.choice == Choice.BOTH_BAD:
-                    bad = (Labelled(answer, False, 0.5, implied, attribute) for answer in (response, other))
+                    bad = (Labelled(answer, False, 0.5, implied, attribute, own) for answer in (response, other))
                     examples.labels += bad
                 else:
                     wins = {Choice.A: 1.0, Choice.B: 0.0}.get(rating.choice or Choice.TIE, 0.5)
                     left = None if rating.shown_order is None else rating.shown_order == "ab"
-                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute))
+                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute, own))
             case RatingKind.EDIT:
                 better = Response(response.prompt, rating.text or "", None, None)
-                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute))
+                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute, own))
             case RatingKind.MISTAKE:
-                examples.labels.append(Labelled(response, False, MISTAKEN, implied, attribute))
+                examples.labels.append(Labelled(response, False, MISTAKEN, implied, attribute, own))
             case RatingKind.TAGS:
                 weight = harm(rating.tags or {})
                 if not weight:
                     continue
-                examples.labels.append(Labelled(response, False, weight, implied, attribute))
+                examples.labels.append(Labelled(response, False, weight, implied, attribute, own))
             case _:
                 continue
         examples.rating_ids.append(rating.id)

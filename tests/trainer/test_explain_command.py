@@ -11,8 +11,9 @@ import pytest
 from rated_workspace import fill
 from tiny_model import make_adapter
 
-from storage import conversations, samples, versions
+from storage import conversations, jobs, samples, versions
 from storage.database import Database, open_database
+from storage.feedback import log
 from storage.records import Sample
 from storage.workspace import Workspace
 from trainer import cli
@@ -118,10 +119,65 @@ def test_what_cannot_be_explained_says_why(command, workspace, tiny_model):
         assert "no version is known" in err
         versions.ensure_base(database, "tiny", "digest")
         assert "no reward model was fitted for tiny yet" in command("explain", said.id)[2]
-        assert "there is no answer 'ffff'" in command("explain", "ffff")[2]
+        assert "there is no answer, version or rating 'ffff'" in command("explain", "ffff")[2]
 
 
 def test_bars_stand_above_what_raises_and_below_what_lowers():
     lines = list(heat(["up ", "none ", "down"], [1.0, 0.01, -0.5], 40))
     assert lines == ["▇▇▇", "up none down", "        ▔▔▔▔"]
     assert list(heat(["aaaa", "bbbb"], [1.0, 1.0], 5)) == ["▇▇▇▇", "aaaa", "▇▇▇▇", "bbbb"]
+
+
+@pytest.fixture
+def made(workspace: Workspace, rated: Database) -> Database:
+    """v2 of a job that learned against rm1 and from two ratings of its own, and v3 that goes on from it."""
+    base, file = versions.get(rated, "v0"), versions.get(rated, "v1").file
+    first = jobs.every(rated)[0]
+    queued = jobs.enqueue(rated, "ppo", {"reward_model": "latest"})
+    held = jobs.claim(rated, "a test", job_id=queued.id)
+    assert held is not None
+    jobs.link_ratings(rated, held, jobs.ratings_of(rated, first.id)[:2])
+    for parent, job in (("v0", held.id), ("v2", None)):
+        versions.add_candidate(rated, base=base, parent=parent, file=str(file), sha256="", job_id=job)
+    return rated
+
+
+def test_the_ratings_behind_a_version(command, made, tiny_model):
+    options = ("--model", str(tiny_model), "--device", "cpu", "--dtype", "fp32", "--json")
+    code, out, err = command("explain", "v3", *options)
+    assert code == 0, err
+    found = json.loads(out)
+    newer, older = (job.id for job in jobs.every(made))
+    assert (found["lineage"], found["jobs"], found["reward_model"]) == (["v3", "v2", "v0"], [newer, older], "rm1")
+    linked = jobs.ratings_of(made, older)
+    assert found["ratings"] == len(linked) == sum(found["by"]["language"].values())
+    assert found["by"]["kind"] == {"score": len(linked)}
+    assert found["by"]["rater"] == {"amina": len(linked)}
+    # The reward was fitted to some of them, the judge to the others; made again it is the stored one.
+    assert 0 < found["taught"] < len(linked)
+    assert found["refit_apart"] < 1e-3
+    moved = [one["influence"] for one in found["influential"]]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[0] > 0
+    assert all(one["said"].startswith("score") and one["answer"] for one in found["influential"])
+    assert set(found["weighs"]["raters"]) == {"amina"}
+    shown = command("explain", "v3", *options[:-1])[1]
+    assert "v3 ← v2 ← v0" in shown
+    assert found["influential"][0]["rating"] in shown
+    counted = json.loads(command("explain", "v3", "--no-influence", "--json")[1])
+    assert (counted["ratings"], counted["influential"]) == (found["ratings"], [])
+    assert json.loads(command("explain", "v1", "--json")[1])["ratings"] == 0, (
+        "nothing is known of an adapter from outside"
+    )
+
+
+def test_the_versions_that_a_rating_shaped(command, made):
+    both = jobs.ratings_of(made, jobs.every(made)[0].id)[0]
+    found = json.loads(command("explain", both, "--json")[1])
+    shaped = [(one["version"], one["through"]) for one in found["versions"]]
+    assert (found["rater"], found["counts"], shaped) == ("amina", True, [("v2", "v2"), ("v3", "v2")])
+    assert "v3" in command("explain", both)[1]
+    log.undo(made, "amina")
+    last = [rating.id for rating in log.effective(made)][-1]
+    later = log.append(made, log.score(log.get(made, last).sample_id or "", 2, "badru"))
+    assert "no version has learned from it" in command("explain", later.id)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from tiny_model import CORPUS
 from storage.records import Prompt
 from trainer.config import RewardConfig
 from trainer.examples import Examples, Response, Scored
+from trainer.explaining.influence import influences, without
 from trainer.explaining.tokens import TOLERANCE, integrated_gradients, left_out
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
-from trainer.reward.batches import encode
+from trainer.reward.batches import distinct_responses, encode
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
+from trainer.reward.regression import Answers, Design, Prior, regress, solve
 
 PLANTED = " bluu"
 WORDS = [f" {word}" for word in " ".join(CORPUS[:5]).split()]
@@ -93,3 +96,54 @@ def test_a_head_that_reads_words_alone_gives_each_token_what_its_word_is_worth(b
     worth = (table - table.mean(0)) @ model.head.weight[:size].detach() / sum(model.parts) ** 0.5 / len(said)
     found = integrated_gradients(model, asked, said, "en")
     torch.testing.assert_close(torch.tensor(found.shares), worth[said], atol=1e-4, rtol=1e-4)
+
+
+# --- ratings ---------------------------------------------------------------------------------------------------------
+
+
+def drawn(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def rows_but(design: Design, group: list[int]) -> Design:
+    kept = [row for row in range(len(design.target)) if row not in group]
+    return Design(**{name: getattr(design, name)[kept] for name in design.__dataclass_fields__})
+
+
+@pytest.mark.parametrize(("scores", "tolerance"), [(24, 1e-9), (12, 0.2), (0, 0.2)])
+def test_what_leaving_ratings_out_does_is_what_refitting_without_them_does(scores, tolerance):
+    """Exactly so of scores alone; of choices it is one Newton step, and two dozen of them are few."""
+    rows, count = drawn(1, 24, 6), 24
+    target = drawn(2, 24)
+    target[scores:] = (target[scores:] > 0).double()
+    scored = torch.arange(count) < scores
+    prompt, share = torch.arange(count) // 3, drawn(3, count).abs()
+    design = Design(rows, target, drawn(4, count).exp(), scored, prompt, share)
+    for level in (0.0, 0.7):
+        prior = Prior(drawn(5, 6).exp(), 0.4, level)
+        whole = solve(design, prior)
+        groups = [[0], [5], [23], [3, 4], [1, 22]]
+        moved = without(design, whole, groups)
+        for group, change in zip(groups, moved, strict=True):
+            again = solve(rows_but(design, group), prior).parameters - whole.parameters
+            assert float((change - again).norm() / again.norm()) < tolerance, (group, level)
+
+
+def test_the_rating_that_contradicts_all_others_has_the_most_influence(backbone):
+    examples = planted()
+    wrong = 37
+    scores = [dataclasses.replace(score, rating=f"r{at}") for at, score in enumerate(examples.scores)]
+    scores[wrong] = dataclasses.replace(scores[wrong], value=-3 * scores[wrong].value)
+    fit = LinearFit(backbone, Examples(scores=scores), RewardConfig(), seed=0)
+    answers = Answers.read(fit.model, distinct_responses(scores))
+    found = regress(answers, scores)
+    told = influences(answers, scores, found)
+    assert max(told, key=lambda key: told[key].moved) == f"r{wrong}"
+    # It raised its own answer where it was given more than the others say, and by what refitting without it says.
+    kept = [score for score in scores if score.rating != f"r{wrong}"]
+    own = answers.features[[answers.rows[score.response] for score in scores]]
+    again = regress(answers, kept, found.choice)
+    change = found.rewards(own) - again.rewards(own)
+    change -= change.mean()
+    assert told[f"r{wrong}"].pull == pytest.approx(float(change[wrong]), rel=0.15)
+    assert told[f"r{wrong}"].moved == pytest.approx(float(change.std()), rel=0.15)
