@@ -239,8 +239,8 @@ def _with_influence(
     backbone = backbone_of(workspace, database, version, model, device, dtype, upper_share(database, record), say)
     stored, facts = RewardModel.read(backbone, workspace.root / record.file)
     if stored.adapter is not None:
-        told = f"{record.name} is of the kind {RewardKind.ADAPTER}, whose fit has no closed form"
-        return msgspec.structs.replace(made, influence_unknown=told)
+        reason = f"{record.name} is of the kind {RewardKind.ADAPTER}, whose fit has no closed form"
+        return msgspec.structs.replace(made, influence_unknown=reason)
     learned = set(facts.get("prompts", []))
     examples = [one for one in collect(database, record.base_digest, begun).every() if one.prompt.id in learned]
     if not examples:
