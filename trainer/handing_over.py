@@ -58,7 +58,7 @@ def hand_over(
             "`workbench versions` lists those that were trained",
         )
     versions.verify(workspace, version)
-    base = base_folder(workspace, database, version, reference, on_progress)
+    base = base_of(workspace, database, version, reference, on_progress)
     changes = read_version(path, base.path)
     own = versions.words_of(database, workspace, version)
     with _made(target) as partial:
@@ -132,14 +132,10 @@ def _fits(folder: Path) -> bool:
     return len(read_words(folder)) <= (vocabulary(folder) or 0)
 
 
-def base_folder(
+def base_of(
     workspace: Workspace, database: Database, version: Version, reference: str | None, on_progress: OnProgress
 ) -> ModelFolder:
-    """The base model of a version: the one named, else a converted copy of the workspace, else what its files name.
-
-    Raises:
-        UsageError: it is not where it was, or another one is named.
-    """
+    """The base model of a version: the one named, else a converted copy of the workspace, else what its files name."""
     if reference is not None:
         named = models.resolve(reference, workspace, on_progress)
         if named.digest != version.base_digest:

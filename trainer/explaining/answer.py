@@ -19,7 +19,7 @@ from storage.workspace import Workspace
 from trainer.config import RewardStage
 from trainer.examples import Response
 from trainer.explaining.tokens import integrated_gradients, left_out
-from trainer.handing_over import base_folder
+from trainer.handing_over import base_of
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
@@ -155,7 +155,7 @@ def backbone_of(
     say: Say = lambda text: None,
 ) -> Backbone:
     """The base model of a version in memory, with the tokenizer that the version was made with."""
-    folder = base_folder(workspace, database, version, model, lambda text, share: say(text))
+    folder = base_of(workspace, database, version, model, lambda text, share: say(text))
     words: Path | None = versions.words_of(database, workspace, version)
     where, form = devices.choose(device, dtype, models.stored_bytes(folder))
     return Backbone(replace(folder, words=words), where, form, upper_share)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 import torch
 
-from storage import conversations, jobs, reward_models, samples, versions
+from storage import conversations, jobs, learned_from, samples, versions
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import log
-from storage.records import Job, Rating, RatingKind, Version
+from storage.records import Rating, RatingKind, Version
 from storage.records import RewardModel as RewardModelRecord
 from storage.workspace import Workspace
 from trainer.config import RewardKind
@@ -133,40 +132,21 @@ def behind(
         UsageError: the base model is not where it was.
     """
     lineage = versions.lineage(database, version)
-    taught_by = {name: jobs_behind(database, one) for name, one in lineage.items()}
-    found = list(dict.fromkeys(job.id for own in taught_by.values() for job in own))
-    record = next((one for member in lineage.values() if (one := reward_of(database, member)) is not None), None)
-    total = database.scalar(f"SELECT count(DISTINCT rating_id) FROM job_ratings WHERE {_OF_JOBS}", (json.dumps(found),))
+    found = learned_from.jobs_of_lineage(database, version)
+    record = next((one for own in lineage.values() if (one := learned_from.reward_of(database, own)) is not None), None)
     made = VersionBehind(
-        version.name, list(lineage), found, total, _counts(database, found), record.name if record else None
+        version.name,
+        list(lineage),
+        found,
+        learned_from.count(database, found),
+        learned_from.counts(database, found),
+        record.name if record else None,
     )
     if record is None:
         return msgspec.structs.replace(made, influence_unknown="no reward model was fitted for it or those before it")
     if not influence:
         return msgspec.structs.replace(made, influence_unknown="it was not asked for")
     return _with_influence(made, workspace, database, version, record, model, device, dtype, say)
-
-
-def jobs_behind(database: Database, version: Version) -> list[Job]:
-    """The job that made a version, and the one that fitted the reward model that it was improved against."""
-    if version.job_id is None:
-        return []
-    own, record = jobs.get(database, version.job_id), reward_of(database, version)
-    fitted_by = record.job_id if record is not None else None
-    return [own] if fitted_by in (None, own.id) else [own, jobs.get(database, str(fitted_by))]
-
-
-def reward_of(database: Database, version: Version) -> RewardModelRecord | None:
-    """The reward model that a version's job fitted, or took."""
-    if version.job_id is None:
-        return None
-    job = jobs.get(database, version.job_id)
-    fitted = reward_models.of_job(database, job.id)
-    named = str(job.config.get("reward_model", "new"))
-    if fitted is not None or named in ("new", "table", "none"):
-        return fitted
-    name = None if named in ("latest", "auto") else named
-    return reward_models.find(database, version.base_digest, name, None if name else job.begun)
 
 
 def shaped_by(database: Database, rating: Rating) -> RatingShaped:
@@ -177,7 +157,7 @@ def shaped_by(database: Database, rating: Rating) -> RatingShaped:
     direct = {
         version.name: job.id
         for version in reversed(versions.every(database))
-        for job in jobs_behind(database, version)
+        for job in learned_from.jobs_behind(database, version)
         if job.id in taught
     }
     found = []
@@ -201,26 +181,6 @@ def in_words(rating: Rating) -> str:
         case RatingKind.PAIR:
             return f"pair: {rating.choice}{about}"
     return f"{rating.kind}{about}"
-
-
-_OF_JOBS = "job_id IN (SELECT value FROM json_each(?))"
-
-
-def _counts(database: Database, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    columns = {"language": "prompts.language", "kind": "ratings.kind", "rater": "ratings.rater",
-               "source": "ratings.source"}  # fmt: skip
-    return {
-        name: {
-            row["name"]: row["n"]
-            for row in database.rows(
-                f"""SELECT {column} AS name, count(DISTINCT ratings.id) AS n FROM job_ratings
-                    JOIN ratings ON ratings.id = rating_id JOIN samples ON samples.id = ratings.sample_id
-                    JOIN prompts ON prompts.id = samples.prompt_id WHERE {_OF_JOBS} GROUP BY 1 ORDER BY n DESC, 1""",
-                (json.dumps(job_ids),),
-            )
-        }
-        for name, column in columns.items()
-    }
 
 
 def _with_influence(
