@@ -21,7 +21,7 @@ def jobs_of_lineage(database: Database, version: Version) -> list[str]:
 
 
 def jobs_behind(database: Database, version: Version) -> list[Job]:
-    """The job that made a version, and the one that fitted the reward model that it was improved against."""
+    """The job that made a version, and the one that fitted the reward model that it was improved or judged by."""
     if version.job_id is None:
         return []
     own, record = jobs.get(database, version.job_id), reward_of(database, version)
@@ -30,7 +30,7 @@ def jobs_behind(database: Database, version: Version) -> list[Job]:
 
 
 def reward_of(database: Database, version: Version) -> RewardModelRecord | None:
-    """The reward model that a version's job fitted, or took."""
+    """The reward model that a version's job fitted or took, to improve or to judge it by."""
     if version.job_id is None:
         return None
     job = jobs.get(database, version.job_id)

@@ -34,7 +34,8 @@ from workbench import cli as workbench
 # What a test gives for an argument, by its name, and by command where that differs; where None, nothing.
 GIVEN: dict[str | tuple[str, str], str | None] = {
     "file": "feedback.jsonl", ("export", "file"): "out/scores.csv", ("backup", "file"): "out/copy.db",
-    "kind": "scores", "version": "v1", "sample": "SAMPLE", "subject": "SAMPLE", "text": "The bread rose.",
+    ("report", "file"): "out/v1.html",
+    "kind": "scores", "version": "v1", "sample": "SAMPLE", "subject": "v1", "text": "The bread rose.",
     "job": "JOB", "jobs": "JOB",
     "stdin": None, "html": None, "name": None, "action": None, "other": "sound", "value": None, "folder": "out/v1",
     "names": "fr/summary",

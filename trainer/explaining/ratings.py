@@ -71,7 +71,7 @@ class VersionBehind(msgspec.Struct, frozen=True):
 
     Attributes:
         ratings: those that its own job, the jobs of the versions it goes back to, and the reward models that these were
-            improved against learned from.
+            improved against or judged by learned from.
         by: how many of them by language, kind, rater and source.
         reward_model: the newest of those reward models; None where a version learned from none.
         taught: how many ratings its head was fitted to; the others taught its judge, or a method directly.
