@@ -11,7 +11,7 @@ import pytest
 from rated_workspace import fill
 from tiny_model import make_adapter
 
-from storage import conversations, jobs, samples, versions
+from storage import conversations, jobs, samples, settings, versions
 from storage.database import Database, open_database
 from storage.feedback import log
 from storage.records import Sample
@@ -79,10 +79,10 @@ def test_an_answer_as_json(command, rated, tiny_model):
     # The adapter is a large one: all places differ from the reference, and the advantage is what KL averages.
     assert min(token["kl"] for token in found["tokens"]) > 0
     assert any(token["advantage"] < 0 for token in found["tokens"])
-    # By the reference itself nothing does.
-    _, out, _ = command(
-        "explain", said.id[:13], "--model", str(tiny_model), "--device", "cpu", "--version", "v0", "--json"
-    )
+    # The base model that the app answers with need not be named. By the reference itself nothing differs.
+    settings.put(rated, "session", {"model": str(tiny_model)})
+    code, out, err = command("explain", said.id[:13], "--device", "cpu", "--version", "v0", "--json")
+    assert code == 0, err
     plain = json.loads(out)
     assert {token["kl"] for token in plain["tokens"]} == {0.0}
     assert [token["reward"] for token in plain["tokens"]] == [token["reward"] for token in found["tokens"]]
