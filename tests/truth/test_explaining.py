@@ -15,7 +15,9 @@ from trainer.examples import Examples, Response, Scored
 from trainer.explaining.influence import influences, without
 from trainer.explaining.tokens import TOLERANCE, integrated_gradients, left_out
 from trainer.policy.backbone import Backbone
+from trainer.policy.layout import TokenLayout
 from trainer.policy.models import ModelFolder
+from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.reward.batches import distinct_responses, encode
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel
@@ -96,6 +98,18 @@ def test_a_head_that_reads_words_alone_gives_each_token_what_its_word_is_worth(b
     worth = (table - table.mean(0)) @ model.head.weight[:size].detach() / sum(model.parts) ** 0.5 / len(said)
     found = integrated_gradients(model, asked, said, "en")
     torch.testing.assert_close(torch.tensor(found.shares), worth[said], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "gemma", "gemma3_text", "mixtral"])
+def test_any_model_reads_vectors_as_it_reads_their_tokens(model_of, name):
+    """Families that run through transformers' modules: the vectors of some tokens give their states, and a slope."""
+    network = TrainableTransformers(model_of(name), torch.device("cpu"), torch.float32)
+    layout = TokenLayout.build([[5, 6, 7], [5, 6]], [[8, 9], [10, 11, 12]], torch.device("cpu"))
+    vectors = network.embeddings(layout.ids).detach().float().requires_grad_()
+    found = network.run_vectors(vectors, layout, None)
+    torch.testing.assert_close(found, network.run(network.embed(layout), layout, None))
+    (slope,) = torch.autograd.grad(found[layout.last].sum(), vectors)
+    assert (slope.abs().sum(1) > 0).all()
 
 
 # --- ratings ---------------------------------------------------------------------------------------------------------
