@@ -17,7 +17,8 @@ from storage.feedback import log
 from storage.records import Sample
 from storage.workspace import Workspace
 from trainer import cli
-from trainer.explaining.drawn import heat
+from trainer.explaining.answer import Token
+from trainer.explaining.drawn import heat, whole
 
 HOSTILE = "<script>alert(1)</script> \x1b]52;c;AAAA\x07 \u202e bluu & azul"
 FIT = ("--threads", "1", "--dtype", "fp32", "--device", "cpu", "--minimum", "8", "--seed", "1")
@@ -106,7 +107,8 @@ def test_hostile_answers_reach_neither_terminal_nor_page(command, rated, tiny_mo
     parser.handle_starttag = lambda tag, attributes: tags.append(tag)  # type: ignore[method-assign]
     parser.feed(text)
     assert "script" not in tags
-    assert tags.count("span") == 2 * (len(json.loads(command("explain", said.id, *options, "--json")[1])["tokens"]))
+    tokens = json.loads(command("explain", said.id, *options, "--json")[1])["tokens"]
+    assert tags.count("span") == 2 * sum(bool(token["text"]) for token in tokens)
     assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
     assert command("explain", said.id, *options, "--html", str(page))[0] == 2, "what exists is not replaced unasked"
 
@@ -125,6 +127,8 @@ def test_what_cannot_be_explained_says_why(command, workspace, tiny_model):
 def test_bars_stand_above_what_raises_and_below_what_lowers():
     lines = list(heat(["up ", "none ", "down"], [1.0, 0.01, -0.5], 40))
     assert lines == ["▇▇▇", "up none down", "        ▔▔▔▔"]
+    begun = [Token(text, 1.0, None, 0.0, 0.0, 0.0) for text in ("a", "", "", "空", "")]
+    assert whole(begun, lambda token: token.reward) == (["a", "空"], [1.0, 4.0])
     assert list(heat(["aaaa", "bbbb"], [1.0, 1.0], 5)) == ["▇▇▇▇", "aaaa", "▇▇▇▇", "bbbb"]
 
 

@@ -18,8 +18,8 @@ _BREAKS = str.maketrans({"\n": "⏎", "\t": "⇥"})
 
 def page(found: Explanation, columns: int, *, colored: bool) -> str:
     """The explanation as text, at most so many columns wide."""
-    texts = [shown(token.text) for token in found.tokens]
-    rewards, kls = [token.reward for token in found.tokens], [token.kl for token in found.tokens]
+    texts, rewards = whole(found.tokens, lambda token: token.reward)
+    _, kls = whole(found.tokens, lambda token: token.kl)
     head = (
         f"{found.sample}  {found.version} under {found.reward_model}\n"
         f"{one_line(found.language, 12)} ▸ {one_line(found.prompt, columns - 14)}\n"
@@ -53,6 +53,22 @@ def heat(texts: Sequence[str], values: Sequence[float], columns: int, *, colored
             _tinted(texts[place], values[place] / most) if colored else texts[place] for place in line
         )  # fmt: skip
         yield from (part for part in (above.rstrip(), said.rstrip(), below.rstrip()) if part)
+
+
+def whole(tokens: Sequence[Token], value: Callable[[Token], float]) -> tuple[list[str], list[float]]:
+    """What is drawn, and its value: tokens that begin a character count with the one that ends it."""
+    texts: list[str] = []
+    values: list[float] = []
+    begun = 0.0
+    for token in tokens:
+        begun += value(token)
+        if token.text:
+            texts.append(shown(token.text))
+            values.append(begun)
+            begun = 0.0
+    if begun and values:  # a character that was cut off
+        values[-1] += begun
+    return texts, values
 
 
 def shown(text: str) -> str:
@@ -92,13 +108,13 @@ def document(found: Explanation) -> str:
 
 
 def _heat_of(found: Explanation, value: Callable[[Token], float]) -> str:
-    most = max((abs(value(token)) for token in found.tokens), default=0.0) or 1.0
+    texts, values = whole(found.tokens, value)
+    most = max(map(abs, values), default=0.0) or 1.0
     spans = []
-    for token in found.tokens:
-        much = value(token) / most
-        text = html_page.escaped(token.text).replace("\n", "⏎\n")
-        kind = "up" if much >= 0 else "down"
-        spans.append(f'<span class="{kind}" style="--much:{abs(much):.3f}" title="{value(token):+.4f}">{text}</span>')
+    for text, own in zip(texts, values, strict=True):
+        drawn = html_page.escaped(text).replace("⏎", "⏎\n")
+        kind = "up" if own >= 0 else "down"
+        spans.append(f'<span class="{kind}" style="--much:{abs(own) / most:.3f}" title="{own:+.4f}">{drawn}</span>')
     return f'<p class="heat" dir="auto">{"".join(spans)}</p>'
 
 

@@ -64,7 +64,7 @@ def _weighs(found: Weighs) -> list[str]:
 def _influential(listed: list[Told], columns: int) -> list[str]:
     lines = ["the ratings that moved the reward most (deviations over all rated answers, and on their own):"]
     for one in listed:
-        head = f"  {one.influence:.3f}  {one.pull:+.3f}  {one.rating}  {one.said}, {one.rater}"
+        head = f"{one.influence:.3f}  {one.pull:+.3f}  {one.rating}  {one.said}, {one.rater}"
         text = f"{one.language} ▸ {one.prompt} ▸ {one.answer}"
-        lines += [one_line(head, columns), f"      {one_line(text, columns - 6)}"]
+        lines += [f"  {one_line(head, columns - 2)}", f"      {one_line(text, columns - 6)}"]
     return lines
