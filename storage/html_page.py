@@ -93,9 +93,11 @@ def curve(title: str, points: Sequence[tuple[int, float | None]], width: int = 3
     )
     dots = "".join(f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="1.8" fill="var(--own)"/>' for s, v in known[-1:])
     edge = f'<path d="M{left} {top}V{height - bottom}H{width - right}" fill="none" stroke="var(--line)"/>'
-    marks = (
-        f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{left - 4}" y="{height - bottom}" text-anchor="end">{low:.3g}</text>'
+    marks = "".join(
+        f'<text x="{left - 4}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+        for value in sorted({high, low})
+    )
+    marks += (
         f'<text x="{left}" y="{height - 6}">{first}</text>'
         f'<text x="{width - right}" y="{height - 6}" text-anchor="end">{last}</text>'
     )
