@@ -23,6 +23,7 @@ from storage.workspace import Workspace
 from trainer import evaluating, looking, native
 from trainer.config import PpoStage, RewardStage
 from trainer.declared import document
+from trainer.explaining import command as explaining
 from trainer.judge.command import judge
 from trainer.methods import METHODS
 from trainer.methods.method import Method
@@ -206,6 +207,7 @@ cli.add_command(judge)
 cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
 cli.add_command(evaluating.evaluate)
+cli.add_command(explaining.explain)
 
 
 def _work(

@@ -56,7 +56,7 @@ class Scored:
     """A score, standardised per rater and attribute (mean 0, deviation 1 over all training answers that it scored).
 
     `by_judge` tells, of every kind of example, that no person said it but a judge model, whose word has a `weight` by
-    its agreement with people.
+    its agreement with people; `rating` is the key of the rating that says so.
     """
 
     response: Response
@@ -65,6 +65,7 @@ class Scored:
     attribute: str = OVERALL
     weight: float = 1.0
     by_judge: bool = False
+    rating: str | None = field(default=None, compare=False)
 
     @property
     def habit(self) -> Habit | None:
@@ -90,6 +91,7 @@ class Labelled:
     rater: str | None = None
     attribute: str = OVERALL
     by_judge: bool = False
+    rating: str | None = field(default=None, compare=False)
 
     @property
     def habit(self) -> Habit | None:
@@ -118,6 +120,7 @@ class Pair:
     attribute: str = OVERALL
     weight: float = 1.0
     by_judge: bool = False
+    rating: str | None = field(default=None, compare=False)
 
     @property
     def habit(self) -> Habit | None:
@@ -210,7 +213,7 @@ def collect(
         response = responses.get(rating.sample_id or "")
         if response is None or rating.source not in sources:
             continue
-        rater, attribute = rating.rater, rating.attribute
+        rater, attribute, own = rating.rater, rating.attribute, rating.id
         by_judge = rating.source == Source.AI
         weight = trust.get(rater, 0.0) if by_judge else 1.0
         # Implied labels are all bad: a habit fitted to them would explain them away.
@@ -219,31 +222,31 @@ def collect(
             case RatingKind.SCORE:
                 mean, deviation = spread.get((rater, attribute), MIDDLE)
                 value = (_unit(rating) - mean) / deviation
-                examples.scores.append(Scored(response, value, rater, attribute, weight, by_judge))
+                examples.scores.append(Scored(response, value, rater, attribute, weight, by_judge, own))
             case RatingKind.LABEL:
-                examples.labels.append(Labelled(response, bool(rating.value), weight, rater, attribute, by_judge))
+                examples.labels.append(Labelled(response, bool(rating.value), weight, rater, attribute, by_judge, own))
             case RatingKind.PAIR:
                 other = responses.get(rating.other_sample_id or "")
                 if other is None:
                     continue
                 if rating.choice == Choice.BOTH_BAD:
                     for answer in (response, other):
-                        examples.labels.append(Labelled(answer, False, 0.5 * weight, implied, attribute, by_judge))
+                        examples.labels.append(Labelled(answer, False, 0.5 * weight, implied, attribute, by_judge, own))
                 else:
                     wins = {Choice.A: 1.0, Choice.B: 0.0}.get(rating.choice or Choice.TIE, 0.5)
                     wins = wins if rating.value is None else rating.value
                     left = None if rating.shown_order is None else rating.shown_order == "ab"
-                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute, weight, by_judge))
+                    examples.pairs.append(Pair(response, other, wins, rater, left, attribute, weight, by_judge, own))
             case RatingKind.EDIT:
                 better = Response(response.prompt, rating.text or "", None, None)
-                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute, weight, by_judge))
+                examples.pairs.append(Pair(better, response, 1.0, rater, None, attribute, weight, by_judge, own))
             case RatingKind.MISTAKE:
-                examples.labels.append(Labelled(response, False, MISTAKEN * weight, implied, attribute, by_judge))
+                examples.labels.append(Labelled(response, False, MISTAKEN * weight, implied, attribute, by_judge, own))
             case RatingKind.TAGS:
                 harmful = harm(rating.tags or {})
                 if not harmful:
                     continue
-                examples.labels.append(Labelled(response, False, harmful * weight, implied, attribute, by_judge))
+                examples.labels.append(Labelled(response, False, harmful * weight, implied, attribute, by_judge, own))
             case _:
                 continue
         examples.rating_ids.append(rating.id)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from storage import converted, versions
+from storage import converted, jobs, settings, versions
 from storage.database import Database
 from storage.durable import sync_file, sync_folder
 from storage.errors import UsageError, WorkbenchError
@@ -148,7 +148,7 @@ def base_of(
         if manifest.digest == version.base_digest:
             with suppress(WorkbenchError):  # it has no weights yet, and what it was made of is gone
                 return Converting(workspace, on_progress).at(folder, version.base_model)
-    for stated in [*_bases_named_by(workspace, database, version), version.base_model]:
+    for stated in [*_bases_named_by(workspace, database, version), version.base_model, *_in_use(database, version)]:
         try:
             found = models.resolve(stated, workspace, on_progress)
         except WorkbenchError:
@@ -170,6 +170,16 @@ def _bases_named_by(workspace: Workspace, database: Database, version: Version) 
             continue
         if stated.get("base_model_name_or_path"):
             yield str(stated["base_model_name_or_path"])
+
+
+def _in_use(database: Database, version: Version) -> Iterator[str]:
+    """What the jobs of a version and of those that it goes back to were told to load, and what the app answers with."""
+    for one in versions.lineage(database, version).values():
+        if one.job_id:
+            yield str(jobs.get(database, one.job_id).config.get("model", version.base_model))
+    session = settings.get(database, "session")
+    if isinstance(session, dict) and session.get("model"):
+        yield str(session["model"])
 
 
 @contextmanager

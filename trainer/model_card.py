@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from storage import jobs, versions
+from storage import jobs, learned_from
 from storage.database import Database
 from storage.records import Version
 from trainer.policy.models import ModelFolder
@@ -23,7 +22,8 @@ def card(database: Database, version: Version, base: ModelFolder, kind: str) -> 
     Args:
         kind: adapter, merged or gguf, how the folder is written.
     """
-    languages = _ratings_by(database, version)
+    made_by = learned_from.jobs_of_lineage(database, version)
+    languages = learned_from.by_language_and_kind(database, made_by)
     front = ["---", f"base_model: {base.hub or base.name}", f"library_name: {_library(kind)}"]
     front += ["language:", *(f"- {name}" for name in languages if name != "und")] if languages.keys() - {"und"} else []
     front += ["tags:", "- alignment", "- human-feedback", "---"]
@@ -56,40 +56,13 @@ def _library(kind: str) -> str:
     return {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[kind]
 
 
-def _ratings_by(database: Database, version: Version) -> dict[str, dict[str, int]]:
-    """How many ratings of each kind, by language, the jobs of a version and of those before it learned from."""
-    made_by = [one.job_id for one in versions.lineage(database, version).values() if one.job_id]
-    rows = database.rows(
-        "SELECT prompts.language, ratings.kind, count(DISTINCT ratings.id) AS n FROM job_ratings "
-        "JOIN ratings ON ratings.id = job_ratings.rating_id JOIN samples ON samples.id = ratings.sample_id "
-        "JOIN prompts ON prompts.id = samples.prompt_id WHERE job_ratings.job_id IN (SELECT value FROM json_each(?)) "
-        "GROUP BY prompts.language, ratings.kind ORDER BY prompts.language",
-        (json.dumps(made_by),),
-    )
-    found: dict[str, dict[str, int]] = {}
-    for row in rows:
-        found.setdefault(row["language"], {})[row["kind"]] = row["n"]
-    return found
-
-
 def _training(database: Database, version: Version) -> str:
     if version.job_id is None:
         return f"Its parent is {version.parent}; no job of this workspace made it."
     job = jobs.get(database, version.job_id)
     line = f"By `{job.kind}` from {version.parent}, to step {version.step}."
-    settings = [[name, value] for name, value in sorted(_flat(job.config).items()) if value not in (None, "", [])]
+    settings = [list(one) for one in learned_from.settings_of(job)]
     return line + "\n\n" + _table(["setting", "value"], settings)
-
-
-def _flat(config: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Settings by dotted names; paths of the machine it was trained on are left out."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{name}.")
-        elif not (isinstance(value, str) and "/" in value):
-            flat[before + name] = value
-    return flat
 
 
 def _gates(version: Version) -> str:

@@ -34,6 +34,7 @@ COMMANDS = {
     "versions": ("workbench.commands.versions:versions_command", "List the versions of the weights."),
     "publish": ("workbench.commands.versions:publish", "Serve a version from now on."),
     "rollback": ("workbench.commands.versions:rollback", "Go back to the version served before."),
+    "report": ("workbench.commands.report:report", "Write one page of a version for a colleague."),
     "merge": ("workbench.commands.merge:merge_command", "Bring in what another workspace holds."),
     "backup": ("workbench.commands.backup:backup", "Copy the database to a new file and check the copy."),
     "doctor": ("workbench.commands.doctor:doctor", "Check the workspace and the installation."),

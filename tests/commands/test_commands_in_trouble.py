@@ -28,7 +28,7 @@ WORDS = {
 }  # fmt: skip
 LEFT_BY_SQLITE = ("workbench.db-shm", "workbench.db-wal")  # empty, where it could not go on with them
 # What they write is a file of the user's.
-ELSEWHERE = {"workbench export", "workbench export model", "workbench backup"}
+ELSEWHERE = {"workbench export", "workbench export model", "workbench report", "workbench backup"}
 
 
 def without_rights(*line: str) -> list[str]:

@@ -34,8 +34,10 @@ from workbench import cli as workbench
 # What a test gives for an argument, by its name, and by command where that differs; where None, nothing.
 GIVEN: dict[str | tuple[str, str], str | None] = {
     "file": "feedback.jsonl", ("export", "file"): "out/scores.csv", ("backup", "file"): "out/copy.db",
-    "kind": "scores", "version": "v1", "sample": "SAMPLE", "text": "The bread rose.", "job": "JOB", "jobs": "JOB",
-    "stdin": None, "name": None, "action": None, "other": "sound", "value": None, "folder": "out/v1",
+    ("report", "file"): "out/v1.html",
+    "kind": "scores", "version": "v1", "sample": "SAMPLE", "subject": "v1", "text": "The bread rose.",
+    "job": "JOB", "jobs": "JOB",
+    "stdin": None, "html": None, "name": None, "action": None, "other": "sound", "value": None, "folder": "out/v1",
     "names": "fr/summary",
 }  # fmt: skip
 # What keeps a command short: no model is loaded, so that it ends where it looks for one; its port is taken.

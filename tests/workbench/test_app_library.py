@@ -179,3 +179,21 @@ async def test_a_prompt_is_held_out_after_what_follows_is_said_and_never_trains_
         await until(pilot, lambda: [one.split for one in screen.shelf if one.language == "zh-TW"] == ["ethics"])
         await pilot.press("enter")
         await until(pilot, lambda: "language: zh → zh-TW" in visible(app))
+
+
+async def test_why_says_what_an_answer_was_rewarded_for_or_what_is_missing(
+    workspace: Workspace, database: Database, bread: Prompt
+):
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await browsing(pilot)
+        assert not screen.check_action("explain", ())
+        await pilot.press("slash")
+        await type_text(pilot, BREAD)
+        await pilot.press("enter")
+        await until(pilot, lambda: len(screen.shelf) == 1)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.answered is not None)
+        await pilot.press("w")
+        await until(pilot, lambda: "no reward model was fitted" in visible(app))
+        assert "trainer reward" in visible(app)

@@ -160,3 +160,18 @@ async def test_what_its_rater_prefers_leads_and_one_key_goes_back_to_what_was_se
         await until(pilot, lambda: "New answers will come from v0 again" in visible(app))
         await pilot.press("enter")
         await until(pilot, lambda: versions.served(database).name == "v0")
+
+
+async def test_why_shows_the_ratings_behind_a_version(workspace: Workspace, v1: Version, database: Database):
+    """The real command, in a process of its own; no reward model was fitted, so that it loads none."""
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(pilot)
+        ready(app)
+        await pilot.press("f6")
+        await until(pilot, lambda: "candidate" in visible(app))
+        await pilot.press("w")
+        await until(pilot, lambda: "0 ratings behind it" in visible(app))
+        assert "v1 ← v0" in visible(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)

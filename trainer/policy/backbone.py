@@ -199,6 +199,20 @@ class Backbone:
             return self.network.normalised(trunk).float()
         return self.upper(trunk, layout, None).float()
 
+    def vectors(self, ids: Tensor) -> Tensor:
+        """(n,) token ids -> (n, embedding size) what the layers begin with, fp32."""
+        return self.network.embeddings(ids).float()
+
+    def over_vectors(self, embedded: Tensor, layout: TokenLayout, adapter: LoraAdapter | None) -> Tensor:
+        """(N, hidden) through all layers, from the vectors of tokens (N, embedding size); differentiable in these."""
+        return self.network.run_vectors(embedded, layout, adapter)
+
+    def plain_states_of(self, embedded: Tensor, layout: TokenLayout) -> Tensor:
+        """As :meth:`plain_states`, from the vectors of tokens (N, embedding size); differentiable in these."""
+        if isinstance(self.network, LlamaNetwork):
+            return self.network.normalised(self.network.run(embedded, layout, None, 0, self.split)).float()
+        return self.over_vectors(embedded, layout, None).float()
+
     def logprobs(self, hidden: Tensor, layout: TokenLayout, temperature: float) -> Logprobs:
         """Log-probability and entropy of each response token, from the hidden states (N, hidden)."""
         found = self.network.head.chosen(hidden[layout.before], layout.said, temperature)

@@ -251,6 +251,10 @@ class LlamaNetwork:
                 x = through(block, x)
         return self.normalised(x).to(self.dtype) if last is None else x
 
+    def run_vectors(self, embedded: Tensor, layout: TokenLayout, update: Update | None) -> Tensor:
+        """As :meth:`run` through all layers, from the vectors of tokens (N, embedding_size)."""
+        return self.run(embedded, layout, update)
+
     def normalised(self, x: Tensor) -> Tensor:
         """(..., hidden) by the final norm."""
         return rms_norm(x, self.final_norm, self.sizes.eps)

@@ -124,6 +124,15 @@ class TrainableTransformers(TransformersNetwork):
             self._update = None
         return found.last_hidden_state.flatten(0, 1)[layout.slots]
 
+    def run_vectors(self, embedded: Tensor, layout: TokenLayout, update: Update | None) -> Tensor:
+        """As :meth:`run`, from the vectors of tokens (N, embedding_size), which take the place of what is embedded."""
+        table = self.model.get_input_embeddings()
+        instead = table.register_forward_hook(lambda *_: layout.padded(embedded).to(self.dtype))
+        try:
+            return self.run(layout.ids, layout, update)
+        finally:
+            instead.remove()
+
     def _wrap(self, layer: nn.Module) -> None:
         """Make a layer apply the update in force, and compute again in the backward pass where that is wanted."""
         forward: Callable[..., Any] = layer.forward

@@ -80,9 +80,9 @@ class RewardModel(nn.Module):
         words = layout.response_means(self.backbone.embeddings(layout))
         states = layout.response_means(self.backbone.plain_states(trunk, layout))
         length = layout.mask.sum(1, keepdim=True).log()
-        return torch.cat([words, states, length, self._leanings(layout, languages)], 1)
+        return torch.cat([words, states, length, self.leanings(layout, languages)], 1)
 
-    def _leanings(self, layout: TokenLayout, languages: Sequence[str]) -> Tensor:
+    def leanings(self, layout: TokenLayout, languages: Sequence[str]) -> Tensor:
         """(B, 1) how much each response is in its prompt's language, from -1 to 1."""
         rows = zip(layout.targets.cpu(), layout.mask.cpu(), languages, strict=True)
         decode = self.backbone.tokenizer.decode
@@ -96,6 +96,21 @@ class RewardModel(nn.Module):
     def raw(self, trunk: Tensor, layout: TokenLayout) -> Tensor:
         """(B,) before normalisation, with an adapter; differentiable."""
         return self.head(self.last_states(trunk, layout))
+
+    def of_vectors(self, words: Tensor, embedded: Tensor, layout: TokenLayout, leanings: Tensor) -> Tensor:
+        """(B,) normalised rewards of responses whose tokens are given as vectors; differentiable in these.
+
+        Args:
+            words: (N, embedding size) as :meth:`Backbone.embeddings` gives them. embedded: (N, embedding size) what the
+                layers begin with. leanings: (B, 1) of each response towards its prompt's language.
+        """
+        if self.adapter is not None:
+            hidden = self.backbone.over_vectors(embedded, layout, self.adapter)
+            return self._normalised(self.head(hidden[layout.last]))
+        states = layout.response_means(self.backbone.plain_states_of(embedded, layout))
+        length = layout.mask.sum(1, keepdim=True).log()
+        features = torch.cat([layout.response_means(words), states, length, leanings], 1)
+        return self._normalised(self.head(features))
 
     @torch.no_grad()
     def score(

@@ -194,6 +194,7 @@ class Regression:
         variance: (K,) of the weights before any rating, of centred features of size 1; `turn` (m, K) leads from these
             to the coordinates of the solution.
         effects: the raters' habits and gamma.
+        design: what was solved: scores, then labels, then pairs, each in their order.
     """
 
     weights: Tensor
@@ -205,6 +206,7 @@ class Regression:
     solution: Solution
     choice: Choice
     effects: RatingEffects
+    design: Design
 
     def rewards(self, features: Tensor) -> Tensor:
         """(n, K) -> (n,)."""
@@ -247,7 +249,7 @@ def regress(answers: Answers, examples: Sequence[Example], choice: Choice | None
     space = Coordinates((x - centre) / size, answers.parts)
     evidence = Evidence(space, ratings, torch.tensor(asked, device=x.device), effects)
     choice = choice or evidence.likeliest()
-    found = evidence.solution(choice)
+    found, design = evidence.solution(choice), evidence.design(choice.spreads)
     turn, variance = space.turn(choice.spreads), space.variance(choice.spreads)
     told = len(turn)
     weights, bias = variance * (found.parameters[:told] @ turn) / size, found.parameters[told]
@@ -256,7 +258,7 @@ def regress(answers: Answers, examples: Sequence[Example], choice: Choice | None
     effects.leniency.copy_(leniency)
     effects.side.copy_(side)
     effects.gamma.copy_(found.parameters[-1])
-    return Regression(weights, bias - centre @ weights, centre, size, variance, turn, found, choice, effects)
+    return Regression(weights, bias - centre @ weights, centre, size, variance, turn, found, choice, effects, design)
 
 
 class Coordinates:
@@ -306,13 +308,16 @@ class Evidence:
         self._designs: dict[tuple[float, ...], Design] = {}
         self._solutions: dict[Choice, Solution] = {}
 
+    def design(self, spreads: tuple[float, ...]) -> Design:
+        """The linear predictors of the ratings, in these coordinates."""
+        if spreads not in self._designs:
+            self._designs[spreads] = design_of(self.space.rows(spreads), self.ratings, self.asked, self.effects)
+        return self._designs[spreads]
+
     def solution(self, choice: Choice) -> Solution:
         """The solution, in these coordinates."""
         if choice not in self._solutions:
-            if choice.spreads not in self._designs:
-                rows = self.space.rows(choice.spreads)
-                self._designs[choice.spreads] = design_of(rows, self.ratings, self.asked, self.effects)
-            design = self._designs[choice.spreads]
+            design = self.design(choice.spreads)
             own, others = design.rows.new_ones(design.rows.shape[1]), 3 * len(self.effects.index) + 1
             own[-others:] = EFFECT_DEVIATION**-2
             own[-others - 1] = BIAS_DEVIATION**-2

@@ -29,6 +29,7 @@ ACTIONS: tuple[Action, ...] = (
     *in_words(SCREEN, "open"),
     *tags(SCREEN, "open", "T"),
     on(SCREEN, "copy", "y", "copy", "Copy the answer to the clipboard (OSC 52, also over SSH)", when="open"),
+    on(SCREEN, "explain", "w", "why", "Show what the answer was rewarded for, token by token", when="open"),
     on(SCREEN, "use", "t", "change", "Change the language, the split or the task of the prompt"),
     on(SCREEN, "close", "escape", "back", "Go back from the prompt to the list, from the search to what it found",
        stays=True),

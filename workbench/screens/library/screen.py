@@ -314,6 +314,13 @@ class LibraryScreen(Rater, WorkbenchScreen):
             self.place = (self.place + by) % self.answered.count
             self.look_again()
 
+    def action_explain(self) -> None:
+        """Show what the answer on screen was rewarded for."""
+        from workbench.widgets.explaining import ExplainSheet
+
+        if self.sample is not None:
+            self.app.push_screen(ExplainSheet("What the answer was rewarded for", self.sample.id))
+
     # Rating
 
     @property
@@ -344,7 +351,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
                 return listed and cut
             case "score":
                 return self.answered is not None and self.scores(*parameters)
-            case "good" | "bad" | "edit" | "tell" | "tags" | "copy":
+            case "good" | "bad" | "edit" | "tell" | "tags" | "copy" | "explain":
                 return self.answered is not None
             case "next" | "previous":
                 return self.answered is not None and self.answered.count > 1

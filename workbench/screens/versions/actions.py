@@ -16,4 +16,5 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "publish", "p", "publish", "Serve this version from now on"),
     on(SCREEN, "rollback", "b", "roll back", "Go back to the version before the served one"),
     on(SCREEN, "follow", "f", "follow", "Follow newly published versions, or stay on the loaded one"),
+    on(SCREEN, "explain", "w", "why", "Show the ratings behind this version, and which moved its reward most"),
 )  # fmt: skip

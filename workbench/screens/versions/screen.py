@@ -142,6 +142,14 @@ class VersionsScreen(WorkbenchScreen):
         if self.selected is not None:
             self.app.push_screen(AnswersSheet(self.selected))
 
+    def action_explain(self) -> None:
+        """Show the ratings behind the selected version, with their influence."""
+        from workbench.widgets.explaining import ExplainSheet
+
+        if self.selected is not None:
+            name = self.selected.name
+            self.app.push_screen(ExplainSheet(f"{name}: the ratings behind it", name))
+
     def action_columns(self, by: int) -> None:
         self.table.scroll_columns(by)
 
@@ -196,7 +204,7 @@ class VersionsScreen(WorkbenchScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "columns":
             return self.table.is_cut
-        if action in ("load", "publish", "answers"):
+        if action in ("load", "publish", "answers", "explain"):
             return bool(getattr(self, "versions", None)) and (action != "load" or self.workbench.engine.is_ready)
         return True
 

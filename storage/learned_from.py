@@ -1,0 +1,97 @@
+"""What a version learned from: the jobs behind it, the reward models that they took, and the ratings, counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from storage import jobs, reward_models, versions
+from storage.database import Database
+from storage.records import Job, Version
+from storage.records import RewardModel as RewardModelRecord
+
+_OF_JOBS = "job_id IN (SELECT value FROM json_each(?))"
+
+
+def jobs_of_lineage(database: Database, version: Version) -> list[str]:
+    """The keys of the jobs behind a version and behind all that it goes back to, the youngest first."""
+    lineage = versions.lineage(database, version).values()
+    return list(dict.fromkeys(job.id for one in lineage for job in jobs_behind(database, one)))
+
+
+def jobs_behind(database: Database, version: Version) -> list[Job]:
+    """The job that made a version, and the one that fitted the reward model that it was improved or judged by."""
+    if version.job_id is None:
+        return []
+    own, record = jobs.get(database, version.job_id), reward_of(database, version)
+    fitted_by = record.job_id if record is not None else None
+    return [own] if fitted_by in (None, own.id) else [own, jobs.get(database, str(fitted_by))]
+
+
+def reward_of(database: Database, version: Version) -> RewardModelRecord | None:
+    """The reward model that a version's job fitted or took, to improve or to judge it by."""
+    if version.job_id is None:
+        return None
+    job = jobs.get(database, version.job_id)
+    fitted = reward_models.of_job(database, job.id)
+    named = str(job.config.get("reward_model", "new"))
+    if fitted is not None or named in ("new", "table", "none"):
+        return fitted
+    name = None if named in ("latest", "auto") else named
+    return reward_models.find(database, version.base_digest, name, None if name else job.begun)
+
+
+def count(database: Database, job_ids: Sequence[str]) -> int:
+    """How many ratings some jobs learned from."""
+    return database.scalar(
+        f"SELECT count(DISTINCT rating_id) FROM job_ratings WHERE {_OF_JOBS}", (json.dumps(job_ids),)
+    )
+
+
+def counts(database: Database, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many ratings some jobs learned from, by language, kind, rater and source, most first."""
+    columns = {"language": "prompts.language", "kind": "ratings.kind", "rater": "ratings.rater",
+               "source": "ratings.source"}  # fmt: skip
+    return {
+        name: {
+            row["name"]: row["n"]
+            for row in database.rows(
+                f"""SELECT {column} AS name, count(DISTINCT ratings.id) AS n FROM job_ratings
+                    JOIN ratings ON ratings.id = rating_id JOIN samples ON samples.id = ratings.sample_id
+                    JOIN prompts ON prompts.id = samples.prompt_id WHERE {_OF_JOBS} GROUP BY 1 ORDER BY n DESC, 1""",
+                (json.dumps(job_ids),),
+            )
+        }
+        for name, column in columns.items()
+    }
+
+
+def by_language_and_kind(database: Database, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many ratings of each kind some jobs learned from, by language."""
+    rows = database.rows(
+        f"""SELECT prompts.language, ratings.kind, count(DISTINCT ratings.id) AS n FROM job_ratings
+            JOIN ratings ON ratings.id = job_ratings.rating_id JOIN samples ON samples.id = ratings.sample_id
+            JOIN prompts ON prompts.id = samples.prompt_id WHERE {_OF_JOBS}
+            GROUP BY prompts.language, ratings.kind ORDER BY prompts.language""",
+        (json.dumps(job_ids),),
+    )
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        found.setdefault(row["language"], {})[row["kind"]] = row["n"]
+    return found
+
+
+def settings_of(job: Job) -> list[tuple[str, Any]]:
+    """What was set, by dotted names in their order; nothing that is empty, and no path of the machine."""
+    return [(name, value) for name, value in sorted(_flat(job.config).items()) if value not in (None, "", [])]
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{name}.")
+        elif not (isinstance(value, str) and "/" in value):
+            flat[before + name] = value
+    return flat

@@ -1,0 +1,132 @@
+"""`workbench report`: one page that a colleague can open, whatever stands in the texts."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from storage import conversations, jobs, metrics, samples, versions
+from storage.database import open_database
+from storage.feedback import log
+from storage.records import Split
+from storage.workspace import Workspace
+from workbench.cli import cli, run_command
+
+HOSTILE = '</blockquote><script>alert("x")</script><img src=x onerror=alert(1)> \x1b]52;c;AAAA\x07 \u202egnp'
+
+
+class Page(HTMLParser):
+    """The tags of a page, the attributes that name something outside it or run something, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.bad: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "path", "polyline", "circle"):
+            self.open.append(tag)
+        self.bad += [name for name, _ in attrs if name in ("src", "href") or name.startswith("on")]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("path", "polyline", "circle"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def made(workspace: Workspace) -> Workspace:
+    """v1 with everything that a page tells, a control v2 beside it, and v3, of which nothing is known."""
+    with open_database(workspace) as database:
+        base = versions.ensure_base(database, "smollm2", "d" * 64)
+        rated = []
+        for number in range(24):
+            prompt = conversations.add(
+                database, f"{number}? {HOSTILE}", language=("sw", "en")[number % 2],
+                split=Split.HELD_OUT if number % 6 == 5 else Split.TRAIN,
+            )  # fmt: skip
+            answer = samples.new(prompt.id, f"{number} {HOSTILE}")
+            samples.add(database, [answer])
+            if prompt.split is Split.TRAIN:
+                given = log.score(answer.id, 1 + number % 5, f"Wanjirũ {HOSTILE}" if number % 3 else "Kofi")
+                rated.append(log.append(database, given).id)
+        answers = [
+            {"prompt": HOSTILE, "language": HOSTILE, "before": HOSTILE, "after": HOSTILE, "reward_before": -0.25}
+        ]
+        for control in ("none", "shuffled"):
+            queued = jobs.enqueue(database, "ppo", {"seed": 3, "control": control, "model": "/home/someone/model"})
+            job = jobs.claim(database, "a test", job_id=queued.id)
+            assert job is not None
+            jobs.link_ratings(database, job, rated)
+            metrics.record(database, job.id, 1, {("objective/kl", None): 0.5, ("objective/kl", "sw"): 9.0})
+            metrics.record(database, job.id, 2, {("objective/kl", None): float("nan")})
+            metrics.record(database, job.id, 3, {("objective/kl", None): 1.5})
+            made = versions.add_candidate(
+                database, base=base, parent="v0", file="versions/x/adapter_model.safetensors", sha256="a" * 64,
+                job_id=job.id, step=3,
+            )  # fmt: skip
+            versions.record_gates(
+                database, made.name,
+                [{"gate": "reward", "passed": control == "none", "detail": HOSTILE}],
+                {"reward_gain": 0.41, "reward_gain_interval": [0.1, 0.7], "held_out_prompts": 12, "answers": answers,
+                 "reward_gain_by_language": {"sw": {"mean": 0.5, "low": 0.1, "high": 0.9, "n": 6}}}
+                | ({"control": control} if control != "none" else {}),
+            )  # fmt: skip
+        versions.add_candidate(
+            database, base=base, parent="v0", file="versions/y/adapter_model.safetensors", sha256="b"
+        )
+        new, old = (samples.new(prompt.id, said, version=version) for said, version in (("a", "v1"), ("b", "v0")))
+        samples.add(database, [new, old])
+        log.append(database, log.pair(new.id, old.id, "a", "Kofi", blind=True, shown_order="ab"))
+    return workspace
+
+
+def written(workspace: Workspace, file: Path, *arguments: str) -> str:
+    place = ["--workspace", str(workspace.root)]
+    assert run_command(cli, ["report", *arguments, str(file), "--overwrite", *place]) == 0
+    return file.read_text(encoding="utf-8")
+
+
+def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tmp_path: Path) -> None:
+    text = written(made, tmp_path / "v1.html", "v1")
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "img", "iframe", "link", "base"} & {*page.tags}
+    assert page.bad == []
+    assert "default-src 'none'" in text
+    assert not set("\x1b\x07\u202e") & set(text)
+    assert (
+        page.text.count('alert("x")') == 5
+    )  # the gate's words, and the language and texts of the answers, as they are
+    for told in ("20 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
+                 "Only 12 held-out prompts", "reward -0.25", "shuffled", "0 of 1", "passed"):  # fmt: skip
+        assert told in page.text, told
+    assert text.count("<svg") == 1
+    assert text.count("<polyline") == 2, "a figure that was not finite leaves a gap"
+    assert "someone" not in text
+    assert "Wanjir" not in text
+    assert "rater 2" in page.text
+
+
+def test_names_are_told_where_they_are_asked_for(made: Workspace, tmp_path: Path) -> None:
+    assert "Wanjirũ" in written(made, tmp_path / "v1.html", "v1", "--names")
+
+
+def test_what_is_not_known_is_said(made: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = Page(written(made, tmp_path / "v3.html", "v3")).text
+    for told in ("No gate has measured it", "Too few blind pairs", "No job of this workspace made it", "0 ratings"):
+        assert told in text, told
+    assert "It is a control, of shuffled ratings" in Page(written(made, tmp_path / "v2.html", "v2")).text
+    place = ["--workspace", str(made.root)]
+    assert run_command(cli, ["report", "v1", str(tmp_path / "v2.html"), *place]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert run_command(cli, ["report", "v1", "-", *place]) == 0
+    assert capsys.readouterr().out.startswith("<!doctype html>")

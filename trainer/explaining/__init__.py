@@ -1,0 +1,1 @@
+"""Where a reward came from: which tokens earned it, which ratings taught it, which versions these shaped."""

@@ -1,0 +1,256 @@
+"""The ratings behind a version with their influence, what its reward weighs, and the versions that a rating shaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import torch
+
+from storage import conversations, jobs, learned_from, samples, versions
+from storage.database import Database
+from storage.errors import WorkbenchError
+from storage.feedback import log
+from storage.records import Rating, RatingKind, Version
+from storage.records import RewardModel as RewardModelRecord
+from storage.workspace import Workspace
+from trainer.config import RewardKind
+from trainer.examples import collect
+from trainer.explaining.answer import PARTS, backbone_of, upper_share
+from trainer.explaining.influence import influences
+from trainer.reward.batches import distinct_responses
+from trainer.reward.model import RewardModel
+from trainer.reward.regression import Answers, Regression, regress
+
+BEGINNING = 160  # characters of a text that tell which one it is
+LISTED = 20  # ratings
+Say = Callable[[str], None]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A rating and what it did to the reward, in deviations of the reward.
+
+    Attributes:
+        said: the rating in words. prompt, answer: their beginnings.
+        influence: the standard deviation, over all rated answers, of what it moved their rewards by.
+        pull: what it added to its own answer's reward, or to what the first of a pair is ahead by.
+    """
+
+    rating: str
+    rater: str
+    language: str
+    said: str
+    prompt: str
+    answer: str
+    influence: float
+    pull: float
+
+
+class Weighs(msgspec.Struct, frozen=True):
+    """What a reward model weighs in all, in deviations of the reward.
+
+    Attributes:
+        parts: the deviation, over the rated answers, of what each part of the features gives.
+        length_doubled: what an answer of twice as many tokens gains by that alone.
+        in_language: what an answer that is surely in its prompt's language gains by that alone.
+        longer_wins: of pairs, the logits that the logarithm of the ratio of lengths is taken for a rater's habit by.
+        raters: the habits of each (and attribute): offset of scores, leniency of labels, leaning to the left of pairs.
+            Habits are no part of the reward: the model keeps none of them.
+    """
+
+    parts: dict[str, float]
+    length_doubled: float
+    in_language: float
+    longer_wins: float
+    raters: dict[str, dict[str, float]]
+
+
+class VersionBehind(msgspec.Struct, frozen=True):
+    """The ratings behind a version.
+
+    Attributes:
+        ratings: those that its own job, the jobs of the versions it goes back to, and the reward models that these were
+            improved against or judged by learned from.
+        by: how many of them by language, kind, rater and source.
+        reward_model: the newest of those reward models; None where a version learned from none.
+        taught: how many ratings its head was fitted to; the others taught its judge, or a method directly.
+        influence_unknown: why there is no influence, where there is none.
+        influential: the ratings with the most influence on it.
+        refit_apart: how far the reward of the fit made again is from the stored one, at most, over rated answers.
+    """
+
+    version: str
+    lineage: list[str]
+    jobs: list[str]
+    ratings: int
+    by: dict[str, dict[str, int]]
+    reward_model: str | None
+    taught: int = 0
+    influence_unknown: str = ""
+    refit_apart: float | None = None
+    weighs: Weighs | None = None
+    influential: list[Told] = []
+
+
+class Shaped(msgspec.Struct, frozen=True):
+    """A version that a rating shaped: `through` names the version whose job learned from it."""
+
+    version: str
+    state: str
+    through: str
+    job: str
+
+
+class RatingShaped(msgspec.Struct, frozen=True):
+    """A rating and the versions that it shaped, oldest first."""
+
+    rating: str
+    rater: str
+    language: str
+    said: str
+    prompt: str
+    answer: str
+    counts: bool
+    versions: list[Shaped]
+
+
+def behind(
+    workspace: Workspace,
+    database: Database,
+    version: Version,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    influence: bool = True,
+    say: Say = lambda text: None,
+) -> VersionBehind:
+    """The ratings behind a version. With `influence` the base model is loaded, and its reward fitted again.
+
+    Raises:
+        UsageError: the base model is not where it was.
+    """
+    lineage = versions.lineage(database, version)
+    found = learned_from.jobs_of_lineage(database, version)
+    record = next((one for own in lineage.values() if (one := learned_from.reward_of(database, own)) is not None), None)
+    made = VersionBehind(
+        version.name,
+        list(lineage),
+        found,
+        learned_from.count(database, found),
+        learned_from.counts(database, found),
+        record.name if record else None,
+    )
+    if record is None:
+        return msgspec.structs.replace(made, influence_unknown="no reward model was fitted for it or those before it")
+    if not influence:
+        return msgspec.structs.replace(made, influence_unknown="it was not asked for")
+    return _with_influence(made, workspace, database, version, record, model, device, dtype, say)
+
+
+def shaped_by(database: Database, rating: Rating) -> RatingShaped:
+    """The versions whose own jobs, or those of what they go back to, learned from a rating."""
+    taught = {
+        row["job_id"] for row in database.rows("SELECT job_id FROM job_ratings WHERE rating_id = ?", (rating.id,))
+    }
+    direct = {
+        version.name: job.id
+        for version in reversed(versions.every(database))
+        for job in learned_from.jobs_behind(database, version)
+        if job.id in taught
+    }
+    found = []
+    for version in reversed(versions.every(database)):
+        through = next((name for name in versions.lineage(database, version) if name in direct), None)
+        if through is not None:
+            found.append(Shaped(version.name, str(version.state), through, direct[through]))
+    prompt, answer, language = _texts(database, rating)
+    counts = any(one.id == rating.id for one in log.effective(database, sample_id=rating.sample_id))
+    return RatingShaped(rating.id, rating.rater, language, in_words(rating), prompt, answer, counts, found)
+
+
+def in_words(rating: Rating) -> str:
+    """A rating in a few words: `score 4 of 1 to 5`, `pair: a`, `label: bad`."""
+    about = "" if rating.attribute == "overall" else f" ({rating.attribute})"
+    match rating.kind:
+        case RatingKind.SCORE:
+            return f"score {rating.value:g} of {rating.scale_low:g} to {rating.scale_high:g}{about}"
+        case RatingKind.LABEL:
+            return f"label: {'good' if rating.value else 'bad'}{about}"
+        case RatingKind.PAIR:
+            return f"pair: {rating.choice}{about}"
+    return f"{rating.kind}{about}"
+
+
+def _with_influence(
+    made: VersionBehind,
+    workspace: Workspace,
+    database: Database,
+    version: Version,
+    record: RewardModelRecord,
+    model: str | None,
+    device: str,
+    dtype: str,
+    say: Say,
+) -> VersionBehind:
+    """With what its reward model was taught, made again from the ratings as they were when its job began."""
+    begun = jobs.get(database, record.job_id).begun if record.job_id else None
+    backbone = backbone_of(workspace, database, version, model, device, dtype, upper_share(database, record), say)
+    stored, facts = RewardModel.read(backbone, workspace.root / record.file)
+    if stored.adapter is not None:
+        reason = f"{record.name} is of the kind {RewardKind.ADAPTER}, whose fit has no closed form"
+        return msgspec.structs.replace(made, influence_unknown=reason)
+    learned = set(facts.get("prompts", []))
+    examples = [one for one in collect(database, record.base_digest, begun).every() if one.prompt.id in learned]
+    if not examples:
+        raise WorkbenchError(f"none of the ratings that {record.name} learned from is here any more")
+    say(f"reading {len(distinct_responses(examples))} rated answers")
+    answers = Answers.read(stored, distinct_responses(examples))
+    found = regress(answers, examples)
+    deviation = float(stored.deviation)
+    known = influences(answers, examples, found)
+    listed = sorted(known, key=lambda key: -known[key].moved)[:LISTED]
+    told = []
+    for key in listed:
+        rating = log.get(database, key)
+        prompt, answer, language = _texts(database, rating)
+        told.append(Told(key, rating.rater, language, in_words(rating), prompt, answer, known[key].moved / deviation,
+                         known[key].pull / deviation))  # fmt: skip
+    head = stored.head
+    then = answers.features @ head.weight.detach().cpu().double() + head.bias.detach().cpu().double()
+    return msgspec.structs.replace(
+        made,
+        taught=len(known),
+        refit_apart=float((then - found.rewards(answers.features)).abs().max()) / deviation,
+        weighs=weighs(answers, found, deviation),
+        influential=told,
+    )
+
+
+@torch.no_grad()
+def weighs(answers: Answers, found: Regression, deviation: float) -> Weighs:
+    """What a fit gives for each part of what it reads, and what it takes for habits of raters instead."""
+    given = ((answers.features - found.centre) * found.weights / deviation).split(answers.parts, 1)
+    parts = {name: float(part.sum(1).std()) for name, part in zip(PARTS, given, strict=True)}
+    unit = answers.features.shape[1] ** -0.5  # what a number of 1 is among the features
+    length, language = (found.weights[-2:] * unit / deviation).tolist()
+    effects = found.effects
+    raters = {
+        str(habit): {
+            "offset": float(effects.offset[place - 1]),
+            "leniency": float(effects.leniency[place - 1]),
+            "side": float(effects.side[place - 1]),
+        }
+        for habit, place in effects.index.items()
+    }
+    return Weighs(parts, length * math.log(2), language, float(effects.gamma), raters)
+
+
+def _texts(database: Database, rating: Rating) -> tuple[str, str, str]:
+    """The beginnings of prompt and answer that a rating is about, and the prompt's language."""
+    if rating.sample_id is None:
+        return "", "", "und"
+    sample = samples.get(database, rating.sample_id)
+    prompt = conversations.get(database, sample.prompt_id)
+    return prompt.text[:BEGINNING], sample.text[:BEGINNING], prompt.language

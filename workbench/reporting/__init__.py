@@ -1,0 +1,1 @@
+"""A version told to a colleague, as one page."""
