@@ -69,6 +69,10 @@ STAGES
     What a version does on suites for bias, over-refusal, local norms and tasks, beside its parent:
       trainer evaluate --version v3
 
+    Why an answer is rewarded as it is, by token; what ratings a version came from:
+      trainer explain SAMPLE
+      trainer explain v3 --json
+
     \b
     Scores as they are, without a reward model; all weights instead of an adapter:
       trainer ppo --reward-model table
