@@ -47,8 +47,15 @@ class Merged(msgspec.Struct):
     renamed: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def merge(database: Database, here: Workspace, there: Workspace, wait: Callable[[], None] = lambda: None) -> Merged:
-    """Bring in what another workspace holds. An import that is under way is waited for (`wait` is called before).
+def merge(
+    database: Database,
+    here: Workspace,
+    there: Workspace,
+    wait: Callable[[], None] = lambda: None,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> Merged:
+    """Bring in what another workspace holds. An import that is under way is waited for (`wait` is called before);
+    `progress` is told of each part.
 
     Raises:
         UsageError: it is this one; or a job is running there.
@@ -71,7 +78,7 @@ def merge(database: Database, here: Workspace, there: Workspace, wait: Callable[
         database.execute("PRAGMA synchronous = FULL")
         work = _Merge(database, here, other, there, undo)
         with database.transaction():
-            work.everything()
+            work.everything(progress)
         undo.pop_all()
         return work.done
 
@@ -87,13 +94,16 @@ class _Merge:
         self.version_names: dict[str, str] = {}  # there: here
         self.prompt_ids: dict[str, str] = {}
 
-    def everything(self) -> None:
+    def everything(self, progress: Callable[[str], None]) -> None:
         """In the order in which rows refer to each other."""
+        progress("merging jobs and versions")
         fresh = self._jobs()
         self._versions()
         self._reward_models()
+        progress("merging prompts and answers")
         self._prompts()
         known = self._samples()
+        progress("merging ratings")
         self._raters()
         self._ratings(known)
         self._of_jobs(fresh)

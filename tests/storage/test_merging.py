@@ -174,7 +174,9 @@ def test_versions_come_with_their_files_under_the_next_name(tmp_path: Path) -> N
     with open_database(there) as other:
         raters.put(other, "amina", languages=["sw"])
     with open_database(here) as database:
-        found = merge(database, here, there)
+        doing: list[str] = []
+        found = merge(database, here, there, progress=doing.append)
+        assert doing == ["merging jobs and versions", "merging prompts and answers", "merging ratings"]
         assert found.renamed == {"v1": "v2", "rm1": "rm2"}
         assert (found.versions, found.jobs, found.reward_models, found.raters) == (1, 1, 1, 1)
         v2 = versions.get(database, "v2")

@@ -8,6 +8,7 @@ import msgspec
 from storage.feedback import agreement, calibration, habits
 from workbench.commands.agreed import tables
 from workbench.commands.options import json_option, print_json, print_table, reading, workspace_option
+from workbench.commands.progress import progress
 
 
 @click.command("agreement")
@@ -27,7 +28,8 @@ def agreement_command(as_json: bool, workspace: str | None) -> None:
       workbench agreement
       workbench agreement --json | jq .overall.alpha
     """
-    with reading(workspace) as (_, database), database.snapshot():
+    with reading(workspace) as (_, database), database.snapshot(), progress() as bar:
+        bar("measuring how far raters agree")
         found = agreement.measure(database)
         judges = calibration.measure(database)
         own, lengths, model = habits.measure(database)

@@ -10,6 +10,7 @@ import msgspec
 from storage import merging
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, opened, print_json, print_table, say, workspace_option
+from workbench.commands.progress import progress
 
 
 @click.command("merge")
@@ -29,10 +30,9 @@ def merge_command(other: Path, as_json: bool, workspace: str | None) -> None:
       workbench merge ~/amina/dialects
       workbench merge ~/amina/dialects --json
     """
-    with opened(workspace) as (place, database):
-        found = merging.merge(
-            database, place, Workspace(other.expanduser().absolute()), lambda: say("another import is waited for")
-        )
+    there = Workspace(other.expanduser().absolute())
+    with opened(workspace) as (place, database), progress() as bar:
+        found = merging.merge(database, place, there, lambda: say("another import is waited for"), bar)
     if as_json:
         print_json(found)
         return
