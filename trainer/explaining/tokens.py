@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from trainer.policy.backbone import Backbone
 from trainer.reward.model import RewardModel
 
-TOLERANCE = 0.005
+TOLERANCE = 0.01
 """Points are added to the way until the sum is as near as this to the difference, in deviations of the reward and as a
 share of a difference above 1. What is left then is shared out among the tokens in proportion to their sizes."""
-FEWEST_POINTS, MOST_POINTS = 16, 256
+FEWEST_POINTS, MOST_POINTS = 32, 128
 TOKENS_AT_ONCE = 2048
 AT_ONCE = 8192  # of the vocabulary
 
