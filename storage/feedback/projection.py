@@ -60,7 +60,7 @@ _SUMS = {
     "answers": (
         f"""SELECT samples.sequence, prompts.sequence, ifnull(versions.sequence, 0),
                    min(samples.sequence) OVER (PARTITION BY prompt_id, samples.text), language,
-                   substr(samples.id, -12)
+                   substr(samples.id, -8)
             FROM samples {_PROMPT_OF_SAMPLE} LEFT JOIN versions ON versions.name = samples.version
             WHERE {_IS_ANSWER}""",
         "0",

@@ -14,9 +14,10 @@ from storage.feedback.agreement import COMPARED
 from storage.feedback.kinds import SETTLING, RatingKind, sql_list
 from storage.feedback.selection import Selection
 
-# Every tenth answer of a model is drawn for the random slice, by its lot (the random end of its key, hexadecimal), and
-# is asked in no other slice: what was chosen must not decide what is left to be drawn.
-DRAWN = "19999999999a"
+# Every tenth answer of a model is drawn for the random slice, by its lot: the last 32 bits of its key, in hexadecimal
+# digits (what comes before counts up within a millisecond). It is asked in no other slice: what was chosen must not
+# decide what is left to be drawn.
+DRAWN = "1999999a"
 FEWEST_TO_DRAW_FROM = 40  # answers in a language: a tenth of fewer says nothing
 REPEAT_AFTER = 50  # ratings in that language, before one is asked again
 MOST_BESIDE = 20  # ratings before and after a moment that are looked at for what to ask again
@@ -195,7 +196,7 @@ class Streams:
 
     def _somewhere(self, language: str) -> str:
         """A lot among those that are drawn."""
-        return f"{int(int(DRAWN, 16) * self._chance(self.rater, language)):012x}"
+        return f"{int(int(DRAWN, 16) * self._chance(self.rater, language)):08x}"
 
     def _chance(self, *about: str) -> float:
         """From 0 to below 1, another for every seed."""

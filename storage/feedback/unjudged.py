@@ -110,7 +110,7 @@ def _open(sample: str, other: str, kinds: tuple[RatingKind, ...]) -> str:
 
 def _judged(kinds: tuple[RatingKind, ...]) -> str:
     """What people have judged, in the order of lots (the random ends of keys)."""
-    return f"""SELECT DISTINCT counted.sample, counted.other, substr(samples.id, -12) AS lot
+    return f"""SELECT DISTINCT counted.sample, counted.other, substr(samples.id, -8) AS lot
                FROM counted JOIN samples ON samples.sequence = counted.sample
                JOIN prompts ON prompts.sequence = counted.prompt
                WHERE counted.kind IN {sql_list(kinds)} AND counted.attribute = '{OVERALL}'

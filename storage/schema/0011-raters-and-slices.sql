@@ -15,7 +15,7 @@ ALTER TABLE ratings ADD COLUMN slice TEXT;
 ALTER TABLE answers ADD COLUMN language TEXT NOT NULL DEFAULT '';
 ALTER TABLE answers ADD COLUMN lot TEXT NOT NULL DEFAULT '';
 UPDATE answers SET (language, lot) = (
-    SELECT language, substr(samples.id, -12) FROM samples JOIN prompts ON prompts.id = prompt_id
+    SELECT language, substr(samples.id, -8) FROM samples JOIN prompts ON prompts.id = prompt_id
     WHERE samples.sequence = answers.sample);
 CREATE INDEX answers_by_lot ON answers (language, lot);
 DROP TRIGGER samples_are_answers;
@@ -25,7 +25,7 @@ BEGIN
     INSERT INTO answers SELECT NEW.sequence, sequence, ifnull((SELECT sequence FROM versions WHERE name = NEW.version), 0),
         (SELECT min(same.sequence) FROM samples AS same WHERE same.prompt_id = NEW.prompt_id AND same.text = NEW.text
                 AND same.origin = 'model' AND same.finish_reason != 'cancelled'),
-        language, substr(NEW.id, -12)
+        language, substr(NEW.id, -8)
         FROM prompts WHERE id = NEW.prompt_id;
     INSERT INTO topics SELECT answers.prompt, answers.version, prompts.language, 1, NEW.sequence, NULL
         FROM answers JOIN prompts ON prompts.sequence = answers.prompt WHERE answers.sample = NEW.sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from itertools import islice
 
@@ -65,7 +66,7 @@ def test_a_rater_is_asked_in_the_languages_that_they_read(database: Database) ->
 
 def test_what_is_drawn_comes_in_no_other_slice_and_is_a_tenth(database: Database) -> None:
     made = ask(database, 150)
-    drawn = {one.id for one in made if one.id[-12:] < streams.DRAWN}
+    drawn = {one.id for one in made if one.id[-8:] < streams.DRAWN}
     assert 8 < len(drawn) < 60
     items = next_items(database, "ana", 1000, shares=Mix.of({"acquisition": 1, "random": 1}))
     asked = {name: {key for one in items if one.slice == name for key in map(_id, one.samples)} for name in SLICES}
@@ -186,3 +187,14 @@ def test_a_mix_that_makes_no_sense_any_more_is_the_usual_one(database: Database)
 
     stored.put(database, "queue_mix", {"luck": 3})
     assert mix.load(database) == Mix()
+
+
+def test_lots_of_answers_stored_in_one_moment_are_apart(database: Database) -> None:
+    """Keys that are made in the same millisecond count up: what is random of them comes after that."""
+    base = versions.ensure_base(database, "smollm2", "d" * 64).name
+    prompt = conversations.add(database, "Barafu ni nini?", language="sw")
+    made = [samples.new(prompt.id, f"answer {number}", version=base, finish_reason="eos") for number in range(400)]
+    samples.add(database, made)
+    lots = [int(row["lot"], 16) / 2**32 for row in database.rows("SELECT lot FROM answers ORDER BY sample")]
+    steps = [abs(after - before) for before, after in itertools.pairwise(lots)]
+    assert 0.25 < sum(steps) / len(steps) < 0.42, "a third, as of independent numbers between 0 and 1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from workbench.screens.library.exchanging import PreviewDialog
 from workbench.screens.library.screen import LibraryScreen
 from workbench.shell.app import WorkbenchApp
 from workbench.widgets.dialogs import FormDialog
-from workbench.widgets.progress import ProgressDialog
+from workbench.widgets.progress import ProgressDialog, Watch
 
 
 async def shelves(pilot: Pilot[None]) -> LibraryScreen:
@@ -87,7 +88,7 @@ async def test_a_file_is_looked_at_before_it_is_imported(
 
 
 async def test_an_import_that_is_stopped_leaves_nothing_and_can_be_begun_again(
-    workspace: Workspace, database: Database, tmp_path: Path
+    workspace: Workspace, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "many.jsonl"
     file.write_text("\n".join(json.dumps({"prompt": f"question {n}", "language": "en"}) for n in range(20_000)))
@@ -98,9 +99,17 @@ async def test_an_import_that_is_stopped_leaves_nothing_and_can_be_begun_again(
         await fill_in(pilot, "file", str(file))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PreviewDialog), 60)
+        seen, told = threading.Event(), Watch.told
+
+        def told_and_held_up(watch: Watch, doing: str, done: int, of: int) -> None:
+            told(watch, doing, done, of)
+            assert not of or seen.wait(60), "a quick machine is through before anyone looks"
+
+        monkeypatch.setattr(Watch, "told", told_and_held_up)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ProgressDialog) and " of 20000 records" in words(app), 60)
         await pilot.press("escape")
+        seen.set()
         await until(pilot, lambda: app.screen is screen, 60)
         await until(pilot, lambda: "stopped: nothing was imported" in words(app))
         assert app.saver.pending == [], "what was stopped is not tried again"
