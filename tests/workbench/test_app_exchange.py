@@ -39,14 +39,15 @@ async def fill_in(pilot: Pilot[None], name: str, text: str) -> None:
 
 
 def words(app: WorkbenchApp) -> str:
-    return " ".join(visible(app).replace("│", " ").split())
+    return " ".join(visible(app).replace("│", " ").replace("▌", " ").split())  # as it is wherever a line is broken
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_file_is_looked_at_before_it_is_imported(
-    workspace: Workspace, database: Database, tmp_path: Path, size: tuple[int, int]
+    workspace: Workspace, database: Database, tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    monkeypatch.chdir(tmp_path)  # names are short then, and what is said of them fits into a small terminal
+    good, bad = Path("good.jsonl"), Path("bad.jsonl")
     record = {"prompt": "Mto ni nini?", "response": "[/b]Maji\x1b[2J", "score": 4, "sheet": 7}
     good.write_text(json.dumps(record) + "\n" + json.dumps({"prompt": "Ziwa ni nini?"}), encoding="utf-8")
     bad.write_text(json.dumps({**record, "score": 9}), encoding="utf-8")
@@ -54,7 +55,7 @@ async def test_a_file_is_looked_at_before_it_is_imported(
     async with app.run_test(size=size, notifications=True) as pilot:
         screen = await shelves(pilot)
         await pilot.press("i")
-        await fill_in(pilot, "file", str(tmp_path / "nowhere.jsonl"))
+        await fill_in(pilot, "file", "nowhere.jsonl")
         await pilot.press("enter")
         await until(pilot, lambda: "there is no such file" in words(app))
         await fill_in(pilot, "file", str(bad))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from driving import opened, served_base, type_text, until, visible
+from textual.widgets import Input
 
 from storage import conversations, raters, samples
 from storage.database import Database
@@ -43,7 +44,7 @@ async def test_another_rater_is_asked_what_they_read_of_what_is_chosen(
         await type_text(pilot, "amina")
         await until(pilot, lambda: "somebody new" in visible(app))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await until(pilot, lambda: isinstance(app.screen, FormDialog) and isinstance(app.focused, Input))
         await type_text(pilot, "sw")
         await pilot.press("enter")
         await until(pilot, lambda: app.desk is not None and app.desk.rater == "amina" and app.screen is review)
@@ -52,7 +53,7 @@ async def test_another_rater_is_asked_what_they_read_of_what_is_chosen(
         assert app.session.rater == "amina"
 
         await pilot.press("f")
-        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await until(pilot, lambda: isinstance(app.screen, FormDialog) and isinstance(app.focused, Input))
         await pilot.press("tab")
         await type_text(pilot, "poetry")
         await pilot.press("tab", "tab", "tab", "tab")
@@ -62,7 +63,7 @@ async def test_another_rater_is_asked_what_they_read_of_what_is_chosen(
         assert selection.saved(database) == {"verses": Selection(task="poetry")}
 
         await pilot.press("f")
-        await until(pilot, lambda: isinstance(app.screen, FormDialog) and "verses: task poetry" in visible(app))
+        await until(pilot, lambda: isinstance(app.focused, Input) and "verses: task poetry" in visible(app))
         await pilot.press("tab", "ctrl+u", *["tab"] * 5, "ctrl+u")
         await type_text(pilot, "luck=1")
         await pilot.press("enter")
