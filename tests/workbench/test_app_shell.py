@@ -24,7 +24,7 @@ async def test_a_new_workspace_shows_what_is_prepared_and_lets_you_look_around(w
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: isinstance(app.screen, FirstRunScreen) and app.desk is not None)
         app.hear(protocol.Progress("convert", "tensors", 0.41))
-        await until(pilot, lambda: "41%" in visible(app) and "▸ convert the model" in visible(app))
+        await until(pilot, lambda: "41%" in visible(app) and "▸ read the model" in visible(app))
         await pilot.press("enter")
         await until(pilot, lambda: len(app.screen_stack) == 1)
         await until(pilot, lambda: "converting 41%" in visible(app).splitlines()[0])

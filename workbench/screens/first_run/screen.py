@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _STAGES = ("starting", "converting", "loading", "ready")
 _STEPS = (
     ("starting", "start the engine, a process of its own"),
-    ("converting", "convert the model, once for this workspace"),
+    ("converting", "read the model, or convert it once"),
     ("loading", "load the weights"),
 )
 
