@@ -60,12 +60,12 @@ class ExplainSheet(SheetDialog):
         self._show(Content.styled("\n".join(narrated[-2:]), "$text-error") if failed else content(said))
 
     async def _narrated(self, process: Process) -> list[str]:
-        """The lines of standard error, the newest of which is shown as it comes."""
+        """The lines of standard error, the newest of which are shown as they come: a fault stands above its hint."""
         assert process.stderr is not None, "it is a pipe"
         lines: list[str] = []
         while line := await process.stderr.readline():
             lines.append(one_line(line.decode(errors="replace")))
-            self._show(Content.styled(f"{lines[-1]}…", "$text-muted"))
+            self._show(Content.styled("\n".join(lines[-2:]) + "…", "$text-muted"))
         return lines
 
     def _show(self, told: Content) -> None:
