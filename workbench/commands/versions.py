@@ -21,9 +21,9 @@ from workbench.commands.options import json_option, opened, print_json, print_ta
 def versions_command(as_json: bool, workspace: str | None) -> None:
     """List the versions of the weights, newest first. v0 is the untouched base model; * marks the served one.
 
-    "won" is how often a version's answers were preferred, blind, to those of what was served before it (or of its
-    parent), with an interval that holds however often one looks, and the number of pairs. --json has them all: by the version they were compared with, overall, on
-    held-out prompts, and by language.
+    "won" is how often a version's answers were preferred, blind, to those of what was served before it (of its parent,
+    where it is not served), with an interval that holds however often one looks, and the number of pairs. --json has
+    them all: by the version they were compared with, overall, on held-out prompts, and by language.
 
     \b
     Examples:
