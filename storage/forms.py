@@ -35,6 +35,17 @@ def opening_key(text: str, earlier: Sequence[Message] = ()) -> str:
     return next((key for key in said if key), text_key(text))
 
 
+# Signs that are not seen: soft hyphens, joiners, marks of direction and of byte order.
+_UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
+
+
+def folded(text: str) -> str:
+    """The form in which two texts ask the same: neither case nor white space, the width or composition of letters nor
+    signs that are not seen tell. The form of a form is the form itself."""
+    plain = text if text.isascii() else _UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+    return " ".join(unicodedata.normalize("NFKC", plain.casefold()).split())
+
+
 # What may be left out in writing: marks of Latin, Greek and Cyrillic letters, and those of vowels in Hebrew and Arabic,
 # with the stroke that lengthens an Arabic word. In other scripts marks are vowels that are always written.
 _LEFT_OUT = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]+")

@@ -23,6 +23,7 @@ from storage.feedback.kinds import harm
 from storage.records import Begun, Choice, Prompt, Rating, RatingKind, Sample, Source, Split
 from trainer.config import FEWEST_SCORED
 from trainer.evaluation.suites import refuse_leaked
+from trainer.leaks import learnable
 
 OVERALL = "overall"
 # What a mistake weighs beside a bad label: an answer with one may be good otherwise, as may one of two that are bad.
@@ -290,10 +291,14 @@ def check_enough(examples: Examples, minimum: int) -> None:
 
 @dataclass(frozen=True)
 class PromptSplit:
-    """Prompts that the policy practises on, and held-out prompts to measure it; of these there may be none."""
+    """Prompts that the policy practises on, and held-out prompts to measure it; of these there may be none.
+
+    `leaked` counts the training prompts that nothing learns from, since they ask what is held out.
+    """
 
     practice: list[Prompt]
     held_out: list[Prompt]
+    leaked: int = 0
 
 
 def split_prompts(database: Database, begun: Begun | None = None) -> PromptSplit:
@@ -306,17 +311,17 @@ def split_prompts(database: Database, begun: Begun | None = None) -> PromptSplit
     Raises:
         UsageError: there is no training prompt, or one of the suites of `trainer evaluate` is among them.
     """
-    practice, held_out = (
-        prompt_store.by_split(database, split, upto=None if begun is None else begun.prompts)
-        for split in (Split.TRAIN, Split.HELD_OUT)
-    )
+    upto = None if begun is None else begun.prompts
+    practice, leaked = learnable(database, upto)
+    held_out = prompt_store.by_split(database, Split.HELD_OUT, upto=upto)
     if not practice:
+        asked = f", {leaked} ask what is held out" if leaked else ""
         raise UsageError(
-            f"there are no training prompts to learn from ({len(held_out)} are held out)",
+            f"there are no training prompts to learn from ({len(held_out)} are held out{asked})",
             "ask more prompts, or import some; a share of them is held out to measure with",
         )
     refuse_leaked(practice)
-    return PromptSplit(practice, held_out)
+    return PromptSplit(practice, held_out, leaked)
 
 
 def table_split(split: PromptSplit, examples: Examples, apart: Examples) -> PromptSplit:
@@ -335,7 +340,7 @@ def table_split(split: PromptSplit, examples: Examples, apart: Examples) -> Prom
             f"only {len(practice)} training prompts have scored answers: too few to learn from a table",
             f"score answers to at least {FEWEST_SCORED} different training prompts, or import a table of them",
         )
-    return PromptSplit(practice, [prompt for prompt in split.held_out if prompt.id in known])
+    return PromptSplit(practice, [prompt for prompt in split.held_out if prompt.id in known], split.leaked)
 
 
 def fingerprint(text: str) -> str:
@@ -344,9 +349,10 @@ def fingerprint(text: str) -> str:
 
 
 def stored_responses(database: Database, base_digest: str, split: Split) -> dict[str, Response]:
-    """All samples of the prompts of a split, by key."""
+    """All samples of the prompts of a split, by key; of those for training, where they may be learned from."""
     own = {version.name for version in versions.every(database) if version.base_digest == base_digest}
-    prompts = {prompt.id: prompt for prompt in prompt_store.by_split(database, split)}
+    those = learnable(database)[0] if split is Split.TRAIN else prompt_store.by_split(database, split)
+    prompts = {prompt.id: prompt for prompt in those}
     samples = database.records(
         Sample, "SELECT samples.* FROM samples JOIN prompts ON prompts.id = prompt_id WHERE split = ?", (split,)
     )
@@ -358,6 +364,7 @@ def stored_responses(database: Database, base_digest: str, split: Split) -> dict
             sample.version,
         )
         for sample in samples
+        if sample.prompt_id in prompts
     }
 
 

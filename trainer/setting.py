@@ -91,6 +91,8 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         return examples, apart, split, versions.base_of(database, root), parent, words
 
     examples, apart, split, base, parent, words = held.share(read)
+    if split.leaked:
+        held.say(f"{split.leaked} training prompts ask what held-out or ethics prompts ask: nothing learns from them")
     folder = replace(folder, words=words)
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
         held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")

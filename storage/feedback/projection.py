@@ -60,7 +60,9 @@ _SUMS = {
     "answers": (
         f"""SELECT samples.sequence, prompts.sequence, ifnull(versions.sequence, 0),
                    min(samples.sequence) OVER (PARTITION BY prompt_id, samples.text), language,
-                   substr(samples.id, -8)
+                   substr(samples.id, -8),
+                   row_number() OVER (PARTITION BY prompt_id, ifnull(versions.sequence, 0)
+                                      ORDER BY samples.sequence)
             FROM samples {_PROMPT_OF_SAMPLE} LEFT JOIN versions ON versions.name = samples.version
             WHERE {_IS_ANSWER}""",
         "0",

@@ -20,16 +20,15 @@ import msgspec
 
 from storage import conversations, raters
 from storage.database import Database
-from storage.feedback import census, mix
+from storage.feedback import census, mix, winning
 from storage.feedback.mix import Mix
 from storage.feedback.selection import Selection
-from storage.feedback.streams import FEWEST_TO_DRAW_FROM, MOST_OTHERS, Candidate, Streams
+from storage.feedback.streams import EVERYTHING, FEWEST_TO_DRAW_FROM, MOST_OTHERS, Candidate, Streams
 from storage.records import Prompt, Sample
 
 # So many of the first topics (what a version answered to a prompt) of all languages together are looked at before all
 # of them are: the first ones are of the weights that matter now.
 FIRST_TOPICS = 2000
-EVERYTHING = 1 << 60
 DRAWN_ANEW_AFTER = 20  # ratings
 # What a rater is told of overlap, gold and repeats while they judge: to know which of them it is would change what they
 # say.
@@ -98,6 +97,7 @@ def next_items(
     )
     gold = [name for name in raters.of_gold(database) if name != rater]
     others = _others(database, rater, gold)
+    compared = winning.comparisons(database) if shares.shares.get("versions") else []
     found: list[Candidate] = []
     skips = database.scalar("SELECT 1 FROM tally_of_raters WHERE rater = ? AND kind = 'skip' AND ratings > 0", (rater,))
     for skipped in (False, True) if skips else (False,):
@@ -105,7 +105,7 @@ def next_items(
             if len(found) < limit:
                 streams = Streams(
                     database, rater, EVERYTHING if session_start is None else session_start, selection, others, gold,
-                    skipped=skipped, most=most, drawn=draws, seed=said // DRAWN_ANEW_AFTER,
+                    compared, skipped=skipped, most=most, drawn=draws, seed=said // DRAWN_ANEW_AFTER,
                 )  # fmt: skip
                 _mixed(streams, shares, languages, counts, said + len(found), limit, found)
     if len(found) < limit and shares.written.count("=") > 1:

@@ -15,15 +15,25 @@ from storage.feedback.kinds import SETTLING, RatingKind, sql_list
 from storage.feedback.selection import Selection
 
 # Every tenth answer of a model is drawn for the random slice, by its lot: the last 32 bits of its key, in hexadecimal
-# digits (what comes before counts up within a millisecond). It is asked in no other slice: what was chosen must not
+# digits (what comes before counts up within a millisecond). No slice that chooses asks for it: what was chosen must not
 # decide what is left to be drawn.
 DRAWN = "1999999a"
+ALL, ABOVE = 1 << 32, "g"  # how many lots there are; what is above them
 FEWEST_TO_DRAW_FROM = 40  # answers in a language: a tenth of fewer says nothing
 REPEAT_AFTER = 50  # ratings in that language, before one is asked again
 MOST_BESIDE = 20  # ratings before and after a moment that are looked at for what to ask again
 MOST_OTHERS = 3  # raters with whom an overlap is looked for
+FIRST_COMPARISONS = 8  # of versions, that are looked at before all are
+EVERYTHING = 1 << 60
 
-
+# The versions that answered in a language, each found by one look into an index.
+_PRESENT = """
+    WITH RECURSIVE present(version) AS (
+        SELECT max(version) FROM answers WHERE language = :language
+        UNION ALL SELECT (SELECT max(answers.version) FROM answers
+                          WHERE language = :language AND answers.version < present.version)
+                  FROM present WHERE present.version NOT NULL)
+    SELECT version FROM present WHERE version > 0"""
 # A condition on answers `a` (and `b`, of a pair): whether the rater has settled it, before or in this session.
 _SETTLED = f"""
     EXISTS (SELECT 1 FROM counted WHERE counted.sample = {{sample}} AND counted.rater = :rater
@@ -47,8 +57,10 @@ class Streams:
 
     Args:
         others: raters with whom an overlap is looked for. gold: those whose word is right.
+        compared: versions, a newer and an older one, by sequence, as their pairs are asked one comparison after the
+            other (:func:`storage.feedback.winning.comparisons`).
         skipped: whether to look for what was skipped before this session, or for what was never settled.
-        most: how many topics of each language to look at.
+        most: how many topics of each language to look at, and how many answers to draw from.
         seed: moves where drawing begins, so that what was judged is not passed over each time.
     """
 
@@ -60,6 +72,7 @@ class Streams:
         selection: Selection,
         others: list[str],
         gold: list[str],
+        compared: list[tuple[int, int]],
         *,
         skipped: bool,
         most: int,
@@ -67,7 +80,7 @@ class Streams:
         seed: int,
     ) -> None:
         self.database, self.rater, self.selection = database, rater, selection
-        self.others, self.gold_raters = others, gold
+        self.others, self.gold_raters, self.compared = others, gold, compared
         self.skipped, self.most, self.drawn, self.seed = skipped, most, drawn, seed
         self.parameters = {
             "rater": rater, "session_start": session_start, "most": most, **selection.parameters
@@ -122,22 +135,15 @@ class Streams:
             language,
         ):
             yield Candidate((old, new), "acquisition", self.skipped)
-        yield from self._pairs(language, "acquisition")
+        yield from self._pairs(language)
 
-    def _versions(self, language: str) -> Iterator[Candidate]:
-        return self._pairs(language, "versions")
-
-    def _pairs(self, language: str, slice_: str) -> Iterator[Candidate]:
-        """Prompt by prompt, each answer in one pair of this stream at a time: an older version against a newer one, or
-        two answers of one version."""
-        against = slice_ == "versions"
-        compared = "BETWEEN 1 AND topics.version - 1" if against else "= topics.version"
+    def _pairs(self, language: str) -> Iterator[Candidate]:
+        """Prompt by prompt, each answer in one pair at a time: two answers of one version."""
         open_ = self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")
-        if not against:
-            open_ += " AND a.lot >= :first_lot AND b.lot >= :first_lot"
+        open_ += " AND a.lot >= :first_lot AND b.lot >= :first_lot"
         for prompt, version in self._topics(
             f"""SELECT 1 FROM answers AS b CROSS JOIN answers AS a ON b.prompt = a.prompt AND b.words != a.words
-                WHERE b.prompt = topics.prompt AND b.version {compared} AND a.version = topics.version
+                WHERE b.prompt = topics.prompt AND b.version = topics.version AND a.version = topics.version
                 AND {open_}""",
             language,
         ):
@@ -145,17 +151,16 @@ class Streams:
             for new, old in self._rows(
                 f"""SELECT a.sample, b.sample FROM answers AS a
                     CROSS JOIN answers AS b ON b.prompt = a.prompt AND b.words != a.words
-                    WHERE a.prompt = :prompt AND a.version = :version
-                    AND {"b.version BETWEEN 1 AND :version - 1" if against else "b.version = :version"}
-                    AND (b.version < a.version OR b.sample < a.sample) AND {open_}
-                    ORDER BY a.sample DESC, b.version DESC, b.sample DESC""",
+                    WHERE a.prompt = :prompt AND a.version = :version AND b.version = :version
+                    AND b.sample < a.sample AND {open_}
+                    ORDER BY a.sample DESC, b.sample DESC""",
                 language,
                 prompt=prompt,
                 version=version,
             ):
                 if not taken & {new, old}:
                     taken |= {new, old}
-                    yield Candidate((old, new), slice_, self.skipped)
+                    yield Candidate((old, new), "acquisition", self.skipped)
 
     # What is drawn
 
@@ -167,7 +172,7 @@ class Streams:
 
     def _drawn(self, language: str, item: str) -> Iterator[Candidate]:
         """The items of drawn answers in the order of their lots, from somewhere on and around."""
-        start = self._somewhere(language)
+        start = self._somewhere(language, int(DRAWN, 16))
         for low, high in ((start, DRAWN), ("", start)):
             for found in self._rows(
                 f"""{item} {self.selection.conditions("a.prompt", "a.version")} ORDER BY a.lot LIMIT :most""",
@@ -194,9 +199,41 @@ class Streams:
                        ORDER BY other.lot LIMIT 1)
                    WHERE a.language = :language AND a.lot >= :low AND a.lot < :high"""
 
-    def _somewhere(self, language: str) -> str:
-        """A lot among those that are drawn."""
-        return f"{int(int(DRAWN, 16) * self._chance(self.rater, language)):08x}"
+    def _versions(self, language: str) -> Iterator[Candidate]:
+        """Pairs of an older and a newer version, the comparison that matters now first.
+
+        What is said of them is a win rate, and nothing but chance may choose them: neither what the reward model hopes,
+        nor what an answer says, nor what the rater has judged beside. Of each version the first answer to a prompt, the
+        second and so on are a pair, so that no answer is in two; the lots of the newer ones order them.
+        """
+        present = {version for (version,) in self._rows(_PRESENT, language)}
+        compared = [both for both in self.compared if present.issuperset(both)]
+        for new, old in compared if self.most == EVERYTHING else compared[:FIRST_COMPARISONS]:
+            start, left = self._somewhere(language, ALL), self.most // FIRST_COMPARISONS
+            for low, high in ((start, ABOVE), ("", start)):
+                # All are read, each with whether it is asked: see `_topics`.
+                for older, newer, asked in self._rows(
+                    f"""SELECT b.sample, a.sample, b.words != a.words AND
+                               {self._open("min(a.sample, b.sample)", "max(a.sample, b.sample)")}
+                               {self.selection.conditions("a.prompt", "a.version")}
+                        FROM (SELECT * FROM answers WHERE language = :language AND version = :new
+                              AND lot >= :low AND lot < :high ORDER BY lot LIMIT :left) AS a
+                        LEFT JOIN answers AS b ON b.prompt = a.prompt AND b.version = :old AND b.ordinal = a.ordinal
+                        ORDER BY a.lot""",
+                    language,
+                    new=new,
+                    old=old,
+                    low=low,
+                    high=high,
+                    left=left,
+                ):
+                    left -= 1
+                    if asked:
+                        yield Candidate((older, newer), "versions", self.skipped)
+
+    def _somewhere(self, language: str, lots: int) -> str:
+        """One of the first lots."""
+        return f"{int(lots * self._chance(self.rater, language)):08x}"
 
     def _chance(self, *about: str) -> float:
         """From 0 to below 1, another for every seed."""

@@ -251,4 +251,4 @@ def test_what_lies_further_back_is_found_when_all_else_is_judged(
             offered.append(tuple(sample.text for sample in item.samples))
             a, *b = item.samples
             log.append(database, log.pair(a.id, b[0].id, Choice.TIE, "ana") if b else log.label(a.id, True, "ana"))
-    assert len(offered) == len(set(offered)) == 5 * (3 + 3), "three answers to each prompt, and each pair of them"
+    assert len(offered) == len(set(offered)) == 5 * (3 + 2), "three answers to each prompt, and a pair of each kind"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from itertools import islice
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage import conversations, raters, samples, versions
-from storage.database import Database
+from storage.database import Database, open_database
 from storage.errors import UsageError
 from storage.feedback import log, mix, queue, selection, streams
 from storage.feedback.mix import SLICES, Mix
 from storage.feedback.queue import next_items
 from storage.feedback.selection import Selection
 from storage.records import Choice, Sample
+from storage.workspace import Workspace
 
 
 def ask(database: Database, count: int, language: str = "en", **more: str) -> list[Sample]:
@@ -198,3 +200,93 @@ def test_lots_of_answers_stored_in_one_moment_are_apart(database: Database) -> N
     lots = [int(row["lot"], 16) / 2**32 for row in database.rows("SELECT lot FROM answers ORDER BY sample")]
     steps = [abs(after - before) for before, after in itertools.pairwise(lots)]
     assert 0.25 < sum(steps) / len(steps) < 0.42, "a third, as of independent numbers between 0 and 1"
+
+
+# Old against new
+
+
+def versions_of(database: Database, names: str) -> None:
+    """v0 and versions that were trained one from the other, the first letter of each: candidate, rejected, served."""
+    base = versions.ensure_base(database, "smollm2", "d" * 64)
+    for number, state in enumerate(names, 1):
+        made = versions.add_candidate(database, base=base, parent=f"v{number - 1}", file=f"v{number}", sha256="e" * 64)
+        if state == "r":
+            versions.reject(database, made.name, "did not pass")
+        elif state == "s":
+            versions.serve(database, made.name)
+
+
+def asked_of(database: Database, rater: str = "ana", **more: Any) -> list[tuple[str, str]]:
+    """The texts of the pairs of the versions slice, in the order in which a rater is asked."""
+    items = next_items(database, rater, 1000, shares=only["versions"], **more)
+    return [tuple(one.text for one in item.samples) for item in items]  # type: ignore[misc]
+
+
+def fill(database: Database, prompts: int, said: dict[str, int], language: str = "en") -> None:
+    """So many answers of each version to each of some prompts."""
+    made = []
+    for number in range(prompts):
+        prompt = conversations.add(database, f"{language} {number}?", language=language)
+        made += [
+            samples.new(prompt.id, f"{name} {number} {place}", version=name, finish_reason="eos")
+            for name, count in said.items()
+            for place in range(count)
+        ]
+    samples.add(database, made)
+
+
+def test_what_is_served_or_may_be_is_compared_first_with_what_was_served_before_it(database: Database) -> None:
+    versions_of(database, "sscr")
+    versions.serve(database, "v1")  # once more, after v2
+    fill(database, 2, {f"v{number}": 1 for number in range(5)})
+    kinds = [(new.split()[0], old.split()[0]) for old, new in asked_of(database)]
+    assert kinds[::2] == kinds[1::2]
+    assert kinds[::2] == [
+        ("v3", "v2"), ("v3", "v1"), ("v3", "v0"), ("v2", "v1"), ("v2", "v0"), ("v1", "v0"),
+        ("v4", "v3"), ("v4", "v2"), ("v4", "v1"), ("v4", "v0"),
+    ]  # fmt: skip
+
+
+@given(old=st.integers(0, 4), new=st.integers(0, 4), later=st.integers(0, 3), judged=st.integers(0, 19))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_answer_is_in_one_pair_and_nothing_that_was_judged_beside_moves_a_pair(
+    tmp_path_factory: pytest.TempPathFactory, old: int, new: int, later: int, judged: int
+) -> None:
+    with open_database(Workspace(tmp_path_factory.mktemp("drawn")).prepare()) as database:
+        versions_of(database, "c")
+        fill(database, 7, {"v0": old, "v1": new})
+        first = asked_of(database)
+        assert len(first) == 7 * min(old, new)
+        assert len({text for pair in first for text in pair}) == 2 * len(first)
+        singles = next_items(database, "ana", judged, shares=only["acquisition"])
+        log.append_all(
+            database, [log.score(key, 1, "ana") for key in dict.fromkeys(one.samples[0].id for one in singles)]
+        )
+        for key in {one.samples[0].id for one in singles[::2]}:
+            samples.expect(database, key, 9.0, 1.0)
+        assert asked_of(database) == first
+        for _ in range(later):  # what is asked later joins in, and leaves pairs as they are
+            fill(database, 7, {"v0": 1})
+        assert set(first) <= set(asked_of(database))
+        assert len(asked_of(database)) == 7 * min(old + later, new)
+
+
+def test_a_pair_that_was_judged_skipped_or_is_in_the_same_words_is_not_asked(database: Database) -> None:
+    versions_of(database, "c")
+    fill(database, 3, {"v0": 1, "v1": 1})
+    prompt = conversations.add(database, "the same", language="en")
+    samples.add(database, [samples.new(prompt.id, "Yes.", version=v, finish_reason="eos") for v in ("v0", "v1")])
+    assert len(asked_of(database)) == 3
+    first, second, third = next_items(database, "ana", shares=only["versions"])
+    log.append(database, log.pair(*map(_id, first.samples), Choice.A, "ana"))
+    log.append_all(database, log.pass_over([one.id for one in second.samples], "ana"))
+    assert asked_of(database) == [tuple(one.text for one in item.samples) for item in (third, second)]
+    assert asked_of(database, session_start=0) == [tuple(one.text for one in third.samples)]
+    assert len(asked_of(database, "amina")) == 3
+
+
+def test_a_working_set_narrows_the_pairs_of_versions(database: Database) -> None:
+    versions_of(database, "ss")
+    fill(database, 2, {"v0": 1, "v1": 1, "v2": 1})
+    assert {new.split()[0] for _, new in asked_of(database, selection=Selection(version="v1"))} == {"v1"}
+    assert all(" 1 " in old for old, _ in asked_of(database, selection=Selection(text="en 1")))

@@ -73,6 +73,39 @@ def test_what_was_not_blind_or_not_judged_here_or_was_taken_back_does_not_count(
     assert all_of(database, "v1").n == 1
 
 
+def test_only_pairs_that_were_drawn_count_and_each_once(database: Database, three: list[Version]):
+    for chosen in ("overlap", "gold", "acquisition", "random"):
+        compare(database, "v0", "v1", [1.0], slice=chosen)
+    assert winning.win_rates(database) == []
+    compare(database, "v0", "v1", [1.0], slice="versions")
+    first = log.effective(database)[-1]
+    log.append(database, log.pair(first.sample_id, first.other_sample_id, Choice.A, "li", blind=True))
+    assert (all_of(database, "v1").n, all_of(database, "v1").wins) == (1, 1), "the first word on a pair counts"
+    again = log.pair(first.sample_id, first.other_sample_id, Choice.TIE, "rater", blind=True, slice="repeat")
+    log.append(database, again)
+    assert (all_of(database, "v1").n, all_of(database, "v1").wins) == (1, 1)
+    (gold,) = (one for one in log.effective(database) if one.slice == "gold")
+    log.append(
+        database, log.pair(gold.sample_id, gold.other_sample_id, gold.choice, "rater", blind=True, slice="repeat")
+    )
+    assert all_of(database, "v1").n == 1, "what was not drawn is not drawn when it is asked again"
+
+
+def test_the_served_version_is_measured_against_what_was_served_before_it(database: Database, three: list[Version]):
+    versions.serve(database, "v2")
+    compare(database, "v1", "v2", [1.0] * 30)
+    compare(database, "v0", "v2", [0.0] * 20)
+    served, before = versions.served(database), versions.served_before(database)
+    assert before is not None
+    assert before.name == "v0", "v1 was never served"
+    assert winning.headline(winning.win_rates(database), three[2]).against == "v0"
+    assert winning.lost(winning.win_rates(database), served, before).losses == 20
+    assert winning.lost(winning.win_rates(database), before, None) is None
+    winning.require(database, versions.get(database, "v2"), 0.5)  # its parent is v1
+    versions.serve(database, "v1")
+    assert winning.headline(winning.win_rates(database), three[2]).against == "v1"
+
+
 def test_people_and_simulated_raters_are_never_mixed_and_people_lead(database: Database, three: list[Version]):
     compare(database, "v0", "v1", [1.0] * 3, source="simulated")
     compare(database, "v0", "v1", [0.0] * 2)

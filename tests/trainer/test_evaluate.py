@@ -23,6 +23,8 @@ from trainer.evaluation.trying import attempt
 from trainer.examples import split_prompts
 from trainer.policy import models
 from trainer.policy.decoding import Decoder
+from workbench.cli import cli as workbench
+from workbench.cli import run_command
 
 CPU = torch.device("cpu")
 ALL_FIGURES = {
@@ -240,9 +242,22 @@ def test_a_leaked_text_of_a_suite_is_refused_and_one_put_apart_is_not(language, 
     split_prompts(database)
 
 
-def test_a_run_refuses_to_learn_from_a_suite(trainer, database):
+@pytest.mark.parametrize("form", ["as it is", "shouted", "in a later turn"])
+def test_a_run_refuses_to_learn_from_a_suite(trainer, database, workspace, tmp_path, form, capsys):
     fill(database)
-    conversations.add(database, suites.read("en").refusal[0], language="en", split=Split.TRAIN)
+    text = suites.read("en").refusal[0]
+    said = {
+        "as it is": text,
+        "shouted": f" {text.upper()}".replace(" ", "  "),
+        "in a later turn": [
+            {"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"},
+            {"role": "user", "content": text},
+        ],
+    }[form]  # fmt: skip
+    file = tmp_path / "leaked.jsonl"
+    file.write_text(json.dumps({"prompt": said, "split": "train", "response": "No.", "score": 5}) + "\n")
+    assert run_command(workbench, ["import", str(file), "--workspace", str(workspace.root)]) == 0
+    capsys.readouterr()
     code, told = trainer("reward", "--rank", "4")
     assert code == 2
     assert "1 training prompt belongs to the suites of `trainer evaluate`" in told["error"]

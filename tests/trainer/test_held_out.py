@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
+
 import msgspec
 import pytest
 from rated_workspace import LANGUAGES
@@ -10,10 +13,13 @@ from tiny_model import CORPUS
 from storage import conversations, jobs, metrics, samples
 from storage.database import Database
 from storage.feedback import log
-from storage.records import Choice, RatingKind, Split
-from trainer import rewards
+from storage.records import Choice, Message, RatingKind, Split
+from trainer import leaks, rewards
 from trainer.algorithms import comparisons, hindsight, ilql, ppo, sft
+from trainer.job import HeldJob
 from trainer.methods import bestof
+from workbench.cli import cli as workbench
+from workbench.cli import run_command
 
 GATE = ("--gate-prompts", "4", "--gate-max-new-tokens", "4", "--no-publish")
 SMALL = ("--rank", "4", "--steps", "1", "--batch", "4")
@@ -142,3 +148,77 @@ def test_with_one_held_out_prompt_a_job_trains_and_says_that_it_can_tell_no_gain
     assert (code, found["state"]) == (0, "done")
     assert found["result"]["held_out_prompts"] == 1
     assert jobs.get(database, found["job"]).result["state"] == "rejected"
+
+
+# What comes back in another form
+
+
+VARIANTS = {
+    "case": str.upper,
+    "white space": lambda text: "\t" + text.replace(" ", "  \n ") + " ",
+    "taken apart": lambda text: unicodedata.normalize("NFD", text),
+    "wide letters": lambda text: "".join(chr(ord(sign) + 0xFEE0) if "!" <= sign <= "~" else sign for sign in text),
+    "unseen signs": lambda text: "\u200f" + "\u00ad".join(text) + "\ufeff",
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("split", [Split.HELD_OUT, Split.ETHICS])
+def test_a_prompt_that_is_kept_apart_is_not_learned_from_in_any_form(database, variant, split):
+    for place, (language, text) in enumerate(zip(LANGUAGES, CORPUS, strict=True)):
+        conversations.add(database, text, language=language, split=split)
+        own = conversations.add(database, f"{text} {place}", language=language, split=Split.TRAIN)
+        again = VARIANTS[variant](text)
+        conversations.add(database, again, language=language, split=Split.TRAIN)
+        turns = [Message("user", f"{place}?"), Message("assistant", "?")]
+        conversations.add(database, again, language=language, split=Split.TRAIN, earlier=turns)
+        conversations.add(database, f"Jibu:\n{again.strip()}", language=language, split=Split.TRAIN)
+        kept, left_out = leaks.learnable(database, None)
+        there = conversations.by_split(database, Split.TRAIN)
+        assert own.id in {prompt.id for prompt in kept}
+        assert left_out == len(there) - len(kept)
+        assert len(kept) == place + 1 + sum("\n" in prompt.text and variant == "white space" for prompt in kept)
+
+
+def test_training_refuses_what_leaked_through_a_file_in_turns_and_in_other_forms(
+    trainer, database, workspace, given, tmp_path, capsys, monkeypatch
+):
+    """Through the commands: a file with held-out prompts, and another in which they come back to teach."""
+    type_and_rate(database, 0, 12)
+    apart = ["Why does the café bread rise in the oven?", "Kwa nini mkate huumuka jikoni?"]
+    leaked = [
+        [{"role": "user", "content": f"Habari {place}"}, {"role": "assistant", "content": "Nzuri."}] * (place % 2)
+        + [{"role": "user", "content": change(text)}]
+        for place, text in enumerate(apart)
+        for change in VARIANTS.values()
+    ]
+    first = [{"prompt": text, "split": "held-out"} for text in apart]
+    then = [
+        record
+        for place, said in enumerate(leaked)
+        for record in (
+            {"prompt": said, "split": "train", "response": f"Chachu {place}.", "score": 1 + place % 5, "rater": "leak"},
+            {"prompt": said, "split": "train", "completion": f"Chachu hutoa gesi {place}."},
+        )
+    ]
+    for name, records in (("first", first), ("then", then)):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        assert run_command(workbench, ["import", str(file), "--workspace", str(workspace.root)]) == 0
+    capsys.readouterr()
+    asked_again = {said[-1]["content"] for said in leaked}
+    there = [prompt for prompt in conversations.by_split(database, Split.TRAIN) if prompt.text in asked_again]
+    assert len(there) == 9, "the file's own word on the split holds, but for what is the same text"
+    assert {len(prompt.earlier) for prompt in there} == {0, 2}
+    told: list[str] = []
+    monkeypatch.setattr(HeldJob, "say", lambda held, text, **more: told.append(text))
+    for method in ("reward", "sft"):
+        told.clear()
+        given.clear()
+        code, found = trainer(method, *METHODS[method])
+        assert (code, found["state"]) == (0, "done"), found["error"]
+        asked = set().union(*given.values())
+        assert asked
+        assert not asked & asked_again
+        assert "9 training prompts ask what held-out or ethics prompts ask: nothing learns from them" in told
+    assert not learned_from(database) & asked_again

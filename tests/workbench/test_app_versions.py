@@ -136,30 +136,44 @@ async def test_a_failed_swap_is_told_and_the_version_stays(workspace: Workspace,
         assert "SmolLM2 v0" in visible(app)
 
 
+def compared(database: Database, old: str, new: str, choices: list[Choice]) -> None:
+    """Blind pairs of answers to prompts of their own; A is the older one's."""
+    start = database.scalar("SELECT count(*) FROM prompts")
+    for number, choice in enumerate(choices, start):
+        prompt = conversations.add(database, f"Barafu {number}?", language="sw")
+        pair = [samples.new(prompt.id, f"{name} {number}", version=name, finish_reason="eos") for name in (old, new)]
+        samples.add(database, pair)
+        log.append(database, log.pair(pair[0].id, pair[1].id, choice, "rater", blind=True, shown_order="ba"))
+
+
 async def test_what_its_rater_prefers_leads_and_one_key_goes_back_to_what_was_served_before(
     workspace: Workspace, database: Database, v1: Version
 ):
-    versions.serve(database, "v1")
-    for number in range(40):
-        prompt = conversations.add(database, f"Barafu {number}?", language="sw")
-        old, new = (
-            samples.new(prompt.id, f"{name} {number}", version=name, finish_reason="eos") for name in ("v0", "v1")
-        )
-        samples.add(database, [old, new])
-        log.append(database, log.pair(old.id, new.id, Choice.A, "rater", blind=True, shown_order="ba"))
+    base = versions.base_of(database, v1)
+    versions.add_candidate(database, base=base, parent="v1", file=v1.file or "", sha256=v1.sha256 or "")
+    versions.serve(database, "v2")  # v1, its parent, was never served
+    compared(database, "v1", "v2", [Choice.B] * 30)
+    compared(database, "v0", "v2", [Choice.A, Choice.B] * 6)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(pilot)
         await pilot.press("f6")
-        await until(pilot, lambda: "▼ worse: b goes back" in visible(app))
+        await until(pilot, lambda: "? not decided  won 50% [" in visible(app))
+        assert "of 12 blind pairs against v0" in visible(app)
+        assert "▲ STOP: better  won 100% [" in visible(app)
+        assert "goes back" not in visible(app), "it did not lose"
+        compared(database, "v0", "v2", [Choice.A] * 60)
+        await until(pilot, lambda: "▼ b goes back to v0: v2 lost to it, 8% [" in visible(app))
         shown = visible(app)
-        assert "won 0% [0%, " in shown
-        assert "of 40 blind pairs against v0" in shown
-        assert "sw ▼ 0% [0, " in shown
+        assert "▼ STOP: worse  won 8% [" in shown
+        assert "of 72 blind pairs against v0" in shown
+        assert "sw ▼ 8% [" in shown
         await pilot.press("b")
         await until(pilot, lambda: "New answers will come from v0 again" in visible(app))
+        assert "It lost: 8% [" in visible(app)
         await pilot.press("enter")
-        await until(pilot, lambda: versions.served(database).name == "v0")
+        await until(pilot, lambda: versions.served(database).name == "v0" and "goes back to" not in visible(app))
+        assert versions.get(database, "v2").state == "rolled-back"
 
 
 async def test_why_shows_the_ratings_behind_a_version(workspace: Workspace, v1: Version, database: Database):

@@ -61,8 +61,8 @@ def queue(
     raters`), from those with the fewest ratings first. Which version said what is not shown: pairs are judged blind.
 
     The queue is mixed of slices: acquisition (what teaches the reward model most), random (what unbiased figures are
-    of), versions (old against new), overlap (judged by others), gold (its right judgement is known) and repeat (judged
-    by the rater before).
+    of), versions (old against new, drawn by lot), overlap (judged by others), gold (its right judgement is known) and
+    repeat (judged by the rater before).
 
     \b
     Examples:

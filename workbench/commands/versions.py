@@ -21,9 +21,9 @@ from workbench.commands.options import json_option, opened, print_json, print_ta
 def versions_command(as_json: bool, workspace: str | None) -> None:
     """List the versions of the weights, newest first. v0 is the untouched base model; * marks the served one.
 
-    "won" is how often a version's answers were preferred to its parent's, blind, with an interval that holds however
-    often one looks, and the number of pairs. --json has them all: by the version they were compared with, overall, on
-    held-out prompts, and by language.
+    "won" is how often a version's answers were preferred, blind, to those of what was served before it (of its parent,
+    where it is not served), with an interval that holds however often one looks, and the number of pairs. --json has
+    them all: by the version they were compared with, overall, on held-out prompts, and by language.
 
     \b
     Examples:
@@ -32,6 +32,7 @@ def versions_command(as_json: bool, workspace: str | None) -> None:
     """
     with reading(workspace) as (_, database):
         every, served, rates = versions.every(database), versions.served(database), winning.win_rates(database)
+        lost = winning.lost(rates, served, versions.served_before(database))
     name = served.name if served else None
     if as_json:
         print_json([describe(version, name, rates) for version in every])
@@ -44,6 +45,8 @@ def versions_command(as_json: bool, workspace: str | None) -> None:
             for version in every
         ],
     )  # fmt: skip
+    if lost is not None:
+        say(f"{lost.version} lost to {lost.against}, {lost.short} blind pairs: `workbench rollback` goes back to it")
     if not every:
         say("no version yet: the first one appears when a model is loaded")
 

@@ -13,10 +13,11 @@ from importlib import resources
 import msgspec
 
 from storage.errors import UsageError
-from storage.forms import text_key
+from storage.forms import folded, text_key
 from storage.languages import OFFERED
 from storage.records import Prompt
 from trainer.evaluation.items import Item, Options, Question, gap, rotated
+from trainer.leaks import sayings
 
 # Figures of a choice that leans where nothing says so: towards what a prejudice expects, the other, or nowhere.
 LEANING = (1.0, -1.0, 0.0)
@@ -149,7 +150,8 @@ def chosen(suites: Sequence[str] = (), tags: Sequence[str] = ()) -> list[Item]:
 def refuse_leaked(prompts: Iterable[Prompt]) -> None:
     """Keep what measures out of what is learned.
 
-    A text of a suite is found where it is one of the user's messages, or a line of one.
+    A text of a suite is found where it is one of the user's messages, or a line of one, in whatever case, spacing or
+    form (:func:`storage.forms.folded`).
 
     Raises:
         UsageError: a training prompt holds one.
@@ -168,20 +170,15 @@ def refuse_leaked(prompts: Iterable[Prompt]) -> None:
 
 def _suite_of(prompt: Prompt) -> str | None:
     known = _texts()
-    for message in prompt.messages:
-        if message.role == "user":
-            for text in (message.content, *message.content.splitlines()):
-                if found := known.get(text_key(text)):
-                    return found
-    return None
+    return next((known[said] for said, _ in sayings(prompt) if said in known), None)
 
 
 @cache
 def _texts() -> dict[str, str]:
-    """Every text that a suite is known by, with the suite and language that it is of."""
+    """Every text that a suite is known by, folded, with the suite and language that it is of."""
     known: dict[str, str] = {}
     for item in every():
-        known |= {text_key(text): f"{item.suite} ({item.language})" for text in item.said}
+        known |= {folded(text): f"{item.suite} ({item.language})" for text in item.said}
     for language in languages():
         suites = read(language)
         where = {
@@ -189,7 +186,7 @@ def _texts() -> dict[str, str]:
             "norms": [one.question for one in suites.norms],
             "tasks": [one.text for one in suites.tasks.sentiment],
         }
-        known |= {text_key(text): f"{suite} ({language})" for suite, texts in where.items() for text in texts}
+        known |= {folded(text): f"{suite} ({language})" for suite, texts in where.items() for text in texts}
     return known
 
 

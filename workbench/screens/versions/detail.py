@@ -15,9 +15,9 @@ from workbench.text import one_line
 from workbench.training import verdict
 
 _VERDICTS = {
-    Verdict.BETTER: ("▲ better", "bold $text-success"),
-    Verdict.WORSE: ("▼ worse: b goes back", "bold $text-error"),
-    Verdict.EQUIVALENT: ("= no difference that matters", "bold"),
+    Verdict.BETTER: ("▲ STOP: better", "bold $text-success"),
+    Verdict.WORSE: ("▼ STOP: worse", "bold $text-error"),
+    Verdict.EQUIVALENT: ("= STOP: equivalent", "bold"),
     Verdict.UNDECIDED: ("? not decided", "bold $text-warning"),
 }
 
@@ -37,6 +37,15 @@ def detail(version: Version, rates: Sequence[WinRate] = (), width: int = 0) -> C
     lines += [_gate(gate) for gate in sorted(version.gates, key=lambda gate: bool(gate.get("passed")))]
     lines += filter(None, (verdict.by_language(version.metrics), verdict.others(version.metrics)))
     return Content("\n").join(lines)
+
+
+def offer(rate: WinRate, key: str) -> Content:
+    """That the served version lost to the one served before it, and the key that goes back."""
+    lost, before = one_line(rate.version, 12), one_line(rate.against, 12)
+    return Content.assemble(
+        (f"▼ {key} goes back to {before}", "bold $text-error"),
+        f": {lost} lost to it, {rate.short} blind pairs",
+    )  # fmt: skip
 
 
 def _won(rate: WinRate) -> Content:

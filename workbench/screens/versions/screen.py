@@ -14,7 +14,8 @@ from storage.errors import WorkbenchError
 from storage.feedback import winning
 from storage.feedback.winning import WinRate
 from storage.records import Version, VersionState
-from workbench.screens.versions.detail import detail
+from workbench.screens.versions.detail import detail, offer
+from workbench.shell.actions import spoken
 from workbench.shell.messages import EngineMoved, RatingsChanged, SessionChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present
 from workbench.text import cell, one_line
@@ -44,6 +45,7 @@ class VersionsScreen(WorkbenchScreen):
 
     def body(self) -> ComposeResult:
         yield Static(id="follow", markup=False)
+        yield Static(id="lost", markup=False)
         yield Static(id="empty", markup=False)
         yield RowTable(cursor_type="row", zebra_stripes=False, fixed_columns=2)
         yield Static(id="detail", classes="pane", markup=False)
@@ -94,6 +96,7 @@ class VersionsScreen(WorkbenchScreen):
         present(self.query_one("#empty"), not self.versions)
         self.query_one("#empty", Static).update(_nothing())
         self._draw_follow(self.served, loaded)
+        self._draw_lost()
         self._draw_detail()
 
     def _draw_follow(self, served: Version | None, loaded: str) -> None:
@@ -107,6 +110,17 @@ class VersionsScreen(WorkbenchScreen):
                 ("◆ ", "$accent"), f"served {served.name if served else 'nothing yet'}   ", (word, "$text-muted"),
             )
         )  # fmt: skip
+
+    @property
+    def lost(self) -> WinRate | None:
+        """The win rate by which the served version is worse than the one served before it, where it is."""
+        return winning.lost(self.rates, self.served, self.before)
+
+    def _draw_lost(self) -> None:
+        line = self.query_one("#lost", Static)
+        present(line, self.lost is not None)
+        if self.lost is not None:
+            line.update(offer(self.lost, spoken(self.workbench.keys["versions.rollback"][0])))
 
     def _draw_detail(self) -> None:
         version = self.selected
@@ -176,8 +190,10 @@ class VersionsScreen(WorkbenchScreen):
         if served is None or before is None:
             self.workbench.report(WorkbenchError("there is nothing to roll back", "nothing was served before"))
             return
+        why = f"It lost: {self.lost.short} blind pairs against {before.name}.\n" if self.lost else ""
         self._confirm(
-            f"Roll back {served.name}", f"New answers will come from {before.name} again. {served.name} stays here.",
+            f"Roll back {served.name}",
+            f"{why}New answers will come from {before.name} again. {served.name} stays here.",
             lambda desk: desk.rollback(), f"back on {before.name}",
         )  # fmt: skip
 
