@@ -1,5 +1,5 @@
-"""Whether the times of the log run as its order does. Nothing is ordered by a time; one that runs backwards says that the
-clock was set back, unless it is another machine's: at a seam the log goes on by another clock.
+"""Whether the times of the log run as its order does. Nothing is ordered by a time; one that runs backwards says that
+the clock was set back, unless it is another machine's: at a seam the log goes on by another clock.
 """
 
 from __future__ import annotations
