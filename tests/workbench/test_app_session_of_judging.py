@@ -162,7 +162,7 @@ async def test_three_hundred_judgements_of_every_kind_by_keys_alone(workspace: W
         assert (screen.item.keys, screen.item.shown_order) == (front.keys, front.shown_order), "exactly where one was"
         assert f"{screen.progress.settled + 1} of " in visible(app)
         await judge_until(pilot, screen, hand, JUDGEMENTS)
-        await pilot.press("i")
+        await pilot.press("S")
         await until(pilot, lambda: "of 300" in visible(app) and "ranking" in visible(app))
         await pilot.press("enter")
         assert told(database) == hand.rows

@@ -110,9 +110,9 @@ def generate(
     answer that it holds is not read. `messages` that end with the assistant's are refused.
 
     The same command on the same version gives the same text. Among other prompts, or with another --count, a prompt is
-    in another batch, whose sums round differently: in 16 bits (bf16, what `auto` chooses where it is fast) a near tie
-    may then fall the other way, and all that follows with it. With --dtype fp32 that is rare; a prompt asked in a run of
-    its own is always answered the same.
+    in another batch, whose sums are rounded in another order: in 16 bits (--dtype bf16 or fp16) a near tie then falls
+    the other way sooner or later, and another text follows. With --dtype fp32 that is rare; asked in a run of its own, a
+    prompt is always answered the same.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ _WIDTH = 60
 class SessionSheet(Dialog[bool]):
     """Counts by kind and language, the pace, and what was taken back. `n` ends the session and begins another."""
 
-    BINDINGS: ClassVar = [("enter", "cancel", "go on"), ("i", "cancel", "go on"), ("n", "anew", "new session")]
+    BINDINGS: ClassVar = [("enter", "cancel", "go on"), ("S", "cancel", "go on"), ("n", "anew", "new session")]
 
     def __init__(self, found: Progress, goal: int, shares: Mapping[str, float]) -> None:
         super().__init__("This session")
