@@ -84,7 +84,7 @@ def keys_page() -> str:
         "",
         "Written from `workbench/shell/actions.py` and the screens' own; `workbench keys` prints yours, remapped.",
         "",
-        "To change a key, write `keymap.toml` into the workspace or into the configuration folder that",
+        "`alt+k` finds an action by words of what it does or by a key, and gives it another one. Or write `keymap.toml` into the workspace or into the configuration folder that",
         "`workbench doctor` names: one line an action, such as `\"review.skip\" = \"n\"` or",
         "`\"prompt.send\" = [\"ctrl+j\", \"f9\"]`.",
         "",
