@@ -205,7 +205,7 @@ def test_an_action_is_found_by_each_of_its_keys_and_by_words_of_what_it_does(act
             assert action in listed
             have = [key in keys[one.id] for one in listed]
             assert have == sorted(have, reverse=True), "those that have it come first"
-    words = action.help.split() + [action.label]
+    words = [*action.help.split(), action.label]
     typed = " ".join(written(word) for word in random.sample(words, min(3, len(words))))
     listed = found(ACTIONS, keys, typed)
     assert action in listed

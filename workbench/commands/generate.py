@@ -111,8 +111,8 @@ def generate(
 
     The same command on the same version gives the same text. Among other prompts, or with another --count, a prompt is
     in another batch, whose sums are rounded in another order: in 16 bits (--dtype bf16 or fp16) a near tie then falls
-    the other way sooner or later, and another text follows. With --dtype fp32 that is rare; asked in a run of its own, a
-    prompt is always answered the same.
+    the other way sooner or later, and another text follows. With --dtype fp32 that is rare; a prompt that is asked in
+    a run of its own is always answered the same.
 
     \b
     Examples:
