@@ -248,7 +248,7 @@ async def preview(app: WorkbenchApp, pilot) -> None:
     ]
     file = app.workspace.root / "judgements.jsonl"
     file.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
-    await pilot.press("i")
+    await pilot.press("I")
     await _until(pilot, lambda: isinstance(app.screen, FormDialog))
     app.screen.query_one("#field-file", Input).value = str(file)
     await pilot.press("enter")

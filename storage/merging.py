@@ -23,7 +23,7 @@ from storage.database import Database, read_database
 from storage.digests import sha256_of
 from storage.durable import sync_file, sync_folder
 from storage.errors import UsageError, WorkbenchError
-from storage.feedback import guidelines, log, projection
+from storage.feedback import clocks, guidelines, log, projection
 from storage.feedback.kinds import TURNS
 from storage.records import JobState, RewardModel, Split, Version, VersionState
 from storage.workspace import Workspace
@@ -271,10 +271,18 @@ class _Merge:
         asked = {
             one.name: guidelines.version_of(self.database, one.guideline) for one in guidelines.versions(self.other)
         }
-        fresh = []
-        for row in self._rows("SELECT * FROM ratings ORDER BY sequence"):
+        last = self.database.scalar("SELECT id FROM ratings ORDER BY sequence DESC LIMIT 1")
+        events = self._rows("SELECT * FROM ratings ORDER BY sequence")
+        stretches = clocks.stretches((row["id"] for row in events), clocks.seams(self.other))
+        fresh: list[Row] = []
+        seams: list[str] = []  # where another clock goes on: around all that comes, and where one does so there
+        stretch = None
+        for row, lies_in in zip(events, stretches, strict=True):
             if row["id"] in known:
                 continue
+            if lies_in != stretch and (fresh or last):
+                seams.append(fresh[-1]["id"] if fresh else last)
+            stretch = lies_in
             if row["supersedes"] is None and row["kind"] not in TURNS and row["sample_id"] in known_samples:
                 row["supersedes"] = self._said_here(row["id"])
             fresh.append(row | {"guideline": asked.get(row["guideline"], row["guideline"])})
@@ -282,6 +290,8 @@ class _Merge:
         projection.count(self.database, "ratings.sequence > ?", before)
         tied = [row["id"] for row in fresh if row["supersedes"] is not None or row["gesture"] is not None]
         projection.settle(self.database, tied)
+        if fresh:
+            clocks.add_seams(self.database, [*seams, fresh[-1]["id"]])
         self.done.ratings = len(fresh)
 
     def _said_here(self, rating_id: str) -> str | None:

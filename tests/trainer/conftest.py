@@ -53,18 +53,29 @@ def job(database) -> Job:
 
 
 @pytest.fixture
-def trainer(workspace: Workspace, tiny_model, monkeypatch, capsys):
-    """Run a stage; returns its exit code and its JSON document."""
+def command(workspace: Workspace, monkeypatch, capsys):
+    """Run a command in the workspace; returns its exit code, standard output and standard error."""
 
-    def call(*arguments: str, model: bool = True):
-        named = ["--model", str(tiny_model), *COMMON] if model else ["--json"]
-        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, *named, "--workspace", str(workspace.root)])
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, "--workspace", str(workspace.root)])
         code = 0
         try:
             cli.main()
         except SystemExit as ending:
-            code = ending.code or 0
+            code = ending.code or 0  # type: ignore[assignment]
         out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def trainer(command, tiny_model):
+    """Run a stage; returns its exit code and its JSON document."""
+
+    def call(*arguments: str, model: bool = True):
+        named = ["--model", str(tiny_model), *COMMON] if model else ["--json"]
+        code, out, err = command(*arguments, *named)
         assert out, err
         return code, json.loads(out)
 

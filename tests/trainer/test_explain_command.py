@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,29 +15,11 @@ from storage.database import Database, open_database
 from storage.feedback import log
 from storage.records import Sample
 from storage.workspace import Workspace
-from trainer import cli
 from trainer.explaining.answer import Token
 from trainer.explaining.drawn import heat, whole
 
 HOSTILE = "<script>alert(1)</script> \x1b]52;c;AAAA\x07 \u202e bluu & azul"
 FIT = ("--threads", "1", "--dtype", "fp32", "--device", "cpu", "--minimum", "8", "--seed", "1")
-
-
-@pytest.fixture
-def command(workspace: Workspace, monkeypatch, capsys):
-    """Run a command; returns its exit code, standard output and standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, "--workspace", str(workspace.root)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code or 0  # type: ignore[assignment]
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

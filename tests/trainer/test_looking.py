@@ -17,24 +17,7 @@ from tensorboardX.proto.event_pb2 import Event
 from storage import jobs, metrics
 from storage.database import Database
 from storage.records import Job
-from trainer import cli, comparing
-
-
-@pytest.fixture
-def trainer(workspace, monkeypatch, capsys):
-    """Run a command; returns its exit code, standard output and standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, "--workspace", str(workspace.root)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code or 0  # type: ignore[assignment]
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+from trainer import comparing
 
 
 def run_of(database: Database, seed: int, gain: float, rate: float = 1e-4) -> Job:
@@ -50,10 +33,10 @@ def run_of(database: Database, seed: int, gain: float, rate: float = 1e-4) -> Jo
     return jobs.get(database, job.id)
 
 
-def test_compare_tells_settings_gains_and_curves(trainer, database):
+def test_compare_tells_settings_gains_and_curves(command, database):
     pool = [run_of(database, seed, 0.2 * (seed + 1)) for seed in range(3)]
     other = run_of(database, 0, 0.5, rate=3e-4)
-    code, out, _ = trainer("compare", *(job.id for job in pool), other.id[-8:])
+    code, out, _ = command("compare", *(job.id for job in pool), other.id[-8:])
     assert code == 0
     assert "seeds pooled: 0, 1, 2" in out
     assert "reward gain            +0.40 [-0.10, +0.90] over 3 seeds" in out
@@ -65,9 +48,9 @@ def test_compare_tells_settings_gains_and_curves(trainer, database):
     assert "\\x1b[31mended" in out
 
 
-def test_compare_as_json_is_one_document(trainer, database):
+def test_compare_as_json_is_one_document(command, database):
     one, other = run_of(database, 0, 0.2), run_of(database, 0, 0.4, rate=3e-4)
-    code, out, _ = trainer("compare", one.id, other.id, "--json")
+    code, out, _ = command("compare", one.id, other.id, "--json")
     found = json.loads(out)
     assert code == 0
     assert found["settings"] == {"ppo.learning_rate": {one.id: 1e-4, other.id: 3e-4}}
@@ -78,19 +61,19 @@ def test_compare_as_json_is_one_document(trainer, database):
     assert (group["gain_matched"], group["kl"]) == (None, 3.0)
 
 
-def test_the_curves_to_draw_can_be_chosen(trainer, database):
+def test_the_curves_to_draw_can_be_chosen(command, database):
     job = run_of(database, 0, 0.2)
-    assert list(json.loads(trainer("compare", job.id, "--metric", "objective/scores", "--json")[1])["curves"]) == [
+    assert list(json.loads(command("compare", job.id, "--metric", "objective/scores", "--json")[1])["curves"]) == [
         "objective/scores"
     ]
-    code, _, err = trainer("compare", job.id, "--metric", "objective/nothing")
+    code, _, err = command("compare", job.id, "--metric", "objective/nothing")
     assert code == 2
     assert "they have objective/scores" in err
 
 
-def test_wrong_usage_of_compare_ends_with_2(trainer, database):
-    assert trainer("compare")[0] == 2
-    code, _, err = trainer("compare", "nobody")
+def test_wrong_usage_of_compare_ends_with_2(command, database):
+    assert command("compare")[0] == 2
+    code, _, err = command("compare", "nobody")
     assert (code, "there is no job 'nobody'" in err) == (2, True)
 
 
@@ -120,46 +103,46 @@ def test_thinning_keeps_spikes():
     assert (501, 9.0) in thin
 
 
-def test_metrics_go_to_standard_output_as_csv_and_json_lines(trainer, database):
+def test_metrics_go_to_standard_output_as_csv_and_json_lines(command, database):
     job = run_of(database, 0, 0.5)
-    rows = list(csv.reader(io.StringIO(trainer("export-metrics", job.id)[1])))
+    rows = list(csv.reader(io.StringIO(command("export-metrics", job.id)[1])))
     assert rows[0] == ["step", "name", "language", "value"]
     assert rows[1:4] == [["1", "objective/scores", "", "0.5"], ["1", "objective/scores", "es", "0.5"],
                          ["2", "objective/scores", "", ""]]  # fmt: skip
-    lines = trainer("export-metrics", job.id[-8:], "--format", "jsonl")[1].splitlines()
+    lines = command("export-metrics", job.id[-8:], "--format", "jsonl")[1].splitlines()
     assert json.loads(lines[2]) == {"step": 2, "name": "objective/scores", "language": None, "value": None}
     assert len(lines) == len(rows) - 1 == 6
 
 
-def test_a_file_that_exists_is_replaced_only_when_told_so(trainer, database, tmp_path: Path):
+def test_a_file_that_exists_is_replaced_only_when_told_so(command, database, tmp_path: Path):
     job, file = run_of(database, 0, 0.5), tmp_path / "run.csv"
-    assert trainer("export-metrics", job.id, "--out", str(file))[0] == 0
+    assert command("export-metrics", job.id, "--out", str(file))[0] == 0
     before = file.read_text()
     file.write_text("mine")
-    code, _, err = trainer("export-metrics", job.id, "--out", str(file))
+    code, _, err = command("export-metrics", job.id, "--out", str(file))
     assert (code, file.read_text(), "exists already" in err) == (2, "mine", True)
-    assert trainer("export-metrics", job.id, "--out", str(file), "--overwrite")[0] == 0
+    assert command("export-metrics", job.id, "--out", str(file), "--overwrite")[0] == 0
     assert file.read_text() == before
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["run.csv"]
-    assert trainer("export-metrics", job.id, "--out", str(tmp_path / "no" / "run.csv"))[0] == 2
+    assert command("export-metrics", job.id, "--out", str(tmp_path / "no" / "run.csv"))[0] == 2
 
 
-def test_a_pipe_takes_the_metrics_and_stays_a_pipe(trainer, database, tmp_path: Path):
+def test_a_pipe_takes_the_metrics_and_stays_a_pipe(command, database, tmp_path: Path):
     job, pipe = run_of(database, 0, 0.5), tmp_path / "pipe"
     os.mkfifo(pipe)
     heard: list[str] = []
     reader = threading.Thread(target=lambda: heard.append(pipe.read_text()))
     reader.start()
-    assert trainer("export-metrics", job.id, "--out", str(pipe))[0] == 0
+    assert command("export-metrics", job.id, "--out", str(pipe))[0] == 0
     reader.join(10)
     assert heard[0].startswith("step,name,language,value\n1,")
     assert pipe.is_fifo()
-    assert trainer("export-metrics", job.id, "--out", "/dev/stdout")[1] == heard[0]
+    assert command("export-metrics", job.id, "--out", "/dev/stdout")[1] == heard[0]
 
 
-def test_tensorboard_gets_a_folder_of_scalars(trainer, database, tmp_path: Path):
+def test_tensorboard_gets_a_folder_of_scalars(command, database, tmp_path: Path):
     job, folder = run_of(database, 0, 0.5), tmp_path / "events" / "run"
-    code, out, _ = trainer("export-metrics", job.id, "--format", "tensorboard", "--out", str(folder))
+    code, out, _ = command("export-metrics", job.id, "--format", "tensorboard", "--out", str(folder))
     assert (code, out) == (0, "")
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
     (file,) = folder.iterdir()
@@ -167,8 +150,8 @@ def test_tensorboard_gets_a_folder_of_scalars(trainer, database, tmp_path: Path)
         (1, "objective/scores", 0.5), (1, "objective/scores/es", 0.5), (2, "objective/scores/es", 0.5),
         (3, "objective/scores", 1.5), (3, "objective/scores/es", 0.5),
     ]  # fmt: skip
-    assert trainer("export-metrics", job.id, "--format", "tensorboard", "--out", str(folder))[0] == 2
-    code, _, err = trainer("export-metrics", job.id, "--format", "tensorboard")
+    assert command("export-metrics", job.id, "--format", "tensorboard", "--out", str(folder))[0] == 2
+    code, _, err = command("export-metrics", job.id, "--format", "tensorboard")
     assert (code, "--out DIR" in err) == (2, True)
 
 

@@ -19,7 +19,6 @@ from storage import conversations, jobs, metrics, versions
 from storage.database import open_database
 from storage.exchange.importing import import_file
 from storage.records import Split
-from trainer import cli
 from trainer import job as job_module
 from trainer.algorithms.ppo import Ppo
 from trainer.config import GateConfig, PpoConfig, RewardConfig, RunConfig
@@ -32,17 +31,11 @@ pytestmark = pytest.mark.usefixtures("threads_restored")
 
 
 @pytest.fixture
-def trainer(workspace, monkeypatch, capsys):
+def trainer(command):
     """Run a command; returns its exit code, standard output (decoded when JSON) and standard error."""
 
     def call(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, "--workspace", str(workspace.root)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code or 0
-        out, err = capsys.readouterr()
+        code, out, err = command(*arguments)
         return code, json.loads(out) if "--json" in arguments and out else out, err
 
     return call

@@ -34,6 +34,43 @@ def test_no_key_means_two_things_at_one_moment():
         assert not always & sometimes
 
 
+ALIKE = (
+    {"prefer", "left", "right", "rank"},  # the answer with this letter
+    {"bad", "both bad", "none good"},
+    {"tie", "equal"},
+    {"filter", "which"},  # what is listed or asked about
+    {"next", "other", "previous", "columns", "answers"},  # to the side
+    {"send", "unfold", "go on", "open", "load", "start", "choose", "accept"},  # what is in front of one
+    {"stop", "back", "cancel"},
+)
+"""Labels that say of different things, each on its own screen, that the same is done with them."""
+
+UNLIKE = {
+    "b": "bad, roll back",  # where one answer stands alone, and of versions: no answer b is there to prefer
+    "c": "can't judge, cancel",  # one answer and two have no c; a ranking has, and there it is C
+    "f": "follow",
+    "o": "answers",
+    "p": "publish",
+    "r": "resume",
+    "v": "compare",
+}
+"""Keys that mean something else where versions and runs are listed, or where their usual meaning cannot be. A new
+screen takes a key that is free."""
+
+
+def test_a_key_means_one_thing_over_all_screens():
+    """Sheets of choices aside, whose keys are all that a screen does while they are open."""
+    meanings: dict[str, set[str]] = {}
+    for action in ACTIONS:
+        for key in () if action.sheet else action.keys:
+            alike = next((labels for labels in ALIKE if action.label in labels), {action.label})
+            if action.label not in UNLIKE.get(key, "").split(", "):
+                meanings.setdefault(key, set()).add(min(alike))
+    assert {key: sorted(said) for key, said in meanings.items() if len(said) > 1} == {}
+    told = {(key, action.label) for action in ACTIONS for key in action.keys}
+    assert {(key, label) for key, labels in UNLIKE.items() for label in labels.split(", ")} <= told, "none is left over"
+
+
 @pytest.mark.parametrize("screen", list(NUMBERS))
 def test_every_action_of_a_screen_has_its_method(screen: str):
     module = importlib.import_module(f"workbench.screens.{screen}.screen")

@@ -93,7 +93,7 @@ async def test_a_conversation_of_five_turns_is_forked_twice_judged_and_gone_on_w
         await until(pilot, lambda: len(log.effective(database)) == 3)
         await until(pilot, lambda: "a 4/5 " in visible(app))
         # Fork from the second turn, with its other answer; the first prompt is written anew; one is asked again.
-        await pilot.press("f")
+        await pilot.press("F")
         await until(pilot, lambda: app.conversation.current.ask.prompt == two and app.conversation.current.chosen == 0)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.focused, AnswerCard))
@@ -102,7 +102,7 @@ async def test_a_conversation_of_five_turns_is_forked_twice_judged_and_gone_on_w
         forked = await asked(pilot, app, "drei", "3c", "3d")
         assert said(forked) == ["one", "1b", "two", "2b", "drei"]
         await to_turn(pilot, app, 1)
-        await pilot.press("w")
+        await pilot.press("W")
         await until(pilot, lambda: app.screen.query_one(PromptInput).text == "two")
         await type_text(pilot, "x")
         await pilot.press("enter")

@@ -54,7 +54,7 @@ async def test_a_file_is_looked_at_before_it_is_imported(
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=size, notifications=True) as pilot:
         screen = await shelves(pilot)
-        await pilot.press("i")
+        await pilot.press("I")
         await fill_in(pilot, "file", "nowhere.jsonl")
         await pilot.press("enter")
         await until(pilot, lambda: "there is no such file" in words(app))
@@ -96,7 +96,7 @@ async def test_an_import_that_is_stopped_leaves_nothing_and_can_be_begun_again(
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         screen = await shelves(pilot)
-        await pilot.press("i")
+        await pilot.press("I")
         await fill_in(pilot, "file", str(file))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PreviewDialog), 60)
@@ -126,7 +126,7 @@ async def test_an_export_stands_beside_its_manifest_and_packs_are_added_once(
         screen = await shelves(pilot)
         await until(pilot, lambda: "No prompt yet" in words(app))
         for new in ("8 prompts are new, of 8", "0 prompts are new, of 8"):
-            await pilot.press("a")
+            await pilot.press("P")
             await until(pilot, lambda: "every language and task" in words(app))
             await type_text(pilot, "sw/sum")
             await until(pilot, lambda: "sw/summary" in words(app) and "sw/dialogue" not in words(app))
@@ -135,7 +135,7 @@ async def test_an_export_stands_beside_its_manifest_and_packs_are_added_once(
             await until(pilot, lambda: len(screen.shelf) == 8)
         file = workspace.exports / "prompts.jsonl"
         for replaces in (False, True):
-            await pilot.press("e")
+            await pilot.press("E")
             await fill_in(pilot, "kind", "prompts")
             await pilot.press("enter")
             if replaces:

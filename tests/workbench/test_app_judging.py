@@ -103,16 +103,18 @@ async def test_what_was_judged_is_seen_again_and_changed(workspace: Workspace, d
 
 
 async def test_a_session_has_a_goal_a_summary_and_an_end(workspace: Workspace, database: Database) -> None:
-    furnish(database, 3, goal=2, shares="en 50, sw 50")
+    furnish(database, 5, goal=2, shares="en 50, sw 50")
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await reviewing(pilot)
+        await pilot.press("s", "c", "d")
+        await until(pilot, lambda: screen.progress.passed_over == 2 and "0/2" in visible(app))
         await pilot.press("4")
         await until(pilot, lambda: "1/2" in visible(app) and "sw  0/1" in visible(app))
         await pilot.press("f1", "f2", "g")
-        await until(pilot, lambda: "2/2 ✓" in visible(app) and "the goal is reached: i sums up" in visible(app))
-        await pilot.press("i")
-        await until(pilot, lambda: "2 items of 2: the goal is reached" in visible(app))
+        await until(pilot, lambda: "2/2 ✓" in visible(app) and "the goal is reached: S sums up" in visible(app))
+        await pilot.press("S")
+        await until(pilot, lambda: "2 items of 2: the goal is reached ✓ · 2 passed over" in visible(app))
         shown = visible(app)
         assert "score" in shown
         assert "label" in shown

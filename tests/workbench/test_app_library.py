@@ -154,7 +154,7 @@ async def test_a_prompt_is_held_out_after_what_follows_is_said_and_never_trains_
         screen = await browsing(pilot)
         await pilot.press("end")
         await until(pilot, lambda: screen.selected is not None and screen.selected.id == bread.id)
-        await pilot.press("t")
+        await pilot.press("L")
         await until(pilot, lambda: "never less strict" in visible(app))
         await pilot.press("tab", "ctrl+a", "ctrl+k")
         await type_text(pilot, "held-out")
@@ -163,7 +163,7 @@ async def test_a_prompt_is_held_out_after_what_follows_is_said_and_never_trains_
         await pilot.press("enter")
         await until(pilot, lambda: [one.split for one in screen.shelf] == ["held-out"] * 3)
         assert conversations.by_split(database, Split.TRAIN) == []
-        await pilot.press("t")
+        await pilot.press("L")
         await until(pilot, lambda: "never less strict" in visible(app))
         await pilot.press("tab", "ctrl+a", "ctrl+k")
         await type_text(pilot, "train")

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from storage.database import open_database
 from storage.workspace import Workspace
 from workbench.shell import keyfile, keymap
-from workbench.shell.actions import BY_ID
+from workbench.shell.actions import ACTIONS, BY_ID, spoken
 from workbench.shell.app import WorkbenchApp
 from workbench.shell.jump import JumpScreen
 from workbench.text import UNSAFE
 from workbench.widgets.about import AboutSheet, logs
 from workbench.widgets.answers import AnswerCard
 from workbench.widgets.editor import PromptInput, SafeInput
-from workbench.widgets.rebinding import KeysDialog, PressDialog
+from workbench.widgets.rebinding import KeysDialog, PressDialog, found
 from workbench.widgets.settings import SettingsDialog
 from workbench.widgets.theming import ThemeDialog
 
@@ -175,7 +175,7 @@ async def test_a_key_is_given_to_another_action_and_works_at_once(app: Workbench
         await pilot.press("f2")
         await until(pilot, lambda: "'f2' already means app.show-review" in visible(app))
         assert "mine" in path.read_text()
-        await pilot.press("a")
+        await pilot.press("alt+a")
         await until(pilot, lambda: isinstance(app.screen, PressDialog))
         await pilot.press("f4")
         await until(pilot, lambda: "• f1 alt+1 f4" in visible(app))
@@ -184,11 +184,34 @@ async def test_a_key_is_given_to_another_action_and_works_at_once(app: Workbench
         await until(pilot, lambda: app.current_mode == "prompt")
         await pilot.press("alt+k")
         await until(pilot, lambda: isinstance(app.screen, KeysDialog))
-        await pilot.press("d")
+        await type_text(pilot, "prompt goes")
+        await until(pilot, lambda: "Go to Prompt" not in visible(app))
+        await pilot.press(*["backspace"] * 11)
+        await type_text(pilot, "f4")  # found by the key that it has now, and by it alone
+        await until(pilot, lambda: "• f1" in visible(app) and "Go to Review" not in visible(app))
+        await pilot.press("alt+d")
         await until(pilot, lambda: "• f1" not in visible(app))
         await pilot.press("escape", "f2", "f4")
         await until(pilot, lambda: app.current_mode == "review")
     assert keymap.load(app.workspace) == {"review.skip": ("z",)}
+
+
+@given(st.sampled_from(ACTIONS), st.randoms(), st.sampled_from([str.lower, str.upper, str.title]))
+def test_an_action_is_found_by_each_of_its_keys_and_by_words_of_what_it_does(action, random, written):
+    keys = keymap.effective({"review.skip": ("ctrl+y",)})
+    for key in keys[action.id]:
+        for typed in (key, spoken(key), f" {spoken(key)} "):
+            listed = found(ACTIONS, keys, typed)
+            assert action in listed
+            have = [key in keys[one.id] for one in listed]
+            assert have == sorted(have, reverse=True), "those that have it come first"
+    words = [*action.help.split(), action.label]
+    typed = " ".join(written(word) for word in random.sample(words, min(3, len(words))))
+    listed = found(ACTIONS, keys, typed)
+    assert action in listed
+    assert len(set(listed)) == len(listed)
+    assert found(ACTIONS, keys, "") == list(ACTIONS)
+    assert found(ACTIONS, keys, f"{typed} qqq") == []
 
 
 FILES = (

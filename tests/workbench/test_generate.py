@@ -19,6 +19,7 @@ from storage.database import open_database
 from storage.errors import UsageError
 from storage.records import Split
 from storage.workspace import Workspace
+from workbench.cli import cli, run_command
 from workbench.commands.generate import Ask, read_asks
 
 
@@ -235,7 +236,7 @@ SAID = [{"role": "assistant", "content": "d"}]
     [
         ({"prompt": ASKED}, ASKED),
         ({"prompt": ASKED, "chosen": SAID, "rejected": "e"}, ASKED),
-        ({"messages": [*ASKED, *SAID]}, ASKED),
+        ({"messages": ASKED}, ASKED),
         ({"chosen": [*ASKED, *SAID], "rejected": [*ASKED, {"role": "assistant", "content": "e"}]}, ASKED),
         ({"prompt": "c", "chosen": [*ASKED, *SAID], "rejected": [*ASKED, {"role": "assistant", "content": "e"}]}, None),
     ],
@@ -258,3 +259,26 @@ def test_what_is_no_prompt_is_told_with_its_line(tmp_path):
     file.write_text(json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": ASKED[:2]}))
     with pytest.raises(UsageError, match=r"line 2: prompt: ends with a message of the assistant"):
         read_asks(None, [], str(file))
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+@pytest.mark.parametrize("more", [{}, {"prompt": "a"}])
+def test_messages_that_end_with_an_answer_are_refused_before_anything_is_done(tmp_path, capsys, turns, more):
+    file = tmp_path / "prompts.jsonl"
+    record = {"messages": [*ASKED[:turns], *SAID], **more}
+    file.write_text(json.dumps({"prompt": "first"}) + "\n" + json.dumps(record))
+    assert run_command(cli, ["generate", "--from", str(file), "--workspace", str(tmp_path / "w")]) == 2
+    told = capsys.readouterr().err
+    assert f"{file}, line 2: messages: end with a message of the assistant" in told
+    assert "nothing was generated" in told
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    "record", [{"completion": "d"}, {"response": "d", "score": 3}, {"chosen": SAID, "rejected": "e"}, {}]
+)
+def test_an_answer_beside_a_prompt_is_told_of(tmp_path, record):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": ASKED, **record}))
+    (ask,) = read_asks(None, [], str(file))
+    assert ask.answered == bool(record)

@@ -9,7 +9,8 @@ import pytest
 
 from storage import conversations, samples, versions
 from storage.database import open_database
-from storage.feedback import log
+from storage.feedback import log, selection
+from storage.feedback.selection import Selection
 from storage.workspace import Workspace
 from workbench.cli import cli, run_command
 
@@ -74,3 +75,40 @@ def test_a_queue_is_for_a_rater_of_a_working_set_and_says_its_slices(
     assert said(capsys, "queue", "--set", "french", "--task", "poetry", *place) == []
     said(capsys, "queue", "--mix", "versions=1", "--keep-mix", *place)
     assert said(capsys, "queue", *place) == [], "there are no two versions"
+
+
+def test_the_queue_is_of_what_was_chosen_on_review_and_says_so(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ("--workspace", str(workspace))
+
+    def queue(*options: str) -> tuple[set[str], str]:
+        assert run_command(cli, ["queue", *options, "--limit", "100", "--json", *place]) == 0
+        found = capsys.readouterr()
+        return {item["language"] for item in json.loads(found.out)}, found.err
+
+    every, told = queue()
+    assert len(every) > 1
+    assert "chosen" not in told
+    with open_database(Workspace(workspace)) as database:
+        selection.activate(database, Selection(languages=("sw",)))  # what `f` on Review stores
+    for options, languages, words in (
+        ((), {"sw"}, "of language sw, as chosen on Review"),
+        (("--everything",), every, ""),
+        (("--language", "fr"), {"fr"}, ""),
+        (("--language", "fr", "--choose"), {"fr"}, "Review asks about language fr"),
+        ((), {"fr"}, "of language fr, as chosen on Review"),
+        (("--everything", "--choose"), every, "Review asks about everything"),
+        ((), every, ""),
+    ):
+        found, told = queue(*options)
+        assert found == languages, options
+        assert words in told, options
+        assert "chosen on Review" in words or "chosen" not in told, options
+    assert run_command(cli, ["queue", "--everything", "--language", "fr", *place]) == 2
+
+
+def test_every_field_that_review_asks_for_is_an_option_of_the_queue() -> None:
+    names = {option for one in cli.get_command(None, "queue").params for option in one.opts}  # type: ignore[arg-type, union-attr]
+    for field in Selection.__struct_fields__:
+        assert f"--{field.removesuffix('s')}" in names, field

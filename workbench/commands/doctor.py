@@ -18,7 +18,7 @@ from storage.command_line import works_on
 from storage.database import Database, read_database, sqlite_version, write_ahead_log_is_safe
 from storage.durable import file_system
 from storage.errors import WorkbenchError
-from storage.feedback import census, log
+from storage.feedback import census, clocks, log
 from storage.records import JobState
 from storage.troubles import READING_GOES_ON
 from storage.workspace import Workspace
@@ -192,17 +192,12 @@ def effects(database: Database) -> Finding:
 
 def clock(database: Database) -> Finding:
     """Was the clock set back between two events? Nothing is ordered by it: only the times that are shown are odd."""
-    back = database.scalar(
-        """SELECT count(*) FROM (
-               SELECT created_at < lag(created_at) OVER (ORDER BY sequence) AS earlier FROM ratings
-               WHERE source != 'imported') WHERE earlier"""
-    )
+    back = clocks.set_back(database)
     if back:
         times = "once" if back == 1 else f"{back} times"
         return Finding(
             "clock", "warn", f"{times} a rating bears an earlier time than the one before it",
-            "the clock was set back, or a log of another workspace was imported: the order that counts is that of the "
-            "log, and is not touched",
+            "the clock was set back: the order that counts is that of the log, and is not touched",
         )  # fmt: skip
     return Finding("clock", "ok", "the times of ratings run as their order does")
 

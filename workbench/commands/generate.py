@@ -18,10 +18,11 @@ from storage.errors import UsageError, WorkbenchError
 from storage.exchange.importing import prompts
 from storage.exchange.layouts.entries import is_table
 from storage.exchange.layouts.entries import language as language_tag
-from storage.exchange.layouts.messages import flatten
+from storage.exchange.layouts.messages import ANSWERS, flatten
 from storage.exchange.rows import BadFieldError, Problem, Row
 from storage.exchange.translating import Reading
 from storage.records import Message, Sampling, Split, messages_of
+from storage.wording import counted
 from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import json_option, language_option, opened, workspace_option
 from workbench.commands.sampling import Asker, described
@@ -40,6 +41,7 @@ class Ask(msgspec.Struct, frozen=True):
     """One line of a prompt file; fields it does not name are ignored, so that any import file will do.
 
     `prompt` is the user's last message; `given` is the prompt as the file has it, where that is a list of messages.
+    `answered` says that its record holds an answer to it, which is not read.
     """
 
     prompt: str
@@ -50,6 +52,7 @@ class Ask(msgspec.Struct, frozen=True):
     seed: int | None = None
     earlier: tuple[Message, ...] = ()
     given: list[Any] | None = None
+    answered: bool = False
 
 
 _FIELDS = {"prompt", "language", "system", "task", "split", "seed"}  # of a record
@@ -103,7 +106,13 @@ def generate(
     """Sample answers and store them in the workspace.
 
     Prompts come from --prompt, from a file, or from standard input with `-`, one a line. With --json, standard output
-    is one list with an object for each answer.
+    is one list with an object for each answer. A record is asked for its prompt, or the last message of the user; an
+    answer that it holds is not read. `messages` that end with the assistant's are refused.
+
+    The same command on the same version gives the same text. Among other prompts, or with another --count, a prompt is
+    in another batch, whose sums are rounded in another order: in 16 bits (--dtype bf16 or fp16) a near tie then falls
+    the other way sooner or later, and another text follows. With --dtype fp32 that is rare; a prompt that is asked in
+    a run of its own is always answered the same.
 
     \b
     Examples:
@@ -124,6 +133,9 @@ def generate(
     except ValueError as error:
         raise UsageError(str(error), "see `workbench generate --help`") from error
     printer = Printer(as_json)
+    if answered := sum(ask.answered for ask in asks):
+        what = counted(answered, "prompt has an answer", "prompts have answers")
+        printer.narrate(f"{what} in the file: what is asked is answered anew, without a look at them")
     with opened(workspace, create=True) as (place, database):
         if version:
             versions.get(database, version)  # an unknown name is told before a model is loaded
@@ -303,11 +315,17 @@ def _read_asks(file: str, row: Row | Problem) -> list[Ask]:
 
 def _ask(fields: dict[str, Any]) -> Ask:
     flat, earlier = flatten(fields)
+    answers = set(ANSWERS) & flat.keys()
+    if answers and "messages" in fields and not set(ANSWERS) & fields.keys():
+        raise BadFieldError(
+            "messages", "end with a message of the assistant, and nothing says whether it is to go on or be answered "
+            "anew: end them with the user's, or give the turns as prompt and the answer as completion",
+        )  # fmt: skip
     ask = msgspec.convert({name: value for name, value in flat.items() if name in _FIELDS}, Ask, strict=False)
     given = fields.get("prompt", msgspec.to_builtins(list(messages_of(ask.prompt, ask.system or "", earlier))))
     return msgspec.structs.replace(
         ask, language=ask.language and language_tag(ask.language), earlier=earlier,
-        given=given if isinstance(given, list) else None,
+        given=given if isinstance(given, list) else None, answered=bool(answers),
     )  # fmt: skip
 
 

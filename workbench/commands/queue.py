@@ -34,6 +34,8 @@ from workbench.shell import session
 @click.option("--text", default="", help="Only prompts in whose turns this stands.")
 @click.option("--save", "save_as", metavar="NAME", help="Keep this query as a working set.")
 @click.option("--set", "working_set", metavar="NAME", help="Only what a working set selects.")
+@click.option("--everything", is_flag=True, help="Leave nothing out, whatever was chosen on Review.")
+@click.option("--choose", is_flag=True, help="Let Review ask about this from now on, as `f` does there.")
 @click.option("--forget", metavar="NAME", help="Keep a working set no longer.")
 @click.option("--mix", "shares", metavar="SHARES", help="Other shares of the slices, such as acquisition=5,random=1.")
 @click.option("--keep-mix", is_flag=True, help="Let the queue be mixed so from now on.")
@@ -49,6 +51,8 @@ def queue(
     text: str,
     save_as: str | None,
     working_set: str | None,
+    everything: bool,
+    choose: bool,
     forget: str | None,
     shares: str | None,
     keep_mix: bool,
@@ -60,6 +64,8 @@ def queue(
     Single answers and blind pairs that the rater has not judged yet, in the languages that they read (see `workbench
     raters`), from those with the fewest ratings first. Which version said what is not shown: pairs are judged blind.
 
+    Without a query it is of what was chosen on Review (`f`), and says so; a query or --everything holds in its place.
+
     The queue is mixed of slices: acquisition (what teaches the reward model most), random (what unbiased figures are
     of), versions (old against new, drawn by lot), overlap (judged by others), gold (its right judgement is known) and
     repeat (judged by the rater before).
@@ -69,16 +75,21 @@ def queue(
       workbench queue
       workbench queue --for amina --limit 50 --json
       workbench queue --language sw --task medicine --save clinic
-      workbench queue --set clinic
+      workbench queue --set clinic --choose
       workbench queue --mix acquisition=8,random=2 --keep-mix
     """
-    wanted = Selection(tuple(language_option(one) for one in language), task, version, tag, text)
+    typed = Selection(tuple(language_option(one) for one in language), task, version, tag, text)
+    if everything and (typed != Selection() or working_set is not None):
+        raise click.UsageError("--everything leaves nothing out: name no query beside it")
     asked = Mix.read(shares) if shares is not None else None
-    with opened(workspace) if save_as or forget or keep_mix else reading(workspace) as (_, database):
-        if working_set is not None:
-            wanted = _both(selecting.named(database, working_set), wanted)
-        with database.transaction() if save_as or forget or keep_mix else database.snapshot():
+    writes = bool(save_as or forget or keep_mix or choose)
+    with opened(workspace) if writes else reading(workspace) as (_, database):
+        with database.transaction() if writes else database.snapshot():
+            wanted = _wanted(database, typed, working_set, everything)
             _keep(database, wanted, save_as, forget, asked if keep_mix else None)
+            if choose:
+                selecting.activate(database, wanted)
+                say(f"Review asks about {wanted.words or 'everything'}")
         rater = rater or session.load(database).rater
         items = review.next_items(database, rater, limit, selection=wanted, shares=asked)
     if as_json:
@@ -105,6 +116,18 @@ def queue(
     if not items:
         what = f" of {wanted.words}" if wanted.words else ""
         say(f"nothing{what} is left to review: `workbench generate` makes new answers")
+
+
+def _wanted(database: Database, typed: Selection, working_set: str | None, everything: bool) -> Selection:
+    """What is asked about: a working set, what is typed, or, where there is neither, what was chosen on Review."""
+    if working_set is not None:
+        return _both(selecting.named(database, working_set), typed)
+    if everything or typed != Selection():
+        return typed
+    chosen = selecting.active(database)
+    if chosen.words:
+        say(f"of {chosen.words}, as chosen on Review; --everything leaves nothing out")
+    return chosen
 
 
 def _keep(database: Database, wanted: Selection, save_as: str | None, forget: str | None, asked: Mix | None) -> None:

@@ -50,7 +50,7 @@ def scores(screen: str, when: str) -> tuple[Action, ...]:
     return tuple(on(screen, f"score-{n}", str(n), "score", words, when=when, call=f"score({n})") for n in range(10))
 
 
-def tags(screen: str, when: str, key: str = "t") -> tuple[Action, ...]:
+def tags(screen: str, when: str) -> tuple[Action, ...]:
     """The sheet of tags: opened by a key, each tag by one, its severity by a digit."""
 
     def tag(key: str, name: str, kind: str) -> Action:
@@ -59,7 +59,7 @@ def tags(screen: str, when: str, key: str = "t") -> tuple[Action, ...]:
                   call=f"tag('{key}')")  # fmt: skip
 
     return (
-        on(screen, "tags", key, "tags", "Open the tags of the answer, each on a key; digits say how severe", when=when),
+        on(screen, "tags", "t", "tags", "Open the tags of the answer, each on a key; digits say how severe", when=when),
         *(
             on(screen, f"severity-{n}", str(n), "severity", "How severe the tag put on last is: 1 slight, 2 serious, "
                "3 grave", when="tags", sheet="tags", call=f"severity({n})")

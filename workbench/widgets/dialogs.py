@@ -337,7 +337,11 @@ class PickDialog(Dialog[str]):
         self.action_accept()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self.choices[event.option_index][0])
+        self.chosen(self.choices[event.option_index][0])
+
+    def chosen(self, value: str) -> None:
+        """A line was taken."""
+        self.dismiss(value)
 
     @work(exclusive=True, group="accept")
     async def action_accept(self) -> None:
@@ -351,4 +355,4 @@ class PickDialog(Dialog[str]):
         if highlighted is None:
             self.complain("nothing fits what is typed")
             return
-        self.dismiss(self.choices[highlighted][0])
+        self.chosen(self.choices[highlighted][0])

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from storage.feedback.guidelines import Guideline
     from storage.records import Prompt
     from workbench.desk import Desk
-    from workbench.shell.app import WorkbenchApp
 
 T = TypeVar("T")
 _USES = {"held-out": " · held out", "ethics": " · ethics"}
@@ -54,17 +53,9 @@ class Rater(Sheets):
     KEY: ClassVar[str] = ""
     _untaken = False  # a key came while "saving…" stood there
 
-    if TYPE_CHECKING:
-
-        @property
-        def workbench(self) -> WorkbenchApp: ...
-
-        @property
-        def desk(self) -> Desk | None: ...
-
-        @property
-        def sample(self) -> Sample | None: ...
-        def say(self, line: Content) -> None: ...
+    def say(self, line: Content) -> None:
+        """Show a line of what was done."""
+        raise NotImplementedError
 
     @property
     def asked(self) -> Guideline:
@@ -173,13 +164,9 @@ class Rater(Sheets):
     @work(exclusive=True, group="edit")
     async def action_edit(self) -> None:
         """Write a better answer, starting from what this rater made of it before."""
-        sample, desk = self.sample, self.desk
-        if sample is None or desk is None:
-            return
-        try:
-            said = (await desk.ratings_of([sample]))[sample.id]
-        except WorkbenchError as error:
-            self.workbench.report(error)
+        sample = self.sample
+        said = await self.said_of(sample)
+        if sample is None or said is None:
             return
         edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
         before = edited[-1] if edited else sample.text

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
 
 from storage.errors import WorkbenchError
+from storage.forms import search_form
 from workbench.shell import keyfile, keymap
 from workbench.shell.action import Action
-from workbench.shell.actions import ACTIONS, SCREENS, spoken
-from workbench.widgets.dialogs import Dialog
+from workbench.shell.actions import ACTIONS, BY_ID, SCREENS, spoken
+from workbench.widgets.dialogs import Dialog, PickDialog
 
-KEYS = (("enter", "another key"), ("a", "one more key"), ("d", "the usual keys"), ("esc", "close"))
+KEYS = (("enter", "another key"), ("alt+a", "one more key"), ("alt+d", "the usual keys"), ("esc", "close"))
 
 
 class PressDialog(Dialog[str]):
@@ -47,52 +48,59 @@ class PressDialog(Dialog[str]):
             self.complain(f"{event.key} cannot be given to an action")
 
 
-class KeysDialog(Dialog[None]):
-    """All actions in the order of the help, each with its keys; those that were changed are marked."""
+def found(actions: Sequence[Action], keys: Mapping[str, tuple[str, ...]], typed: str) -> list[Action]:
+    """The actions that have what is `typed` as a key (`^t` and `ctrl+t` are one), then those of which all its words say
+    something: of what they do, where, when, and under which name."""
+    wanted = search_form(typed)
 
-    AUTO_FOCUS = "OptionList"
-    BINDINGS: ClassVar = [
-        ("a", "add", "add"),
-        ("d", "reset", "reset"),
-        ("j", "move(1)", "down"),
-        ("k", "move(-1)", "up"),
-    ]
+    def has(action: Action) -> bool:
+        return any(typed.strip() in (key, spoken(key)) for key in keys[action.id])
+
+    def told(action: Action) -> bool:
+        text = search_form(" ".join((action.help, action.label, action.id, SCREENS[action.screen], action.when)))
+        return all(word in text for word in wanted.split())
+
+    return [*filter(has, actions), *(one for one in actions if told(one) and not has(one))]
+
+
+class KeysDialog(PickDialog):
+    """All actions in the order of the help, each with its keys, or those that are searched; changed ones are marked."""
+
+    BINDINGS: ClassVar = [("alt+a", "add", "add"), ("alt+d", "reset", "reset")]
 
     def __init__(self) -> None:
-        super().__init__("Keys")
+        super().__init__("Keys", self._find, placeholder="search: what it does, or a key")
         self.listed = [action for screen in SCREENS for action in ACTIONS if action.screen == screen]
 
     def fields(self) -> ComposeResult:
         told = [Content.assemble((key, "bold $accent"), (f" {words}", "$text-muted")) for key, words in KEYS]
         self.add_class("sheet")
         yield Static(Content("   ").join(told), id="told")
-        yield OptionList(*(self._line(action) for action in self.listed), markup=False)
+        yield from super().fields()
 
-    def _line(self, action: Action) -> Option:
+    async def _find(self, typed: str) -> list[tuple[str, Content]]:
+        return [(action.id, self._line(action)) for action in found(self.listed, self.workbench.keys, typed)]
+
+    def _line(self, action: Action) -> Content:
         keys = self.workbench.keys[action.id]
         changed = action.id in self.workbench.chosen_keys
         where = SCREENS[action.screen] + (f", {action.when}" if action.when else "")
-        return Option(
-            Content.assemble(
-                ("• " if changed else "  ", "$policy"),
-                (f"{' '.join(map(spoken, keys)):<16} ", "bold $accent"),
-                action.help,
-                (f"  {where}", "$text-muted"),
-            )
+        return Content.assemble(
+            ("• " if changed else "  ", "$policy"),
+            (f"{' '.join(map(spoken, keys)):<16} ", "bold $accent"),
+            action.help,
+            (f"  {where}", "$text-muted"),
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action not in ("accept", "editor", "choose")
+        return action not in ("editor", "choose")
 
-    def action_move(self, step: int) -> None:
-        listed = self.query_one(OptionList)
-        listed.action_cursor_down() if step > 0 else listed.action_cursor_up()
-
-    def on_option_list_option_selected(self) -> None:
-        self._ask(more=False)
+    def chosen(self, value: str) -> None:
+        self._ask(BY_ID[value], more=False)
 
     def action_add(self) -> None:
-        self._ask(more=True)
+        if (action := self._action) is not None:
+            self._ask(action, more=True)
 
     def action_reset(self) -> None:
         if (action := self._action) is not None:
@@ -101,13 +109,9 @@ class KeysDialog(Dialog[None]):
     @property
     def _action(self) -> Action | None:
         place = self.query_one(OptionList).highlighted
-        return None if place is None else self.listed[place]
+        return None if place is None else BY_ID[self.choices[place][0]]
 
-    def _ask(self, *, more: bool) -> None:
-        action = self._action
-        if action is None:
-            return
-
+    def _ask(self, action: Action, *, more: bool) -> None:
         def pressed(key: str | None) -> None:
             if key is not None:
                 self._put(action, (*self.workbench.keys[action.id], key) if more else (key,))
@@ -124,5 +128,7 @@ class KeysDialog(Dialog[None]):
             self.complain(f"✕ {error.message.removeprefix(f'{path}: ')}; {error.hint}")
             return
         self.complain("")
-        listed = self.query_one(OptionList)
-        listed.replace_option_prompt_at_index(self.listed.index(action), self._line(action).prompt)
+        place = next((n for n, (name, _) in enumerate(self.choices) if name == action.id), None)
+        if place is not None:
+            self.choices[place] = (action.id, self._line(action))
+            self.query_one(OptionList).replace_option_prompt_at_index(place, self._line(action))

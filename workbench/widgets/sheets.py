@@ -99,17 +99,24 @@ class Sheets:
         key = spoken(self.workbench.keys[action.id][0])
         return Content.assemble((key, "bold $accent"), f" {name}", (chosen, "bold $text-warning"))
 
+    async def said_of(self, sample: Sample | None) -> list[Rating] | None:
+        """What this rater says of an answer today; None where there is none, or it cannot be read, which is told."""
+        desk = self.desk
+        if sample is None or desk is None:
+            return None
+        try:
+            return (await desk.ratings_of([sample]))[sample.id]
+        except WorkbenchError as error:
+            self.workbench.report(error)
+            return None
+
     # Tags
 
     async def action_tags(self) -> None:
         """Open the tags of the answer in focus, with those that this rater gave it."""
-        sample, desk = self.sample, self.desk
-        if sample is None or desk is None:
-            return
-        try:
-            said = (await desk.ratings_of([sample]))[sample.id]
-        except WorkbenchError as error:
-            self.workbench.report(error)
+        sample = self.sample
+        said = await self.said_of(sample)
+        if sample is None or said is None:
             return
         before = [rating.tags or {} for rating in said if rating.kind == RatingKind.TAGS]
         self._tagging, self._tags = sample, tag_sheet.read(before[-1] if before else {})

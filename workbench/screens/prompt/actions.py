@@ -12,8 +12,8 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "stop", "escape", "stop", "Stop writing: answers end where they are, and the prompt is left for the "
         "answers; what was said and typed is kept"),
     on(SCREEN, "unfold", "enter space", "unfold", "Unfold the turn in focus, or fold it again", when="turn"),
-    on(SCREEN, "fork", "f", "fork", "Fork the conversation: go on once more from the turn in focus", when="turn"),
-    on(SCREEN, "rewrite", "w", "rewrite", "Write what was asked anew, of the turn in focus or last: the conversation "
+    on(SCREEN, "fork", "F", "fork", "Fork the conversation: go on once more from the turn in focus", when="turn"),
+    on(SCREEN, "rewrite", "W", "rewrite", "Write what was asked anew, of the turn in focus or last: the conversation "
         "forks", when="answers"),
     on(SCREEN, "leave-input", "tab", "answers", "Go from the prompt to the answers, which go on", when="writing",
         short="rate"),

@@ -52,7 +52,7 @@ ACTIONS: tuple[Action, ...] = (
     on(SCREEN, "back", "left_square_bracket", "earlier", "Look at what was judged before, and change it"),
     on(SCREEN, "forward", "right_square_bracket", "later", "Go back towards the item that waits"),
     on(SCREEN, "markdown", "v", "markdown", "Show answers as Markdown, or as plain text", shown=False),
-    on(SCREEN, "session", "i", "session", "How the session goes: what was judged, how fast, in which languages",
+    on(SCREEN, "session", "S", "session", "How the session goes: what was judged, how fast, in which languages",
        shown=False),
     on(SCREEN, "which", "f", "which", "Choose what is asked about: language, task, version, tag, text or a working set",
        shown=False),

@@ -82,7 +82,7 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
 
     def begin_session(self, began: int | None = None) -> None:
         self.pile = Pile(self.asked)
-        self.judged_before = 0  # items of this session, before this app was opened
+        self.settled_before = 0  # items of this session, before this app was opened
         self.progress = Progress()
         self.more = True  # whether the queue may hold more than was read of it
         self.began = began  # where the log ended when the session began; None until items are asked for
@@ -150,7 +150,7 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
         self.begin_session(left.began if left is not None and left.rater == desk.rater else None)
         if left is None or self.began is None:
             return
-        self.judged_before = (await desk.read(progress.since, desk.rater, self.began)).items
+        self.settled_before = (await desk.read(progress.since, desk.rater, self.began)).settled
         self.pile.resume(await desk.read(revisiting.reopened, desk.rater, left.ahead, self.asked.required))
 
     def hear(self, news: News) -> None:
@@ -189,7 +189,7 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
 
     @property
     def _nothing(self) -> Content:
-        keys = (self._key("session"), self._key("back")) if self.progress.items else None
+        keys = (self._key("session"), self._key("back")) if self.progress.settled else None
         return drawing.nothing(self.ahead.words("0", False) if self.rater else "", keys)
 
     def _key(self, name: str) -> str:
@@ -199,7 +199,7 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
         if self.pile.visits:
             left = drawing.revisited(item, len(self.pile.visits), (self._key("back"), self._key("forward")))
         else:
-            place = self.judged_before + len(self.done) + 1
+            place = self.settled_before + len(self.done) + 1
             left = drawing.head(item, f"{place} of {place - 1 + len(self.items)}{'+' * self.more}")
         wait = self.ahead.words(f"{len(self.items) - 1}{'+' * self.more}", self.more)
         line = self.query_one("#item", Static)

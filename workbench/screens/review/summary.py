@@ -21,7 +21,7 @@ _WIDTH = 60
 class SessionSheet(Dialog[bool]):
     """Counts by kind and language, the pace, and what was taken back. `n` ends the session and begins another."""
 
-    BINDINGS: ClassVar = [("enter", "cancel", "go on"), ("i", "cancel", "go on"), ("n", "anew", "new session")]
+    BINDINGS: ClassVar = [("enter", "cancel", "go on"), ("S", "cancel", "go on"), ("n", "anew", "new session")]
 
     def __init__(self, found: Progress, goal: int, shares: Mapping[str, float]) -> None:
         super().__init__("This session")
@@ -43,6 +43,7 @@ def summary(found: Progress, goal: int, shares: Mapping[str, float]) -> Content:
     """What a session came to, as lines."""
     of = f" of {goal}{', the goal' if found.items < goal else ': the goal is reached ✓'}" if goal else ""
     items = f"{found.items} item{'s' * (found.items != 1)}{of}"
+    items += f" · {found.passed_over} passed over" if found.passed_over else ""
     pace = "" if found.pace is None else f" · {found.seconds / 60:.0f} min · {found.pace:.1f} s an item of late"
     lines = [Content.assemble((items, "bold"), (pace, "$text-muted"))]
     most = max(found.kinds.values(), default=0)
