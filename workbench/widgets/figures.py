@@ -1,0 +1,116 @@
+"""A figure of the workspace, drawn: rows of intervals where its places have names, else points on two axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.strip import Strip
+from textual.widgets import Static
+
+from storage.insight.figure import Plot, Point
+from workbench.shell.screen import present, put
+from workbench.text import one_line
+from workbench.widgets.intervals import legend, marks, rows
+from workbench.widgets.plots import Ground, Picture, strips_of
+
+MOST_LABELS = 40  # points; more of them would write over each other
+LONGEST_LABEL = 10  # cells
+
+
+@dataclass(frozen=True)
+class Points:
+    """Series on two axes of numbers: lines, and dots with their intervals upright."""
+
+    shown: Plot
+    ground: Ground
+
+    def strips(self) -> list[Strip]:
+        colors, told = dict(self.ground.colors), marks(self.shown)
+        plot = self.ground.plot()
+        if self.shown.level is not None:
+            plot.hline(self.shown.level, color=colors["text-muted"])
+        named = len(self.shown.points) <= MOST_LABELS
+        for one in sorted(self.shown.series, key=lambda one: one.kind != "line"):  # dots lie on top
+            sign, color = told[one.name][0], colors[told[one.name][1]]
+            xs, ys = [point.x for point in one.points], [point.y for point in one.points]
+            if one.kind == "line":
+                plot.plot(xs, ys, marker="braille", color=color)
+            for point in one.points:
+                if point.low is not None and point.high is not None:
+                    plot.plot([point.x, point.x], [point.low, point.high], marker="│", color=color)
+            if one.kind != "line":
+                plot.scatter(xs, ys, marker=sign, color=color)
+            elif xs:
+                plot.scatter(xs[-1:], ys[-1:], marker=sign, color=color)
+            if named and one.kind != "line":
+                for point in one.points:
+                    plot.text(sign + _label(point), point.x, point.y, color=color, style="bold", alignment="left")
+        plot.xfrequency(3 if self.ground.width < 60 else 5)
+        first, last = min(point.x for point in self.shown.points), max(point.x for point in self.shown.points)
+        room = (last - first or 1.0) * (LONGEST_LABEL / max(LONGEST_LABEL + 1, self.ground.width) if named else 0.02)
+        plot.xlim(first - (last == first) * 0.5, last + room)  # the last label begins at its point
+        return strips_of(plot)
+
+
+def _label(point: Point) -> str:
+    """The label, where plotext can place it: a wide character would push its line apart."""
+    return one_line(point.label, LONGEST_LABEL) if point.label.isascii() else ""
+
+
+class PointPlot(Picture):
+    """Points on two axes."""
+
+    def __init__(self, **options: str) -> None:
+        super().__init__(**options)
+        self.shown: Plot | None = None
+
+    def show(self, plot: Plot) -> None:
+        self.shown = plot
+        self.draw_anew()
+
+    def drawing(self) -> Points | None:
+        if self.shown is None or not self.shown.points:
+            return None
+        colors = {color for _, color in marks(self.shown).values()} | {"text-muted"}
+        return Points(self.shown, self.ground(colors))
+
+
+class FigureView(VerticalScroll, can_focus=False):
+    """A plot with its title and its legend; more rows than there is room for scroll."""
+
+    def __init__(self, **options: str) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.plot: Plot | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="legend", markup=False)
+        yield Static(id="rows", markup=False)
+        yield PointPlot(id="points")
+
+    def show(self, plot: Plot) -> None:
+        self.plot = plot
+        self.border_title = Content(one_line(plot.title, 80))
+        across = plot.y if plot.places else f"{plot.y} against {plot.x}"
+        self.border_subtitle = Content.styled(one_line(across, max(10, self.size.width - 2)), "$text-muted")
+        self._draw()
+
+    def on_resize(self) -> None:
+        if self.plot is not None:
+            self.show(self.plot)
+
+    def _draw(self) -> None:
+        plot, cells = self.plot, self.scrollable_content_region.width
+        if plot is None or not cells:
+            return
+        told = legend(plot, cells)
+        present(self.query_one("#legend"), bool(told.plain))
+        put(self.query_one("#legend", Static), told)
+        present(self.query_one("#rows"), bool(plot.places))
+        present(self.query_one("#points"), not plot.places)
+        if plot.places:
+            put(self.query_one("#rows", Static), rows(plot, cells))
+        else:
+            self.query_one("#points", PointPlot).show(plot)
