@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.strip import Strip
 from textual.widgets import Static
@@ -41,9 +41,11 @@ class Points:
             for point in one.points:
                 if point.low is not None and point.high is not None:
                     plot.plot([point.x, point.x], [point.low, point.high], marker="│", color=color)
+                    for end, cap in ((point.low, "┴"), (point.high, "┬")):
+                        plot.text(cap, point.x, end, color=color, alignment="center")
             if one.kind != "line":
                 plot.scatter(xs, ys, marker=sign, color=color)
-            elif xs:
+            elif xs and sign != "─":
                 plot.scatter(xs[-1:], ys[-1:], marker=sign, color=color)
             if named and one.kind != "line":
                 for point in one.points:
@@ -78,7 +80,7 @@ class PointPlot(Picture):
         return Points(self.shown, self.ground(colors))
 
 
-class FigureView(VerticalScroll, can_focus=False):
+class FigureView(VerticalScroll):
     """A plot with its title and its legend; more rows than there is room for scroll."""
 
     def __init__(self, **options: str) -> None:
@@ -87,7 +89,9 @@ class FigureView(VerticalScroll, can_focus=False):
 
     def compose(self) -> ComposeResult:
         yield Static(id="legend", markup=False)
-        yield Static(id="rows", markup=False)
+        with Horizontal(id="rows"):
+            yield Static(id="names", markup=False)
+            yield Static(id="lanes", markup=False)
         yield PointPlot(id="points")
 
     def show(self, plot: Plot) -> None:
@@ -111,6 +115,7 @@ class FigureView(VerticalScroll, can_focus=False):
         present(self.query_one("#rows"), bool(plot.places))
         present(self.query_one("#points"), not plot.places)
         if plot.places:
-            put(self.query_one("#rows", Static), rows(plot, cells))
+            for name, drawn in zip(("#names", "#lanes"), rows(plot, cells), strict=True):
+                put(self.query_one(name, Static), drawn)
         else:
             self.query_one("#points", PointPlot).show(plot)

@@ -14,16 +14,23 @@ from storage.insight.figure import Plot, Point, Series
 from workbench.shell.screen import packed
 from workbench.text import fitted, one_line, width
 
-SIGNS = "●▲■◆○△□◇"
+SIGNS = "●■◆○□◇"
 COLORS = ("policy", "accent", "secondary", "warning", "foreground", "text-muted")
 NARROW = 60  # cells; below, the ends of intervals are drawn and not written
 LEAST_LANE = 8  # cells of a scale
 
 
 def marks(plot: Plot) -> dict[str, tuple[str, str]]:
-    """A sign and a theme colour for each series, by its name."""
-    signs = zip((one.name for one in plot.series), cycle(SIGNS), cycle(COLORS), strict=False)
-    return {name: (sign, "reference" if name == "reference" else color) for name, sign, color in signs}
+    """A sign and a theme colour for each series, by its name; a line that is alone among dots needs no sign."""
+    alone = sum(one.kind == "line" for one in plot.series) == 1 < len(plot.series)
+    signs = iter(cycle(SIGNS))
+    return {
+        one.name: (
+            "─" if one.kind == "line" and alone else next(signs),
+            "reference" if one.name == "reference" else color,
+        )
+        for one, color in zip(plot.series, cycle(COLORS), strict=False)
+    }
 
 
 def legend(plot: Plot, cells: int) -> Content:
@@ -32,42 +39,45 @@ def legend(plot: Plot, cells: int) -> Content:
         return Content()
     told = marks(plot)
     parts = [
-        Content.assemble((f"{told[one.name][0]}{'─' * (one.kind == 'line')} ", f"bold ${told[one.name][1]}"),
-                         one_line(one.name, 40)) for one in plot.series
+        Content.assemble((f"{told[one.name][0]} ", f"bold ${told[one.name][1]}"), one_line(one.name, 40))
+        for one in plot.series
     ]  # fmt: skip
     return packed(parts, cells)
 
 
-def rows(plot: Plot, cells: int) -> Content:
-    """The scale, and below it a row for each point, place by place; `cells` wide."""
+def rows(plot: Plot, cells: int) -> tuple[Content, Content]:
+    """A row for each point, place by place, below the scale; together `cells` wide.
+
+    The names of the places are apart: each is a paragraph of its own, which may run from right to left.
+    """
     by_place = [
-        (place, one, point) for place in range(len(plot.places)) for one in plot.series for point in one.points
+        (place, one, point)
+        for place in range(len(plot.places))
+        for one in plot.series
+        for point in one.points
         if round(point.x) == place
-    ]  # fmt: skip
+    ]
     if not by_place:
-        return Content()
+        return Content(), Content()
     names = [one_line(name, 60) for name in plot.places]
     figures = {id(point): _figures(point, cells) for _, _, point in by_place}
-    beside = max(map(width, figures.values()))
     aside = min(max(map(width, names)), max(6, cells // 4))
-    room = cells - aside - beside - 4
+    beside = max(map(width, figures.values())) + 1
+    room = cells - aside - beside - 3
     if room < LEAST_LANE:
         beside, room = 0, max(LEAST_LANE, cells - aside - 3)
     scale = Scale.of(plot, room)
     told = marks(plot)
-    lines = [Content.styled(" " * (aside + 3) + scale.ticks(), "$text-muted")]
+    named, lanes = [Content()], [Content.styled(f"   {scale.ticks()}", "$text-muted")]
     before = -1
     for place, one, point in by_place:
         sign, color = told[one.name]
-        name = fitted(names[place], aside) if place != before else ""
+        named.append(Content.styled(fitted(names[place], aside) if place != before else "", "bold"))
+        figure = f" {figures[id(point)]}" if beside else ""
+        lane = scale.lane(one, point, sign, color)
+        lanes.append(Content.assemble(f" {_beyond(point, plot.level)} ", lane, (figure, "$text-muted")))
         before = place
-        lines.append(
-            Content.assemble(
-                (name + " " * (aside - width(name)), "bold"), f" {_beyond(point, plot.level)} ",
-                scale.lane(one, point, sign, color), (f" {figures[id(point)]}" if beside else "", "$text-muted"),
-            )
-        )  # fmt: skip
-    return Content("\n").join(lines)
+    return Content("\n").join(named), Content("\n").join(lanes)
 
 
 class Scale:
