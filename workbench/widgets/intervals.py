@@ -34,14 +34,15 @@ def marks(plot: Plot) -> dict[str, tuple[str, str]]:
 
 
 def legend(plot: Plot, cells: int) -> Content:
-    """Which sign is which series; empty where there is one series only."""
-    if len(plot.series) < 2:
-        return Content()
+    """Which sign is which series, where there are several; and what is said of an interval beyond the line."""
     told = marks(plot)
     parts = [
         Content.assemble((f"{told[one.name][0]} ", f"bold ${told[one.name][1]}"), one_line(one.name, 40))
         for one in plot.series
-    ]  # fmt: skip
+        if len(plot.series) > 1
+    ]
+    if plot.places and any(_beyond(point, plot.level).strip() for point in plot.points):
+        parts.append(Content.styled(f"▲ all above {plot.level:.3g}  ▼ all below", "$text-muted"))
     return packed(parts, cells)
 
 

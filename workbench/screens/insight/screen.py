@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -14,17 +13,15 @@ from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from storage.insight import FIGURES
-from storage.insight.figure import Cell, Figure, Found
+from storage.insight.figure import Cell, Figure, Found, Table
 from workbench.screens.insight.chooser import Chooser
-from workbench.screens.insight.told import how_to_read, nothing_yet
+from workbench.screens.insight.tables import fill, row_at, row_like
+from workbench.screens.insight.told import FigureSheet, how_to_read, nothing_yet
 from workbench.shell.messages import News, Opened, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present, put
-from workbench.text import cell, one_line, width
 from workbench.widgets.figures import FigureView
 from workbench.widgets.table import RowTable
 
-MOST_ROWS = 500  # of a table on screen; what is written has them all
-WIDEST = 28  # cells of a column
 REST = 10  # times as long as the reading of a figure took, until news have it read again
 
 
@@ -48,7 +45,7 @@ class InsightScreen(WorkbenchScreen):
     def on_mount(self) -> None:
         self.at = 0
         self.known: dict[str, Found | WorkbenchError] = {}
-        self.tabled: object = None
+        self.tabled = ("", Table(()))
         self.read_at = self.took = 0.0
         self.soon: Timer | None = None
 
@@ -69,14 +66,13 @@ class InsightScreen(WorkbenchScreen):
     @property
     def row(self) -> tuple[Cell, ...]:
         """The row in focus of the figure's table; empty where there is none."""
-        rows = self.found.table.rows if self.found is not None else ()
-        return rows[self.table.cursor_row] if 0 <= self.table.cursor_row < len(rows) else ()
+        return row_at(self.found, self.table.cursor_row)
 
     @property
     def version(self) -> str:
-        """The version that the row in focus is of."""
+        """The version that the row in focus is of; empty where no row is in sight."""
         header = self.found.table.header if self.found is not None and self.table.display else ()
-        return str(dict(zip(header, self.row, strict=False)).get("version") or "")
+        return str(self.row[header.index("version")] or "") if "version" in header and self.row else ""
 
     # Reading
 
@@ -118,33 +114,23 @@ class InsightScreen(WorkbenchScreen):
             self.query_one(FigureView).show(plot)
         else:
             known = self.known.get(self.figure.name)
-            put(self.query_one("#empty", Static), nothing_yet(self.figure, known, self.workbench.keys))
+            put(self.query_one("#empty", Static), nothing_yet(self.figure, known, self.workbench))
         put(self.query_one("#how", Static), how_to_read(self.figure, found))
         self._fill(found)
         self.refresh_bindings()
 
     def _fill(self, found: Found | None) -> None:
         """Put the rows into the table; the one in focus stays in focus where it is still among them."""
-        rows = found.table.rows if found is not None else ()
-        present(self.table, bool(rows))
-        if (self.figure.name, found) == self.tabled:
+        table = found.table if found is not None else Table(())
+        present(self.table, bool(table.rows))
+        name, before = self.tabled
+        if (self.figure.name, table) == (name, before):
             return
-        same = self.tabled is not None and self.tabled[0] == self.figure.name  # type: ignore[index]
-        before, place = self.table.cursor_row, 0
-        named = _names(self.tabled[1], before) if same else ()  # type: ignore[index]
-        self.tabled = (self.figure.name, found)
-        self.table.clear(columns=True)
-        if found is None:
-            return
-        told = found.table.told[:MOST_ROWS]
-        for column, name in enumerate(found.table.header):
-            widest = max([width(name), *(width(one_line(row[column], WIDEST)) for row in told)])
-            self.table.add_column(Text(one_line(name, WIDEST)), key=f"{column}", width=min(WIDEST, widest))
-        for row, values in zip(told, rows, strict=False):
-            self.table.add_row(*(_cell(words, value) for words, value in zip(row, values, strict=True)))
-        if same:
-            kept = [place for place in range(len(told)) if _names(found, place) == named]
-            place = kept[0] if kept else min(before, max(0, len(told) - 1))
+        self.tabled = (self.figure.name, table)
+        place = self.table.cursor_row if name == self.figure.name else 0
+        fill(self.table, table)
+        if place < len(before.rows):
+            place = row_like(table, before.rows[place], place)
         self.table.move_cursor(row=place)
 
     def on_resize(self) -> None:
@@ -166,8 +152,6 @@ class InsightScreen(WorkbenchScreen):
         self.look_again()
 
     def action_table(self) -> None:
-        from workbench.screens.insight.told import FigureSheet
-
         if self.found is not None:
             self.app.push_screen(FigureSheet(self.figure, self.found))
 
@@ -193,16 +177,3 @@ class InsightScreen(WorkbenchScreen):
         except (NoMatches, AttributeError):  # it is not mounted yet
             return False
         return True
-
-
-def _cell(words: str, value: Cell) -> Text:
-    told = cell(words)
-    if isinstance(value, int | float) or value is None:
-        told.justify = "right"
-    return told
-
-
-def _names(found: Found | None, row: int) -> tuple[str, ...]:
-    """What a row is of: its words, as its numbers move."""
-    rows = found.table.rows if found is not None else ()
-    return tuple(one for one in rows[row] if isinstance(one, str)) if row < len(rows) else ()
