@@ -13,7 +13,7 @@ from textual.widgets import Static
 from storage.insight.figure import Plot, Point
 from workbench.shell.screen import present, put
 from workbench.text import one_line
-from workbench.widgets.intervals import legend, marks, rows
+from workbench.widgets.intervals import NARROW, legend, marks, rows
 from workbench.widgets.plots import Ground, Picture, strips_of
 
 MOST_LABELS = 40  # points; more of them would write over each other
@@ -50,11 +50,31 @@ class Points:
             if named and one.kind != "line":
                 for point in one.points:
                     plot.text(sign + _label(point), point.x, point.y, color=color, style="bold", alignment="left")
-        plot.xfrequency(3 if self.ground.width < 60 else 5)
-        first, last = min(point.x for point in self.shown.points), max(point.x for point in self.shown.points)
-        room = (last - first or 1.0) * (LONGEST_LABEL / max(LONGEST_LABEL + 1, self.ground.width) if named else 0.02)
-        plot.xlim(first - (last == first) * 0.5, last + room)  # the last label begins at its point
+        points = self.shown.points
+        label = LONGEST_LABEL / max(LONGEST_LABEL + 1, self.ground.width) if named else 0.0
+        bounds = [value for point in points for value in (point.low, point.high) if value is not None]
+        level = [] if self.shown.level is None else [self.shown.level]
+        across = _axis([point.x for point in points], label)  # the last label begins at its point
+        upwards = _axis([point.y for point in points] + bounds + level, 0.0)
+        plot.xlim(*across)
+        plot.ylim(*upwards)
+        plot.xticks(*_ticks(across, 3 if self.ground.width < NARROW else 5))
+        plot.yticks(*_ticks(upwards, 3 if self.ground.height < 9 else 5))
         return strips_of(plot)
+
+
+def _axis(values: list[float], beyond: float) -> tuple[float, float]:
+    """From the lowest value to the highest, and a share of that beyond; never less than can be told apart."""
+    low, high = min(values), max(values)
+    if high - low < 1e-6 * max(1.0, abs(low), abs(high)):
+        low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
+    return low, high + beyond * (high - low)
+
+
+def _ticks(axis: tuple[float, float], count: int) -> tuple[list[float], list[str]]:
+    """Places along an axis, and their figures."""
+    places = [axis[0] + (axis[1] - axis[0]) * part / (count - 1) for part in range(count)]
+    return places, [f"{place:.3g}" for place in places]
 
 
 def _label(point: Point) -> str:
