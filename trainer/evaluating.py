@@ -71,7 +71,7 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
     """
     from storage import evaluations
     from storage.database import open_database
-    from trainer import exporting
+    from storage.writing import write_text
 
     items = _items(given)
     if answers_to and answers_to != "-" and Path(answers_to).exists() and not overwrite:
@@ -81,7 +81,7 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
         rows = _rows(sides)
         evaluations.add(database, rows)
     if answers_to:
-        exporting.write_text(_lines(sides), answers_to, overwrite=overwrite)
+        write_text(_lines(sides), answers_to, overwrite=overwrite)
     if as_json:
         print_json([_document(row) for row in rows])
     else:

@@ -39,7 +39,7 @@ class Series(msgspec.Struct, frozen=True):
 
     name: str
     points: tuple[Point, ...]
-    kind: Literal["line", "dots", "bars"] = "dots"
+    kind: Literal["line", "dots"] = "dots"
 
 
 class Plot(msgspec.Struct, frozen=True):
