@@ -5,6 +5,7 @@ Everything here is plain data. The terminal, the app, SVG, PNG and CSV draw or w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +39,7 @@ class Series(msgspec.Struct, frozen=True):
 
     name: str
     points: tuple[Point, ...]
-    kind: Literal["line", "dots", "bars"] = "dots"
+    kind: Literal["line", "dots"] = "dots"
 
 
 class Plot(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         plot: None where there is nothing to draw.
         notes: what to know of it, a sentence each; the most important first.
-        missing: what to do so that there is something to show; empty where there is.
+        missing: where there is no plot, what to do so that there is one; else empty.
     """
 
     plot: Plot | None
@@ -97,6 +98,43 @@ class Figure(msgspec.Struct, frozen=True):
     title: str
     what: str
     read: Callable[[Database], Found]
+
+
+class Placed:
+    """Series that are filled point by point, each at a place that has a name; `all` is the first place."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, list[tuple[str, Point]]] = {}
+
+    def add(
+        self, series: str, place: str, y: float | None, low: float | None = None, high: float | None = None,
+        n: int | None = None,
+    ) -> None:  # fmt: skip
+        """A value at a place; one that is not known, or not finite, is left out."""
+        if y is None or not math.isfinite(y):
+            return
+        bounded = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+        point = Point(0.0, y, low if bounded else None, high if bounded else None, place, n)
+        self._points.setdefault(series, []).append((place, point))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """In the order in which they came, `all` before them."""
+        named = dict.fromkeys(place for points in self._points.values() for place, _ in points)
+        return tuple(sorted(named, key=lambda place: place != "all"))
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """In the order in which they came."""
+        at = {place: float(number) for number, place in enumerate(self.places)}
+        return tuple(
+            Series(name, tuple(msgspec.structs.replace(point, x=at[place]) for place, point in points))
+            for name, points in self._points.items()
+        )
+
+    def plot(self, title: str, x: str, y: str, level: float | None = None) -> Plot | None:
+        """All of them in one frame; None where there is nothing to draw."""
+        return Plot(title, x, y, self.series, level, self.places) if self._points else None
 
 
 def _told(cell: Cell) -> str:

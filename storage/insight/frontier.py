@@ -7,7 +7,6 @@ from storage.comparison import number
 from storage.database import Database
 from storage.insight import gains
 from storage.insight.figure import Cell, Figure, Found, Plot, Point, Series, Table
-from storage.records import Version
 
 HEADER = ("version", "state", "parent", "KL", "gain", "low", "high", "prompts", "not placed because")
 
@@ -19,7 +18,7 @@ def read(database: Database) -> Found:
     for version in versions.every(database):
         if version.kind == "base":
             continue
-        state = state_of(version)
+        state = gains.state_of(version)
         gain, kl = gains.over_reference(database, version), number(version.metrics.get("kl"))
         low, high = gain.interval or (None, None)
         why = gain.reason if gain.mean is None else "" if kl is not None else "its KL is not known"
@@ -38,11 +37,6 @@ def read(database: Database) -> Found:
     return Found(plot, table, tuple(_notes(database)))
 
 
-def state_of(version: Version) -> str:
-    """Its state, or `control`."""
-    return "control" if version.metrics.get("control") else str(version.state)
-
-
 def _best(points: list[Point]) -> tuple[Point, ...]:
     """From the reference on, each that gained more than all which stayed nearer."""
     kept = [Point(0.0, 0.0)]
@@ -55,7 +49,7 @@ def _best(points: list[Point]) -> tuple[Point, ...]:
 def _notes(database: Database) -> list[str]:
     found = versions.every(database)
     notes = ["Each step was measured by the judge of its own gate, and the steps are added up."]
-    controls = [one.name for one in found if state_of(one) == "control"]
+    controls = [one.name for one in found if gains.state_of(one) == "control"]
     if controls:
         notes.append(f"Controls, of ratings that say nothing: {', '.join(controls)}. What they gain is no gain.")
     if len({one.base_digest for one in found}) > 1:

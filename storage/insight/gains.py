@@ -39,3 +39,8 @@ def over_reference(database: Database, version: Version) -> Figure:
                 math.hypot(one, bound - gain.mean) for one, bound in zip((below, above), gain.interval, strict=True)
             )
     return Figure(total, (total - below, total + above) if bounded and n is not None else None, n or 0)
+
+
+def state_of(version: Version) -> str:
+    """Its state, or `control`: what it gained is no gain."""
+    return "control" if version.metrics.get("control") else str(version.state)

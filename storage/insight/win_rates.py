@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.database import Database
 from storage.feedback import winning
-from storage.insight.figure import Figure, Found, Plot, Point, Series, Table
+from storage.insight.figure import Figure, Found, Placed, Table
 
 HEADER = ("version", "against", "by", "of", "won", "low", "high", "pairs", "verdict", "more needed")
 
@@ -16,22 +16,15 @@ def read(database: Database) -> Found:
         (rate.version, rate.against, rate.source, rate.language or rate.part, rate.rate, rate.low, rate.high, rate.n,
          str(rate.verdict), rate.more) for rate in rates
     )  # fmt: skip
-    table = Table(HEADER, rows)
-    if not rates:
-        return Found(None, table, missing="compare versions blind: review pairs of an old and a new answer in the app")
     drawn = [rate for rate in reversed(rates) if rate.part != "language"]
-    places = tuple(dict.fromkeys(f"{rate.version} : {rate.against}" for rate in drawn))
-    series: dict[str, list[Point]] = {}
+    placed = Placed()
     for rate in drawn:
-        pair = f"{rate.version} : {rate.against}"
         name = f"{rate.source}, {'all prompts' if rate.part == 'all' else 'held-out prompts'}"
-        series.setdefault(name, []).append(
-            Point(float(places.index(pair)), rate.rate, rate.low, rate.high, pair, rate.n)
-        )
-    plot = Plot("Blind win rates", "version : the one it was compared with", "share of pairs won, a tie is one half",
-                tuple(Series(name, tuple(points)) for name, points in sorted(series.items())), 0.5, places)  # fmt: skip
+        placed.add(name, f"{rate.version} over {rate.against}", rate.rate, rate.low, rate.high, rate.n)
+    plot = placed.plot("Blind win rates", "versions", "share of pairs won, a tie is one half", 0.5)
     notes = [f"{rate.version} ({rate.source}): {rate.told}." for rate in rates if rate.part == "all"]
-    return Found(plot, table, tuple(notes))
+    missing = "" if plot else "compare versions blind: review pairs of an old and a new answer in the app"
+    return Found(plot, Table(HEADER, rows), tuple(notes), missing)
 
 
 FIGURE = Figure(
