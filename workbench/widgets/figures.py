@@ -54,8 +54,8 @@ class Points:
         label = LONGEST_LABEL / max(LONGEST_LABEL + 1, self.ground.width) if named else 0.0
         bounds = [value for point in points for value in (point.low, point.high) if value is not None]
         level = [] if self.shown.level is None else [self.shown.level]
-        across = _axis([point.x for point in points], label)  # the last label begins at its point
-        upwards = _axis([point.y for point in points] + bounds + level, 0.0)
+        across = _axis([point.x for point in points], 0.03, label)  # the last label begins at its point
+        upwards = _axis([point.y for point in points] + bounds + level, 0.0, 0.0)
         plot.xlim(*across)
         plot.ylim(*upwards)
         plot.xticks(*_ticks(across, 3 if self.ground.width < NARROW else 5))
@@ -63,12 +63,12 @@ class Points:
         return strips_of(plot)
 
 
-def _axis(values: list[float], beyond: float) -> tuple[float, float]:
-    """From the lowest value to the highest, and a share of that beyond; never less than can be told apart."""
+def _axis(values: list[float], before: float, beyond: float) -> tuple[float, float]:
+    """From the lowest value to the highest, and shares of that on both sides; never less than can be told apart."""
     low, high = min(values), max(values)
     if high - low < 1e-6 * max(1.0, abs(low), abs(high)):
         low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
-    return low, high + beyond * (high - low)
+    return low - before * (high - low), high + beyond * (high - low)
 
 
 def _ticks(axis: tuple[float, float], count: int) -> tuple[list[float], list[str]]:
