@@ -83,8 +83,8 @@ def _dots(axes: Axes, series: Series, number: int, xs: list[float], ys: list[flo
                (point.y if point.high is None else point.high) - point.y) for point in series.points]  # fmt: skip
     reach = [[max(0.0, below) for below, _ in bounds], [max(0.0, above) for _, above in bounds]]
     axes.errorbar(
-        xs, ys, xerr=reach if across else None, yerr=None if across else reach, fmt=MARKS[number % len(MARKS)], capsize=3, markersize=5,
-        color=COLOURS[number % len(COLOURS)], label=_plain(series.name), elinewidth=1,
+        xs, ys, xerr=reach if across else None, yerr=None if across else reach, capsize=3, markersize=5,
+        fmt=MARKS[number % len(MARKS)], color=COLOURS[number % len(COLOURS)], label=_plain(series.name), elinewidth=1,
     )  # fmt: skip
 
 
