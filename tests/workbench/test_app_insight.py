@@ -115,7 +115,7 @@ async def test_news_draw_the_figure_anew_and_leave_what_was_chosen(
         shown = await insight(pilot)
         await choose(pilot, shown, "win-rates")
         compared(database, "v0", "v1", 20)
-        await until(pilot, lambda: "v1 : v0" in visible(app))
+        await until(pilot, lambda: "v1 over v0" in visible(app))
         await choose(pilot, shown, "frontier")
         await pilot.press("tab", "tab", "down")
         await until(pilot, lambda: shown.version == "v1")
