@@ -25,8 +25,8 @@ from workbench.widgets.plots import Picture
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = [(40, 12), (80, 24), (120, 40)]
 SCREENS = {
-    "prompt": "f1", "review": "f2", "train": "f3", "insight": "f4", "library": "f5", "opened": "end enter", "versions": "f6",
-    "help": "f12", "settings": "f7",
+    "prompt": "f1", "review": "f2", "train": "f3", "insight": "f4", "library": "f5", "opened": "end enter",
+    "versions": "f6", "help": "f12", "settings": "f7",
 }  # fmt: skip
 TIMES = re.compile(r"\d{4}-\d\d-\d\d|(\d\d)?:\d\d(:\d\d)?")
 JOBS = re.compile(r"(?<= )[0-9a-f]{8}(?= )")

@@ -36,7 +36,8 @@ async def test_a_new_workspace_shows_what_is_prepared_and_lets_you_look_around(w
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("key", "word"), [("f1", "write"), ("f2", "skip"), ("f3", "start"), ("f4", "figure"), ("f5", "filter"), ("f6", "publish")]
+    ("key", "word"),
+    [("f1", "write"), ("f2", "skip"), ("f3", "start"), ("f4", "figure"), ("f5", "filter"), ("f6", "publish")],
 )
 async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Workspace, size, key: str, word: str):
     app = WorkbenchApp(workspace, start_engine=False)
