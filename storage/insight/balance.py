@@ -12,7 +12,7 @@ HEADER = ("language", "kind", "by", "ratings", "what", "share", "low", "high", "
 
 def read(database: Database) -> Found:
     """A place a language, all of them first; who rated is part of a series' name."""
-    found = [one for one in leanings(habits.newest(database)) if one.what != LONGER]
+    found = [one for one in leanings(habits.newest(database)) if one.what != LONGER and one.share.n]
     rows = tuple(
         (one.language or "all", one.kind, one.source, one.ratings, one.what, one.share.share, one.share.low,
          one.share.high, one.share.n, one.of) for one in found

@@ -17,11 +17,17 @@ def read(database: Database) -> Found:
     figures that a gate asks about stand in a series of their own."""
     found = [one for one in evaluations.newest(database) if not one.is_empty]
     placed = Placed()
-    for one in found:
+    for one in sorted(found, key=lambda one: not _leads(one)):
         if one.gain is not None and one.now.language is None:
-            series = "asked by the gate" if evaluations.leads(one.now.suite, one.now.metric) else "others"
             gain = one.gain
-            placed.add(series, f"{gain.suite} {one.now.metric}", gain.value, gain.low, gain.high, gain.n)
+            placed.add(
+                "asked by the gate" if _leads(one) else "others",
+                f"{gain.suite} {one.now.metric}",
+                gain.value,
+                gain.low,
+                gain.high,
+                gain.n,
+            )
     table = Table(HEADER, tuple(_row(one) for one in found))
     if not found:
         return Found(None, table, missing="measure a version beside its parent: `trainer evaluate`")
@@ -29,6 +35,10 @@ def read(database: Database) -> Found:
     plot = placed.plot(f"What {name} gained on the suites", "figure of a suite", "gain, above 0 is better", 0.0)
     missing = "" if plot else f"{name} was measured alone: `trainer evaluate --version {name} --against VERSION`"
     return Found(plot, table, tuple(_notes(found)), missing)
+
+
+def _leads(one: Beside) -> bool:
+    return evaluations.leads(one.now.suite, one.now.metric)
 
 
 def _row(one: Beside) -> tuple[Cell, ...]:

@@ -6,7 +6,7 @@ Everything here is plain data. The terminal, the app, SVG, PNG and CSV draw or w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -101,9 +101,14 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Placed:
-    """Series that are filled point by point, each at a place that has a name; `all` is the first place."""
+    """Series that are filled point by point, each at a place that has a name; `all` is the first place.
 
-    def __init__(self) -> None:
+    Args:
+        places: their order, where it is not that in which they come.
+    """
+
+    def __init__(self, places: Iterable[str] = ()) -> None:
+        self._order = tuple(places)
         self._points: dict[str, list[tuple[str, Point]]] = {}
 
     def add(
@@ -119,9 +124,10 @@ class Placed:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """In the order in which they came, `all` before them."""
-        named = dict.fromkeys(place for points in self._points.values() for place, _ in points)
-        return tuple(sorted(named, key=lambda place: place != "all"))
+        """Those that have a point, in their order; `all` before them."""
+        used = dict.fromkeys(place for points in self._points.values() for place, _ in points)
+        ordered = [place for place in dict.fromkeys((*self._order, *used)) if place in used]
+        return tuple(sorted(ordered, key=lambda place: place != "all"))
 
     @property
     def series(self) -> tuple[Series, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from storage import evaluations, versions
 from storage.comparison import number
 from storage.database import Database
-from storage.insight.figure import Cell, Figure, Found, Placed, Table
+from storage.insight.figure import Cell, Figure, Found, Placed, Point, Table
 from storage.records import Version, VersionState
 
 HEADER = ("version", "against", "what", "language", "gain", "low", "high", "n")
@@ -23,7 +23,7 @@ def read(database: Database) -> Found:
                  if one.gain and one.gain.language and evaluations.leads(one.now.suite, one.now.metric)]  # fmt: skip
     placed, rows = Placed(), list[tuple[Cell, ...]]()
     for version in measured:
-        for language, gain in _gains(version).items():
+        for language, gain in sorted(_gains(version).items()):
             mean, low, high, n = (number(gain.get(name)) for name in ("mean", "low", "high", "n"))
             count = None if n is None else int(n)
             rows.append((version.name, version.parent, REWARD, language, mean, low, high, count))
@@ -45,13 +45,18 @@ def read(database: Database) -> Found:
 
 def _notes(placed: Placed, shown: Version | None) -> list[str]:
     points = [(series.name, point) for series in placed.series for point in series.points]
-    lost = [f"{point.label} ({what})" for what, point in points if point.high is not None and point.high < 0]
-    won = [f"{point.label} ({what})" for what, point in points if point.low is not None and point.low > 0]
+    only = len(placed.series) == 1
+    lost = [_where(point, what, only) for what, point in points if point.high is not None and point.high < 0]
+    won = [_where(point, what, only) for what, point in points if point.low is not None and point.low > 0]
     told = [f"Surely {word} in {', '.join(those)}." for word, those in (("worse", lost), ("better", won)) if those]
     if shown is None:
         return [*told, "No gate measured by language: of the version that was last measured on suites."]
     return [*told, f"Of {shown.name}, which is {shown.state}: the newest published version that a gate measured by "
             "language, or the newest of all. Its intervals together are wrong as often as one is."]  # fmt: skip
+
+
+def _where(point: Point, what: str, only: bool) -> str:
+    return point.label if only else f"{point.label} ({what})"
 
 
 def _gains(version: Version) -> dict[str, dict[str, Any]]:

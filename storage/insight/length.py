@@ -25,7 +25,7 @@ def read(database: Database) -> Found:
         placed.add(f"scores, {source}", one.language, one.correlation, one.low, one.high, one.n)
     for leaning in leanings(ratings):
         share = leaning.share
-        if leaning.what != LONGER or leaning.language is None:
+        if leaning.what != LONGER or leaning.language is None or not share.n:
             continue
         value, low, high = (None if part is None else 2 * part - 1 for part in (share.share, share.low, share.high))
         rows.append((leaning.language, "pairs that the longer won, less those that it lost", leaning.source, value, low,

@@ -64,9 +64,10 @@ def read(database: Database) -> Found:
         train = "" if rows else "train a version, then "
         return Found(None, table, (), f"{train}score answers of a version and of its parent, or review blind pairs")
     notes.append("Scores of a version and of its parent may be of different prompts; blind pairs are of the same.")
-    series = tuple(Series(name, tuple(points)) for name, points in sorted(dots.items()))
+    series = [Series("parent", (Point(0.0, 0.0, label="parent"),))]
+    series += [Series(name, tuple(points)) for name, points in sorted(dots.items())]
     plot = Plot("Reward beside what raters say", "reward gained over its parent, by the gate's judge",
-                "raters' gain: share of the scale, or of pairs", series, 0.0)  # fmt: skip
+                "raters' gain: share of the scale, or of pairs", tuple(series), 0.0)  # fmt: skip
     return Found(plot, table, tuple(notes))
 
 
@@ -128,7 +129,7 @@ def _note(name: str, reward: Measured, liked: Liked) -> list[str]:
 
 FIGURE = Figure(
     "proxy", "Reward beside raters",
-    "Upper right: reward and raters agree that a version is better; lower right: it earns more reward and is liked "
-    "less, which is over-optimisation.",
+    "Upper right of its parent, reward and raters agree that a version is better; lower right it earns more reward and "
+    "is liked less, which is over-optimisation.",
     read,
 )  # fmt: skip

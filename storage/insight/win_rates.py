@@ -17,8 +17,8 @@ def read(database: Database) -> Found:
          str(rate.verdict), rate.more) for rate in rates
     )  # fmt: skip
     drawn = [rate for rate in reversed(rates) if rate.part != "language"]
-    placed = Placed()
-    for rate in drawn:
+    placed = Placed(f"{rate.version} over {rate.against}" for rate in drawn)
+    for rate in sorted(drawn, key=lambda rate: (rate.source, rate.part)):
         name = f"{rate.source}, {'all prompts' if rate.part == 'all' else 'held-out prompts'}"
         placed.add(name, f"{rate.version} over {rate.against}", rate.rate, rate.low, rate.high, rate.n)
     plot = placed.plot("Blind win rates", "versions", "share of pairs won, a tie is one half", 0.5)

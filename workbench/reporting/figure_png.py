@@ -1,9 +1,16 @@
-"""A figure as a PNG picture, by matplotlib, which is the extra `plots`: it brings its own fonts, wherever it runs."""
+"""A figure as a PNG picture, by matplotlib, which is the extra `plots`: it brings its own fonts, wherever it runs.
+
+As a program it makes the picture of the plot that stands on standard input, as JSON: importing matplotlib would stop
+whoever draws a screen.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from storage.errors import UsageError
 from storage.insight.figure import Plot, Series
@@ -92,3 +99,7 @@ def _plain(text: str, cells: int = _LONGEST) -> str:
     """A name on one line, of which `$` begins no formula; a leading `_` would hide a series from the legend."""
     told = one_line(text, cells).replace("$", r"\$")
     return f" {told}" if told.startswith("_") else told
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(picture(msgspec.json.decode(sys.stdin.buffer.read(), type=Plot)))

@@ -10,14 +10,12 @@ from textual.content import Content
 from textual.strip import Strip
 from textual.widgets import Static
 
-from storage.insight.figure import Plot, Point
+from storage.insight.figure import Plot
 from workbench.shell.screen import present, put
 from workbench.text import one_line
-from workbench.widgets.intervals import NARROW, legend, marks, rows
+from workbench.widgets import axes
+from workbench.widgets.intervals import legend, marks, rows
 from workbench.widgets.plots import Ground, Picture, strips_of
-
-MOST_LABELS = 40  # points; more of them would write over each other
-LONGEST_LABEL = 10  # cells
 
 
 @dataclass(frozen=True)
@@ -28,58 +26,9 @@ class Points:
     ground: Ground
 
     def strips(self) -> list[Strip]:
-        colors, told = dict(self.ground.colors), marks(self.shown)
         plot = self.ground.plot()
-        if self.shown.level is not None:
-            plot.hline(self.shown.level, color=colors["text-muted"])
-        named = len(self.shown.points) <= MOST_LABELS
-        for one in sorted(self.shown.series, key=lambda one: one.kind != "line"):  # dots lie on top
-            sign, color = told[one.name][0], colors[told[one.name][1]]
-            xs, ys = [point.x for point in one.points], [point.y for point in one.points]
-            if one.kind == "line":
-                plot.plot(xs, ys, marker="braille", color=color)
-            for point in one.points:
-                if point.low is not None and point.high is not None:
-                    plot.plot([point.x, point.x], [point.low, point.high], marker="│", color=color)
-                    for end, cap in ((point.low, "┴"), (point.high, "┬")):
-                        plot.text(cap, point.x, end, color=color, alignment="center")
-            if one.kind != "line":
-                plot.scatter(xs, ys, marker=sign, color=color)
-            elif xs and sign != "─":
-                plot.scatter(xs[-1:], ys[-1:], marker=sign, color=color)
-            if named and one.kind != "line":
-                for point in one.points:
-                    plot.text(sign + _label(point), point.x, point.y, color=color, style="bold", alignment="left")
-        points = self.shown.points
-        label = LONGEST_LABEL / max(LONGEST_LABEL + 1, self.ground.width) if named else 0.0
-        bounds = [value for point in points for value in (point.low, point.high) if value is not None]
-        level = [] if self.shown.level is None else [self.shown.level]
-        across = _axis([point.x for point in points], 0.03, label)  # the last label begins at its point
-        upwards = _axis([point.y for point in points] + bounds + level, 0.0, 0.0)
-        plot.xlim(*across)
-        plot.ylim(*upwards)
-        plot.xticks(*_ticks(across, 3 if self.ground.width < NARROW else 5))
-        plot.yticks(*_ticks(upwards, 3 if self.ground.height < 9 else 5))
+        axes.draw(plot, self.shown, dict(self.ground.colors), self.ground.width, self.ground.height)
         return strips_of(plot)
-
-
-def _axis(values: list[float], before: float, beyond: float) -> tuple[float, float]:
-    """From the lowest value to the highest, and shares of that on both sides; never less than can be told apart."""
-    low, high = min(values), max(values)
-    if high - low < 1e-6 * max(1.0, abs(low), abs(high)):
-        low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
-    return low - before * (high - low), high + beyond * (high - low)
-
-
-def _ticks(axis: tuple[float, float], count: int) -> tuple[list[float], list[str]]:
-    """Places along an axis, and their figures."""
-    places = [axis[0] + (axis[1] - axis[0]) * part / (count - 1) for part in range(count)]
-    return places, [f"{place:.3g}" for place in places]
-
-
-def _label(point: Point) -> str:
-    """The label, where plotext can place it: a wide character would push its line apart."""
-    return one_line(point.label, LONGEST_LABEL) if point.label.isascii() else ""
 
 
 class PointPlot(Picture):
