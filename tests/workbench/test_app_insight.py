@@ -10,12 +10,12 @@ from driving import SIZES, opened, ready, until, visible
 from textual.pilot import Pilot
 
 from docs.pictures import furnish
-from storage import conversations, samples, versions
+from storage import clock, conversations, evaluations, samples, versions
 from storage.database import Database
 from storage.feedback import log
 from storage.insight import FIGURES
 from storage.insight.figure import Figure, Found, Plot, Point, Series, Table
-from storage.records import Choice
+from storage.records import Choice, Evaluation
 from storage.workspace import Workspace
 from workbench.screens.insight import screen, told
 from workbench.screens.insight.screen import InsightScreen
@@ -128,6 +128,14 @@ async def test_news_draw_the_figure_anew_and_leave_what_was_chosen(
         await until(pilot, lambda: "v3" in visible(app))
         assert (shown.figure.name, shown.version) == ("frontier", "v1")
         assert app.focused is shown.table
+        # What `trainer evaluate` measures is news as well.
+        await pilot.press("tab")
+        await choose(pilot, shown, "evaluation")
+        measured = Evaluation(clock.new_id(), "v2", "bias", "bias", 0.3, 24, clock.now(), "ar", 0.1, 0.5)
+        evaluations.add(database, [measured])
+        await until(pilot, lambda: shown.found is not None and shown.found.table.rows)
+        assert ("v2", "ar") in {(row[0], row[4]) for row in shown.found.table.rows}  # type: ignore[union-attr]
+        await choose(pilot, shown, "frontier")
         # Of another screen, nothing is read: what stands in the figure is as it was left.
         await pilot.press("f1")
         left = shown.known["frontier"]

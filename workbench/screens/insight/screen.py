@@ -18,7 +18,7 @@ from storage.insight.figure import Cell, Figure, Found, Table
 from workbench.screens.insight.chooser import Chooser
 from workbench.screens.insight.tables import fill, row_at, row_like
 from workbench.screens.insight.told import FigureSheet, how_to_read, nothing_yet
-from workbench.shell.messages import News, Opened, RatingsChanged, VersionsChanged
+from workbench.shell.messages import Measured, News, Opened, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present, put
 from workbench.text import from_home
 from workbench.widgets.figures import FigureView
@@ -33,12 +33,12 @@ class InsightScreen(WorkbenchScreen):
     CSS_PATH = "style.tcss"
     KEY = "insight"
     AUTO_FOCUS = "#figures"
-    NEWS = (RatingsChanged, VersionsChanged)
+    NEWS = (RatingsChanged, VersionsChanged, Measured)
 
     def body(self) -> ComposeResult:
         with Horizontal(id="insight"):
             yield Chooser()
-            with Vertical():
+            with Vertical(id="drawn"):
                 yield FigureView(id="figure", classes="pane")
                 yield Static(id="empty", markup=False)
                 yield Static(id="how", markup=False)
@@ -112,6 +112,7 @@ class InsightScreen(WorkbenchScreen):
         plot = found.plot if found is not None else None
         present(self.query_one("#figure"), plot is not None)
         present(self.query_one("#empty"), plot is None)
+        self.query_one("#drawn").set_class(plot is not None and bool(plot.places), "rows")
         if plot is not None:
             self.query_one(FigureView).show(plot)
         else:
