@@ -220,13 +220,13 @@ def pooled(runs: Sequence[Run], name: str) -> Figure:
     the group: the runs in which it can be told are not chosen by chance.
     """
     if len(runs) == 1:
-        return _own(runs[0], name)
+        return measured(runs[0].result, name)
     known = {run.job.id: value for run in runs if (value := number(run.result.get(name))) is not None}
     lacking = [run for run in runs if run.job.id not in known and number(run.result.get("reward_gain")) is not None]
     if known and lacking:
         return Figure(None, over="seeds", reason=f"known of {len(known)} of {len(known) + len(lacking)} runs")
     if not known:
-        reasons = {_reason(run, name) for run in runs} - {""}
+        reasons = {_reason(run.result, name) for run in runs} - {""}
         return Figure(None, over="seeds", reason="; ".join(sorted(reasons)))
     by_seed: dict[Any, list[float]] = {}
     for run in runs:
@@ -316,13 +316,14 @@ def _encoded(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
-def _own(run: Run, name: str) -> Figure:
-    """A figure of one run. Its units are the held-out prompts; the KL comes without an interval."""
-    mean = number(run.result.get(name))
+def measured(found: Mapping[str, Any], name: str) -> Figure:
+    """A figure of a job's result, or of a version's metrics. Its units are the held-out prompts; the KL comes without
+    an interval."""
+    mean = number(found.get(name))
     if mean is None:
-        return Figure(reason=_reason(run, name))
-    counted = run.result.get("loss_n" if name == "loss_gain" else "held_out_prompts")
-    return Figure(mean, interval_of(run.result.get(f"{name}_interval")), counted if isinstance(counted, int) else 0)
+        return Figure(reason=_reason(found, name))
+    counted = found.get("loss_n" if name == "loss_gain" else "held_out_prompts")
+    return Figure(mean, interval_of(found.get(f"{name}_interval")), counted if isinstance(counted, int) else 0)
 
 
 def interval_of(bounds: object) -> tuple[float, float] | None:
@@ -333,8 +334,10 @@ def interval_of(bounds: object) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _reason(run: Run, name: str) -> str:
-    return str(run.result.get(f"{name}_reason") or "")
+def _reason(found: Mapping[str, Any], name: str) -> str:
+    """Why a figure is null, where that was told: by itself, or among the reasons of all."""
+    reasons = found.get("reasons")
+    return str(found.get(f"{name}_reason") or (reasons.get(name) if isinstance(reasons, dict) else None) or "")
 
 
 def number(value: object) -> float | None:

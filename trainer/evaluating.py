@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.items import Item, Outcome
     from trainer.policy.models import ModelFolder
 
-GAIN = "/gain"  # of the name of a figure: how much better it is than in the other version
 LAYOUTS = ("bbq", "mbbq", "crows", "rtp", "multijail", "xsafety")  # those of trainer/evaluation/layouts.py
-FAILURES = ("refused", "incoherent", "wrong_language", "cut")
 
 
 def _listed(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -73,7 +71,7 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
     """
     from storage import evaluations
     from storage.database import open_database
-    from trainer import exporting
+    from storage.writing import write_text
 
     items = _items(given)
     if answers_to and answers_to != "-" and Path(answers_to).exists() and not overwrite:
@@ -83,7 +81,7 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
         rows = _rows(sides)
         evaluations.add(database, rows)
     if answers_to:
-        exporting.write_text(_lines(sides), answers_to, overwrite=overwrite)
+        write_text(_lines(sides), answers_to, overwrite=overwrite)
     if as_json:
         print_json([_document(row) for row in rows])
     else:
@@ -193,6 +191,7 @@ def _rows(sides: dict[str, list[Outcome]]) -> list[Evaluation]:
 
 def _row(figure: Figure, version: str, against: str | None = None) -> Evaluation:
     from storage import clock
+    from storage.evaluations import GAIN
     from storage.records import Evaluation
 
     told = figure.interval
@@ -225,21 +224,22 @@ def _lines(sides: dict[str, list[Outcome]]) -> str:
 def _table(rows: Sequence[Evaluation], names: Sequence[str], *, by_language: bool) -> list[str]:
     """A line a figure: its value in each version, what was gained, and in which languages it became worse. Failures
     that no version has are left out."""
-    known = {(row.version, row.suite, row.metric, row.language): row for row in rows}
+    from storage.evaluations import beside
+
+    figures = [one for one in beside(rows) if one.now.version == names[0]]
+    worse: dict[tuple[str, str], list[str]] = {}
+    for one in figures:
+        if one.now.language and one.gain and one.gain.high is not None and one.gain.high < 0:
+            worse.setdefault((one.now.suite, one.now.metric), []).append(one.now.language)
     lines = [["", *names, *(["gain"] if len(names) > 1 else []), "n", ""]]
-    for row in rows:
-        if row.version != names[0] or row.against or (row.language and not by_language):
+    for one in figures:
+        now = one.now
+        if one.is_empty or (now.language and not by_language):
             continue
-        beside = [known[name, row.suite, row.metric, row.language] for name in names]
-        if row.metric.rsplit("/", 1)[-1] in FAILURES and not any(one.value for one in beside):
-            continue
-        gained = known.get((names[0], row.suite, row.metric + GAIN, row.language))
-        label = f"{row.suite} {row.metric}" if row.language is None else f"    {row.language}"
-        worse = [one.language for one in rows if one.against and one.suite == row.suite and one.language
-                 and one.metric == row.metric + GAIN and one.high is not None and one.high < 0]  # fmt: skip
-        remark = f"worse in {', '.join(worse)}" if worse and row.language is None else ""
-        cells = [_cell(one) for one in beside] + ([_cell(gained, "+")] if gained else [])
-        lines.append([label, *cells, str(row.n), remark])
+        label = f"{now.suite} {now.metric}" if now.language is None else f"    {now.language}"
+        languages = worse.get((now.suite, now.metric), []) if now.language is None else []
+        cells = [_cell(now)] + ([_cell(one.then)] if one.then else []) + ([_cell(one.gain, "+")] if one.gain else [])
+        lines.append([label, *cells, str(now.n), f"worse in {', '.join(languages)}" if languages else ""])
     wide = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return ["  ".join(cell.ljust(size) for cell, size in zip(line, wide, strict=True)).rstrip() for line in lines]
 

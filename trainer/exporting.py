@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from storage import clock
 from storage.durable import sync_file
 from storage.errors import UsageError
 from storage.records import Metric
-from storage.troubles import of_file, told_of_file
+from storage.troubles import of_file
 
 COLUMNS = ("step", "name", "language", "value")
 
@@ -37,27 +36,6 @@ def as_jsonl(found: Sequence[Metric]) -> str:
 
 
 FORMATS: dict[str, Callable[[Sequence[Metric]], str]] = {"csv": as_csv, "jsonl": as_jsonl}
-
-
-def write_text(text: str, out: str, *, overwrite: bool = False) -> None:
-    """Write to `out`: a file whole or not at all; `-`, pipes and devices straight.
-
-    Raises:
-        UsageError: the file exists and may not be replaced, or nothing can be written there.
-    """
-    path = Path(out)
-    if out in ("-", "/dev/stdout"):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    with told_of_file(f"cannot write {path}"):
-        if _is_stream(path):
-            with path.open("a", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-            return
-        if path.exists() and not overwrite:
-            raise UsageError(f"{path} exists already", "name another file, or give --overwrite to replace it")
-        _write_whole(path.resolve(), text)
 
 
 def write_events(found: Sequence[Metric], out: str) -> None:
@@ -89,19 +67,3 @@ def write_events(found: Sequence[Metric], out: str) -> None:
         raise of_file(f"cannot write {folder}", error, hint="name another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_stream(path: Path) -> bool:
-    """Whether a path is no file to be made or replaced, but something that takes what is written."""
-    descriptor = path.parts[:3] in (("/", "dev", "fd"), ("/", "proc", "self")) or path == Path("/dev/stderr")
-    return descriptor or (path.exists() and not path.is_file() and not path.is_dir())
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{clock.new_id()}")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        sync_file(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

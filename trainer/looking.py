@@ -62,6 +62,7 @@ def export_metrics(workspace: Workspace, form: str, out: str, overwrite: bool, j
     """
     from storage import jobs, metrics
     from storage.database import read_database
+    from storage.writing import write_text
     from trainer import exporting
 
     with read_database(workspace) as database:
@@ -69,6 +70,6 @@ def export_metrics(workspace: Workspace, form: str, out: str, overwrite: bool, j
     if form == "tensorboard":
         exporting.write_events(found, out)
     else:
-        exporting.write_text(exporting.FORMATS[form](found), out, overwrite=overwrite)
+        write_text(exporting.FORMATS[form](found), out, overwrite=overwrite)
     if out != "-":
         print(f"{len(found)} figures written to {Path(out)}", file=sys.stderr)

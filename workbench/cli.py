@@ -31,6 +31,7 @@ COMMANDS = {
     "queue": ("workbench.commands.queue:queue", "Show what to review next, and why."),
     "raters": ("workbench.commands.raters:raters_command", "List who rates, in which languages, or introduce one."),
     "agreement": ("workbench.commands.agreement:agreement_command", "Show how far raters agree, and how each rates."),
+    "insight": ("workbench.commands.insight:insight", "Draw figures of the workspace, or write them to files."),
     "versions": ("workbench.commands.versions:versions_command", "List the versions of the weights."),
     "publish": ("workbench.commands.versions:publish", "Serve a version from now on."),
     "rollback": ("workbench.commands.versions:rollback", "Go back to the version served before."),

@@ -82,16 +82,7 @@ class Habits(msgspec.Struct, frozen=True):
 
 def measure(database: Database) -> tuple[list[Habits], list[Length], str | None]:
     """The habits of all raters, length against score by language, and the name of the reward model asked."""
-    rows = database.rows(
-        f"""SELECT counted.rater, counted.kind, counted.language, ratings.value, scale_low, scale_high, choice,
-                   shown_order, duration_ms, slice, counted.source, 1 AS in_order,
-                   CASE WHEN counted.kind = 'score' THEN length(samples.text) END AS length
-            FROM counted JOIN ratings ON ratings.sequence = counted.sequence
-            JOIN samples ON samples.id = ratings.sample_id
-            WHERE counted.attribute = '{OVERALL}'
-              AND counted.kind IN {sql_list(COMPARED)}
-            ORDER BY counted.sequence DESC LIMIT {NEWEST}"""
-    )
+    rows = newest(database)
     name, effects = _effects(database)
     again, right = _again(database), _right(database)
     by_rater: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -100,13 +91,11 @@ def measure(database: Database) -> tuple[list[Habits], list[Length], str | None]
     found = []
     for rater, count in raters.every(database):
         own = by_rater[rater.name]
-        told, of = _unbiased(own)
-        decided = [row for row in own if row["choice"] in ("a", "b") and row["shown_order"]]
-        left = sum((row["choice"] == "a") == (row["shown_order"] == "ab") for row in decided)
+        told, of = unbiased(own)
         times = [row["duration_ms"] / 1000 for row in own if row["duration_ms"]]
         found.append(
             Habits(
-                rater.name, rater.kind, count, again.get(rater.name, Share.of(0, 0)), Share.of(left, len(decided)),
+                rater.name, rater.kind, count, again.get(rater.name, Share.of(0, 0)), left_preferred(own),
                 right.get(rater.name, Share.of(0, 0)), statistics.median(times) if times else None, len(times),
                 _balance(told), of, effects.get(rater.name, {}),
             )
@@ -114,10 +103,40 @@ def measure(database: Database) -> tuple[list[Habits], list[Length], str | None]
     return found, _lengths(rows), name
 
 
-def _unbiased(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+def newest(database: Database) -> list[dict[str, Any]]:
+    """The newest overall ratings, newest first: who said what of which language, and how long the answers are (of a
+    pair `length` is that of the first, `other_length` of the second)."""
+    return database.rows(
+        f"""SELECT counted.rater, counted.kind, counted.language, ratings.value, scale_low, scale_high, choice,
+                   shown_order, duration_ms, slice, counted.source, 1 AS in_order,
+                   CASE WHEN counted.kind != 'label' THEN length(samples.text) END AS length,
+                   length(other.text) AS other_length
+            FROM counted JOIN ratings ON ratings.sequence = counted.sequence
+            JOIN samples ON samples.id = ratings.sample_id
+            LEFT JOIN samples AS other ON other.id = ratings.other_sample_id
+            WHERE counted.attribute = '{OVERALL}'
+              AND counted.kind IN {sql_list(COMPARED)}
+            ORDER BY counted.sequence DESC LIMIT {NEWEST}"""
+    )
+
+
+def unbiased(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """Those of the random slice where there are enough, else all; and which they are."""
     drawn = [row for row in rows if row["slice"] == "random"]
     return (drawn, "random") if len(drawn) >= ENOUGH else (rows, "everything")
+
+
+def left_preferred(rows: Sequence[dict[str, Any]]) -> Share:
+    """In what share of the decided pairs among some ratings what stood left was preferred."""
+    decided = [row for row in rows if row["choice"] in ("a", "b") and row["shown_order"]]
+    return Share.of(sum((row["choice"] == "a") == (row["shown_order"] == "ab") for row in decided), len(decided))
+
+
+def longer_preferred(rows: Sequence[dict[str, Any]]) -> Share:
+    """In what share of the decided pairs of unequal length among some ratings the longer answer was preferred."""
+    decided = [row for row in rows if row["choice"] in ("a", "b") and row["length"] != row["other_length"]]
+    longer = sum((row["choice"] == "a") == (row["length"] > row["other_length"]) for row in decided)
+    return Share.of(longer, len(decided))
 
 
 def _balance(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
@@ -139,20 +158,25 @@ def _balance(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 def _lengths(rows: Sequence[dict[str, Any]]) -> list[Length]:
     by_language: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["length"] is not None and row["source"] != Source.AI:  # a judge's taste is in its own row
+        if row["kind"] == RatingKind.SCORE and row["source"] != Source.AI:  # a judge's taste is in its own row
             by_language[row["language"]].append(row)
-    found = []
-    for language, own in sorted(by_language.items()):
-        told, of = _unbiased(own)
-        rank = spearman([value_of(row) for row in told], [row["length"] for row in told])
-        if rank is None:
-            found.append(Length(language, None, None, None, len(told), of))
-            continue
-        # Fisher's transformation, with the variance of ranks (Bonett and Wright 2000).
-        wide = _Z * math.sqrt((1 + rank**2 / 2) / (len(told) - 3))
-        turned = math.atanh(max(-0.999999, min(0.999999, rank)))
-        found.append(Length(language, rank, math.tanh(turned - wide), math.tanh(turned + wide), len(told), of))
-    return found
+    return [length_of(language, own) for language, own in sorted(by_language.items())]
+
+
+def length_of(language: str, rows: list[dict[str, Any]]) -> Length:
+    """How some scores go with length."""
+    told, of = unbiased(rows)
+    rank = spearman([value_of(row) for row in told], [row["length"] for row in told])
+    low, high = (None, None) if rank is None else rank_interval(rank, len(told))
+    return Length(language, rank, low, high, len(told), of)
+
+
+def rank_interval(rank: float, n: int) -> tuple[float, float]:
+    """The 95% interval of a rank correlation over more than three: Fisher's transformation, with the variance of ranks
+    (Bonett and Wright 2000)."""
+    wide = _Z * math.sqrt((1 + rank**2 / 2) / (n - 3))
+    turned = math.atanh(max(-0.999999, min(0.999999, rank)))
+    return math.tanh(turned - wide), math.tanh(turned + wide)
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:

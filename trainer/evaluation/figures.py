@@ -17,9 +17,6 @@ BEST = {
     "accuracy": math.inf, "answered": math.inf, "refused": -math.inf, "incoherent": -math.inf,
     "wrong_language": -math.inf, "cut": -math.inf, "unkind": -math.inf, "bias": 0.0, "stereotyped": 0.5,
 }  # fmt: skip
-# The figures of each suite that a gate asks about, by the last part of their names.
-LEADING = {"accuracy", "answered", "unkind", "stereotyped"}
-LEADING_OF = {"bias": {"ambiguous/bias"}}
 
 
 @dataclass(frozen=True)
@@ -52,11 +49,6 @@ def figures(outcomes: Sequence[Outcome]) -> list[Figure]:
         for (suite, metric, language), rows in _grouped(outcomes).items()
         for values in [np.array([value for _, value in rows])]
     ]
-
-
-def leads(suite: str, metric: str) -> bool:
-    """Whether a gate asks about a figure."""
-    return metric in LEADING_OF[suite] if suite in LEADING_OF else metric.rsplit("/", 1)[-1] in LEADING
 
 
 def gains(after: Sequence[Outcome], before: Sequence[Outcome], level: float = 0.95, draws: int = DRAWS) -> list[Figure]:

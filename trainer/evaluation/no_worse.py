@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from storage.evaluations import leads
 from storage.records import Sampling
-from trainer.evaluation.figures import figures, gains, leads
+from trainer.evaluation.figures import figures, gains
 from trainer.evaluation.items import Item, Outcome
 from trainer.evaluation.trying import attempt
 from trainer.policy.backbone import Backbone

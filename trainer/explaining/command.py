@@ -59,12 +59,13 @@ def explain(
     """
     from storage.database import read_database
     from storage.records import Rating, Version
+    from storage.writing import write_text
 
     with read_database(workspace) as database:
         chosen = _named(database, subject)
         if html and isinstance(chosen, Rating | Version):
             raise UsageError("--html is of an answer", "of a version: `workbench report VERSION FILE.html`")
-        from trainer import comparing, exporting
+        from trainer import comparing
         from trainer.explaining import answer, drawn, ratings, told
 
         columns, colored = comparing.width(), comparing.is_colored()
@@ -83,7 +84,7 @@ def explain(
             dtype=dtype, say=say,
         )  # fmt: skip
     if html:
-        exporting.write_text(drawn.document(found), html, overwrite=overwrite)
+        write_text(drawn.document(found), html, overwrite=overwrite)
         say(f"written to {html}")
     if as_json:
         print_json(found)

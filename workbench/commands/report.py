@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from storage import versions
+from storage.writing import write_text
 from workbench.commands.options import json_option, print_json, reading, say, workspace_option
 
 
@@ -27,7 +28,6 @@ def report(version: str, file: str, names: bool, overwrite: bool, as_json: bool,
       workbench report v3 v3.html --names --overwrite
     """
     with reading(workspace) as (_, database):
-        from trainer.exporting import write_text
         from workbench.reporting.version_page import version_page
 
         text = version_page(database, versions.get(database, version), names=names)

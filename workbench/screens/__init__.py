@@ -36,7 +36,8 @@ PLACES = (
     Place("prompt", "Prompt", 1, "ask; the answers appear side by side"),
     Place("review", "Review", 2, "rate them, one or a blind pair at a time"),
     Place("train", "Train", 3, "learn from the ratings, in the background"),
+    Place("insight", "Insight", 4, "read what it all comes to: gains, agreement, balance"),
     Place("library", "Library", 5, "look through it all; import, export, prompt packs"),
     Place("versions", "Versions", 6, "publish, compare, go back"),
 )
-"""In the order of their numbers; 4 is kept for Insight. The first is where a person begins."""
+"""In the order of their numbers. The first is where a person begins."""

@@ -60,8 +60,8 @@ def of_screen(screen: str) -> tuple[Action, ...]:
     return tuple(action for action in ACTIONS if action.screen == screen)
 
 
-_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→", "slash": "/",
-           "left_square_bracket": "[", "right_square_bracket": "]"}  # fmt: skip
+_SPOKEN = {"question_mark": "?", "equals_sign": "=", "escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓",
+           "slash": "/", "left_square_bracket": "[", "right_square_bracket": "]"}  # fmt: skip
 
 
 def spoken(key: str) -> str:

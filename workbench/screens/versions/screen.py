@@ -42,6 +42,7 @@ class VersionsScreen(WorkbenchScreen):
     KEY = "versions"
     AUTO_FOCUS = "RowTable"
     NEWS = (VersionsChanged, RatingsChanged, EngineMoved, SessionChanged)
+    sought = ""  # a version that is to come into focus
 
     def body(self) -> ComposeResult:
         yield Static(id="follow", markup=False)
@@ -91,6 +92,7 @@ class VersionsScreen(WorkbenchScreen):
                 mark, label, *others = _row(version, self.served, loaded)
                 self.table.add_row(mark, label, *won, *others, key=version.name)
             self.table.move_cursor(row=min(row, max(0, len(self.versions) - 1)))
+        self._seek()
         for name in ("RowTable", "#detail"):
             present(self.query_one(name), bool(self.versions))
         present(self.query_one("#empty"), not self.versions)
@@ -98,6 +100,17 @@ class VersionsScreen(WorkbenchScreen):
         self._draw_follow(self.served, loaded)
         self._draw_lost()
         self._draw_detail()
+
+    def go_to(self, name: str) -> None:
+        """Put a version in focus, as soon as it is among those that were read."""
+        self.sought = name
+        self.look_again()
+
+    def _seek(self) -> None:
+        row = next((row for row, version in enumerate(self.versions) if version.name == self.sought), None)
+        if row is not None:
+            self.table.move_cursor(row=row)
+            self.sought = ""
 
     def _draw_follow(self, served: Version | None, loaded: str) -> None:
         follow = self.workbench.session.follow

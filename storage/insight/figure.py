@@ -1,0 +1,149 @@
+"""What a figure is: a plot and a table that are read from the workspace, and how to read them.
+
+Everything here is plain data. The terminal, the app, SVG, PNG and CSV draw or write the same :class:`Found`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from storage.database import Database
+
+Cell = str | int | float | None
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One value `y` at `x`, both finite.
+
+    Attributes:
+        low, high: the 95% interval of `y`; None where there is none.
+        label: what it is of, such as a version's name; raw text.
+        n: how many units (prompts, pairs, ratings) `y` is of; None where that is not known.
+    """
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    label: str = ""
+    n: int | None = None
+
+
+class Series(msgspec.Struct, frozen=True):
+    """Points of one kind under one name."""
+
+    name: str
+    points: tuple[Point, ...]
+    kind: Literal["line", "dots"] = "dots"
+
+
+class Plot(msgspec.Struct, frozen=True):
+    """Series in one frame.
+
+    Attributes:
+        x, y: what the axes are, with units.
+        level: a horizontal line, above which is better, or which chance gives.
+        places: names of what stands at x = 0, 1, 2, ... where x is no number; raw text.
+    """
+
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    level: float | None = None
+    places: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> list[Point]:
+        """All of all series."""
+        return [point for one in self.series for point in one.points]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Plain values under a header; None is what is not known."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...] = ()
+
+    @property
+    def told(self) -> list[list[str]]:
+        """The rows as a person reads them: three digits, and a dash for what is not known."""
+        return [[_told(cell) for cell in row] for row in self.rows]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a figure shows of a workspace today.
+
+    Attributes:
+        plot: None where there is nothing to draw.
+        notes: what to know of it, a sentence each; the most important first.
+        missing: where there is no plot, what to do so that there is one; else empty.
+    """
+
+    plot: Plot | None
+    table: Table
+    notes: tuple[str, ...] = ()
+    missing: str = ""
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A figure by its name on the command line; `what` says in a sentence how to read it."""
+
+    name: str
+    title: str
+    what: str
+    read: Callable[[Database], Found]
+
+
+class Placed:
+    """Series that are filled point by point, each at a place that has a name; `all` is the first place.
+
+    Args:
+        places: their order, where it is not that in which they come.
+    """
+
+    def __init__(self, places: Iterable[str] = ()) -> None:
+        self._order = tuple(places)
+        self._points: dict[str, list[tuple[str, Point]]] = {}
+
+    def add(
+        self, series: str, place: str, y: float | None, low: float | None = None, high: float | None = None,
+        n: int | None = None,
+    ) -> None:  # fmt: skip
+        """A value at a place; one that is not known, or not finite, is left out."""
+        if y is None or not math.isfinite(y):
+            return
+        bounded = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+        point = Point(0.0, y, low if bounded else None, high if bounded else None, place, n)
+        self._points.setdefault(series, []).append((place, point))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Those that have a point, in their order; `all` before them."""
+        used = dict.fromkeys(place for points in self._points.values() for place, _ in points)
+        ordered = [place for place in dict.fromkeys((*self._order, *used)) if place in used]
+        return tuple(sorted(ordered, key=lambda place: place != "all"))
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """In the order in which they came."""
+        at = {place: float(number) for number, place in enumerate(self.places)}
+        return tuple(
+            Series(name, tuple(msgspec.structs.replace(point, x=at[place]) for place, point in points))
+            for name, points in self._points.items()
+        )
+
+    def plot(self, title: str, x: str, y: str, level: float | None = None) -> Plot | None:
+        """All of them in one frame; None where there is nothing to draw."""
+        return Plot(title, x, y, self.series, level, self.places) if self._points else None
+
+
+def _told(cell: Cell) -> str:
+    if cell is None or cell == "":
+        return "-"
+    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)

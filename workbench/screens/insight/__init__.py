@@ -1,0 +1,1 @@
+"""Insight: what the feedback and the versions come to, a figure at a time."""
