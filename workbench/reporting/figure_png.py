@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
@@ -18,8 +19,8 @@ DOTS_PER_INCH = 160
 _LONGEST = 48  # cells of a name
 
 
-def picture(plot: Plot) -> bytes:
-    """The plot as a PNG file.
+def picture(plot: Plot) -> tuple[bytes, bool]:
+    """The plot as a PNG file, and whether there was a font for all of its characters.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -36,14 +37,16 @@ def picture(plot: Plot) -> bytes:
     figure = Figure(figsize=(8.0, min(tall, 100.0)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(_plain(plot.title, 90), loc="left")
+    axes.set_title(_plain(plot.title, 80), loc="left")
     axes.grid(alpha=0.3)
     (_rows if plot.places else _plane)(axes, plot)
     if len(plot.series) > 1:
         figure.legend(loc="outside lower left", ncols=2, fontsize="small", frameon=False)
     written = io.BytesIO()
-    canvas.print_png(written, metadata={"Software": None})
-    return written.getvalue()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        canvas.print_png(written, metadata={"Software": None})
+    return written.getvalue(), not any("missing from font" in str(one.message) for one in told)
 
 
 def _rows(axes: Axes, plot: Plot) -> None:
@@ -58,7 +61,7 @@ def _rows(axes: Axes, plot: Plot) -> None:
     axes.invert_yaxis()
     if plot.level is not None:
         axes.axvline(plot.level, color="0.4", linestyle="--", linewidth=1)
-    axes.set_xlabel(_plain(plot.y, 90))
+    axes.set_xlabel(_plain(plot.y, 80))
 
 
 def _plane(axes: Axes, plot: Plot) -> None:
@@ -73,8 +76,8 @@ def _plane(axes: Axes, plot: Plot) -> None:
         _dots(axes, series, number, xs, ys, across=False)
         for point in series.points if len(plot.points) <= MOST_LABELS else ():
             axes.annotate(_plain(point.label), (point.x, point.y), (5, 5), textcoords="offset points", fontsize=8)
-    axes.set_xlabel(_plain(plot.x, 90))
-    axes.set_ylabel(_plain(plot.y, 90))
+    axes.set_xlabel(_plain(plot.x, 80))
+    axes.set_ylabel(_plain(plot.y, 80))
 
 
 def _dots(axes: Axes, series: Series, number: int, xs: list[float], ys: list[float], *, across: bool) -> None:
