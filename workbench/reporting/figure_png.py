@@ -1,16 +1,10 @@
-"""A figure as a PNG picture, by matplotlib, which is the extra `plots`: it brings its own fonts, wherever it runs.
-
-As a program it makes the picture of the plot that stands on standard input, as JSON: importing matplotlib would stop
-whoever draws a screen.
-"""
+"""A figure as a PNG picture, by matplotlib, which is the extra `plots`: it brings its own fonts, wherever it runs."""
 
 from __future__ import annotations
 
 import io
-import sys
+import warnings
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from storage.errors import UsageError
 from storage.insight.figure import Plot, Series
@@ -25,8 +19,8 @@ DOTS_PER_INCH = 160
 _LONGEST = 48  # cells of a name
 
 
-def picture(plot: Plot) -> bytes:
-    """The plot as a PNG file.
+def picture(plot: Plot) -> tuple[bytes, bool]:
+    """The plot as a PNG file, and whether there was a font for all of its characters.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -43,14 +37,16 @@ def picture(plot: Plot) -> bytes:
     figure = Figure(figsize=(8.0, min(tall, 100.0)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(_plain(plot.title, 90), loc="left")
+    axes.set_title(_plain(plot.title, 80), loc="left")
     axes.grid(alpha=0.3)
     (_rows if plot.places else _plane)(axes, plot)
     if len(plot.series) > 1:
         figure.legend(loc="outside lower left", ncols=2, fontsize="small", frameon=False)
     written = io.BytesIO()
-    canvas.print_png(written, metadata={"Software": None})
-    return written.getvalue()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        canvas.print_png(written, metadata={"Software": None})
+    return written.getvalue(), not any("missing from font" in str(one.message) for one in told)
 
 
 def _rows(axes: Axes, plot: Plot) -> None:
@@ -65,7 +61,7 @@ def _rows(axes: Axes, plot: Plot) -> None:
     axes.invert_yaxis()
     if plot.level is not None:
         axes.axvline(plot.level, color="0.4", linestyle="--", linewidth=1)
-    axes.set_xlabel(_plain(plot.y, 90))
+    axes.set_xlabel(_plain(plot.y, 80))
 
 
 def _plane(axes: Axes, plot: Plot) -> None:
@@ -80,8 +76,8 @@ def _plane(axes: Axes, plot: Plot) -> None:
         _dots(axes, series, number, xs, ys, across=False)
         for point in series.points if len(plot.points) <= MOST_LABELS else ():
             axes.annotate(_plain(point.label), (point.x, point.y), (5, 5), textcoords="offset points", fontsize=8)
-    axes.set_xlabel(_plain(plot.x, 90))
-    axes.set_ylabel(_plain(plot.y, 90))
+    axes.set_xlabel(_plain(plot.x, 80))
+    axes.set_ylabel(_plain(plot.y, 80))
 
 
 def _dots(axes: Axes, series: Series, number: int, xs: list[float], ys: list[float], *, across: bool) -> None:
@@ -99,7 +95,3 @@ def _plain(text: str, cells: int = _LONGEST) -> str:
     """A name on one line, of which `$` begins no formula; a leading `_` would hide a series from the legend."""
     told = one_line(text, cells).replace("$", r"\$")
     return f" {told}" if told.startswith("_") else told
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(picture(msgspec.json.decode(sys.stdin.buffer.read(), type=Plot)))
