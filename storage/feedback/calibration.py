@@ -10,13 +10,17 @@ Both are evidence of one correlation (of a share a it is 2a - 1), which is poole
 believed of a judge before anything is known: that it agrees a little, as if :data:`PRIOR_ITEMS` items had shown
 :data:`PRIOR_AGREEMENT`. The weight is that correlation squared, the part of the variance of people's ratings that
 the judge tells: about 0 for one that guesses or contradicts, and close to 1 only for one that was often right.
+
+A judge may be good in one language and guess in another. In a language in which both judged :data:`FEWEST` items or
+more of one kind its weight is told by these, and what is believed beforehand is what the *other* languages showed, as
+if as many items had shown it (so that no item counts twice). In any other language the weight over all of them holds.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -54,11 +58,21 @@ class Calibration(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class Judge(msgspec.Struct, frozen=True):
+class Worth(msgspec.Struct, frozen=True):
+    """What the ratings of a judge weigh, from 0 to 1: over all languages, and in those that tell it by themselves."""
+
+    weight: float = 0.0
+    languages: dict[str, float] = {}
+
+    def of(self, language: str | None) -> float:
+        """What they weigh in a language; None is over all."""
+        return self.weight if language is None else self.languages.get(language, self.weight)
+
+
+class Judge(Worth, frozen=True, kw_only=True):
     """One judge: what its ratings weigh in a reward model (a person's weigh 1), how many count, and its agreement."""
 
     rater: str
-    weight: float
     ratings: int
     agreement: list[Calibration]
 
@@ -85,13 +99,16 @@ def measure(database: Database) -> list[Judge]:
             WHERE counted.attribute = '{OVERALL}' AND counted.kind IN {sql_list(COMPARED)} ORDER BY counted.sequence""",
     )
     judges = _judges(database, rows)
-    found = [Judge(rater, _weight(both), count, _told(both)) for rater, (count, both) in judges.items()]
+    found = [
+        Judge(rater=rater, ratings=count, agreement=_told(both), **msgspec.structs.asdict(_worth(both)))
+        for rater, (count, both) in judges.items()
+    ]
     return sorted(found, key=lambda judge: (-judge.ratings, judge.rater))
 
 
-def weights(database: Database, ratings: Iterable[Rating]) -> dict[str, float]:
+def worths(database: Database, ratings: Iterable[Rating]) -> dict[str, Worth]:
     """What the ratings of each judge weigh, by some ratings that count."""
-    return {rater: _weight(by_kind) for rater, (_, by_kind) in _judges(database, ratings).items()}
+    return {rater: _worth(by_kind) for rater, (_, by_kind) in _judges(database, ratings).items()}
 
 
 def _judges(database: Database, ratings: Iterable[Rating]) -> dict[str, tuple[int, dict[str, list[_Both]]]]:
@@ -148,9 +165,34 @@ def _said(rating: Rating) -> tuple[Item, float]:
     return (ahead, behind), first if ahead == rating.sample_id else 1 - first
 
 
-def _weight(by_kind: Mapping[str, list[_Both]]) -> float:
-    turned, known = PRIOR_ITEMS * math.atanh(PRIOR_AGREEMENT), float(PRIOR_ITEMS)
-    for kind, both in by_kind.items():
+def _worth(by_kind: Mapping[str, list[_Both]]) -> Worth:
+    """The weight over all languages, and in each that tells enough by itself."""
+    whole = _evidence(by_kind, lambda language: True).with_prior(math.atanh(PRIOR_AGREEMENT))
+    own = {}
+    for language in sorted({one.language for both in by_kind.values() for one in both}):
+        here = _evidence(by_kind, lambda other, here=language: other == here)
+        if here.items:
+            elsewhere = _evidence(by_kind, lambda other, here=language: other != here)
+            own[language] = _weight(here.with_prior(elsewhere.with_prior(math.atanh(PRIOR_AGREEMENT))))
+    return Worth(_weight(whole), own)
+
+
+class _Evidence(NamedTuple):
+    """Of a correlation: its sum over items on Fisher's scale, and of how many items (one over the mean's variance)."""
+
+    turned: float
+    items: float
+
+    def with_prior(self, believed: float) -> float:
+        """Pooled with what is believed beforehand, as if :data:`PRIOR_ITEMS` items had shown it."""
+        return (PRIOR_ITEMS * believed + self.turned) / (PRIOR_ITEMS + self.items)
+
+
+def _evidence(by_kind: Mapping[str, list[_Both]], wanted: Callable[[str], bool]) -> _Evidence:
+    """What is known of a judge's agreement in the languages that are wanted; of fewer than enough items nothing."""
+    turned = known = 0.0
+    for kind, every in by_kind.items():
+        both = [one for one in every if wanted(one.language)]
         if len(both) < FEWEST:
             continue
         if kind == "pair":
@@ -160,7 +202,12 @@ def _weight(by_kind: Mapping[str, list[_Both]]) -> float:
         weight = max(0, n - 3)  # one over the variance of Fisher's scale
         turned += weight * math.atanh(max(-_MOST, min(_MOST, found)))
         known += weight
-    return math.tanh(max(0.0, turned / known)) ** 2
+    return _Evidence(turned, known)
+
+
+def _weight(turned: float) -> float:
+    """What a correlation on Fisher's scale weighs."""
+    return math.tanh(max(0.0, turned)) ** 2
 
 
 def _free(both: Sequence[_Both]) -> int:

@@ -76,7 +76,8 @@ def test_more_evidence_of_the_same_agreement_weighs_more(database: Database) -> 
         weights.append(calibration.measure(database)[0].weight)
     assert weights == sorted(weights)
     assert 0.5 < weights[0] < weights[-1] < 1
-    assert calibration.weights(database, log.effective(database)) == {"ai:j": pytest.approx(weights[-1])}
+    (worth,) = calibration.worths(database, log.effective(database)).values()
+    assert (worth.weight, worth.of("en")) == (pytest.approx(weights[-1]), pytest.approx(weights[-1]))
 
 
 def test_judges_are_no_part_of_what_people_agree_on_and_are_counted_apart(database: Database) -> None:
@@ -138,3 +139,38 @@ def test_a_judge_that_knows_languages_alone_agrees_on_nothing(database: Database
     assert [(one.language, one.n) for one in found.agreement] == [(None, 120), ("en", 60), ("sw", 60)]
     assert abs(found.agreement[0].value or 0) < 0.2
     assert found.weight < 0.03
+
+
+def in_two_languages(database: Database, rows: int, few: int, seed: int) -> calibration.Judge:
+    """A person scores answers in two languages; a judge says nearly the same in English and guesses in Swahili."""
+    chance = random.Random(seed)
+    for language, count in (("en", rows), ("sw", few)):
+        for sample in answers(database, count, language):
+            score = chance.randint(1, 5)
+            own = min(5.0, max(1.0, score + chance.gauss(0, 0.3))) if language == "en" else chance.uniform(1, 5)
+            log.append_all(database, [log.score(sample.id, score, "ana"), log.score(sample.id, own, "ai:j", **AI)])
+    (found,) = calibration.measure(database)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_judge_that_is_good_in_one_language_and_guesses_in_another_is_heard_in_the_one(
+    database: Database, seed: int
+) -> None:
+    found = in_two_languages(database, 150, 150, seed)
+    assert found.of("en") > 0.9
+    assert found.of("sw") < 0.1
+    assert found.of("sw") < found.weight < found.of("en")
+    assert found.of("fr") == found.weight, "of a language in which nothing is known, what holds over all"
+
+
+def test_few_rows_of_a_language_leave_it_near_the_weight_over_all(database: Database) -> None:
+    found = in_two_languages(database, 80, calibration.FEWEST - 1, 0)
+    assert set(found.languages) == {"en"}
+    assert found.of("sw") == found.weight > 0.6
+
+
+def test_a_judge_of_one_language_weighs_in_it_what_it_weighs_over_all(database: Database) -> None:
+    """No item counts twice, as evidence and as what was believed beforehand."""
+    found = in_two_languages(database, 40, 0, 1)
+    assert found.of("en") == pytest.approx(found.weight)

@@ -246,7 +246,7 @@ def test_a_local_run_judges_each_once_and_calibrates_itself(judge, database, tin
     assert sum(rating.kind == "pair" for rating in said) == 10
     taught = collect(database, "d")
     judged = [one for one in taught.every() if one.by_judge]
-    assert {round(one.weight, 9) for one in judged} == {round(found["weight"], 9)}
+    assert {round(one.weight, 9) for one in judged} == {round(found["weight"], 9)}, "too few in any language"
     assert {one.first_wins for one in taught.pairs} == {rating.value for rating in said if rating.kind == "pair"}
     assert not any(one.by_judge for one in to_measure(taught).every()), "people's ratings alone measure a reward"
     shuffled = controlled(taught, Control.SHUFFLED, 1)
@@ -424,3 +424,19 @@ def test_a_judge_that_contradicts_people_is_not_heard_at_its_weight(weight: floa
     rows = {answer: place for place, answer in enumerate(answers)}
     rewards = regress(Answers(rows, [5] * 480, features, (6,)), examples).rewards(features)
     assert least <= float(torch.corrcoef(torch.stack([rewards, truth]))[0, 1]) <= most
+
+
+def test_what_a_judge_says_weighs_by_language_in_what_is_learned_from(database) -> None:
+    """It says what people say in English, and the opposite in Swahili."""
+    for language, sign in (("en", 1), ("sw", -1)):
+        for place in range(30):
+            (sample,) = ask(database, language, f"{language} {place}")
+            said = place % 5 - 2
+            log.append_all(database, [log.score(sample.id, 3 + said, "ana"),
+                                      log.score(sample.id, 3 + sign * said, "ai:j", source="ai")])  # fmt: skip
+    weights = {one.prompt.language: one.weight for one in collect(database, "d").every() if one.by_judge}
+    assert weights["en"] > 0.8
+    assert weights["sw"] == 0
+    told = collect(database, "d").judges()
+    assert told["ai:j"]["en"] == (30, weights["en"])
+    assert told["ai:j"]["sw"] == (30, 0.0)
