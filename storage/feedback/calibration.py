@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -167,14 +167,14 @@ def _said(rating: Rating) -> tuple[Item, float]:
 
 def _worth(by_kind: Mapping[str, list[_Both]]) -> Worth:
     """The weight over all languages, and in each that tells enough by itself."""
-    whole = _evidence(by_kind, lambda language: True).with_prior(math.atanh(PRIOR_AGREEMENT))
+    believed = math.atanh(PRIOR_AGREEMENT)
     own = {}
     for language in sorted({one.language for both in by_kind.values() for one in both}):
-        here = _evidence(by_kind, lambda other, here=language: other == here)
+        here = _evidence({kind: [one for one in both if one.language == language] for kind, both in by_kind.items()})
+        others = {kind: [one for one in both if one.language != language] for kind, both in by_kind.items()}
         if here.items:
-            elsewhere = _evidence(by_kind, lambda other, here=language: other != here)
-            own[language] = _weight(here.with_prior(elsewhere.with_prior(math.atanh(PRIOR_AGREEMENT))))
-    return Worth(_weight(whole), own)
+            own[language] = _weight(here.with_prior(_evidence(others).with_prior(believed)))
+    return Worth(_weight(_evidence(by_kind).with_prior(believed)), own)
 
 
 class _Evidence(NamedTuple):
@@ -188,11 +188,10 @@ class _Evidence(NamedTuple):
         return (PRIOR_ITEMS * believed + self.turned) / (PRIOR_ITEMS + self.items)
 
 
-def _evidence(by_kind: Mapping[str, list[_Both]], wanted: Callable[[str], bool]) -> _Evidence:
-    """What is known of a judge's agreement in the languages that are wanted; of fewer than enough items nothing."""
+def _evidence(by_kind: Mapping[str, list[_Both]]) -> _Evidence:
+    """What some items tell of a judge's agreement; fewer than enough of a kind tell nothing."""
     turned = known = 0.0
-    for kind, every in by_kind.items():
-        both = [one for one in every if wanted(one.language)]
+    for kind, both in by_kind.items():
         if len(both) < FEWEST:
             continue
         if kind == "pair":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from storage import reward_models
 from storage.database import Database
+from storage.feedback import unjudged
 from storage.records import Split
 
 
@@ -29,6 +30,7 @@ class Stock:
         scored: prompts with a scored answer.
         told: outcomes in words.
         reward_model: the name of the newest one; empty where there is none.
+        unrated: answers that no person has rated, counted up to :data:`storage.feedback.unjudged.MANY`.
     """
 
     prompts: int = 0
@@ -40,6 +42,7 @@ class Stock:
     scored: int = 0
     told: int = 0
     reward_model: str = ""
+    unrated: int = 0
 
 
 def take_stock(database: Database, base_digest: str) -> Stock:
@@ -56,6 +59,7 @@ def take_stock(database: Database, base_digest: str) -> Stock:
         prompts=splits.get(Split.TRAIN, 0),
         held_out=splits.get(Split.HELD_OUT, 0),
         reward_model=newest.name if newest else "",
+        unrated=unjudged.unrated(database),
         **(ratings or {}),
         **(lessons or {}),
     )

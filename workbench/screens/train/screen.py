@@ -21,7 +21,7 @@ from workbench.text import one_line
 from workbench.training.boards import KL, chart_words, figures, warning
 from workbench.training.curves import Curve, bar, sparkline
 from workbench.training.outcome import outcome
-from workbench.training.recipes import control_of, recipe_of
+from workbench.training.recipes import control_of, learns, recipe_of
 from workbench.training.status import TRAINER_DOTS, time_left
 from workbench.widgets.plots import CurvePlot, Line
 
@@ -139,7 +139,8 @@ class TrainScreen(WorkbenchScreen):
                 recipe, values = found
                 config = recipe.config(values, self.workbench.session.model)
                 steps = recipe.steps(values)
-                self.act(lambda desk: desk.start_job(recipe.stage, config, steps), f"{recipe.name}: training starts")
+                words = "training starts" if recipe.method.learns else "it starts"
+                self.act(lambda desk: desk.start_job(recipe.stage, config, steps), f"{recipe.name}: {words}")
 
         stock = await self.attempt(lambda desk: desk.stock(self.workbench.engine.version))
         if stock is not None:
@@ -153,7 +154,7 @@ class TrainScreen(WorkbenchScreen):
     def action_resume(self) -> None:
         job = self.view.job if self.view else None
         if job is not None:
-            self.act(lambda desk: desk.resume_job(job), "training goes on")
+            self.act(lambda desk: desk.resume_job(job), "it goes on")
 
     @work(exclusive=True, group="ask")
     async def action_compare(self) -> None:
@@ -217,9 +218,9 @@ def recipe(view: TrainView) -> Content:
     if view.status.state == "idle":
         last = Content.assemble(("last run ", "bold"), f"{name}: {one_line(outcome(job), 400)}")
         return Content("\n").join([Content.assemble(("feedback ", "bold"), ratings), last, *warned])
-    dot = TRAINER_DOTS[view.status.state]
-    stage = one_line(job.stage, 24)
-    where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {name}{': ' * bool(stage)}{stage}")]
+    dot, stage = TRAINER_DOTS[view.status.state], one_line(job.stage, 24)
+    state = view.status.state if view.status.state != "training" or learns(job.kind) else "at work"
+    where = [Content.assemble((f"{dot} {state}", "bold $policy"), f" {name}{': ' * bool(stage)}{stage}")]
     if job.steps:
         done = bar(job.step, job.steps, 16)
         where.append(Content.assemble((f"{done:·<16}", "$policy"), f" {job.step}/{job.steps}"))
@@ -230,7 +231,8 @@ def recipe(view: TrainView) -> Content:
         said = Content.styled(f"✕ {one_line(job.error, 400)}", "$text-error")
         hint = Content.styled(f"  {one_line(job.hint or '', 400)}  log: {one_line(job.log or '')}", "$text-muted")
         return Content("\n").join([first, said, hint])
-    return Content("\n").join([first, *warned, Content.assemble(("learns from ", "$text-muted"), ratings)])
+    lead = "learns from " if learns(job.kind) else "feedback "
+    return Content("\n").join([first, *warned, Content.assemble((lead, "$text-muted"), ratings)])
 
 
 def ratings_words(counts: list[tuple[str, str, int]]) -> str:
