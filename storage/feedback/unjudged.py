@@ -17,7 +17,6 @@ from storage.feedback.kinds import RatingKind, sql_list
 from storage.records import Prompt, Sample, Source
 
 ALONE = (RatingKind.SCORE, RatingKind.LABEL)
-MANY = 1000  # no more unrated answers are counted
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -66,16 +65,6 @@ def items(database: Database, asked: Asked) -> tuple[list[Item], int]:
     return [_item(database, place, calibrates) for place, calibrates in places], already
 
 
-def unrated(database: Database) -> int:
-    """How many different answers to training prompts no person has scored or labelled, up to :data:`MANY`."""
-    return database.scalar(
-        f"""SELECT count(*) FROM (
-                SELECT 1 FROM answers JOIN prompts ON prompts.sequence = answers.prompt
-                WHERE prompts.split = 'train' AND answers.sample = answers.words
-                  AND {_by_nobody("answers.sample", "0", ALONE)} LIMIT {MANY})"""
-    )
-
-
 def _share(many: int, kinds: Sequence[RatingKind], place: int) -> int:
     """What comes to one of the kinds; together they have as many as there are."""
     return many // len(kinds) + (place < many % len(kinds))
@@ -111,16 +100,12 @@ def _said(database: Database, asked: Asked, place: tuple[int, int]) -> bool:
     return bool(database.scalar(f"SELECT {_is_judged(':sample', ':other')}", given))
 
 
-def _by_nobody(sample: str, other: str, kinds: tuple[RatingKind, ...]) -> str:
-    """In SQL: that no person has judged it."""
-    return f"""NOT EXISTS (SELECT 1 FROM counted WHERE counted.sample = {sample} AND counted.other = {other}
-                           AND counted.kind IN {sql_list(kinds)} AND counted.attribute = '{OVERALL}'
-                           AND counted.source != '{Source.AI}')"""
-
-
 def _open(sample: str, other: str, kinds: tuple[RatingKind, ...]) -> str:
     """In SQL: that neither people nor the judge have judged it."""
-    return f"{_by_nobody(sample, other, kinds)} AND NOT {_is_judged(sample, other)}"
+    return f"""NOT EXISTS (SELECT 1 FROM counted WHERE counted.sample = {sample} AND counted.other = {other}
+                           AND counted.kind IN {sql_list(kinds)} AND counted.attribute = '{OVERALL}'
+                           AND counted.source != '{Source.AI}')
+               AND NOT {_is_judged(sample, other)}"""
 
 
 def _judged(kinds: tuple[RatingKind, ...]) -> str:

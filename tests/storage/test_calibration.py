@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from test_agreement import answers
 
-from storage import raters
+from storage import library, raters
 from storage.database import Database, open_database
 from storage.exchange.exporting import export_file
 from storage.exchange.importing import import_file
-from storage.feedback import agreement, calibration, census, log, queue
+from storage.feedback import agreement, calibration, census, habits, log, progress, queue, winning
 from storage.records import Choice
 from storage.workspace import Workspace
 
@@ -174,3 +174,50 @@ def test_a_judge_of_one_language_weighs_in_it_what_it_weighs_over_all(database: 
     """No item counts twice, as evidence and as what was believed beforehand."""
     found = in_two_languages(database, 40, 0, 1)
     assert found.of("en") == pytest.approx(found.weight)
+
+
+def numbers_of_people(database: Database) -> dict[str, object]:
+    """Every number that is told of what people said."""
+    rates = habits.measure(database)
+    return {
+        "header": census.rated(database),
+        "train": census.ratings_by_language_and_kind(database),
+        "stats": census.summary(database).by_source["human"],
+        "library": [(one.id, one.ratings) for one in library.page(database)],
+        "alpha": agreement.measure(database),
+        "habits": [one for one in rates[0] if one.kind != "ai"],
+        "length": rates[1],
+        "win rates": winning.win_rates(database),
+        "session": progress.since(database, "ana", 0),
+        "by language": census.ratings_by_language(database, "ana"),
+        "asked next": [(item.keys, item.why, item.slice) for item in queue.next_items(database, "bela", 20)],
+    }
+
+
+def test_no_number_of_people_moves_when_a_judge_has_rated(database: Database) -> None:
+    for place, sample in enumerate(answers(database, 24)):
+        log.append(database, log.score(sample.id, 1 + place % 5, "ana"))
+        if place % 2:
+            log.append(database, log.score(sample.id, 1 + place % 4, "bela"))
+    for place in range(12):
+        a, b = answers(database, 2)
+        log.append(database, log.pair(a.id, b.id, Choice.A if place % 3 else Choice.B, "ana", blind=True))
+        if place < 6:
+            log.append(database, log.pair(a.id, b.id, Choice.B, "bela", blind=True))
+    before = numbers_of_people(database)
+    said = log.effective(database)
+    for one in said:
+        assert one.sample_id
+        if one.other_sample_id:
+            own = log.pair(one.sample_id, one.other_sample_id, Choice.B, "ai:j", value=0.1, blind=True, **AI)
+        else:
+            own = log.score(one.sample_id, 1.5, "ai:j", **AI)
+        log.append(database, own)
+    given = census.judged(database)
+    assert given == len(log.effective(database, rater="ai:j")) > 0
+    assert numbers_of_people(database) == before
+    found = census.summary(database)
+    assert found.ratings == census.rated(database) + given, "`ratings` is of all sources, as it was"
+    assert found.by_source["ai"].ratings == found.sources["ai"] == given
+    assert found.by_source["ai"].kinds.keys() == {"score", "pair"}
+    assert sum(one.judged for one in library.page(database)) == given

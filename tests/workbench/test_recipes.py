@@ -11,7 +11,6 @@ from storage import conversations, jobs, reward_models, samples, versions
 from storage.database import Database
 from storage.feedback import log
 from storage.feedback.stock import Stock, take_stock
-from storage.feedback.unjudged import Asked, items
 from storage.records import Choice, RatingKind, Split
 from trainer.algorithms.hindsight import comparisons
 from trainer.config import GateConfig, build
@@ -211,6 +210,6 @@ def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
         scored=len({score.prompt.id for score in examples.scores if score.attribute == "overall"}),
         told=len(text_outcomes(database, DIGEST)),
         reward_model="rm1",
-        unrated=len(items(database, Asked("ai:j", "a rubric", (RatingKind.SCORE,), calibrate=0))[0]),
+        answers=13,
     )
     assert take_stock(database, "1" * 64).reward_model == ""

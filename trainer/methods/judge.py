@@ -143,7 +143,7 @@ METHOD = Method(
                 Ask("judge.endpoint_model", "its model", "as the endpoint calls it"),
                 Ask("judge.max_tokens_spent", "most tokens", "to spend; empty: any"),
             ),
-            ((Supply.UNRATED, 1),),
+            ((Supply.ANSWERS, 1),),
         ),
     ),
 )  # fmt: skip

@@ -32,7 +32,7 @@ SHUFFLED = f"{PASSES} With --control shuffled its ratings say nothing, and it is
 class Supply(StrEnum):
     """What a method learns from, as the app counts it; of training prompts alone.
 
-    judged: a reward model, or enough ratings to fit one to. unrated: answers that no person has rated.
+    judged: a reward model, or enough ratings to fit one to. answers: of models, whoever has rated them.
     """
 
     RATINGS = "ratings"
@@ -43,7 +43,7 @@ class Supply(StrEnum):
     OUTCOMES = "outcomes"
     COMPARED = "compared prompts"
     JUDGED = "judged"
-    UNRATED = "unrated answers"
+    ANSWERS = "answers"
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,13 @@ class WorkbenchApp(Frame):
 
     @property
     def rated(self) -> int | None:
-        """How many ratings count today; None before they were counted."""
+        """How many ratings count today, but for judge models'; None before they were counted."""
         return self.looking.rated
+
+    @property
+    def judged(self) -> int:
+        """How many ratings of judge models count today."""
+        return self.looking.judged
 
     # Start and end
 

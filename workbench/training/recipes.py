@@ -42,13 +42,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Need:
-    """Something to learn from: how much of it is wanted, and how much there is. `remedy` says where to get it."""
+    """Something to learn from: how much of it is wanted, and how much there is, `judged` of it by judge models. The
+    `remedy` says where to get it."""
 
     wanted: int
     what: str
     has: int
     remedy: str
     name: str = ""
+    judged: int = 0
 
     @property
     def met(self) -> bool:
@@ -59,7 +61,8 @@ class Need:
         """`needs 20 examples, has 35`; where one thing is wanted that has a name, `needs a reward model, has rm2`."""
         if self.wanted == 1:
             return f"needs {self.what}, has {self.name or self.has or 'none'}"
-        return f"needs {self.wanted} {self.what}, has {self.has}"
+        by_ai = f" ({self.judged} by AI)" if self.judged else ""
+        return f"needs {self.wanted} {self.what}, has {self.has}{by_ai}"
 
 
 @dataclass(frozen=True)
@@ -161,12 +164,11 @@ def needed(supply: Supply, count: int, stock: Stock) -> Need:
         case Supply.JUDGED if name:
             return Need(1, "a reward model", 1, "", name)
         case Supply.JUDGED:
-            return Need(RewardConfig().minimum, "examples", stock.examples, rate)
+            return Need(RewardConfig().minimum, "examples", stock.examples, rate, judged=stock.judged)
         case Supply.RATINGS:
-            return Need(count, "examples", stock.examples, rate)
-        case Supply.UNRATED:
-            more = "sample more answers on Prompt, or `workbench import FILE` some"
-            return Need(count, "an answer that nobody has rated", stock.unrated, more)
+            return Need(count, "examples", stock.examples, rate, judged=stock.judged)
+        case Supply.ANSWERS:
+            return Need(count, "an answer to judge", stock.answers, "ask something on Prompt")
 
 
 def measured(stock: Stock) -> str:

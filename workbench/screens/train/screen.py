@@ -207,7 +207,7 @@ class TrainScreen(WorkbenchScreen):
 def recipe(view: TrainView) -> Content:
     """What will be, or is being, learned from; how far it is; and what to beware of."""
     job = view.job
-    ratings = Content.styled(ratings_words(view.counts), "$text-muted")
+    ratings = Content.styled(ratings_words(view.counts, view.judged), "$text-muted")
     beware = warning(view.curves, view.latest)
     warned = [Content.styled(f"! {beware}", "$text-warning")] if beware else []
     if job is None:
@@ -235,20 +235,21 @@ def recipe(view: TrainView) -> Content:
     return Content("\n").join([first, *warned, Content.assemble((lead, "$text-muted"), ratings)])
 
 
-def ratings_words(counts: list[tuple[str, str, int]]) -> str:
-    """`612 ratings (fr 120, es 118, ...; 300 score, 312 pair)`."""
+def ratings_words(counts: list[tuple[str, str, int]], judged: int = 0) -> str:
+    """`612 ratings (fr 120, es 118, ...; 300 score, 312 pair) and 40 by AI`."""
     by_language: dict[str, int] = {}
     by_kind: dict[str, int] = {}
     for language, kind, n in counts:
         by_language[language] = by_language.get(language, 0) + n
         by_kind[kind] = by_kind.get(kind, 0) + n
     total = sum(by_kind.values())
+    by_ai = f" and {judged} by AI" if judged else ""
     if not total:
-        return "no ratings yet"
+        return f"no ratings yet{by_ai}"
     most = sorted(by_language.items(), key=lambda pair: -pair[1])
     spoken = ", ".join(f"{one_line(name, 12)} {n}" for name, n in most[:4]) + (", …" if len(most) > 4 else "")
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(by_kind.items(), key=lambda pair: -pair[1]))
-    return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds})"
+    return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds}){by_ai}"
 
 
 def language_colors(view: TrainView) -> dict[str, str]:
@@ -299,7 +300,7 @@ def _languages(view: TrainView) -> list[str]:
 
 
 def _nothing(view: TrainView) -> Content:
-    total = sum(n for _, _, n in view.counts)
+    total = view.judged + sum(n for _, _, n in view.counts)
     second = "Rate some answers on Prompt or Review first." if not total else "Press Enter to start."
     return Content("\n").join(
         [Content.styled("Nothing has been trained here yet.", "bold"), Content.styled(second, "$text-muted")]
