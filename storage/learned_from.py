@@ -11,6 +11,8 @@ from storage.database import Database
 from storage.records import Job, Version
 from storage.records import RewardModel as RewardModelRecord
 
+BY_AI = " by AI"  # what follows the kind of a judge model's ratings
+
 _OF_JOBS = "job_id IN (SELECT value FROM json_each(?))"
 
 
@@ -68,12 +70,13 @@ def counts(database: Database, job_ids: Sequence[str]) -> dict[str, dict[str, in
 
 
 def by_language_and_kind(database: Database, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How many ratings of each kind some jobs learned from, by language."""
+    """How many ratings of each kind some jobs learned from, by language; those of judge models are `score by AI`."""
     rows = database.rows(
-        f"""SELECT prompts.language, ratings.kind, count(DISTINCT ratings.id) AS n FROM job_ratings
+        f"""SELECT prompts.language, ratings.kind || iif(ratings.source = 'ai', '{BY_AI}', '') AS kind,
+                   count(DISTINCT ratings.id) AS n FROM job_ratings
             JOIN ratings ON ratings.id = job_ratings.rating_id JOIN samples ON samples.id = ratings.sample_id
             JOIN prompts ON prompts.id = samples.prompt_id WHERE {_OF_JOBS}
-            GROUP BY prompts.language, ratings.kind ORDER BY prompts.language""",
+            GROUP BY 1, 2 ORDER BY prompts.language""",
         (json.dumps(job_ids),),
     )
     found: dict[str, dict[str, int]] = {}

@@ -14,7 +14,7 @@ from storage import conversations
 from storage.database import Database
 from storage.feedback import log
 from storage.feedback.kinds import JUDGING, TURNS, RatingKind, sql_list
-from storage.records import Prompt, Rating, Sample
+from storage.records import Prompt, Rating, Sample, Source
 
 PAGE = 100
 # What a page can be narrowed to, beside the columns of prompts.
@@ -39,11 +39,13 @@ OF_ANSWERS = {
 
 
 class Shelved(Prompt, frozen=True):
-    """A prompt as it stands in the library, with how many answers it has and how many ratings of them count."""
+    """A prompt as it stands in the library, with how many answers it has and how many ratings of them count: those of
+    judge models apart, as `judged`."""
 
     sequence: int = 0
     answers: int = 0
     ratings: int = 0
+    judged: int = 0
 
 
 class Hanging(msgspec.Struct, frozen=True):
@@ -52,6 +54,7 @@ class Hanging(msgspec.Struct, frozen=True):
     Attributes:
         prompts: these prompts, itself included. taught: ratings of them that teach.
         answers, ratings: of the prompt alone, ratings that count.
+        judged: those of judge models among `ratings`.
         learned: jobs that learned from ratings of these prompts, newest first. began: how many jobs began since the
             prompt is there, and may have practised on it or measured with it.
         measured: versions whose answers to it are there.
@@ -64,6 +67,7 @@ class Hanging(msgspec.Struct, frozen=True):
     learned: tuple[str, ...]
     began: int
     measured: tuple[str, ...]
+    judged: int = 0
 
 
 class Standing(StrEnum):
@@ -105,8 +109,10 @@ def page(
             counts; a `tag`, by its name or what it says; words of an `answer`, which are looked for in all of them.
     """
     columns = f"""prompts.*, (SELECT count(*) FROM samples WHERE prompt_id = prompts.id) AS answers,
-        (SELECT count(*) FROM counted
-         WHERE counted.prompt = prompts.sequence AND kind IN {sql_list(JUDGING)}) AS ratings"""
+        (SELECT count(*) FROM counted WHERE counted.prompt = prompts.sequence
+         AND kind IN {sql_list(JUDGING)} AND source != '{Source.AI}') AS ratings,
+        (SELECT count(*) FROM counted WHERE counted.prompt = prompts.sequence
+         AND kind IN {sql_list(JUDGING)} AND source = '{Source.AI}') AS judged"""
     return conversations.newest(database, Shelved, columns, limit, search, before, only, conditions=CONDITIONS)
 
 
@@ -125,6 +131,8 @@ def hanging(database: Database, prompt_id: str) -> Hanging:
                    (SELECT count(*) FROM samples WHERE prompt_id = :id) AS answers,
                    (SELECT count(*) FROM counted WHERE kind IN {sql_list(JUDGING)}
                     AND prompt = (SELECT sequence FROM prompts WHERE id = :id)) AS ratings,
+                   (SELECT count(*) FROM counted WHERE kind IN {sql_list(JUDGING)} AND source = '{Source.AI}'
+                    AND prompt = (SELECT sequence FROM prompts WHERE id = :id)) AS judged,
                    (SELECT count(*) FROM jobs WHERE json_extract(begun, '$.prompts') >=
                     (SELECT sequence FROM prompts WHERE id = :id)) AS began""",
         {"id": prompt_id},

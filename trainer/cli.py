@@ -21,10 +21,9 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
 from trainer import evaluating, looking, native
-from trainer.config import PpoStage, RewardStage
+from trainer.config import DeviceConfig
 from trainer.declared import document
 from trainer.explaining import command as explaining
-from trainer.judge.command import judge
 from trainer.methods import METHODS
 from trainer.methods.method import Method
 from trainer.options import common, configuration, options_of, print_json
@@ -128,10 +127,22 @@ def for_jobs(command: Command) -> Command:
 
 
 def _add(method: Method) -> None:
-    def work(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Path | None, **given: Any) -> None:
-        _work(workspace, method.name, job_id, config_file, given, as_json=as_json)
+    def work(
+        workspace: Workspace,
+        as_json: bool,
+        job_id: str | None,
+        config_file: Path | None,
+        dry_run: bool = False,
+        **given: Any,
+    ) -> None:
+        if dry_run:
+            _plan(workspace, method, config_file, given, as_json=as_json)
+        else:
+            _work(workspace, method.name, job_id, config_file, given, as_json=as_json)
 
     command = common(for_jobs(options_of(method.settings, method.own)(work)))
+    if method.plan is not None:
+        command = click.option("--dry-run", is_flag=True, help="say what would be done, and do nothing")(command)
     cli.command(method.name, help=method.manual)(command)
 
 
@@ -207,7 +218,6 @@ def list_methods(workspace: Workspace, as_json: bool) -> None:
         print(_which(METHODS.values()))
 
 
-cli.add_command(judge)
 cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
 cli.add_command(evaluating.evaluate)
@@ -249,10 +259,23 @@ def _work(
                 print_json(summary(database, job.id, None))
             raise
         if as_json and processes.main:
-            remark = {"remark": result["remark"]} if "remark" in result else {}
-            print_json(summary(database, job.id, result.get("version")) | remark)
+            told = {field: result[field] for field in METHODS[name].tells if field in result}
+            print_json(summary(database, job.id, result.get("version")) | told)
         elif processes.main:
             print(_sentence(result))
+
+
+def _plan(
+    workspace: Workspace, method: Method, config_file: Path | None, given: dict[str, Any], *, as_json: bool
+) -> None:
+    """Say what a job would do."""
+    assert method.plan is not None, "only such methods have the option"
+    config = configuration(method.settings, given, config_file, method.defaults)
+    found = method.plan(workspace, method.ready(config, False))
+    if as_json:
+        print_json(found)
+    else:
+        print(found["sentence"])
 
 
 def _started(
@@ -262,7 +285,7 @@ def _started(
     config_file: Path | None,
     given: dict[str, Any],
     changed: bool,
-) -> tuple[str, RewardStage, Job]:
+) -> tuple[str, DeviceConfig, Job]:
     """The method's name, its configuration and the claimed job: a stored one, or a new one."""
     from storage import jobs
     from trainer.job import claim
@@ -273,7 +296,7 @@ def _started(
         raise UsageError(f"job {job_id} is of kind {name!r}, which this program does not know", "upgrade the program")
     method = METHODS[name]
     config = configuration(method.settings, given, config_file, stored.config if stored else method.defaults)
-    config, own = _with_files(config, changed=changed), config
+    config, own = method.ready(config, changed), config
     found = stored or jobs.enqueue(database, name, msgspec.to_builtins(config), steps=method.steps(config))
     job = claim(database, found.id)
     assert job is not None, "a named job is claimed or refused"
@@ -282,28 +305,12 @@ def _started(
     return name, config, job
 
 
-def _with_files(config: RewardStage, *, changed: bool) -> RewardStage:
-    """A configuration that names the files of its reward functions from everywhere, and as they are.
-
-    Raises:
-        UsageError: a file cannot be used, or is not the one that the job began with.
-    """
-    if not isinstance(config, PpoStage) or not config.reward_function:
-        return config
-    from trainer.reward.function import read_all
-
-    functions = read_all(config.reward_function, config.reward_function_sha256, changed=changed)
-    return msgspec.structs.replace(
-        config,
-        reward_function=tuple(one.spelled for one in functions),
-        reward_function_sha256=tuple(one.sha256 for one in functions),
-    )
-
-
 def _sentence(result: dict[str, Any]) -> str:
-    """The result of a stage on one line."""
+    """The result of a stage in words."""
     if "version" not in result:
-        return f"{result['reward_model']}  {result['sentence']}"
+        return (
+            f"{result['reward_model']}  {result['sentence']}" if "reward_model" in result else str(result["sentence"])
+        )
     gain = f"  reward {result['reward_gain']:+.2f}" if "reward_gain" in result else ""
     loss = f"  loss {-result['loss_gain']:+.3f}" if "loss_gain" in result else ""
     return f"{result['version']}  {result['state']}{gain}{loss}  KL {result['kl']:.2f}"

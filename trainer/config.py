@@ -26,8 +26,8 @@ def _at_least(low: float, description: str) -> Meta:
     return Meta(ge=low, description=description)
 
 
-class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which model, where and from which seed."""
+class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model, and where: what all jobs have in common."""
 
     model: Annotated[str, Meta(description="smollm2, gemma, a folder, a GGUF file or a hub name")] = "smollm2"
     device: Annotated[str, Meta(description="auto, cpu, cuda or cuda:N")] = "auto"
@@ -35,6 +35,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str, Meta(description="bf16, fp16, fp32 or auto: bf16 where it is native, fp32 for small models on a GPU")
     ] = "auto"
     threads: Annotated[int, _at_least(0, "CPU threads; 0 takes all")] = 0
+
+
+class ModelConfig(DeviceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all have in common that learn."""
+
     seed: Annotated[int, _at_least(0, "of every random choice")] = 0
     upper_share: Annotated[
         float, Meta(gt=0, le=1, description="share of the layers, from the top, that value and reward adapt")

@@ -19,7 +19,7 @@ class Setting:
 
     Attributes:
         path: where it is kept, such as `ppo.steps`.
-        type: int, float, bool or str. default: a plain value.
+        type: int, float, bool, str or tuple (of str). default: a plain value; None where nothing is set.
         description: what it is, with its unit.
         bounds: what it must be, in words; empty where anything goes.
         choices: what it can be, where that is a fixed set.
@@ -44,7 +44,7 @@ def settings_of(kind: type[msgspec.Struct], defaults: Mapping[str, Any]) -> dict
             value = value[part]
         choices = tuple(str(one) for one in of.cls) if isinstance(of, inspect.EnumType) else ()
         name = ".".join(path)
-        found[name] = Setting(name, type(value).__name__, value, description, _bounds(of), choices)
+        found[name] = Setting(name, _type(of, value), value, description, _bounds(of), choices)
     return found
 
 
@@ -76,10 +76,18 @@ def document(method: Method) -> dict[str, Any]:
 
 
 def plain(field: inspect.Field) -> tuple[inspect.Type, str]:
-    """The type of a setting, and what is said of it."""
+    """The type of a setting, of one that may also be nothing that of its values; and what is said of it."""
+    of, description = field.type, ""
     if isinstance(field.type, inspect.Metadata):
-        return field.type.type, (field.type.extra_json_schema or {}).get("description", "")
-    return field.type, ""
+        of, description = field.type.type, (field.type.extra_json_schema or {}).get("description", "")
+    if isinstance(of, inspect.UnionType):
+        of = next(one for one in of.types if not isinstance(one, inspect.NoneType))
+    return of, description
+
+
+def _type(of: inspect.Type, value: Any) -> str:
+    """The name of a setting's type; of one that may be nothing that of its values."""
+    return {inspect.IntType: "int", inspect.FloatType: "float"}.get(type(of), type(value).__name__)
 
 
 def fields(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], inspect.Field]]:

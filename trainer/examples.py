@@ -167,13 +167,14 @@ class Examples:
             self.rating_ids,
         )
 
-    def judges(self) -> dict[str, tuple[int, float]]:
-        """Of each judge model how many examples it gave, and what such a one weighs at most."""
-        found: dict[str, tuple[int, float]] = {}
+    def judges(self) -> dict[str, dict[str, tuple[int, float]]]:
+        """Of each judge model, by language, how many examples it gave, and what such a one weighs at most."""
+        found: dict[str, dict[str, tuple[int, float]]] = {}
         for one in self.every():
             if one.by_judge and one.rater is not None:
-                count, weight = found.get(one.rater, (0, 0.0))
-                found[one.rater] = count + 1, max(weight, one.weight)
+                own = found.setdefault(one.rater, {})
+                count, weight = own.get(one.prompt.language, (0, 0.0))
+                own[one.prompt.language] = count + 1, max(weight, one.weight)
         return found
 
     def languages(self) -> dict[str, int]:
@@ -209,14 +210,14 @@ def collect(
     responses = stored_responses(database, base_digest, split)
     learned = responses if split is Split.TRAIN else stored_responses(database, base_digest, Split.TRAIN)
     spread = _spread_by_rater([rating for rating in everything if rating.sample_id in learned])
-    trust = calibration.weights(database, everything)
+    trust = calibration.worths(database, everything)
     for rating in everything:
         response = responses.get(rating.sample_id or "")
         if response is None or rating.source not in sources:
             continue
         rater, attribute, own = rating.rater, rating.attribute, rating.id
         by_judge = rating.source == Source.AI
-        weight = trust.get(rater, 0.0) if by_judge else 1.0
+        weight = trust.get(rater, calibration.Worth()).of(response.prompt.language) if by_judge else 1.0
         # Implied labels are all bad: a habit fitted to them would explain them away.
         implied = None if attribute == OVERALL else rater
         match rating.kind:

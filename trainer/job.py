@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -75,6 +76,10 @@ class HeldJob:
     def resuming(self) -> bool:
         """Whether an earlier attempt worked on this job."""
         return self.job.attempts > 1
+
+    def drop_checkpoints(self) -> None:
+        """Nothing goes on from them any more: what was learned is stored."""
+        self.share(lambda: shutil.rmtree(self.folder / "checkpoints", ignore_errors=True))
 
     def check(self) -> None:
         """Raise, in all processes, when the job must stop now.

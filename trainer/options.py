@@ -85,7 +85,7 @@ def _option(path: tuple[str, ...], field: inspect.Field, own: str) -> Callable[[
     spelled = "-".join(part for part in path if part != own).replace("_", "-")
     of, text = plain(field)
     default = field.default if field.default is not msgspec.NODEFAULT else None
-    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    shown = f"{default:g}" if isinstance(default, float) else "none" if default in (None, "") else str(default)
     if isinstance(of, inspect.BoolType):
         declaration = f"--{spelled}/--no-{spelled}"
         return click.option(declaration, "__".join(path), default=None, help=f"{text}  [default: {shown.lower()}]")
@@ -94,8 +94,10 @@ def _option(path: tuple[str, ...], field: inspect.Field, own: str) -> Callable[[
             f"--{spelled}", "__".join(path), type=click.Choice([str(value) for value in of.cls]), default=None,
             help=f"{text}  [default: {shown}]",
         )  # fmt: skip
-    if isinstance(of, inspect.VarTupleType) and isinstance(of.item_type, inspect.StrType):
-        return click.option(f"--{spelled}", "__".join(path), type=str, multiple=True, default=None, help=text)
+    if isinstance(of, inspect.VarTupleType):
+        one = of.item_type
+        each = click.Choice([str(value) for value in one.cls]) if isinstance(one, inspect.EnumType) else str
+        return click.option(f"--{spelled}", "__".join(path), type=each, multiple=True, default=None, help=text)
     kind = _TYPES.get(type(of))
     if kind is None:
         raise UsageError(f"the field {'.'.join(path)} cannot be an option", "give it a plain type")

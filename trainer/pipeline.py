@@ -2,54 +2,40 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
-from typing import Any
 
 from storage import versions
 from storage.database import Database
 from storage.records import Sampling, Version
 from trainer.acquiring import ask_to_compare
 from trainer.asking import answers_to_rate, store
-from trainer.config import Control, GateConfig, PolicyStage, RewardStage
+from trainer.config import Control, DeviceConfig, GateConfig, PolicyStage
 from trainer.evaluation import suites
 from trainer.evaluation.gate import judge
 from trainer.evaluation.items import Item
 from trainer.evaluation.no_worse import suite_gates
 from trainer.evaluation.seen import in_words
 from trainer.job import HeldJob
-from trainer.methods.method import Learned, Method
+from trainer.methods.method import Learned, Method, Result
 from trainer.policy import probe
 from trainer.publishing import finish
 from trainer.reward.mixture import model_of
-from trainer.rewards import fitted, obtain
+from trainer.rewards import obtain
 from trainer.setting import set_up
 from trainer.task import Task
 
-Result = dict[str, Any]
 
-
-def work(held: HeldJob, method: Method, config: RewardStage) -> Result:
-    """Do a job: learn by its method, or nothing but the reward model."""
-    if method.learn is None:
-        return fit_reward(held, config)
+def work(held: HeldJob, method: Method, config: DeviceConfig) -> Result:
+    """Do a job: learn a policy by its method, or what the method does instead."""
+    if method.work is not None:
+        return method.work(held, config)
     assert isinstance(config, PolicyStage), "what is learned is a policy"
     return train(held, method, config)
 
 
-def fit_reward(held: HeldJob, config: RewardStage) -> Result:
-    """`trainer reward`: fit a reward model to the ratings, and nothing more; the result is its record."""
-    setting = set_up(held, config)
-    rewards, record = fitted(held, config, setting, setting.examples)
-    assert record is not None, "this stage has no controls"
-    ask_to_compare(held, setting, model_of(rewards.optimised), config.seed)
-    _drop_checkpoints(held)
-    return {"reward_model": record.name, **record.metrics}
-
-
 def train(held: HeldJob, method: Method, config: PolicyStage) -> Result:
-    """All others: a new version, or the one that an earlier attempt made just before it was ended."""
+    """Learn a policy: a new version, or the one that an earlier attempt made just before it was ended."""
 
     def made() -> Version | None:
         return next((version for version in versions.every(held.database) if version.job_id == held.job.id), None)
@@ -119,7 +105,7 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
             win_rate=config.gate.win_rate,
         )
     )
-    _drop_checkpoints(held)
+    held.drop_checkpoints()
     for gate in report.gates:
         held.say(f"  {'passed' if gate['passed'] else 'FAILED'}  {gate['gate']}: {gate['detail']}")
     for shown in report.metrics().get("answers", ()):
@@ -137,12 +123,7 @@ def asked_of_suites(gate: GateConfig) -> list[Item]:
     return [] if names == ["none"] else suites.chosen(names)
 
 
-def _drop_checkpoints(held: HeldJob) -> None:
-    """Nothing goes on from them any more: what was learned is stored."""
-    held.share(lambda: shutil.rmtree(held.folder / "checkpoints", ignore_errors=True))
-
-
-def _result(version: Version, figures: dict[str, Any]) -> Result:
+def _result(version: Version, figures: Result) -> Result:
     return {
         "version": version.name,
         "state": str(version.state),

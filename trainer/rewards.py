@@ -167,8 +167,9 @@ def fitted(
     check_enough(examples, config.reward.minimum)
     counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
     held.say(f"learning from {examples.count()} ratings: {counts}")
-    for rater, (count, weight) in examples.judges().items():
-        held.say(f"{count} of them are by {rater}, a model: each weighs {weight:.2f} of a person's, by their agreement")
+    for rater, by_language in examples.judges().items():
+        heard = ", ".join(f"{language} {count} at {weight:.2f}" for language, (count, weight) in by_language.items())
+        held.say(f"of them by {rater}, a model, each weighs by its agreement with people: {heard} of a person's")
     held.share(lambda: jobs.link_ratings(held.database, held.job, examples.rating_ids))
     optimised, judged = folds(examples, config.reward.held_out, config.reward.minimum)
     seed = config.seed

@@ -10,6 +10,10 @@ Both are evidence of one correlation (of a share a it is 2a - 1), which is poole
 believed of a judge before anything is known: that it agrees a little, as if :data:`PRIOR_ITEMS` items had shown
 :data:`PRIOR_AGREEMENT`. The weight is that correlation squared, the part of the variance of people's ratings that
 the judge tells: about 0 for one that guesses or contradicts, and close to 1 only for one that was often right.
+
+A judge may be good in one language and guess in another. In a language in which both judged :data:`FEWEST` items or
+more of one kind its weight is told by these, and what is believed beforehand is what the *other* languages showed, as
+if as many items had shown it (so that no item counts twice). In any other language the weight over all of them holds.
 """
 
 from __future__ import annotations
@@ -54,11 +58,21 @@ class Calibration(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class Judge(msgspec.Struct, frozen=True):
+class Worth(msgspec.Struct, frozen=True):
+    """What the ratings of a judge weigh, from 0 to 1: over all languages, and in those that tell it by themselves."""
+
+    weight: float = 0.0
+    languages: dict[str, float] = {}
+
+    def of(self, language: str | None) -> float:
+        """What they weigh in a language; None is over all."""
+        return self.weight if language is None else self.languages.get(language, self.weight)
+
+
+class Judge(Worth, frozen=True, kw_only=True):
     """One judge: what its ratings weigh in a reward model (a person's weigh 1), how many count, and its agreement."""
 
     rater: str
-    weight: float
     ratings: int
     agreement: list[Calibration]
 
@@ -85,13 +99,16 @@ def measure(database: Database) -> list[Judge]:
             WHERE counted.attribute = '{OVERALL}' AND counted.kind IN {sql_list(COMPARED)} ORDER BY counted.sequence""",
     )
     judges = _judges(database, rows)
-    found = [Judge(rater, _weight(both), count, _told(both)) for rater, (count, both) in judges.items()]
+    found = [
+        Judge(rater=rater, ratings=count, agreement=_told(both), **msgspec.structs.asdict(_worth(both)))
+        for rater, (count, both) in judges.items()
+    ]
     return sorted(found, key=lambda judge: (-judge.ratings, judge.rater))
 
 
-def weights(database: Database, ratings: Iterable[Rating]) -> dict[str, float]:
+def worths(database: Database, ratings: Iterable[Rating]) -> dict[str, Worth]:
     """What the ratings of each judge weigh, by some ratings that count."""
-    return {rater: _weight(by_kind) for rater, (_, by_kind) in _judges(database, ratings).items()}
+    return {rater: _worth(by_kind) for rater, (_, by_kind) in _judges(database, ratings).items()}
 
 
 def _judges(database: Database, ratings: Iterable[Rating]) -> dict[str, tuple[int, dict[str, list[_Both]]]]:
@@ -148,8 +165,32 @@ def _said(rating: Rating) -> tuple[Item, float]:
     return (ahead, behind), first if ahead == rating.sample_id else 1 - first
 
 
-def _weight(by_kind: Mapping[str, list[_Both]]) -> float:
-    turned, known = PRIOR_ITEMS * math.atanh(PRIOR_AGREEMENT), float(PRIOR_ITEMS)
+def _worth(by_kind: Mapping[str, list[_Both]]) -> Worth:
+    """The weight over all languages, and in each that tells enough by itself."""
+    believed = math.atanh(PRIOR_AGREEMENT)
+    own = {}
+    for language in sorted({one.language for both in by_kind.values() for one in both}):
+        here = _evidence({kind: [one for one in both if one.language == language] for kind, both in by_kind.items()})
+        others = {kind: [one for one in both if one.language != language] for kind, both in by_kind.items()}
+        if here.items:
+            own[language] = _weight(here.with_prior(_evidence(others).with_prior(believed)))
+    return Worth(_weight(_evidence(by_kind).with_prior(believed)), own)
+
+
+class _Evidence(NamedTuple):
+    """Of a correlation: its sum over items on Fisher's scale, and of how many items (one over the mean's variance)."""
+
+    turned: float
+    items: float
+
+    def with_prior(self, believed: float) -> float:
+        """Pooled with what is believed beforehand, as if :data:`PRIOR_ITEMS` items had shown it."""
+        return (PRIOR_ITEMS * believed + self.turned) / (PRIOR_ITEMS + self.items)
+
+
+def _evidence(by_kind: Mapping[str, list[_Both]]) -> _Evidence:
+    """What some items tell of a judge's agreement; fewer than enough of a kind tell nothing."""
+    turned = known = 0.0
     for kind, both in by_kind.items():
         if len(both) < FEWEST:
             continue
@@ -160,7 +201,12 @@ def _weight(by_kind: Mapping[str, list[_Both]]) -> float:
         weight = max(0, n - 3)  # one over the variance of Fisher's scale
         turned += weight * math.atanh(max(-_MOST, min(_MOST, found)))
         known += weight
-    return math.tanh(max(0.0, turned / known)) ** 2
+    return _Evidence(turned, known)
+
+
+def _weight(turned: float) -> float:
+    """What a correlation on Fisher's scale weighs."""
+    return math.tanh(max(0.0, turned)) ** 2
 
 
 def _free(both: Sequence[_Both]) -> int:

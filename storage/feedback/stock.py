@@ -21,6 +21,7 @@ class Stock:
     """Counts of what training learns from.
 
     Attributes:
+        judged: of the examples those that judge models gave.
         prompts: to practise on. held_out: never learned from, to measure with.
         examples: what ratings teach: scores, labels, pairs, edits and harm tags; a pair of which both are bad is two.
         imitable: different demonstrations and edited answers.
@@ -29,6 +30,7 @@ class Stock:
         scored: prompts with a scored answer.
         told: outcomes in words.
         reward_model: the name of the newest one; empty where there is none.
+        answers: of models, to any prompt.
     """
 
     prompts: int = 0
@@ -40,6 +42,8 @@ class Stock:
     scored: int = 0
     told: int = 0
     reward_model: str = ""
+    answers: int = 0
+    judged: int = 0
 
 
 def take_stock(database: Database, base_digest: str) -> Stock:
@@ -47,7 +51,8 @@ def take_stock(database: Database, base_digest: str) -> Stock:
     prompts = database.rows("SELECT split, sum(prompts) AS n FROM tally_of_prompts GROUP BY 1")
     splits = {row["split"]: row["n"] for row in prompts}
     ratings = database.row(
-        """SELECT ifnull(sum(teaches), 0) AS examples, ifnull(sum(ratings) FILTER (WHERE kind = 'outcome'), 0) AS told
+        """SELECT ifnull(sum(teaches), 0) AS examples, ifnull(sum(teaches) FILTER (WHERE source = 'ai'), 0) AS judged,
+                  ifnull(sum(ratings) FILTER (WHERE kind = 'outcome'), 0) AS told
            FROM tally_of_ratings WHERE split = 'train'"""
     )
     lessons = database.row("SELECT rated, compared, scored, imitable FROM tally_of_lessons WHERE split = 'train'")
@@ -56,6 +61,7 @@ def take_stock(database: Database, base_digest: str) -> Stock:
         prompts=splits.get(Split.TRAIN, 0),
         held_out=splits.get(Split.HELD_OUT, 0),
         reward_model=newest.name if newest else "",
+        answers=database.scalar("SELECT ifnull(sum(samples), 0) FROM tally_of_samples WHERE origin = 'model'"),
         **(ratings or {}),
         **(lessons or {}),
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from test_agreement import answers
 
-from storage import raters
+from storage import library, raters
 from storage.database import Database, open_database
 from storage.exchange.exporting import export_file
 from storage.exchange.importing import import_file
-from storage.feedback import agreement, calibration, census, log, queue
+from storage.feedback import agreement, calibration, census, habits, log, progress, queue, winning
 from storage.records import Choice
 from storage.workspace import Workspace
 
@@ -76,7 +76,8 @@ def test_more_evidence_of_the_same_agreement_weighs_more(database: Database) -> 
         weights.append(calibration.measure(database)[0].weight)
     assert weights == sorted(weights)
     assert 0.5 < weights[0] < weights[-1] < 1
-    assert calibration.weights(database, log.effective(database)) == {"ai:j": pytest.approx(weights[-1])}
+    (worth,) = calibration.worths(database, log.effective(database)).values()
+    assert (worth.weight, worth.of("en")) == (pytest.approx(weights[-1]), pytest.approx(weights[-1]))
 
 
 def test_judges_are_no_part_of_what_people_agree_on_and_are_counted_apart(database: Database) -> None:
@@ -138,3 +139,85 @@ def test_a_judge_that_knows_languages_alone_agrees_on_nothing(database: Database
     assert [(one.language, one.n) for one in found.agreement] == [(None, 120), ("en", 60), ("sw", 60)]
     assert abs(found.agreement[0].value or 0) < 0.2
     assert found.weight < 0.03
+
+
+def in_two_languages(database: Database, rows: int, few: int, seed: int) -> calibration.Judge:
+    """A person scores answers in two languages; a judge says nearly the same in English and guesses in Swahili."""
+    chance = random.Random(seed)
+    for language, count in (("en", rows), ("sw", few)):
+        for sample in answers(database, count, language):
+            score = chance.randint(1, 5)
+            own = min(5.0, max(1.0, score + chance.gauss(0, 0.3))) if language == "en" else chance.uniform(1, 5)
+            log.append_all(database, [log.score(sample.id, score, "ana"), log.score(sample.id, own, "ai:j", **AI)])
+    (found,) = calibration.measure(database)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_judge_that_is_good_in_one_language_and_guesses_in_another_is_heard_in_the_one(
+    database: Database, seed: int
+) -> None:
+    found = in_two_languages(database, 150, 150, seed)
+    assert found.of("en") > 0.9
+    assert found.of("sw") < 0.1
+    assert found.of("sw") < found.weight < found.of("en")
+    assert found.of("fr") == found.weight, "of a language in which nothing is known, what holds over all"
+
+
+def test_few_rows_of_a_language_leave_it_near_the_weight_over_all(database: Database) -> None:
+    found = in_two_languages(database, 80, calibration.FEWEST - 1, 0)
+    assert set(found.languages) == {"en"}
+    assert found.of("sw") == found.weight > 0.6
+
+
+def test_a_judge_of_one_language_weighs_in_it_what_it_weighs_over_all(database: Database) -> None:
+    """No item counts twice, as evidence and as what was believed beforehand."""
+    found = in_two_languages(database, 40, 0, 1)
+    assert found.of("en") == pytest.approx(found.weight)
+
+
+def numbers_of_people(database: Database) -> dict[str, object]:
+    """Every number that is told of what people said."""
+    rates = habits.measure(database)
+    return {
+        "header": census.rated(database),
+        "train": census.ratings_by_language_and_kind(database),
+        "stats": census.summary(database).by_source["human"],
+        "library": [(one.id, one.ratings) for one in library.page(database)],
+        "alpha": agreement.measure(database),
+        "habits": [one for one in rates[0] if one.kind != "ai"],
+        "length": rates[1],
+        "win rates": winning.win_rates(database),
+        "session": progress.since(database, "ana", 0),
+        "by language": census.ratings_by_language(database, "ana"),
+        "asked next": [(item.keys, item.why, item.slice) for item in queue.next_items(database, "bela", 20)],
+    }
+
+
+def test_no_number_of_people_moves_when_a_judge_has_rated(database: Database) -> None:
+    for place, sample in enumerate(answers(database, 24)):
+        log.append(database, log.score(sample.id, 1 + place % 5, "ana"))
+        if place % 2:
+            log.append(database, log.score(sample.id, 1 + place % 4, "bela"))
+    for place in range(12):
+        a, b = answers(database, 2)
+        log.append(database, log.pair(a.id, b.id, Choice.A if place % 3 else Choice.B, "ana", blind=True))
+        if place < 6:
+            log.append(database, log.pair(a.id, b.id, Choice.B, "bela", blind=True))
+    before = numbers_of_people(database)
+    said = log.effective(database)
+    for one in said:
+        assert one.sample_id
+        if one.other_sample_id:
+            own = log.pair(one.sample_id, one.other_sample_id, Choice.B, "ai:j", value=0.1, blind=True, **AI)
+        else:
+            own = log.score(one.sample_id, 1.5, "ai:j", **AI)
+        log.append(database, own)
+    given = census.judged(database)
+    assert given == len(log.effective(database, rater="ai:j")) > 0
+    assert numbers_of_people(database) == before
+    found = census.summary(database)
+    assert found.ratings == census.rated(database) + given, "`ratings` is of all sources, as it was"
+    assert found.by_source["ai"].ratings == found.sources["ai"] == given
+    assert found.by_source["ai"].kinds.keys() == {"score", "pair"}
+    assert sum(one.judged for one in library.page(database)) == given

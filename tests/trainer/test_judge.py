@@ -7,15 +7,12 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import torch
+from endpoint import KEY, Endpoint, Reply, completion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rated_workspace import LANGUAGES
@@ -36,66 +33,6 @@ from trainer.judge.spending import Purse
 from trainer.judge.verdicts import Verdict, preference, score
 from trainer.reward.folds import controlled, to_measure
 from trainer.reward.regression import Answers, regress
-
-KEY = "sk-a-key-that-nobody-may-see"
-Reply = tuple[int, dict[str, str], bytes]
-
-
-def completion(said: str, top: dict[str, float] | None = None, usage: bool = True) -> Reply:
-    """An answer as the interface has it."""
-    likely = [{"token": token, "logprob": logprob} for token, logprob in (top or {}).items()]
-    logprobs = {"content": [{"token": said, "logprob": -0.1, "top_logprobs": likely}]} if top else None
-    document: dict[str, Any] = {"choices": [{"message": {"content": said}, "logprobs": logprobs}]}
-    if usage:
-        document["usage"] = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
-    return 200, {}, json.dumps(document).encode()
-
-
-class Endpoint:
-    """A server on this machine that answers what `reply` says; `asked` is what came to it."""
-
-    def __init__(self, reply: Callable[[dict[str, Any], int], Reply | None]) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.over = threading.Event()
-        endpoint, lock = self, threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    endpoint.asked.append(body)
-                    endpoint.keys.add(self.headers.get("Authorization"))
-                    number = len(endpoint.asked)
-                answer = reply(body, number)
-                if answer is None:  # hangs
-                    endpoint.over.wait(30)
-                    return
-                status, headers, text = answer
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(text)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    @contextmanager
-    def serving(self) -> Iterator[Endpoint]:
-        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.over.set()
-            self.server.shutdown()
-            self.server.server_close()
-            thread.join()
 
 
 @pytest.fixture
@@ -246,7 +183,7 @@ def test_a_local_run_judges_each_once_and_calibrates_itself(judge, database, tin
     assert sum(rating.kind == "pair" for rating in said) == 10
     taught = collect(database, "d")
     judged = [one for one in taught.every() if one.by_judge]
-    assert {round(one.weight, 9) for one in judged} == {round(found["weight"], 9)}
+    assert {round(one.weight, 9) for one in judged} == {round(found["weight"], 9)}, "too few in any language"
     assert {one.first_wins for one in taught.pairs} == {rating.value for rating in said if rating.kind == "pair"}
     assert not any(one.by_judge for one in to_measure(taught).every()), "people's ratings alone measure a reward"
     shuffled = controlled(taught, Control.SHUFFLED, 1)
@@ -334,7 +271,8 @@ def test_an_endpoint_that_fails_is_told_in_a_line_and_what_was_judged_stays(judg
     with Endpoint(lambda body, number: completion("3") if number <= 8 else reply).serving() as endpoint:
         arguments = ("--endpoint", endpoint.url, "--endpoint-model", "m", "--timeout", "0.2", "--attempts", "2")
         code, found, err = judge(*arguments)
-        assert (code in (1, 2), found) == (True, None)
+        assert code in (1, 2)
+        assert (found["state"], told in found["error"]) == ("failed", True)
         assert told in err
         assert "\x1b" not in err
         assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
@@ -372,7 +310,7 @@ def test_an_interrupt_ends_it_at_once_and_what_was_judged_stays(judge, database)
     with Endpoint(reply).serving() as endpoint:
         start = time.monotonic()
         code, found, err = judge("--endpoint", endpoint.url, "--endpoint-model", "m", "--parallel", "1")
-        assert (code, found) == (130, None), err
+        assert (code, found["state"]) == (130, "paused"), err
         assert time.monotonic() - start < 20, "the endpoint hangs for 30 seconds"
     assert len(said_by(database, "ai:m")) == 8
 
@@ -424,3 +362,19 @@ def test_a_judge_that_contradicts_people_is_not_heard_at_its_weight(weight: floa
     rows = {answer: place for place, answer in enumerate(answers)}
     rewards = regress(Answers(rows, [5] * 480, features, (6,)), examples).rewards(features)
     assert least <= float(torch.corrcoef(torch.stack([rewards, truth]))[0, 1]) <= most
+
+
+def test_what_a_judge_says_weighs_by_language_in_what_is_learned_from(database) -> None:
+    """It says what people say in English, and the opposite in Swahili."""
+    for language, sign in (("en", 1), ("sw", -1)):
+        for place in range(30):
+            (sample,) = ask(database, language, f"{language} {place}")
+            said = place % 5 - 2
+            log.append_all(database, [log.score(sample.id, 3 + said, "ana"),
+                                      log.score(sample.id, 3 + sign * said, "ai:j", source="ai")])  # fmt: skip
+    weights = {one.prompt.language: one.weight for one in collect(database, "d").every() if one.by_judge}
+    assert weights["en"] > 0.8
+    assert weights["sw"] == 0
+    told = collect(database, "d").judges()
+    assert told["ai:j"]["en"] == (30, weights["en"])
+    assert told["ai:j"]["sw"] == (30, 0.0)

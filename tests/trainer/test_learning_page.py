@@ -21,7 +21,7 @@ ROWS = re.search(r"^\| to learn from .*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MUL
 TABLES = {name: {setting: default for setting, default, _ in ROW.findall(rows)} for name, rows in TABLE.findall(PAGE)}
 
 
-SHARED = [config.ModelConfig, config.AdapterConfig, config.PolicyConfig, config.SupervisedConfig]
+SHARED = [config.DeviceConfig, config.ModelConfig, config.AdapterConfig, config.PolicyConfig, config.SupervisedConfig]
 SECTIONS = {
     type(getattr(method.settings(), field.name))
     for method in METHODS.values()
@@ -45,6 +45,8 @@ def declared(kind: type[Any]) -> dict[str, str]:
 
 
 def _printed(value: Any) -> str:
+    if value in ((), "", None):
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -24,7 +24,8 @@ from workbench.training.boards import MOST_OUTSIDE
 from workbench.training.recipes import RECIPES, Recipe, recipe_of
 
 DIGEST = "0" * 64
-PLENTY = Stock(100, 10, 200, 50, 150, 40, 100, 5, "rm2")
+PLENTY = Stock(100, 10, 200, 50, 150, 40, 100, 5, "rm2", 30)
+TOGETHER = {"judge.endpoint", "judge.endpoint_model"}
 
 
 def filled(recipe: Recipe, **typed: str) -> dict[str, Any]:
@@ -56,7 +57,26 @@ def test_what_a_stage_decides_itself_is_in_its_recipe():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_whatever_a_field_lets_pass_the_trainer_takes(recipe: Recipe):
-    tries = ("1", "2", "7", "8", "16", "24", "0.00001", "0.01", "0.5", "1000", "ppo", "rloo", "reinforce", "grpo")
+    tries = (
+        "",
+        "en",
+        "x:y",
+        "pairs",
+        "1",
+        "2",
+        "7",
+        "8",
+        "16",
+        "24",
+        "0.00001",
+        "0.01",
+        "0.5",
+        "1000",
+        "ppo",
+        "rloo",
+        "reinforce",
+        "grpo",
+    )
     for setting in recipe.settings:
         taken = []
         for text in (setting.default, *tries):
@@ -64,7 +84,11 @@ def test_whatever_a_field_lets_pass_the_trainer_takes(recipe: Recipe):
                 value = setting.parse(text)
             except ValueError:
                 continue
-            build(METHODS[recipe.stage].settings, recipe.config(filled(recipe) | {setting.path: value}, "smollm2"))
+            values = filled(recipe) | {setting.path: value}
+            if setting.path in TOGETHER and text:
+                assert recipe.wrong(values), "what only fits with another field is said of the form"
+            else:
+                build(METHODS[recipe.stage].settings, recipe.config(values, "smollm2"))
             taken.append(text)
         assert setting.default in taken, setting.path
 
@@ -186,5 +210,6 @@ def test_feedback_is_counted_as_the_trainer_counts_it(database: Database):
         scored=len({score.prompt.id for score in examples.scores if score.attribute == "overall"}),
         told=len(text_outcomes(database, DIGEST)),
         reward_model="rm1",
+        answers=13,
     )
     assert take_stock(database, "1" * 64).reward_model == ""

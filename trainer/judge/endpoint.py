@@ -11,7 +11,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,6 +38,7 @@ from trainer.judge.verdicts import Verdict
 ANSWER_TOKENS = 16  # a digit or a letter, and what some models cannot help saying before it
 TOP_LOGPROBS = 20  # as many as the interface allows
 MOST_BYTES = 1 << 20  # of an answer
+LOOK_SECONDS = 0.1  # between looks at whether to go on waiting
 LONGEST_PAUSE = 120.0  # seconds: an endpoint that asks for more is given up
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -112,12 +113,13 @@ class EndpointJudge:
 
     Args:
         purse: what is spent goes into it.
+        check: called while answers are waited for; what it raises ends the waiting.
 
     Raises:
         UsageError: the address is none.
     """
 
-    def __init__(self, address: Address, purse: Purse) -> None:
+    def __init__(self, address: Address, purse: Purse, check: Callable[[], None] = lambda: None) -> None:
         try:
             url = httpx.URL(address.completions)
         except httpx.InvalidURL:
@@ -127,7 +129,7 @@ class EndpointJudge:
                 "--endpoint must be an http or https address without a name or password in it",
                 "such as http://127.0.0.1:8080/v1; a key comes from the environment (--key-env)",
             )
-        self.address, self.purse, self.url = address, purse, url
+        self.address, self.purse, self.url, self.check = address, purse, url, check
         self.where = f"{url.scheme}://{url.netloc.decode()}"
         headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
         self.client = httpx.Client(headers=headers, timeout=address.timeout)
@@ -150,7 +152,7 @@ class EndpointJudge:
         return about(question.text) + ANSWER_TOKENS
 
     def ask(self, questions: Sequence[Question]) -> list[Verdict | Exception | None]:
-        found: list[Verdict | Exception | None] = [None] * len(questions)
+        found: dict[int, Verdict | Exception | None] = {}
         waiting = iter(enumerate(questions))
 
         def work() -> None:
@@ -163,8 +165,16 @@ class EndpointJudge:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
-        return found
+            while thread.is_alive():
+                try:
+                    self.check()
+                except WorkbenchError as error:  # what was answered by now counts, and what was not failed for this
+                    self._failure = error
+                    self._stop.set()
+                    answered = dict(found)
+                    return [answered.get(place, error) for place in range(len(questions))]
+                thread.join(LOOK_SECONDS)
+        return [found[place] for place in range(len(questions))]
 
     def _verdict(self, question: Question) -> Verdict | Exception | None:
         """What came of one question; after a failure nothing more is asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 from storage.errors import WorkbenchError
 
@@ -29,9 +30,24 @@ class Purse:
         self._reserved = 0
         self._lock = threading.Lock()
 
+    @classmethod
+    def recorded(cls, most: int | None, figures: Mapping[str, float]) -> Purse:
+        """One from which earlier attempts at a job have spent what they recorded."""
+        purse = cls(most)
+        for name in ("prompt", "completion", "estimated"):
+            setattr(purse, name, int(figures.get(f"judge/{name}_tokens", 0)))
+        return purse
+
     @property
     def total(self) -> int:
         return self.prompt + self.completion + self.estimated
+
+    @property
+    def figures(self) -> dict[tuple[str, str | None], float]:
+        """What was spent, as a job records it."""
+        spent = {"tokens": self.total, "prompt_tokens": self.prompt, "completion_tokens": self.completion,
+                 "estimated_tokens": self.estimated}  # fmt: skip
+        return {(f"judge/{name}", None): count for name, count in spent.items()}
 
     def reserve(self, tokens: int) -> None:
         """Put aside what a question is about to cost.

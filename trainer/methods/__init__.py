@@ -1,11 +1,12 @@
-"""Every way of learning: one file each, and one line here. The order is that in which they are shown: those
-that improve a policy by ratings as `benchmarks.methods` found them at equal time, those it has not measured after them.
+"""Every kind of job, which is mostly a way of learning: one file each, and one line here. The order is that in which
+they are shown: those that improve a policy by ratings as `benchmarks.methods` found them at equal time, those it has
+not measured after them.
 """
 
 from __future__ import annotations
 
 from trainer.config import RewardStage
-from trainer.methods import bestof, dpo, grpo, hindsight, ilql, ppo, reinforce, reward, rloo, run, sft
+from trainer.methods import bestof, dpo, grpo, hindsight, ilql, judge, ppo, reinforce, reward, rloo, run, sft
 from trainer.methods.method import Method
 
 METHODS = {
@@ -22,6 +23,7 @@ METHODS = {
         reinforce.METHOD,
         ilql.METHOD,
         hindsight.METHOD,
+        judge.METHOD,
     )
 }
 

@@ -1,4 +1,4 @@
-"""What a way of learning declares of itself: everything but the learning is made from this.
+"""What a kind of job declares of itself, which is mostly a way of learning: everything but its work is made from this.
 
 The command line, the list in `trainer --help`, the recipes of the app and their forms, the charts of a running job, the
 estimate of memory and `trainer methods --json` are read from here. Nothing here, nor at the top of a method's file,
@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import RewardStage, Tuning
+from trainer.config import DeviceConfig, RewardStage, Tuning
 
 if TYPE_CHECKING:
+    from storage.workspace import Workspace
     from trainer.evaluation.intervals import Interval
+    from trainer.job import HeldJob
     from trainer.learner import PolicyLearner
     from trainer.task import Task
+
+Result = dict[str, Any]  # of a job, as it is stored
 
 # What the help of many commands says.
 PASSES = "The candidate passes the gate and is published, or is kept as rejected, as with `trainer run`."
@@ -28,7 +32,7 @@ SHUFFLED = f"{PASSES} With --control shuffled its ratings say nothing, and it is
 class Supply(StrEnum):
     """What a method learns from, as the app counts it; of training prompts alone.
 
-    judged: a reward model, or enough ratings to fit one to.
+    judged: a reward model, or enough ratings to fit one to. answers: of models, whoever has rated them.
     """
 
     RATINGS = "ratings"
@@ -39,6 +43,7 @@ class Supply(StrEnum):
     OUTCOMES = "outcomes"
     COMPARED = "compared prompts"
     JUDGED = "judged"
+    ANSWERS = "answers"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Ask:
     path: str
     label: str = ""
     hint: str = ""
-    choices: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,9 +152,14 @@ def as_it_is(config: RewardStage, whole: Need, sampled_tokens: int) -> Need:
     return whole
 
 
+def as_given(config: Any, changed: bool) -> Any:
+    """The settings of a method that names no files."""
+    return config
+
+
 @dataclass(frozen=True)
 class Method:
-    """A way of learning.
+    """A way of learning, or another kind of job. It learns a policy (`learn`) or does its work by itself (`work`).
 
     Attributes:
         name: of its command, and the kind of its jobs.
@@ -157,31 +167,45 @@ class Method:
         manual: the help of its command.
         settings: the class of its settings.
         own: the section of them whose options need no prefix.
-        learn: takes a task to its end; None where nothing is learned but the reward model.
+        learn: takes a task to its end: the policy that it ends with goes through the gate.
+        work: does a job that ends with no policy, and returns its result, in which `sentence` says what came of it.
         memory: what it holds at once, from its settings, what fitting a reward model holds, and the tokens of the
             longest answer that is sampled.
         defaults: what it changes in the defaults; options, a TOML file and a stored job go over it.
         board: which charts the app shows of it: those of another method by its name ("ppo", "sft", "ilql", "reward"),
             or curves of its own, two or four of them.
         watched: whether the over-optimisation watch sees what it learns.
+        ready: the settings of a new or stored job with the files that they name as they are, named from everywhere;
+            whether other files than those of the stored ones are taken. Raises UsageError where one cannot be used.
+        plan: says what a job would do, without doing it, as the document that --dry-run prints.
+        tells: what of its result stands at the top of the document of its command.
     """
 
     name: str
     summary: str
     manual: str
-    settings: type[RewardStage]
+    settings: type[DeviceConfig]
     own: str
     recipes: tuple[Recipe, ...]
-    learn: Callable[[Task[Any]], Learned] | None
+    learn: Callable[[Task[Any]], Learned] | None = None
+    work: Callable[[HeldJob, Any], Result] | None = None
     memory: Callable[[Any, Need, int], Need] = as_it_is
     defaults: Mapping[str, Any] = field(default_factory=dict)
     board: str | tuple[Chart, ...] = "ppo"
     watched: bool = True
+    ready: Callable[[Any, bool], Any] = as_given
+    plan: Callable[[Workspace, Any], Result] | None = None
+    tells: tuple[str, ...] = ("remark",)
 
-    def section(self, config: RewardStage) -> Any:
+    @property
+    def learns(self) -> bool:
+        """Whether it learns from ratings, be it a policy or a reward model."""
+        return issubclass(self.settings, RewardStage)
+
+    def section(self, config: DeviceConfig) -> Any:
         """Its own part of a configuration."""
         return getattr(config, self.own)
 
-    def steps(self, config: RewardStage) -> int:
+    def steps(self, config: DeviceConfig) -> int:
         """How many steps a configuration asks for; 0 where the number of ratings decides."""
         return getattr(self.section(config), "steps", 0)

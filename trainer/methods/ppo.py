@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from trainer.algorithms import values
     from trainer.learner import Figures, StepReport
     from trainer.policy.full import Snapshot
+    from trainer.reward import function
     from trainer.task import Task
 else:
     algorithm, values = lazily("trainer.algorithms.ppo"), lazily("trainer.algorithms.values")
+    function = lazily("trainer.reward.function")
 
 
 def learn(task: Task[PpoStage]) -> Learned:
@@ -53,6 +55,22 @@ def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
 
     task.learn(learner, config.ppo.checkpoint_every, measure)
     return Learned(learner, remark=learner.remark())
+
+
+def with_files(config: PpoStage, changed: bool) -> PpoStage:
+    """A configuration that names the files of its reward functions from everywhere, and as they are.
+
+    Raises:
+        UsageError: a file cannot be used, or is not the one that the job began with.
+    """
+    if not config.reward_function:
+        return config
+    functions = function.read_all(config.reward_function, config.reward_function_sha256, changed=changed)
+    return msgspec.structs.replace(
+        config,
+        reward_function=tuple(one.spelled for one in functions),
+        reward_function_sha256=tuple(one.sha256 for one in functions),
+    )
 
 
 def memory(config: PpoStage, whole: Need, sampled_tokens: int) -> Need:
@@ -101,6 +119,7 @@ METHOD = Method(
     own="ppo",
     learn=learn,
     memory=memory,
+    ready=with_files,
     recipes=(
         Recipe(
             "p", "PPO", "Improve the policy on the latest reward model, with a learned value of every token.",

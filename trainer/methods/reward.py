@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trainer.config import RewardConfig, RewardStage
-from trainer.methods.method import Ask, Method, Recipe, Supply
+from trainer.lazily import lazily
+from trainer.methods.method import Ask, Method, Recipe, Result, Supply
+
+if TYPE_CHECKING:
+    from trainer import acquiring, rewards, setting
+    from trainer.job import HeldJob
+    from trainer.reward import mixture
+else:
+    acquiring, mixture = lazily("trainer.acquiring"), lazily("trainer.reward.mixture")
+    rewards, setting = lazily("trainer.rewards"), lazily("trainer.setting")
+
+
+def work(held: HeldJob, config: RewardStage) -> Result:
+    """Fit a reward model to the ratings, and nothing more; the result is its record."""
+    begun = setting.set_up(held, config)
+    fitted, record = rewards.fitted(held, config, begun, begun.examples)
+    assert record is not None, "this stage has no controls"
+    acquiring.ask_to_compare(held, begun, mixture.model_of(fitted.optimised), config.seed)
+    held.drop_checkpoints()
+    return {"reward_model": record.name, **record.metrics}
+
 
 METHOD = Method(
     name="reward",
@@ -19,7 +41,7 @@ METHOD = Method(
     """,
     settings=RewardStage,
     own="reward",
-    learn=None,
+    work=work,
     board="reward",
     recipes=(
         Recipe(

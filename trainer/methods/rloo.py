@@ -23,6 +23,7 @@ METHOD = Method(
     own="ppo",
     learn=ppo.learn,
     memory=ppo.memory,
+    ready=ppo.with_files,
     defaults={"ppo": {"advantage": "rloo"}},
     recipes=(
         Recipe(

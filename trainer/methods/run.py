@@ -86,6 +86,7 @@ METHOD = Method(
     own="ppo",
     learn=learn,
     memory=ppo.memory,
+    ready=ppo.with_files,
     recipes=(
         Recipe(
             "w", "whole pipeline",

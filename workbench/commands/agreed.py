@@ -38,7 +38,7 @@ def tables(
             [
                 [judge.rater, one.language or "all", one.kind, one.measure,
                  *_told(one.value, None if one.low is None or one.high is None else (one.low, one.high), one.why),
-                 str(one.n), f"{judge.weight:.2f}"]
+                 str(one.n), f"{judge.of(one.language):.2f}"]
                 for judge in judges
                 for one in judge.agreement
             ],

@@ -14,7 +14,8 @@ from workbench.commands.options import json_option, print_json, print_table, rea
 def stats(as_json: bool, workspace: str | None) -> None:
     """Count prompts, answers (samples) and ratings, in all and by language.
 
-    Ratings that were undone or replaced do not count, and neither do skips and notes.
+    Ratings that were undone or replaced do not count, and neither do skips and notes. Where they are of several
+    sources (human, imported, ai, simulated), each has a column: what a judge model said is never among people's unseen.
 
     \b
     Examples:
@@ -26,12 +27,20 @@ def stats(as_json: bool, workspace: str | None) -> None:
     if as_json:
         print_json(found)
         return
-    languages = [(name, one.prompts, one.samples, one.ratings) for name, one in found.languages.items()]
-    print_table(
-        ["language", "prompts", "samples", "ratings"],
-        [*languages, ("all", found.prompts, found.samples, found.ratings)],
-    )
-    for title, counts in (("kind", found.kinds), ("source", found.sources), ("rater", found.raters)):
+    by_source = found.by_source if len(found.by_source) > 1 else {}
+    languages = [
+        (name, one.prompts, one.samples, one.ratings, *(own.languages.get(name, 0) for own in by_source.values()))
+        for name, one in found.languages.items()
+    ]
+    whole = ("all", found.prompts, found.samples, found.ratings, *(own.ratings for own in by_source.values()))
+    print_table(["language", "prompts", "samples", "ratings", *by_source], [*languages, whole])
+    if found.kinds:
+        click.echo()
+        print_table(
+            ["kind", "ratings", *by_source],
+            [(kind, n, *(own.kinds.get(kind, 0) for own in by_source.values())) for kind, n in found.kinds.items()],
+        )
+    for title, counts in (("source", found.sources), ("rater", found.raters)):
         if counts:
             click.echo()
             print_table([title, "ratings"], list(counts.items()))

@@ -209,9 +209,13 @@ def _limits(database: Database, version: Version, behind: list[str]) -> str:
     elif prompts is not None and prompts < FEW_PROMPTS:
         told.append(f"Only {prompts:.0f} held-out prompts were measured: small gains cannot be told from none.")
     by_kind = learned_from.by_language_and_kind(database, behind)
-    few = [f"{name} ({sum(own.values())})" for name, own in by_kind.items() if sum(own.values()) < FEW_RATINGS]
+    people = {
+        name: sum(many for kind, many in own.items() if not kind.endswith(learned_from.BY_AI))
+        for name, own in by_kind.items()
+    }
+    few = [f"{name} ({many})" for name, many in people.items() if many < FEW_RATINGS]
     if few:
-        told.append(f"Fewer than {FEW_RATINGS} ratings are of: {', '.join(few)}.")
+        told.append(f"Fewer than {FEW_RATINGS} ratings of people are of: {', '.join(few)}.")
     pairs = winning.headline(winning.win_rates(database), version)
     if pairs is None or pairs.n < FEW_PAIRS:
         told.append("Too few blind pairs were judged to say whether people prefer it.")

@@ -31,7 +31,7 @@ from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import Session
 from workbench.shell.watch import Watch
 from workbench.text import one_line
-from workbench.training.outcome import outcome
+from workbench.training.outcome import ended
 from workbench.training.status import TrainerStatus
 
 if TYPE_CHECKING:
@@ -98,8 +98,13 @@ class WorkbenchApp(Frame):
 
     @property
     def rated(self) -> int | None:
-        """How many ratings count today; None before they were counted."""
+        """How many ratings count today, but for judge models'; None before they were counted."""
         return self.looking.rated
+
+    @property
+    def judged(self) -> int:
+        """How many ratings of judge models count today."""
+        return self.looking.judged
 
     # Start and end
 
@@ -355,7 +360,7 @@ class WorkbenchApp(Frame):
     def tell(self, news: messages.News) -> None:
         """Pass news to the screen in front; another one reads everything when it comes to the front."""
         if isinstance(news, messages.TrainingDone):
-            self.say(f"training is done: {outcome(news.job)}")
+            self.say(ended(news.job))
         if isinstance(self.base_screen, WorkbenchScreen) and self.base_screen.is_mounted:
             self.base_screen.hear(news)
 

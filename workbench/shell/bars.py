@@ -40,7 +40,7 @@ class Bar(Widget):
 
 
 class HeaderBar(Bar):
-    """Workspace, engine, trainer and the number of ratings, in as many words as fit."""
+    """Workspace, engine, trainer and the number of ratings, in as many words as fit; AI's are never among people's."""
 
     def render(self) -> Content:
         app = self.workbench
@@ -49,10 +49,12 @@ class HeaderBar(Bar):
         place = one_line(app.workspace.name, 24)
         saving = app.saver.words
         rated = saving or ("" if app.rated is None else f"{app.rated} rated")
+        both = f"{rated} · {app.judged} by AI" if app.judged and rated and not saving else rated
         few = saving or ("" if app.rated is None else str(app.rated))
         parts = fitting(
             [
-                [f"workbench · {place}", engine[0], trainer[0], rated],
+                [f"workbench · {place}", engine[0], trainer[0], both],
+                [place, engine[0], trainer[0], both],
                 [place, engine[0], trainer[0], rated],
                 [place, engine[0], trainer[1], rated],
                 [place, engine[1], trainer[1], rated],

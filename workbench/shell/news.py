@@ -36,7 +36,8 @@ class Seen:
     versions: tuple[int, ...] = ()
     measured: tuple[int, ...] = ()
     figures: tuple[int, ...] = ()
-    rated: int | None = None  # how many ratings count today, by anyone; skips and notes are none
+    rated: int | None = None  # how many ratings count today, but for judge models'; skips and notes are none
+    judged: int = 0  # how many of judge models do
     job: Job | None = None
     trainer: TrainerStatus = field(default_factory=TrainerStatus)
     served: Version | None = None
@@ -61,6 +62,7 @@ def look(database: Database, trainers: Trainers, seen: Seen, *, closely: bool) -
             database.scalar("SELECT max(rowid) FROM rollouts") or 0,
         ),
         seen.rated if ratings == seen.ratings else census.rated(database),
+        seen.judged if ratings == seen.ratings else census.judged(database),
         job,
         _trainer(database, job),
         versions.served(database),

@@ -33,8 +33,13 @@ class Watch:
 
     @property
     def rated(self) -> int | None:
-        """How many ratings count today; None before they were counted."""
+        """How many ratings count today, but for judge models'; None before they were counted."""
         return self.seen.rated if self.seen else None
+
+    @property
+    def judged(self) -> int:
+        """How many ratings of judge models count today."""
+        return self.seen.judged if self.seen else 0
 
     async def look(self, desk: Desk) -> bool:
         """Look once and pass on the news; returns whether anything has moved. Returns at once where a look goes on."""
@@ -58,7 +63,7 @@ class Watch:
         news = told(before, self.seen)
         for one in news:
             self._tell(one)
-        return bool(news) or self.seen.rated != before.rated
+        return bool(news) or (self.seen.rated, self.seen.judged) != (before.rated, before.judged)
 
     def say_once(self, error: WorkbenchError) -> None:
         """Report a problem that may come again and again, the first time only."""

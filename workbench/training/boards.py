@@ -133,6 +133,7 @@ def _board(method: Method) -> Board:
 
 
 BY_KIND = {method.name: _board(method) for method in METHODS.values()}
+BOARDS["judging"] = BY_KIND["judge"]  # told step by step all along, so that the time left can be told too
 
 
 def board_of(kind: str, stage: str) -> Board:

@@ -75,7 +75,7 @@ class Trainers:
                 )
             if job.state is JobState.FAILED:
                 log = f"log: {self.workspace.root / (job.log or '')}"
-                return WorkbenchError(f"training failed: {job.error}", f"{job.hint}\n{log}" if job.hint else log)
+                return WorkbenchError(f"{job.kind} failed: {job.error}", f"{job.hint}\n{log}" if job.hint else log)
         return None
 
 

@@ -24,6 +24,7 @@ from workbench.widgets.parsing import one_of
 
 # No whole number is larger: a database takes it.
 LARGEST = 2**31 - 1
+MODEL = "model"  # the setting that, left empty, is the model in use
 # How far above a number that does not fit one that does is looked for.
 FARTHEST = 64
 
@@ -41,13 +42,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Need:
-    """Something to learn from: how much of it is wanted, and how much there is. `remedy` says where to get it."""
+    """Something to learn from: how much of it is wanted, and how much there is, `judged` of it by judge models. The
+    `remedy` says where to get it."""
 
     wanted: int
     what: str
     has: int
     remedy: str
     name: str = ""
+    judged: int = 0
 
     @property
     def met(self) -> bool:
@@ -58,7 +61,8 @@ class Need:
         """`needs 20 examples, has 35`; where one thing is wanted that has a name, `needs a reward model, has rm2`."""
         if self.wanted == 1:
             return f"needs {self.what}, has {self.name or self.has or 'none'}"
-        return f"needs {self.wanted} {self.what}, has {self.has}"
+        by_ai = f" ({self.judged} by AI)" if self.judged else ""
+        return f"needs {self.wanted} {self.what}, has {self.has}{by_ai}"
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,8 @@ class Recipe:
         return next((need for need in needs if not need.met), needs[0])
 
     def config(self, values: dict[str, Any], model: str) -> dict[str, Any]:
-        """The configuration of a job, from the values of the settings by path."""
-        return _nested({"model": model, **self.fixed, **values})
+        """The configuration of a job, from the values of the settings by path, and the model in use."""
+        return _nested({**self.fixed, **values, MODEL: values.get(MODEL) or model})
 
     def wrong(self, values: dict[str, Any]) -> str:
         """What the trainer has against these values together; empty where it takes them."""
@@ -114,6 +118,11 @@ def recipe_of(stage: str, config: dict[str, Any]) -> str:
     found = sorted(filter(fits, RECIPES), key=lambda recipe: -len(recipe.fixed))
     plain = next((recipe for recipe in RECIPES if recipe.stage == stage), None)
     return found[0].name if found else plain.name if plain else stage
+
+
+def learns(kind: str) -> bool:
+    """Whether jobs of a kind learn from ratings; one that this program does not know is taken to."""
+    return kind not in METHODS or METHODS[kind].learns
 
 
 def control_of(config: dict[str, Any]) -> str:
@@ -155,9 +164,11 @@ def needed(supply: Supply, count: int, stock: Stock) -> Need:
         case Supply.JUDGED if name:
             return Need(1, "a reward model", 1, "", name)
         case Supply.JUDGED:
-            return Need(RewardConfig().minimum, "examples", stock.examples, rate)
+            return Need(RewardConfig().minimum, "examples", stock.examples, rate, judged=stock.judged)
         case Supply.RATINGS:
-            return Need(count, "examples", stock.examples, rate)
+            return Need(count, "examples", stock.examples, rate, judged=stock.judged)
+        case Supply.ANSWERS:
+            return Need(count, "an answer to judge", stock.answers, "ask something on Prompt")
 
 
 def measured(stock: Stock) -> str:
@@ -175,17 +186,45 @@ def _setting(method: Method, recipe: DeclaredRecipe, ask: Ask, declared: Declare
     name = ask.path.rpartition(".")[2].replace("_", " ")
     label = ask.label or ("KL" + name[2:] if name.startswith("kl ") else name)
     choices = dict(ask.choices) or {one: one for one in declared.choices}
-    shown = f"{declared.default:g}" if isinstance(declared.default, float) else str(declared.default)
-    default = next((typed for typed, value in choices.items() if value == declared.default), shown)
+    default = next((typed for typed, value in choices.items() if value == declared.default), _typed(declared))
     hint = ask.hint or ", ".join(choices) or declared.description
     return Setting(ask.path, label, default, partial(_parsed, method, recipe, declared, choices), hint)
 
 
+def _typed(declared: Declared) -> str:
+    """A default as it would be typed."""
+    match declared.default:
+        case _ if declared.path == MODEL:
+            return ""
+        case None:
+            return ""
+        case float(value):
+            return f"{value:g}"
+        case tuple(values):
+            return ", ".join(map(str, values))
+        case value:
+            return str(value)
+
+
 def _parsed(method: Method, recipe: DeclaredRecipe, declared: Declared, choices: Mapping[str, str], text: str) -> Any:
     """What was typed, as the trainer takes it. Raises ValueError with what is wrong with it."""
-    value: Any
     if choices:
         return choices[one_of(*choices)(text)]
+    if declared.type in ("int", "float"):
+        return _number(method, recipe, declared, text)
+    if declared.type != "tuple":
+        return text
+    several = tuple(text.replace(",", " ").split())
+    if wrong := _refused(method, {**recipe.fixed, declared.path: several}):
+        raise ValueError(wrong)
+    return several
+
+
+def _number(method: Method, recipe: DeclaredRecipe, declared: Declared, text: str) -> Any:
+    """A number as it was typed; nothing where nothing need be set. Raises ValueError as :func:`_parsed`."""
+    value: Any
+    if not text and declared.default is None:
+        return None
     try:
         value = {"int": int, "float": float}[declared.type](text)
     except ValueError:

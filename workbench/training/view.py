@@ -29,7 +29,8 @@ class TrainView:
     latest: dict[Key, float | None]  # None where a figure could not be told
     rollouts: list[Rollout]
     log: str
-    counts: list[tuple[str, str, int]]
+    counts: list[tuple[str, str, int]]  # ratings by language and kind, but for judge models'
+    judged: int  # ratings of judge models
     seconds_left: float | None
 
     @property
@@ -74,10 +75,10 @@ class History:
 
 def train_view(database: Database, workspace: Workspace, history: History, width: int) -> TrainView:
     """The newest job as it stands; curves are thinned to about two points a column of `width`."""
-    counts = census.ratings_by_language_and_kind(database)
+    counts, judged = census.ratings_by_language_and_kind(database), census.judged(database)
     job = next(iter(jobs.every(database, 1)), None)
     if job is None:
-        return TrainView(None, TrainerStatus(), {}, {}, [], "", counts, None)
+        return TrainView(None, TrainerStatus(), {}, {}, [], "", counts, judged, None)
     history.read(database, job.id)
     latest = dict(history.latest)
     curves = history.curves(with_parts(board_of(job.kind, job.stage), latest).metrics, 2 * width)
@@ -85,7 +86,7 @@ def train_view(database: Database, workspace: Workspace, history: History, width
     kl = latest.get(("objective/kl", None))
     status = trainer_status(job, alive=jobs.is_alive(job), kl=kl, seconds_left=left)
     said = metrics.recent_rollouts(database, job.id, ROLLOUTS)
-    return TrainView(job, status, curves, latest, said, log_tail(workspace, job), counts, left)
+    return TrainView(job, status, curves, latest, said, log_tail(workspace, job), counts, judged, left)
 
 
 def seconds_to_go(database: Database, job: Job) -> float | None:

@@ -77,7 +77,8 @@ def follows(prompt: Prompt, hanging: Hanging, language: str, split: Split) -> st
 
 
 def _of_language(was: str, language: str, hanging: Hanging) -> list[str]:
-    what = f"{_count(hanging.answers, 'answer')} and {_count(hanging.ratings, 'rating')}"
+    by_ai = f" ({hanging.judged} by AI)" if hanging.judged else ""
+    what = f"{_count(hanging.answers, 'answer')} and {_count(hanging.ratings, 'rating')}{by_ai}"
     lines = [f"Its {what} count as {name(language)} from now on, in every figure and in the queue."]
     if hanging.learned:
         lines.append(f"{_jobs(hanging)} learned from it as {name(was)}: that stays as it was.")

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 NEAR = 20  # rows from the end of what was read: from here on the next page is asked for
 # The widths of all columns but the prompt's, whose room is what they leave; in a narrow terminal they are out of sight.
-COLUMNS = {"language": 8, "prompt": 0, "answers": 7, "rated": 5, "split": 8, "task": 12}
+BY_AI = "by AI"
+COLUMNS = {"language": 8, "prompt": 0, "answers": 7, "rated": 5, BY_AI: 5, "split": 8, "task": 12}
 NARROW = 60
 
 
@@ -153,14 +154,17 @@ class LibraryScreen(Rater, WorkbenchScreen):
         table, width = self.table, self.size.width - 2
         before = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value if table.row_count else None
         table.clear(columns=True)
-        for name, room in COLUMNS.items():
-            least = 10 if width < NARROW else sum(COLUMNS.values()) + 2 * (len(COLUMNS) - 1)
+        by_ai = any(one.judged for one in self.shelf)  # a column of their own, where there are any
+        columns = {name: room for name, room in COLUMNS.items() if by_ai or name != BY_AI}
+        for name, room in columns.items():
+            least = 10 if width < NARROW else sum(columns.values()) + 2 * (len(columns) - 1)
             table.add_column(Text(name), key=name, width=room or max(12, width - least - 4))
         for one in self.shelf:
             words = one_line(one.text, 200)
             table.add_row(
                 cell(one.language, "bold"), cell(words), Text(str(one.answers or ""), justify="right"),
-                Text(str(one.ratings or ""), justify="right"), Text(one.split), cell(one.task), key=one.id,
+                Text(str(one.ratings or ""), justify="right"), *[Text(str(one.judged or ""), justify="right")][:by_ai],
+                Text(one.split), cell(one.task), key=one.id,
             )  # fmt: skip
         found = next((row for row, one in enumerate(self.shelf) if one.id == before), 0)
         table.move_cursor(row=found)

@@ -21,7 +21,7 @@ from workbench.text import one_line
 from workbench.training.boards import KL, chart_words, figures, warning
 from workbench.training.curves import Curve, bar, sparkline
 from workbench.training.outcome import outcome
-from workbench.training.recipes import control_of, recipe_of
+from workbench.training.recipes import control_of, learns, recipe_of
 from workbench.training.status import TRAINER_DOTS, time_left
 from workbench.widgets.plots import CurvePlot, Line
 
@@ -139,7 +139,8 @@ class TrainScreen(WorkbenchScreen):
                 recipe, values = found
                 config = recipe.config(values, self.workbench.session.model)
                 steps = recipe.steps(values)
-                self.act(lambda desk: desk.start_job(recipe.stage, config, steps), f"{recipe.name}: training starts")
+                words = "training starts" if recipe.method.learns else "it starts"
+                self.act(lambda desk: desk.start_job(recipe.stage, config, steps), f"{recipe.name}: {words}")
 
         stock = await self.attempt(lambda desk: desk.stock(self.workbench.engine.version))
         if stock is not None:
@@ -153,7 +154,7 @@ class TrainScreen(WorkbenchScreen):
     def action_resume(self) -> None:
         job = self.view.job if self.view else None
         if job is not None:
-            self.act(lambda desk: desk.resume_job(job), "training goes on")
+            self.act(lambda desk: desk.resume_job(job), "it goes on")
 
     @work(exclusive=True, group="ask")
     async def action_compare(self) -> None:
@@ -206,7 +207,7 @@ class TrainScreen(WorkbenchScreen):
 def recipe(view: TrainView) -> Content:
     """What will be, or is being, learned from; how far it is; and what to beware of."""
     job = view.job
-    ratings = Content.styled(ratings_words(view.counts), "$text-muted")
+    ratings = Content.styled(ratings_words(view.counts, view.judged), "$text-muted")
     beware = warning(view.curves, view.latest)
     warned = [Content.styled(f"! {beware}", "$text-warning")] if beware else []
     if job is None:
@@ -217,9 +218,9 @@ def recipe(view: TrainView) -> Content:
     if view.status.state == "idle":
         last = Content.assemble(("last run ", "bold"), f"{name}: {one_line(outcome(job), 400)}")
         return Content("\n").join([Content.assemble(("feedback ", "bold"), ratings), last, *warned])
-    dot = TRAINER_DOTS[view.status.state]
-    stage = one_line(job.stage, 24)
-    where = [Content.assemble((f"{dot} {view.status.state}", "bold $policy"), f" {name}{': ' * bool(stage)}{stage}")]
+    dot, stage = TRAINER_DOTS[view.status.state], one_line(job.stage, 24)
+    state = view.status.state if view.status.state != "training" or learns(job.kind) else "at work"
+    where = [Content.assemble((f"{dot} {state}", "bold $policy"), f" {name}{': ' * bool(stage)}{stage}")]
     if job.steps:
         done = bar(job.step, job.steps, 16)
         where.append(Content.assemble((f"{done:·<16}", "$policy"), f" {job.step}/{job.steps}"))
@@ -230,23 +231,25 @@ def recipe(view: TrainView) -> Content:
         said = Content.styled(f"✕ {one_line(job.error, 400)}", "$text-error")
         hint = Content.styled(f"  {one_line(job.hint or '', 400)}  log: {one_line(job.log or '')}", "$text-muted")
         return Content("\n").join([first, said, hint])
-    return Content("\n").join([first, *warned, Content.assemble(("learns from ", "$text-muted"), ratings)])
+    lead = "learns from " if learns(job.kind) else "feedback "
+    return Content("\n").join([first, *warned, Content.assemble((lead, "$text-muted"), ratings)])
 
 
-def ratings_words(counts: list[tuple[str, str, int]]) -> str:
-    """`612 ratings (fr 120, es 118, ...; 300 score, 312 pair)`."""
+def ratings_words(counts: list[tuple[str, str, int]], judged: int = 0) -> str:
+    """`612 ratings (fr 120, es 118, ...; 300 score, 312 pair) and 40 by AI`."""
     by_language: dict[str, int] = {}
     by_kind: dict[str, int] = {}
     for language, kind, n in counts:
         by_language[language] = by_language.get(language, 0) + n
         by_kind[kind] = by_kind.get(kind, 0) + n
     total = sum(by_kind.values())
+    by_ai = f" and {judged} by AI" if judged else ""
     if not total:
-        return "no ratings yet"
+        return f"no ratings yet{by_ai}"
     most = sorted(by_language.items(), key=lambda pair: -pair[1])
     spoken = ", ".join(f"{one_line(name, 12)} {n}" for name, n in most[:4]) + (", …" if len(most) > 4 else "")
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(by_kind.items(), key=lambda pair: -pair[1]))
-    return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds})"
+    return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds}){by_ai}"
 
 
 def language_colors(view: TrainView) -> dict[str, str]:
@@ -297,7 +300,7 @@ def _languages(view: TrainView) -> list[str]:
 
 
 def _nothing(view: TrainView) -> Content:
-    total = sum(n for _, _, n in view.counts)
+    total = view.judged + sum(n for _, _, n in view.counts)
     second = "Rate some answers on Prompt or Review first." if not total else "Press Enter to start."
     return Content("\n").join(
         [Content.styled("Nothing has been trained here yet.", "bold"), Content.styled(second, "$text-muted")]

@@ -63,7 +63,8 @@ class RecipeDialog(Dialog[Chosen]):
             if values is not None:
                 self.dismiss((recipe, values))
 
-        self.app.push_screen(form(recipe, f"{need.words}; {measured(self.stock)}"), filled)
+        supply = [need.words, measured(self.stock)] if recipe.method.learns else [need.words]
+        self.app.push_screen(form(recipe, "; ".join(supply)), filled)
 
 
 def row(recipe: Recipe, stock: Stock) -> Content:
@@ -87,4 +88,5 @@ def form(recipe: Recipe, supply: str) -> FormDialog:
     """The fields of a recipe, filled with what the trainer would take anyway."""
     fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
     text = f"{recipe.purpose} ({supply})"
-    return FormDialog(f"Start training: {recipe.name}", fields, text=text, wrong=recipe.wrong)
+    title = f"Start training: {recipe.name}" if recipe.method.learns else f"Start: {recipe.name}"
+    return FormDialog(title, fields, text=text, wrong=recipe.wrong)
