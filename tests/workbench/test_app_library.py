@@ -8,7 +8,7 @@ from textual.widgets import Input
 
 from storage import conversations, samples
 from storage.database import Database
-from storage.feedback import log
+from storage.feedback import log, outcome
 from storage.library import PAGE
 from storage.records import Message, Prompt, Sample, Split
 from storage.workspace import Workspace
@@ -81,8 +81,14 @@ async def test_a_prompt_is_found_read_and_judged_anew_by_keys_alone(
         await pilot.press("o")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await type_text(pilot, "it rose")
-        await pilot.press("ctrl+j")
+        await pilot.press("shift+tab")
+        await type_text(pilot, "9")
+        await pilot.press("enter")
+        await until(pilot, lambda: "9 lies outside the scale" in visible(app))
+        await pilot.press("backspace", "4", "shift+tab", "down", "enter")
         await until(pilot, lambda: standings(screen) == [("ana", "outcome", "counts")])
+        assert outcome.of(screen.answered.told[0].rating) == outcome.Outcome(True, "it rose", 4.0)
+        await until(pilot, lambda: "worked 4/5" in visible(app))
         await pilot.press("m")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await type_text(pilot, "no yeast")
