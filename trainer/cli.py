@@ -119,6 +119,12 @@ def cli() -> None:
 
 def for_jobs(command: Command) -> Command:
     """The options that every training stage has."""
+    command = click.option(
+        "--show",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="print the first N examples to learn from; train nothing",
+    )(command)
     command = click.option("--job", "job_id", metavar="JOB", help="work on this queued job instead of a new one")(
         command
     )
@@ -128,7 +134,17 @@ def for_jobs(command: Command) -> Command:
 
 
 def _add(method: Method) -> None:
-    def work(workspace: Workspace, as_json: bool, job_id: str | None, config_file: Path | None, **given: Any) -> None:
+    def work(
+        workspace: Workspace,
+        as_json: bool,
+        job_id: str | None,
+        config_file: Path | None,
+        show: int | None,
+        **given: Any,
+    ) -> None:
+        if show is not None:
+            _show(workspace, method, job_id, config_file, given, show, as_json=as_json)
+            return
         _work(workspace, method.name, job_id, config_file, given, as_json=as_json)
 
     command = common(for_jobs(options_of(method.settings, method.own)(work)))
@@ -212,6 +228,28 @@ cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
 cli.add_command(evaluating.evaluate)
 cli.add_command(explaining.explain)
+
+
+def _show(
+    workspace: Workspace,
+    method: Method,
+    job_id: str | None,
+    config_file: Path | None,
+    given: dict[str, Any],
+    count: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what would be learned from."""
+    from storage import jobs
+    from storage.database import read_database
+    from trainer import comparing, preview
+
+    with read_database(workspace) as database:
+        stored = jobs.get(database, job_id).config if job_id else method.defaults
+        config = configuration(method.settings, given, config_file, stored)
+        found = preview.preview(workspace, database, method, config, count)
+    print_json(found) if as_json else print(preview.page(found, comparing.width()))
 
 
 def _work(

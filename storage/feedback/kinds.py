@@ -233,7 +233,8 @@ KINDS: dict[RatingKind, Kind] = {
         record=("response", "tags"), read=_read_tags, write=lambda rating: {"tags": rating.tags},
     ),
     RatingKind.OUTCOME: Kind(
-        says=outcome.SAYS, judges=True, settles=False, check=outcome.check, words=lambda rating, _: outcome.words(rating),
+        says=outcome.SAYS, judges=True, settles=False, check=outcome.check,
+        words=lambda rating, _: outcome.words(rating),
         asked=Asked("o", "outcome", "Tell what came of the answer", "What came of this answer", "outcome told"),
         record=outcome.RECORD, read=outcome.read, write=outcome.write,
     ),

@@ -17,6 +17,7 @@ from trainer.config import RewardStage, Tuning
 if TYPE_CHECKING:
     from trainer.evaluation.intervals import Interval
     from trainer.learner import PolicyLearner
+    from trainer.preview import Material, Taught
     from trainer.task import Task
 
 # What the help of many commands says.
@@ -158,6 +159,7 @@ class Method:
         settings: the class of its settings.
         own: the section of them whose options need no prefix.
         learn: takes a task to its end; None where nothing is learned but the reward model.
+        preview: what it learns from, of what there is; None where that is what a reward model is fitted to.
         memory: what it holds at once, from its settings, what fitting a reward model holds, and the tokens of the
             longest answer that is sampled.
         defaults: what it changes in the defaults; options, a TOML file and a stored job go over it.
@@ -173,6 +175,7 @@ class Method:
     own: str
     recipes: tuple[Recipe, ...]
     learn: Callable[[Task[Any]], Learned] | None
+    preview: Callable[[Material, Any], list[Taught]] | None = None
     memory: Callable[[Any, Need, int], Need] = as_it_is
     defaults: Mapping[str, Any] = field(default_factory=dict)
     board: str | tuple[Chart, ...] = "ppo"
