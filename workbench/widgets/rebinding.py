@@ -51,6 +51,7 @@ class KeysDialog(Dialog[None]):
     """All actions in the order of the help, each with its keys; those that were changed are marked."""
 
     AUTO_FOCUS = "OptionList"
+    CAN: ClassVar = frozenset[str]()
     BINDINGS: ClassVar = [
         ("a", "add", "add"),
         ("d", "reset", "reset"),
@@ -80,9 +81,6 @@ class KeysDialog(Dialog[None]):
                 (f"  {where}", "$text-muted"),
             )
         )
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action not in ("accept", "editor", "choose")
 
     def action_move(self, step: int) -> None:
         listed = self.query_one(OptionList)

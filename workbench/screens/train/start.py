@@ -13,8 +13,10 @@ from textual.widgets.option_list import Option
 from storage.feedback.stock import Stock
 from workbench.training.recipes import RECIPES, Recipe, measured
 from workbench.widgets.dialogs import Dialog, Field, FormDialog
+from workbench.widgets.trainer_sheet import TrainerSheet
 
 Chosen = tuple[Recipe, dict[str, Any]]
+SHOWN = 20  # examples
 
 
 class RecipeDialog(Dialog[Chosen]):
@@ -22,6 +24,7 @@ class RecipeDialog(Dialog[Chosen]):
 
     CSS_PATH = "style.tcss"
     AUTO_FOCUS = "OptionList"
+    CAN: ClassVar = frozenset({"accept", "examples"})
     BINDINGS: ClassVar = [("j", "move(1)", "down"), ("k", "move(-1)", "up")]
 
     def __init__(self, stock: Stock) -> None:
@@ -52,6 +55,11 @@ class RecipeDialog(Dialog[Chosen]):
     def action_accept(self) -> None:
         self.choose(RECIPES[self.query_one(OptionList).highlighted or 0])
 
+    def action_examples(self) -> None:
+        """Show what the recipe in focus would learn from, as it is set by itself."""
+        recipe = RECIPES[self.query_one(OptionList).highlighted or 0]
+        self.app.push_screen(examples(recipe, {}, self.workbench.session.model))
+
     def choose(self, recipe: Recipe) -> None:
         """Ask for the recipe's fields, unless the workspace lacks something; Escape in the form comes back here."""
         need = recipe.need(self.stock)
@@ -63,7 +71,7 @@ class RecipeDialog(Dialog[Chosen]):
             if values is not None:
                 self.dismiss((recipe, values))
 
-        self.app.push_screen(form(recipe, f"{need.words}; {measured(self.stock)}"), filled)
+        self.app.push_screen(RecipeForm(recipe, f"{need.words}; {measured(self.stock)}"), filled)
 
 
 def row(recipe: Recipe, stock: Stock) -> Content:
@@ -83,8 +91,23 @@ def purpose(recipe: Recipe, stock: Stock) -> Content:
     return Content("\n").join([*lack, Content(recipe.purpose)])
 
 
-def form(recipe: Recipe, supply: str) -> FormDialog:
-    """The fields of a recipe, filled with what the trainer would take anyway."""
-    fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
-    text = f"{recipe.purpose} ({supply})"
-    return FormDialog(f"Start training: {recipe.name}", fields, text=text, wrong=recipe.wrong)
+class RecipeForm(FormDialog):
+    """The fields of a recipe, filled with what the trainer would take anyway; what it learns from is a key away."""
+
+    CAN: ClassVar = frozenset({"accept", "examples"})
+
+    def __init__(self, recipe: Recipe, supply: str) -> None:
+        self.recipe = recipe
+        fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
+        text = f"{recipe.purpose} ({supply})"
+        super().__init__(f"Start training: {recipe.name}", fields, text=text, wrong=recipe.wrong)
+
+    def action_examples(self) -> None:
+        if (values := self.values()) is not None:
+            self.app.push_screen(examples(self.recipe, values, self.workbench.session.model))
+
+
+def examples(recipe: Recipe, values: dict[str, Any], model: str) -> TrainerSheet:
+    """What a recipe with these settings would learn from."""
+    command = [recipe.stage, "--show", str(SHOWN)]
+    return TrainerSheet(f"{recipe.name}: what would be learned from", command, recipe.config(values, model))
