@@ -146,6 +146,8 @@ def _apart_from_the_judge(
 
     As :func:`trainer.rewards.obtain` decides it, which needs the model.
     """
+    from trainer.rewards import FILES, JUDGE
+
     control = getattr(config, "control", Control.NONE)
     wanted = str(getattr(config, "reward_model", "new"))
     if control == Control.CONSTANT or wanted == "none":
@@ -156,7 +158,7 @@ def _apart_from_the_judge(
         name = None if wanted in ("latest", "auto") else wanted
         record = reward_models.find(database, digest, name)
         if record is not None:
-            judge = (workspace.root / record.file).parent.parent / "judge" / "judge.safetensors"
+            judge = (workspace.root / record.file).parent.parent / JUDGE / FILES[JUDGE]
             apart = _prompts_of(judge) if judge.exists() else set()
             kept = without(examples, apart)
             return kept, [f"answers are judged by {record.name}, which is fitted already",

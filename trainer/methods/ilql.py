@@ -12,11 +12,12 @@ from trainer.methods.sft import memory_of
 
 if TYPE_CHECKING:
     from trainer import outcomes, preview
+    from trainer.algorithms import critics
     from trainer.algorithms import ilql as algorithm
     from trainer.preview import Material, Taught
     from trainer.task import Task
 else:
-    preview = lazily("trainer.preview")
+    critics, preview = lazily("trainer.algorithms.critics"), lazily("trainer.preview")
     algorithm, outcomes = lazily("trainer.algorithms.ilql"), lazily("trainer.outcomes")
 
 
@@ -29,7 +30,7 @@ def learn(task: Task[IlqlStage]) -> Learned:
     learner = algorithm.Ilql(setting.backbone, found, config.ilql, config.seed, setting.start, task.held.processes)
     task.link(setting.examples.rating_ids)
     task.learn(learner, config.ilql.checkpoint_every)
-    return Learned(learner)
+    return Learned(learner, critic=critics.of_ilql(learner))
 
 
 def previewed(material: Material, config: IlqlStage) -> list[Taught]:

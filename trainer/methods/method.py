@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.config import RewardStage, Tuning
 
 if TYPE_CHECKING:
+    from trainer.algorithms.critics import Critic
     from trainer.evaluation.intervals import Interval
     from trainer.learner import PolicyLearner
     from trainer.preview import Material, Taught
@@ -136,11 +137,13 @@ class Learned:
         learner: after its last step.
         loss_gain: how far the loss fell on prompts that were not learned from, nats/token, where that was measured.
         remark: what there is to say about the run, if anything.
+        critic: what it foretold answers by, to be kept with the version; None where it foretold none.
     """
 
     learner: PolicyLearner
     loss_gain: Interval | None = None
     remark: str | None = None
+    critic: Critic | None = None
 
 
 def as_it_is(config: RewardStage, whole: Need, sampled_tokens: int) -> Need:

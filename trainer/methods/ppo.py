@@ -12,13 +12,14 @@ from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
 
 if TYPE_CHECKING:
+    from trainer.algorithms import critics, values
     from trainer.algorithms import ppo as algorithm
-    from trainer.algorithms import values
     from trainer.learner import Figures, StepReport
     from trainer.policy.full import Snapshot
     from trainer.task import Task
 else:
     algorithm, values = lazily("trainer.algorithms.ppo"), lazily("trainer.algorithms.values")
+    critics = lazily("trainer.algorithms.critics")
 
 
 def learn(task: Task[PpoStage]) -> Learned:
@@ -52,7 +53,7 @@ def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
         return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
 
     task.learn(learner, config.ppo.checkpoint_every, measure)
-    return Learned(learner, remark=learner.remark())
+    return Learned(learner, remark=learner.remark(), critic=critics.of_ppo(learner))
 
 
 def memory(config: PpoStage, whole: Need, sampled_tokens: int) -> Need:
