@@ -192,7 +192,12 @@ def test_the_ratings_behind_a_version(command, made, tiny_model):
     assert moved[0] > 0
     assert all(one["said"].startswith("score") and one["answer"] for one in found["influential"])
     assert set(found["weighs"]["raters"]) == {"amina"}
+    assert found["weighs"]["length_doubled_error"] > 0
+    assert sum(one["n"] for one in found["weighs"]["languages"].values()) == found["taught"]
+    same = json.loads(command("explain", "rm1", *options)[1])
+    assert (same["version"], same["weighs"], same["influential"]) == ("rm1", found["weighs"], found["influential"])
     shown = command("explain", "v3", *options[:-1])[1]
+    assert "± standard errors" in shown
     assert "v3 ← v2 ← v0" in shown
     assert found["influential"][0]["rating"] in shown
     counted = json.loads(command("explain", "v3", "--no-influence", "--json")[1])
