@@ -203,11 +203,12 @@ def test_what_a_reward_weighs_is_told_with_its_error(backbone):
     for number in range(120):
         count = int(torch.randint(2, 12, (1,), generator=generator))
         words = [WORDS[place] for place in torch.randint(len(WORDS), (count,), generator=generator).tolist()]
-        text = "".join([*words, PLANTED if number % 3 == 0 else ""])
+        bad = number // 30 % 2 == 0  # two answers of four to each prompt
+        text = "".join([*words, PLANTED if bad else ""])
         response = Response(Prompt(f"p{number % 30}", CORPUS[number % 5], "en", ""), text, None, None)
         length = len(backbone.tokenizer.encode_response(text))
         noise = 0.3 * float(torch.randn((), generator=generator))
-        scores.append(Scored(response, math.log2(length) - 4 - 2 * (number % 3 == 0) + noise, "amina"))
+        scores.append(Scored(response, math.log2(length) - 4 - 2 * bad + noise, "amina"))
     model = RewardModel(backbone, RewardConfig(), seed=0)
     answers = Answers.read(model, distinct_responses(scores))
     found = regress(answers, scores)

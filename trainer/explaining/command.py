@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -75,9 +75,11 @@ def explain(
 
         columns, colored = comparing.width(), comparing.is_colored()
         if isinstance(chosen, Version | RewardModel):
-            ratings_of = ratings.behind if isinstance(chosen, Version) else ratings.behind_reward
-            behind = ratings_of(
-                workspace, database, chosen, model=model, device=device, dtype=dtype, influence=influence, say=say
+            how: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "influence": influence, "say": say}
+            behind = (
+                ratings.behind(workspace, database, chosen, **how)
+                if isinstance(chosen, Version)
+                else ratings.behind_reward(workspace, database, chosen, **how)
             )
             print_json(behind) if as_json else print(told.of_version(behind, columns))
             return
