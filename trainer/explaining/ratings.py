@@ -10,6 +10,7 @@ from storage import conversations, jobs, learned_from, samples, versions
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import log
+from storage.learned_from import Shaped
 from storage.records import Rating, RatingKind, Version
 from storage.records import RewardModel as RewardModelRecord
 from storage.workspace import Workspace
@@ -71,15 +72,6 @@ class VersionBehind(msgspec.Struct, frozen=True):
     refit_apart: float | None = None
     weighs: Weighs | None = None
     influential: list[Told] = []
-
-
-class Shaped(msgspec.Struct, frozen=True):
-    """A version that a rating shaped: `through` names the version whose job learned from it."""
-
-    version: str
-    state: str
-    through: str
-    job: str
 
 
 class RatingShaped(msgspec.Struct, frozen=True):
@@ -151,23 +143,10 @@ def behind_reward(
 
 
 def shaped_by(database: Database, rating: Rating) -> RatingShaped:
-    """The versions whose own jobs, or those of what they go back to, learned from a rating."""
-    taught = {
-        row["job_id"] for row in database.rows("SELECT job_id FROM job_ratings WHERE rating_id = ?", (rating.id,))
-    }
-    direct = {
-        version.name: job.id
-        for version in reversed(versions.every(database))
-        for job in learned_from.jobs_behind(database, version)
-        if job.id in taught
-    }
-    found = []
-    for version in reversed(versions.every(database)):
-        through = next((name for name in versions.lineage(database, version) if name in direct), None)
-        if through is not None:
-            found.append(Shaped(version.name, str(version.state), through, direct[through]))
+    """A rating, and the versions whose own jobs, or those of what they go back to, learned from it."""
     prompt, answer, language = _texts(database, rating)
     counts = any(one.id == rating.id for one in log.effective(database, sample_id=rating.sample_id))
+    found = learned_from.shaped_by(database, [rating.id]).get(rating.id, [])
     return RatingShaped(rating.id, rating.rater, language, in_words(rating), prompt, answer, counts, found)
 
 
