@@ -6,12 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from storage import jobs, reward_models, versions
 from storage.database import Database
 from storage.records import Job, Version
 from storage.records import RewardModel as RewardModelRecord
 
 BY_AI = " by AI"  # what follows the kind of a judge model's ratings
+
+
+class Shaped(msgspec.Struct, frozen=True):
+    """A version that a rating shaped: `through` names the version whose job learned from it."""
+
+    version: str
+    state: str
+    through: str
+    job: str
+
 
 _OF_JOBS = "job_id IN (SELECT value FROM json_each(?))"
 
@@ -42,6 +54,28 @@ def reward_of(database: Database, version: Version) -> RewardModelRecord | None:
         return fitted
     name = None if named in ("latest", "auto") else named
     return reward_models.find(database, version.base_digest, name, None if name else job.begun)
+
+
+def shaped_by(database: Database, rating_ids: Sequence[str]) -> dict[str, list[Shaped]]:
+    """Of each rating the versions whose own jobs, or those of what they go back to, learned from it, oldest first."""
+    taught: dict[str, set[str]] = {}
+    for row in database.rows(
+        "SELECT rating_id, job_id FROM job_ratings WHERE rating_id IN (SELECT value FROM json_each(?))",
+        (json.dumps(rating_ids),),
+    ):
+        taught.setdefault(row["rating_id"], set()).add(row["job_id"])
+    if not taught:
+        return {}
+    known = list(reversed(versions.every(database)))
+    behind = {version.name: [job.id for job in jobs_behind(database, version)] for version in known}
+    found: dict[str, list[Shaped]] = {rating: [] for rating in taught}
+    for version in known:
+        lineage = list(versions.lineage(database, version))
+        for rating, learned in taught.items():
+            through = ((name, job) for name in lineage for job in behind.get(name, ()) if job in learned)
+            if (first := next(through, None)) is not None:
+                found[rating].append(Shaped(version.name, str(version.state), *first))
+    return found
 
 
 def count(database: Database, job_ids: Sequence[str]) -> int:

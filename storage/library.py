@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from storage import conversations
+from storage import conversations, learned_from
 from storage.database import Database
 from storage.feedback import log
 from storage.feedback.kinds import JUDGING, TURNS, RatingKind, sql_list
@@ -80,10 +80,11 @@ class Standing(StrEnum):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """An event about an answer, and what has become of it."""
+    """An event about an answer, what has become of it, and the versions that it shaped, by their names."""
 
     rating: Rating
     standing: Standing
+    shaped: tuple[str, ...] = ()
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -183,7 +184,7 @@ def place_of(database: Database, prompt_id: str, only: Mapping[str, str]) -> int
 
 
 def told(database: Database, sample_id: str) -> tuple[Told, ...]:
-    """Every event about an answer, oldest first, and what has become of each."""
+    """Every event about an answer, oldest first, what has become of each, and what it shaped."""
     events = log.history(database, sample_id)
     counting = {rating.id for rating in log.effective(database, sample_id=sample_id)}
     redone = {event.supersedes for event in events if event.kind == RatingKind.REDO}
@@ -200,4 +201,7 @@ def told(database: Database, sample_id: str) -> tuple[Told, ...]:
         back = event.id in undone or (event.gesture is not None and event.gesture in gestures)
         return Standing.TAKEN_BACK if back else Standing.REPLACED
 
-    return tuple(Told(event, standing(event)) for event in events)
+    shaped = learned_from.shaped_by(database, [event.id for event in events])
+    return tuple(
+        Told(event, standing(event), tuple(one.version for one in shaped.get(event.id, ()))) for event in events
+    )

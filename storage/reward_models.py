@@ -47,6 +47,11 @@ def find(
     )
 
 
+def named(database: Database, name: str) -> RewardModel | None:
+    """The reward model of that name, of whatever base model."""
+    return database.record(RewardModel, "SELECT * FROM reward_models WHERE name = ?", (name,))
+
+
 def of_job(database: Database, job_id: str) -> RewardModel | None:
     """The reward model that a job has fitted, if it got so far."""
     return database.record(RewardModel, "SELECT * FROM reward_models WHERE job_id = ?", (job_id,))

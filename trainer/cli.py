@@ -21,7 +21,7 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Job
 from storage.workspace import Workspace
 from trainer import evaluating, looking, native
-from trainer.config import DeviceConfig
+from trainer.config import DeviceConfig, RewardStage
 from trainer.declared import document
 from trainer.explaining import command as explaining
 from trainer.methods import METHODS
@@ -133,16 +133,22 @@ def _add(method: Method) -> None:
         job_id: str | None,
         config_file: Path | None,
         dry_run: bool = False,
+        show: int | None = None,
         **given: Any,
     ) -> None:
         if dry_run:
             _plan(workspace, method, config_file, given, as_json=as_json)
+        elif show is not None:
+            _show(workspace, method, job_id, config_file, given, show, as_json=as_json)
         else:
             _work(workspace, method.name, job_id, config_file, given, as_json=as_json)
 
     command = common(for_jobs(options_of(method.settings, method.own)(work)))
     if method.plan is not None:
         command = click.option("--dry-run", is_flag=True, help="say what would be done, and do nothing")(command)
+    if method.learns:
+        shown = "print the first N examples to learn from; train nothing"
+        command = click.option("--show", type=click.IntRange(min=1), metavar="N", help=shown)(command)
     cli.command(method.name, help=method.manual)(command)
 
 
@@ -222,6 +228,29 @@ cli.add_command(looking.compare)
 cli.add_command(looking.export_metrics)
 cli.add_command(evaluating.evaluate)
 cli.add_command(explaining.explain)
+
+
+def _show(
+    workspace: Workspace,
+    method: Method,
+    job_id: str | None,
+    config_file: Path | None,
+    given: dict[str, Any],
+    count: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what would be learned from."""
+    from storage import jobs
+    from storage.database import read_database
+    from trainer import comparing, preview
+
+    with read_database(workspace) as database:
+        stored = jobs.get(database, job_id).config if job_id else method.defaults
+        config = configuration(method.settings, given, config_file, stored)
+        assert isinstance(config, RewardStage), "only what learns has the option"
+        found = preview.preview(workspace, database, method, config, count)
+    print_json(found) if as_json else print(preview.page(found, comparing.width()))
 
 
 def _work(

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from storage.database import Database
 from storage.errors import UsageError
-from storage.records import Begun, RatingKind, Split
-from trainer.examples import OVERALL, Examples, Response, counting_ratings, stored_responses
+from storage.feedback.outcome import of as told_of
+from storage.records import Begun, Rating, RatingKind, Split
+from trainer.examples import MIDDLE, OVERALL, Examples, Response, counting_ratings, stored_responses
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TextOutcome:
-    """What came of an answer, told in words. `rating_id` is the event that told it."""
+    """What came of an answer, told after the fact. `rating_id` is the event that told it.
+
+    Attributes:
+        text: why, in words; empty where that is not told.
+        worked: None where that is not told.
+        value: how well, in standard deviations, from the score that was told or else from whether it worked; None where
+            words alone were.
+    """
 
     response: Response
     text: str
     rating_id: str
+    worked: bool | None = None
+    value: float | None = None
 
 
-def outcomes(examples: Examples) -> list[Outcome]:
+def outcomes(examples: Examples, told: Sequence[TextOutcome] = ()) -> list[Outcome]:
     """One outcome for each rated answer, in the order in which the answers first appear.
 
     A score counts as it is (standardised by rater), a label as +1 or -1 times its weight, and the pairs of an answer
@@ -44,6 +54,9 @@ def outcomes(examples: Examples) -> list[Outcome]:
     answer that was compared often does not drown its scores.) The outcome is the mean over the answer's ratings.
     Ratings of another attribute than `overall` are left out: a polite answer is not thereby a good one. A judge model
     has a say where no person has, as much as its weight.
+
+    Args:
+        told: what came of answers: one more rating of each where it says that it worked or failed, or how well.
     """
     said: dict[Response, list[float]] = {}
     compared: dict[Response, list[float]] = {}
@@ -59,6 +72,9 @@ def outcomes(examples: Examples) -> list[Outcome]:
             continue
         compared.setdefault(pair.first, []).append(pair.weight * (2 * pair.first_wins - 1))
         compared.setdefault(pair.second, []).append(pair.weight * (1 - 2 * pair.first_wins))
+    for one in told:
+        if one.value is not None:
+            said.setdefault(one.response, []).append(one.value)
     found = []
     for response in dict.fromkeys([*said, *compared]):
         alone, beside = said.get(response, []), compared.get(response, [])
@@ -68,13 +84,23 @@ def outcomes(examples: Examples) -> list[Outcome]:
 
 
 def text_outcomes(database: Database, base_digest: str, begun: Begun | None = None) -> list[TextOutcome]:
-    """The effective outcomes in words of answers to *training* prompts; as :func:`trainer.examples.collect`."""
+    """The effective outcomes that were told of answers to *training* prompts; as :func:`trainer.examples.collect`."""
     known = stored_responses(database, base_digest, Split.TRAIN)
     return [
-        TextOutcome(known[event.sample_id], event.text.strip(), event.id)
+        _told(known[event.sample_id], event)
         for event in counting_ratings(database, begun)
-        if event.kind == RatingKind.OUTCOME and event.sample_id in known and event.text and event.text.strip()
+        if event.kind == RatingKind.OUTCOME and event.sample_id in known
     ]
+
+
+def _told(response: Response, event: Rating) -> TextOutcome:
+    """An outcome, its score by the middle of its scale (few are told, so that nobody's scores have a spread)."""
+    found = told_of(event)
+    value = None if found.worked is None else 1.0 if found.worked else -1.0
+    if found.score is not None:
+        (low, high), (middle, deviation) = found.scale, MIDDLE
+        value = ((found.score - low) / (high - low) - middle) / deviation
+    return TextOutcome(response, found.reason.strip(), event.id, found.worked, value)
 
 
 def languages(found: Sequence[Outcome]) -> dict[str, int]:
@@ -91,6 +117,7 @@ def check_enough(found: Sequence[Outcome], minimum: int, told: Sequence[TextOutc
     Raises:
         UsageError: saying how many of what are missing.
     """
+    told = [one for one in told if one.value is None]  # the others are among what was found
     counts = f"{len(found)} rated answers" + f" and {len(told)} outcomes in words" * bool(told)
     missing = minimum - len(found) - len(told)
     if missing > 0:

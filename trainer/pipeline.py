@@ -101,6 +101,7 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
             learner.step,
             answer,
             record,
+            learned.critic,
             publish=config.publish,
             win_rate=config.gate.win_rate,
         )

@@ -20,6 +20,7 @@ from storage.durable import sync_file, sync_folder
 from storage.feedback import winning
 from storage.records import Job, Version
 from storage.workspace import Workspace
+from trainer.algorithms.critics import Critic
 from trainer.evaluation.gate import GateReport, Verdict
 from trainer.job import HeldJob
 from trainer.policy import probe
@@ -51,6 +52,7 @@ def finish(
     step: int,
     answer: Probe | None,
     record: Callable[[Database, str], None],
+    critic: Critic | None = None,
     *,
     publish: bool,
     win_rate: float = 0.0,
@@ -60,6 +62,7 @@ def finish(
     Args:
         answer: what the candidate answers to the fixed prompts, sampled from as at the gate.
         win_rate: the share of blind pairs that people must prefer it in first: it stays a candidate until they have.
+        critic: what the run foretold answers by, to be kept beside the weights.
         record: stores what else belongs to the version of that name, in the same transaction.
 
     Raises:
@@ -68,7 +71,7 @@ def finish(
     database, workspace, base = held.database, held.workspace, setting.base
     sweep(database, workspace)
     with (
-        written(workspace, held.job, candidate, setting.backbone.folder.reference, answer) as files,
+        written(workspace, held.job, candidate, setting.backbone.folder.reference, answer, critic) as files,
         database.transaction(),
     ):
         made = add_candidate(
@@ -99,7 +102,12 @@ def _until_it_has_won(version: Version, rate: float) -> Verdict:
 
 @contextmanager
 def written(
-    workspace: Workspace, job: Job, candidate: Snapshot, reference: str, answer: Probe | None
+    workspace: Workspace,
+    job: Job,
+    candidate: Snapshot,
+    reference: str,
+    answer: Probe | None,
+    critic: Critic | None = None,
 ) -> Iterator[Files]:
     """Write a version's files into a folder without a name; where it has got none by the end, it is removed.
 
@@ -113,6 +121,8 @@ def written(
         file = candidate.write(partial, reference)
         if answer is not None:
             sync_file(probe.write(partial, answer))
+        if critic is not None:
+            critic.write(partial)
         digest = versions.sha256_of(file)
         sync_folder(partial)
         yield Files(partial, file.name, digest)

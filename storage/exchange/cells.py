@@ -15,7 +15,8 @@ from storage.exchange.rows import BadFieldError, Row
 _RATED_TEXT = {
     "score": "response", "tags": "response", "label": "completion", "chosen": "rejected", "rejected": "chosen",
 }  # fmt: skip
-_JSON_CELLS = ("scale", "tags")
+_JSON_CELLS = ("scale", "tags", "outcome_scale")
+_NUMBER_CELLS = ("score", "outcome_score")
 # The cells that may hold messages, and whose message a text in them is.
 _MESSAGE_CELLS = {
     "prompt": "user", "messages": "", "completion": "assistant", "response": "assistant", "other_response": "assistant",
@@ -39,11 +40,11 @@ def typed(row: Row) -> Row:
             raise BadFieldError(name, "must be JSON in a CSV cell, such as [1, 5]") from None
     for name in fields.keys() & _MESSAGE_CELLS.keys():
         fields[name] = _as_messages(fields[name]) or fields[name]
-    if "score" in fields:
+    for name in fields.keys() & set(_NUMBER_CELLS):
         # Where semicolons part cells, commas are decimal points.
-        score = fields["score"].replace(",", ".") if row.decimal_comma else fields["score"]
+        written = fields[name].replace(",", ".") if row.decimal_comma else fields[name]
         try:
-            fields["score"] = float(score)
+            fields[name] = float(written)
         except ValueError:
             pass  # left as text, which the check of the record refuses with its reason
     if "label" in fields:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from storage.exchange.rows import BadFieldError, number, shown
-from storage.feedback import tag_sheet
+from storage.feedback import outcome, tag_sheet
 
 if TYPE_CHECKING:
     from storage.records import Rating
@@ -233,9 +233,10 @@ KINDS: dict[RatingKind, Kind] = {
         record=("response", "tags"), read=_read_tags, write=lambda rating: {"tags": rating.tags},
     ),
     RatingKind.OUTCOME: Kind(
-        judges=True, settles=False, words=lambda rating, _: "outcome told",
+        says=outcome.SAYS, judges=True, settles=False, check=outcome.check,
+        words=lambda rating, _: outcome.words(rating),
         asked=Asked("o", "outcome", "Tell what came of the answer", "What came of this answer", "outcome told"),
-        **_in_words("outcome", "what came of the answer"),
+        record=outcome.RECORD, read=outcome.read, write=outcome.write,
     ),
     RatingKind.MISTAKE: Kind(
         judges=True, settles=False, teaches=_one, words=lambda rating, _: "mistake",

@@ -20,6 +20,7 @@ from storage.exchange.rows import BadFieldError
 from storage.feedback import counting, kinds, projection
 from storage.feedback.counting import Link
 from storage.feedback.kinds import TURNS
+from storage.feedback.outcome import USUAL_SCALE, Outcome
 from storage.feedback.projection import FAMILY, encoded
 from storage.feedback.projection import effects_differ as effects_differ
 from storage.feedback.projection import rebuild_effects as rebuild_effects
@@ -103,9 +104,18 @@ def in_words(kind: RatingKind, sample_id: str, text: str, rater: str, **more: ob
     return _new(kind, rater, sample_id=sample_id, text=text, **more)
 
 
-def outcome(sample_id: str, text: str, rater: str, **more: object) -> Rating:
-    """What came of an answer, in words, such as "the bread did not rise"."""
-    return in_words(RatingKind.OUTCOME, sample_id, text, rater, **more)
+def outcome(
+    sample_id: str,
+    text: str,
+    rater: str,
+    *,
+    worked: bool | None = None,
+    score: float | None = None,
+    scale: tuple[float, float] = USUAL_SCALE,
+    **more: object,
+) -> Rating:
+    """What came of an answer: why, such as "the bread did not rise", whether it worked, and how well, if told."""
+    return _new(RatingKind.OUTCOME, rater, sample_id=sample_id, **Outcome(worked, text, score, scale).fields, **more)
 
 
 def note(sample_id: str, text: str, rater: str, **more: object) -> Rating:

@@ -21,7 +21,8 @@ from storage.errors import UsageError
 from storage.exchange import formats
 from storage.exchange.importing import Imported, import_file
 from storage.exchange.layouts.entries import Defaults
-from storage.feedback import census, log
+from storage.feedback import census, log, outcome
+from storage.feedback.outcome import Outcome
 from storage.records import Choice, Rating, Source, Split
 from storage.workspace import Workspace
 
@@ -312,6 +313,18 @@ def test_every_judgement_of_a_record_is_stored(database: Database, write: Write)
     assert (done.stored, done.ratings, done.samples) == (8, 8, 5)
     told = {str(rating.kind): rating.text for rating in log.effective(database) if rating.text is not None}
     assert told == {"outcome": "the bread did not rise", "mistake": "it has no yeast"}
+
+
+def test_a_table_tells_outcomes(database: Database, tmp_path: Path) -> None:
+    table = tmp_path / "told.csv"
+    table.write_text(
+        "prompt;response;outcome;outcome_reason;outcome_score;outcome_scale\n"
+        "p1;r1;worked;it rose;4,5;\np2;r2;failed;;2;[0, 10]\np3;r3;it fell;;;\n"
+    )
+    assert import_file(database, str(table)).kinds == {"outcome": 3}
+    assert [outcome.of(rating) for rating in log.effective(database)] == [
+        Outcome(True, "it rose", 4.5), Outcome(False, "", 2.0, (0.0, 10.0)), Outcome(None, "it fell"),
+    ]  # fmt: skip
 
 
 def test_what_was_replaced_is_counted(database: Database, write: Write) -> None:

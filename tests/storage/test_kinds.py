@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.exchange.rows import BadFieldError
-from storage.feedback import census, kinds, log
+from storage.feedback import census, kinds, log, outcome
 from storage.feedback.kinds import JUDGING, KINDS, SETTLING, TURNS, RatingKind
+from storage.feedback.outcome import Outcome
 from storage.records import Choice, Rating, Sample
 
 A = "01a21784-371b-7694-a0a5-748a96bb73f5"
@@ -19,7 +22,7 @@ RATINGS = {
     RatingKind.PAIR: log.pair(A, B, Choice.B, "ana", value=0.2),
     RatingKind.EDIT: log.edit(A, "better", "ana"),
     RatingKind.TAGS: log.tags(A, {"harm": "insult", "severity": 2}, "ana"),
-    RatingKind.OUTCOME: log.outcome(A, "it rose", "ana"),
+    RatingKind.OUTCOME: log.outcome(A, "it rose", "ana", worked=True, score=4, scale=(0, 10)),
     RatingKind.MISTAKE: log.in_words(RatingKind.MISTAKE, A, "bread does not freeze", "ana"),
     RatingKind.NOTE: log.note(A, "hm", "ana"),
     RatingKind.SKIP: log.skip(A, "ana"),
@@ -60,7 +63,7 @@ def test_what_a_card_says_of_each_kind() -> None:
     said = {str(kind): kinds.words(rating, A) for kind, rating in RATINGS.items()}
     assert said == {
         "score": "4/10", "label": "bad", "pair": "", "edit": "edited", "tags": "tagged insult 2",
-        "outcome": "outcome told", "mistake": "mistake", "note": "noted", "skip": "skipped",
+        "outcome": "worked 4/10", "mistake": "mistake", "note": "noted", "skip": "skipped",
         "cannot-judge": "cannot be judged",
     }  # fmt: skip
     assert kinds.words(RATINGS[RatingKind.PAIR], B) == "preferred"
@@ -78,7 +81,7 @@ def test_skips_and_notes_judge_nothing_and_what_is_said_in_words_settles_nothing
 def test_an_outcome_or_a_mistake_of_blanks_is_refused(
     database: Database, answer: Sample, kind: RatingKind, text: str
 ) -> None:
-    with pytest.raises(WorkbenchError, match="must say in words"):
+    with pytest.raises(WorkbenchError, match="must say"):
         log.append(database, log.in_words(kind, answer.id, text, "ana"))
 
 
@@ -101,3 +104,54 @@ def test_what_a_new_rating_replaces_is_named_once_for_the_log_and_for_imports() 
     toned = log.score(A, 4, "ana", attribute="tone")
     for other in (log.score(A, 4, "bo"), log.score(B, 4, "ana"), log.label(A, True, "ana"), toned):
         assert kinds.name_of(other) != named[RatingKind.SCORE]
+
+
+WORDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+OUTCOMES = st.builds(
+    lambda worked, reason, score: Outcome(worked, reason, score, (0.0, 10.0) if score is not None else (1.0, 5.0)),
+    st.sampled_from([True, False, None]),
+    WORDS | st.sampled_from(["worked", "Failed ", "unclear", "it rose"]),
+    st.none() | st.integers(0, 10).map(float),
+)
+
+
+@given(OUTCOMES)
+def test_an_outcome_is_told_by_a_rating_and_by_a_record_without_loss(told: Outcome) -> None:
+    rating = log.outcome(A, told.reason, "ana", worked=told.worked, score=told.score, scale=told.scale)
+    if told.worked is None and told.score is None and not told.reason.strip():
+        with pytest.raises(BadFieldError):
+            kinds.check(rating)
+        return
+    kinds.check(rating)
+    assert outcome.of(rating) == told
+    assert outcome.read(outcome.write(rating)) == told.fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"outcome": "the bread rose"}, Outcome(reason="the bread rose")),
+        ({"outcome": " Worked"}, Outcome(True)),
+        ({"outcome": False, "outcome_reason": "no yeast"}, Outcome(False, "no yeast")),
+        ({"outcome": "unclear", "outcome_score": 3}, Outcome(score=3.0)),
+        ({"outcome": "unclear"}, Outcome(reason="unclear")),
+    ],
+)
+def test_what_the_fields_of_an_outcome_mean(fields: dict[str, object], told: Outcome) -> None:
+    assert outcome.read(fields) == told.fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"outcome": 3}, "outcome"),
+        ({"outcome": "it rose", "outcome_reason": "yeast"}, "outcome"),
+        ({"outcome": "worked", "outcome_score": 9}, "outcome_score"),
+        ({"outcome": "worked", "outcome_score": "high"}, "outcome_score"),
+        ({"outcome": "worked", "outcome_score": 1, "outcome_scale": [5, 1]}, "outcome_score"),
+    ],
+)
+def test_an_outcome_that_cannot_be_says_which_field_is_wrong(fields: dict[str, object], place: str) -> None:
+    with pytest.raises(BadFieldError) as refused:
+        outcome.read(fields)
+    assert refused.value.field == place

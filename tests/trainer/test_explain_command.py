@@ -74,6 +74,32 @@ def test_an_answer_as_json(command, rated, tiny_model):
     assert difference == pytest.approx([token["advantage"] for token in found["tokens"]], abs=1e-4)
 
 
+def test_the_value_of_each_token_is_shown_where_the_run_of_a_version_had_one(command, rated, tiny_model, tmp_path):
+    options = ("--model", str(tiny_model), "--device", "cpu", "--dtype", "fp32")
+    code, out, err = command(
+        "ppo", *options, "--threads", "1", "--reward-model", "latest", "--steps", "2", "--batch", "8", "--answers", "2",
+        "--minibatch", "4", "--max-new-tokens", "8", "--rank", "4", "--gate-prompts", "4", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    made = json.loads(out)["version"]
+    said = answer(rated, "Kwa nini anga ni la bluu?", made)
+    page = tmp_path / "answer.html"
+    code, out, err = command("explain", said.id, *options, "--html", str(page), "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["value_unknown"] == ""
+    rises = sum(token["value_advantage"] for token in found["tokens"])
+    assert rises == pytest.approx(found["reward"] - found["tokens"][0]["value"], abs=1e-3)
+    assert len({token["value"] for token in found["tokens"]}) > 1
+    assert "Value by token" in page.read_text(encoding="utf-8")
+    shown = command("explain", said.id, *options)[1]
+    assert "value by token: what" in shown
+    assert "advantage by token" in shown
+    other = json.loads(command("explain", said.id, *options, "--version", "v1", "--json")[1])
+    assert "no value was kept" in other["value_unknown"]
+    assert {token["value"] for token in other["tokens"]} == {None}
+
+
 def test_hostile_answers_reach_neither_terminal_nor_page(command, rated, tiny_model, tmp_path):
     said, page = answer(rated, HOSTILE), tmp_path / "answer.html"
     options = ("--model", str(tiny_model), "--device", "cpu")
@@ -89,7 +115,8 @@ def test_hostile_answers_reach_neither_terminal_nor_page(command, rated, tiny_mo
     parser.feed(text)
     assert "script" not in tags
     tokens = json.loads(command("explain", said.id, *options, "--json")[1])["tokens"]
-    assert tags.count("span") == 2 * sum(bool(token["text"]) for token in tokens)
+    # Reward, log-probability and KL; of a version from outside no value is known.
+    assert tags.count("span") == 3 * sum(bool(token["text"]) for token in tokens)
     assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
     assert command("explain", said.id, *options, "--html", str(page))[0] == 2, "what exists is not replaced unasked"
 
@@ -146,7 +173,12 @@ def test_the_ratings_behind_a_version(command, made, tiny_model):
     assert moved[0] > 0
     assert all(one["said"].startswith("score") and one["answer"] for one in found["influential"])
     assert set(found["weighs"]["raters"]) == {"amina"}
+    assert found["weighs"]["length_doubled_error"] > 0
+    assert sum(one["n"] for one in found["weighs"]["languages"].values()) == found["taught"]
+    same = json.loads(command("explain", "rm1", *options)[1])
+    assert (same["version"], same["weighs"], same["influential"]) == ("rm1", found["weighs"], found["influential"])
     shown = command("explain", "v3", *options[:-1])[1]
+    assert "± standard errors" in shown
     assert "v3 ← v2 ← v0" in shown
     assert found["influential"][0]["rating"] in shown
     counted = json.loads(command("explain", "v3", "--no-influence", "--json")[1])

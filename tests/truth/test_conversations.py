@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from storage.errors import UsageError
 from storage.records import Message, Sampling, messages_of
-from trainer.algorithms.hindsight import chain_rows, instruction_rows
+from trainer.algorithms.hindsight import chain, instructions, rows_of
 from trainer.algorithms.sft import sft
 from trainer.algorithms.supervised import make_row
 from trainer.config import SftConfig
@@ -236,7 +236,7 @@ def test_only_the_answer_after_the_conversation_is_learned(backbone) -> None:
 def test_hindsight_is_told_in_the_last_turn(backbone) -> None:
     prompt = replace(prompt_in("en"), earlier=ASKED[:2], system="Be short.")
     found = [Outcome(written(prompt, answer), value, 1) for answer, value in (("up", 2.0), ("no", 1.0))]
-    for rows in (instruction_rows(backbone, found, [], 4), chain_rows(backbone, found)):
+    for rows in (rows_of(backbone, instructions(found, [], 4)), rows_of(backbone, chain(found))):
         texts = {backbone.tokenizer.decode(row.prompt) for row in rows}
         assert all(text.count("Hang it or use an oven?") == 1 for text in texts)
         assert all(text.index("Be short.") < text.index("Hang it") < text.index(prompt.text) for text in texts)

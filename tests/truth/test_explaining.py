@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from tiny_model import CORPUS
 
 from storage.records import Prompt
 from trainer.config import RewardConfig
-from trainer.examples import Examples, Response, Scored
+from trainer.examples import Examples, Labelled, Pair, Response, Scored
 from trainer.explaining.influence import influences, without
 from trainer.explaining.tokens import TOLERANCE, integrated_gradients, left_out
+from trainer.explaining.weighing import weighs
 from trainer.policy.backbone import Backbone
 from trainer.policy.layout import TokenLayout
 from trainer.policy.models import ModelFolder
@@ -161,3 +163,62 @@ def test_the_rating_that_contradicts_all_others_has_the_most_influence(backbone)
     change -= change.mean()
     assert told[f"r{wrong}"].pull == pytest.approx(float(change[wrong]), rel=0.15)
     assert told[f"r{wrong}"].moved == pytest.approx(float(change.std()), rel=0.15)
+
+
+def test_influence_foretells_what_refitting_without_each_rating_does(backbone):
+    """Of every rating of a fit to scores, labels and pairs together; what is foretold against what came."""
+    scores = [dataclasses.replace(score, rating=f"s{at}") for at, score in enumerate(planted(40).scores)]
+    noise = drawn(9, len(scores)).tolist()
+    scores = [dataclasses.replace(one, value=one.value + much) for one, much in zip(scores, noise, strict=True)]
+    labels = [Labelled(one.response, one.value > 0, 1.0, "badru", rating=f"l{at}")
+              for at, one in enumerate(scores[::4])]  # fmt: skip
+    pairs = [Pair(one.response, other.response, float(one.value > other.value), "chen", True, rating=f"p{at}")
+             for at, (one, other) in enumerate(zip(scores[:10], scores[20:30], strict=True))]  # fmt: skip
+    examples = [*scores, *labels, *pairs]
+    model = RewardModel(backbone, RewardConfig(), seed=0)
+    answers = Answers.read(model, distinct_responses(examples))
+    found = regress(answers, examples)
+    told = influences(answers, examples, found)
+    whole = found.rewards(answers.features)
+    came, foretold = {}, {}
+    for one in examples:
+        again = regress(answers, [other for other in examples if other is not one], found.choice)
+        change = whole - again.rewards(answers.features)
+        change -= change.mean()
+        rows = [answers.rows[answer] for answer in one.responses]
+        came[one.rating] = float(change[rows[0]] - change[rows[1]]) if len(rows) == 2 else float(change[rows[0]])
+        foretold[one.rating] = told[one.rating].pull
+    both = torch.tensor([[came[key], foretold[key]] for key in came])
+    correlation = float(torch.corrcoef(both.T)[0, 1])
+    assert correlation > 0.98, f"correlation {correlation:.3f} over {len(came)} ratings"
+    for kind in "slp":
+        own = torch.tensor([[came[key], foretold[key]] for key in came if key.startswith(kind)])
+        assert float(torch.corrcoef(own.T)[0, 1]) > 0.95, kind
+
+
+def test_what_a_reward_weighs_is_told_with_its_error(backbone):
+    """Scores that the length of an answer decides, twice as long one deviation more, and a tag on the planted word."""
+    generator = torch.Generator().manual_seed(7)
+    scores = []
+    for number in range(120):
+        count = int(torch.randint(2, 12, (1,), generator=generator))
+        words = [WORDS[place] for place in torch.randint(len(WORDS), (count,), generator=generator).tolist()]
+        bad = number // 30 % 2 == 0  # two answers of four to each prompt
+        text = "".join([*words, PLANTED if bad else ""])
+        response = Response(Prompt(f"p{number % 30}", CORPUS[number % 5], "en", ""), text, None, None)
+        length = len(backbone.tokenizer.encode_response(text))
+        noise = 0.3 * float(torch.randn((), generator=generator))
+        scores.append(Scored(response, math.log2(length) - 4 - 2 * bad + noise, "amina"))
+    model = RewardModel(backbone, RewardConfig(), seed=0)
+    answers = Answers.read(model, distinct_responses(scores))
+    found = regress(answers, scores)
+    tags = {score.response: {"hate"} for score in scores if PLANTED in score.response.text}
+    told = weighs(answers, found, 1.0, tags)
+    assert 0 < told.length_doubled_error < 0.5
+    assert abs(told.length_doubled - 1.0) < 3 * told.length_doubled_error + 0.1
+    assert told.tags["hate"].n == len(tags)
+    assert told.tags["hate"].mean + 2 * told.tags["hate"].error < 0
+    assert told.languages["en"].n == len(answers.rows)
+    habit = told.raters["amina"]
+    assert 0 < habit["offset_error"] <= 0.5
+    assert habit["side_error"] == pytest.approx(0.5), "of what was never asked the prior is all that is known"

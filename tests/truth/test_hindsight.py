@@ -16,7 +16,7 @@ from storage.records import Message
 from trainer.algorithms.hindsight import (
     THEN_BETTER,
     WORSE_FIRST,
-    chain_rows,
+    chain,
     comparisons,
     extended,
     for_level,
@@ -24,7 +24,8 @@ from trainer.algorithms.hindsight import (
     grade,
     grade_within,
     hindsight,
-    instruction_rows,
+    instructions,
+    rows_of,
 )  # fmt: skip
 from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
@@ -96,7 +97,7 @@ def test_in_a_chain_the_better_answer_follows_the_worse_and_asked_plainly_the_be
 
 
 def test_every_answer_is_learned_good_and_bad_and_the_best_also_plainly(backbone):
-    rows = instruction_rows(backbone, planted(), [], 4)
+    rows = rows_of(backbone, instructions(planted(), [], 4))
     tokenizer = backbone.tokenizer
     assert len(rows) == 8 + 2
     for place, language in enumerate(LANGUAGES):
@@ -114,7 +115,7 @@ def test_a_chain_learns_both_answers_and_never_what_was_asked(backbone):
     worse = Outcome(Response(prompt, "up", (5, 6, 7), "v0"), -1.0, 1)
     better = Outcome(written(prompt, "left"), 1.0, 1)
     tokenizer = backbone.tokenizer
-    first, second, plain = chain_rows(backbone, [worse, better])
+    first, second, plain = rows_of(backbone, chain([worse, better]))
     assert first.response == (5, 6, 7)
     assert tokenizer.tokenizer.decode(first.prompt).count(WORSE_FIRST) == 1
     conversation = tokenizer.tokenizer.decode(second.prompt)
@@ -216,7 +217,7 @@ def test_grades_keep_the_order_of_outcomes_within_each_language_and_the_best_of_
 def test_the_plain_prompt_learns_the_best_answer_of_each_language(backbone):
     low = [Outcome(written(prompt_in("sw"), text), place - 10.0, 1) for place, text in enumerate(ANSWERS)]
     high = [Outcome(written(prompt_in("en"), text), place + 10.0, 1) for place, text in enumerate(ANSWERS)]
-    rows = instruction_rows(backbone, [*low, *high], [], 4)
+    rows = rows_of(backbone, instructions([*low, *high], [], 4))
     for language in ("sw", "en"):
         plain = tuple(backbone.tokenizer.encode_prompt(prompt_in(language).text))
         best = [backbone.tokenizer.decode(row.response) for row in rows if row.prompt == plain]

@@ -6,9 +6,9 @@ import pytest
 from driving import SIZES, opened, served_base, type_text, until, visible
 from textual.widgets import Input
 
-from storage import conversations, samples
+from storage import conversations, jobs, samples, versions
 from storage.database import Database
-from storage.feedback import log
+from storage.feedback import log, outcome
 from storage.library import PAGE
 from storage.records import Message, Prompt, Sample, Split
 from storage.workspace import Workspace
@@ -81,8 +81,14 @@ async def test_a_prompt_is_found_read_and_judged_anew_by_keys_alone(
         await pilot.press("o")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await type_text(pilot, "it rose")
-        await pilot.press("ctrl+j")
+        await pilot.press("shift+tab")
+        await type_text(pilot, "9")
+        await pilot.press("enter")
+        await until(pilot, lambda: "9 lies outside the scale" in visible(app))
+        await pilot.press("backspace", "4", "shift+tab", "down", "enter")
         await until(pilot, lambda: standings(screen) == [("ana", "outcome", "counts")])
+        assert outcome.of(screen.answered.told[0].rating) == outcome.Outcome(True, "it rose", 4.0)
+        await until(pilot, lambda: "worked 4/5" in visible(app))
         await pilot.press("m")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await type_text(pilot, "no yeast")
@@ -197,3 +203,20 @@ async def test_why_says_what_an_answer_was_rewarded_for_or_what_is_missing(
         await pilot.press("w")
         await until(pilot, lambda: "no reward model was fitted" in visible(app))
         assert "trainer reward" in visible(app)
+
+
+async def test_a_rating_names_the_versions_that_it_shaped(workspace: Workspace, database: Database, bread: Prompt):
+    base = versions.get(database, "v0")
+    rating = log.effective(database, sample_id=answers(database, bread)[0].id)[0]
+    job = jobs.claim(database, "a test", job_id=jobs.enqueue(database, "dpo", {}).id)
+    jobs.link_ratings(database, job, [rating.id])
+    for parent, made_by in (("v0", job.id), ("v1", None), ("v0", None)):
+        versions.add_candidate(database, base=base, parent=parent, file="f", sha256="", job_id=made_by)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await browsing(pilot)
+        await pilot.press("slash")
+        await type_text(pilot, "发起")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: "answer 1 of 2" in visible(app))
+        await until(pilot, lambda: "shaped v1 v2" in visible(app))

@@ -6,10 +6,11 @@ import math
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from driving import SIZES, opened, served_base, until, visible
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from storage import conversations, jobs, metrics, reward_models, samples, versions
 from storage.database import Database
@@ -17,12 +18,13 @@ from storage.feedback import log
 from storage.records import Job, JobState, Split
 from storage.workspace import Workspace
 from workbench.screens.train.screen import TrainScreen
-from workbench.screens.train.start import RecipeDialog
+from workbench.screens.train.start import RecipeDialog, RecipeForm
 from workbench.shell.app import WorkbenchApp
 from workbench.training.launcher import Trainers, environment
 from workbench.training.recipes import RECIPES
 from workbench.widgets.dialogs import FormDialog
 from workbench.widgets.plots import CurvePlot
+from workbench.widgets.trainer_sheet import TrainerSheet, toml
 
 
 def running_job(database: Database, steps: int = 12, *, lease: float = 600) -> Job:
@@ -363,3 +365,35 @@ def test_a_worker_that_dies_without_a_word_is_reported(
     assert "exit code 1" in problem.message
     assert (job.log or "?") in problem.hint
     assert trainers.reap(database) is None
+
+
+async def test_what_hindsight_would_learn_from_is_shown_word_for_word_before_it_starts(
+    workspace: Workspace, database: Database
+):
+    feedback(database)
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await training(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("h")
+        await until(pilot, lambda: isinstance(app.screen, RecipeForm))
+        field = app.screen.query_one("#field-hindsight-levels", Input)
+        field.value = "x"
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "want a whole number" in visible(app))
+        field.value = "2"
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, TrainerSheet))
+        await until(pilot, lambda: "hindsight learns from" in visible(app), seconds=60)
+        await until(pilot, lambda: " of 2" in visible(app) and "Answer so that a rater gives it" in visible(app))
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, TrainerSheet))
+    assert not jobs.every(database)
+
+
+def test_settings_are_written_as_toml():
+    config = {"model": 'C:\\a "b" 你', "ppo": {"steps": 4, "learning_rate": 1e-05}, "publish": True}
+    assert tomllib.loads(toml(config)) == config

@@ -18,7 +18,7 @@ import pytest
 
 from storage import conversations, jobs, samples, versions
 from storage.database import Database, DatabaseError, open_database
-from storage.feedback import log
+from storage.feedback import kinds, log
 from storage.workspace import Workspace
 from workbench.cli import COMMANDS, cli, run_command
 
@@ -364,6 +364,10 @@ def test_an_outcome_is_told_by_command(run: Run, database: Database, feedback: P
     for told in ("the bread rose", "it fell again"):
         assert run("outcome", key, told, "--rater", "ana", "--json").document["outcome"] == told
     assert [one.text for one in log.effective(database, rater="ana")] == ["it fell again"]
+    told = run("outcome", key, "--failed", "--score", "2", "--rater", "ana", "--json").document
+    assert (told["worked"], told["score"], told["scale"], told["outcome"]) == (False, 2.0, [1.0, 5.0], "")
+    assert [kinds.words(one, key) for one in log.effective(database, rater="ana")] == ["failed 2/5"]
+    assert "outside the scale" in run("outcome", key, "--score", "7").err
     for beginning, text, code in (("0", "which one?", 2), ("ffff", "which one?", 2), (key, "  ", 1)):
         assert run("outcome", beginning, text).code == code
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from storage.errors import UsageError
 from storage.records import Message, Prompt
@@ -52,15 +53,27 @@ def hindsight(
     """A learner that imitates relabelled answers.
 
     Args:
-        told: outcomes in words; only the relabelling `instruction` learns from them.
+        told: what was told of answers; only the relabelling `instruction` learns from its words.
         parent: the version to go on from.
         processes: those that work on this together.
 
     Raises:
         UsageError: there are too few outcomes, nothing to compare, or the parent is of another kind.
     """
-    rows = relabelled_rows(backbone, found, told, config)
-    return SupervisedLearner(STAGE, backbone, rows, config, seed, parent, processes)
+    learned = relabelled_rows(backbone, found, told, config)
+    return SupervisedLearner(STAGE, backbone, learned, config, seed, parent, processes)
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """An answer under what is asked for it afterwards: `messages` end with the sentence of hindsight, if there is one.
+
+    `says` is what became of the answer, in a few words.
+    """
+
+    response: Response
+    messages: tuple[Message, ...]
+    says: str
 
 
 def relabelled_rows(
@@ -68,9 +81,20 @@ def relabelled_rows(
 ) -> list[Row]:
     """The rows to imitate. Raises UsageError: there are too few outcomes, or nothing to compare."""
     check_enough(found, told, config)
+    return rows_of(backbone, relabelled(found, told, config))
+
+
+def relabelled(found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig) -> list[Relabelled]:
+    """The answers as they will be learned from."""
     if config.relabelling == Relabelling.CHAIN:
-        return chain_rows(backbone, found)
-    return instruction_rows(backbone, found, told, config.levels)
+        return chain(found)
+    return instructions(found, told, config.levels)
+
+
+def rows_of(backbone: Backbone, answers: Sequence[Relabelled]) -> list[Row]:
+    """Relabelled answers as token ids."""
+    encode = backbone.tokenizer.encode_messages
+    return [make_row(backbone, one.response, encode(one.messages)) for one in answers]
 
 
 def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: HindsightConfig) -> None:
@@ -88,38 +112,36 @@ def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: 
         )
 
 
-def instruction_rows(
-    backbone: Backbone, found: Sequence[Outcome], told: Sequence[TextOutcome], levels: int
-) -> list[Row]:
+def instructions(found: Sequence[Outcome], told: Sequence[TextOutcome], levels: int) -> list[Relabelled]:
     """Every answer under a prompt that asks for its outcome; those of the highest level under the plain prompt too.
 
     Levels are taken within each language: see :func:`grade_within`.
     """
-    rows = []
+    made = []
     languages = [outcome.response.prompt.language for outcome in found]
     grades = grade_within(languages, [outcome.value for outcome in found], levels)
     highest = max(grades, default=0)
     for outcome, level in zip(found, grades, strict=True):
-        rows.append(_asked_for(backbone, outcome.response, for_level(level, highest)))
+        made.append(_asked_for(outcome.response, for_level(level, highest), f"grade {level} of {highest}"))
         if level == highest:
-            rows.append(make_row(backbone, outcome.response))
-    return rows + [_asked_for(backbone, one.response, for_text(one.text)) for one in told]
+            made.append(_plain(outcome.response, f"grade {level} of {highest}, asked plainly"))
+    said = ((one, sentence) for one in told if (sentence := for_told(one.text, one.worked)))
+    return made + [_asked_for(one.response, sentence, "what was told of it") for one, sentence in said]
 
 
-def chain_rows(backbone: Backbone, found: Sequence[Outcome]) -> list[Row]:
+def chain(found: Sequence[Outcome]) -> list[Relabelled]:
     """Three rows for two answers to a prompt: the worse, the better after it, and the better under the plain prompt.
 
     The conversation before the better answer stands in its prompt, so that no loss is on it.
     """
-    rows: dict[Row, None] = {}  # a set that keeps its order: the plain row of a best answer is wanted once
+    made: dict[Relabelled, None] = {}  # a set that keeps its order: the plain row of a best answer is wanted once
     for worse, better in comparisons(found):
-        prompt = worse.prompt
-        opening = _asked_with(prompt, WORSE_FIRST)
-        rows[make_row(backbone, worse, backbone.tokenizer.encode_messages(opening))] = None
-        conversation = [*opening, Message("assistant", worse.text), Message("user", THEN_BETTER)]
-        rows[make_row(backbone, better, backbone.tokenizer.encode_messages(conversation))] = None
-        rows[make_row(backbone, better)] = None
-    return list(rows)
+        opening = _asked_with(worse.prompt, WORSE_FIRST)
+        made[Relabelled(worse, opening, "the worse of two")] = None
+        conversation = (*opening, Message("assistant", worse.text), Message("user", THEN_BETTER))
+        made[Relabelled(better, conversation, "the better after the worse")] = None
+        made[_plain(better, "the best, asked plainly")] = None
+    return list(made)
 
 
 def comparisons(found: Sequence[Outcome]) -> list[tuple[Response, Response]]:
@@ -201,16 +223,28 @@ def for_text(outcome: str) -> str:
     return f"Answer so that this happens: {outcome}"
 
 
+def for_told(reason: str, worked: bool | None) -> str:
+    """The sentence that asks for an outcome as it was told; empty where a score alone was told, which is a grade."""
+    if worked is None:
+        return for_text(reason) if reason else ""
+    aim = "Answer so that it works" if worked else "Answer so that it fails"
+    return f"{aim}, and this happens: {reason}" if reason else f"{aim}."
+
+
 def extended(text: str, sentence: str) -> str:
     """The user's last message with a sentence of hindsight."""
     return f"{text}\n\n{sentence}"
 
 
-def _asked_with(prompt: Prompt, sentence: str) -> list[Message]:
+def _asked_with(prompt: Prompt, sentence: str) -> tuple[Message, ...]:
     """The messages of a prompt, the last with a sentence of hindsight."""
     *earlier, last = prompt.messages
-    return [*earlier, Message("user", extended(last.content, sentence))]
+    return (*earlier, Message("user", extended(last.content, sentence)))
 
 
-def _asked_for(backbone: Backbone, response: Response, sentence: str) -> Row:
-    return make_row(backbone, response, backbone.tokenizer.encode_messages(_asked_with(response.prompt, sentence)))
+def _asked_for(response: Response, sentence: str, says: str) -> Relabelled:
+    return Relabelled(response, _asked_with(response.prompt, sentence), says)
+
+
+def _plain(response: Response, says: str) -> Relabelled:
+    return Relabelled(response, response.prompt.messages, says)

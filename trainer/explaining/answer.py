@@ -10,12 +10,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from storage import conversations, jobs, reward_models, versions
+from storage import conversations, jobs, learned_from, reward_models, versions
 from storage.database import Database
-from storage.errors import UsageError
+from storage.errors import UsageError, WorkbenchError
+from storage.records import Prompt, Sample, Version
 from storage.records import RewardModel as RewardModelRecord
-from storage.records import Sample, Version
 from storage.workspace import Workspace
+from trainer.algorithms import critics
 from trainer.config import RewardStage
 from trainer.examples import Response
 from trainer.explaining.tokens import integrated_gradients, left_out
@@ -45,6 +46,9 @@ class Token(msgspec.Struct, frozen=True):
         left_out: what the reward loses where the token is left out; None of an answer of one token.
         logprob: by the version. advantage: that, less the one by its reference.
         kl: exact, of the version's distribution from its reference's at this place.
+        value: what the version's run expected to come of the answer before the token, in deviations of its reward.
+        value_advantage: how much better it expected it to come out for the token; see
+            :class:`trainer.algorithms.critics.Foretold`. Both None where `value_unknown` says why.
     """
 
     text: str
@@ -53,6 +57,8 @@ class Token(msgspec.Struct, frozen=True):
     logprob: float
     advantage: float
     kl: float
+    value: float | None = None
+    value_advantage: float | None = None
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -64,6 +70,7 @@ class Explanation(msgspec.Struct, frozen=True):
         baseline_is: what the baseline is of, in words.
         deviation: how unsure the reward model is of the reward; None where it does not know.
         residual: of the difference, what was not found by integration and is shared out.
+        value_unknown: why tokens have no value; empty where they have.
         parts: of the reward, by what the head reads, beyond the mean of rated answers (`average`); empty of an adapter.
     """
 
@@ -81,6 +88,7 @@ class Explanation(msgspec.Struct, frozen=True):
     residual: float
     parts: dict[str, float]
     tokens: list[Token]
+    value_unknown: str = ""
 
 
 def explain(
@@ -132,16 +140,47 @@ def explain(
     decoder = None if file is None else backbone.decoder(read_version(file, backbone.folder.path))
     chances, apart = compared(backbone, decoder, asked, said)
     deviation, parts = _parts(judge, asked, said, prompt.language)
+    known, unknown = _foretold(workspace, database, backbone, chosen, decoder, prompt, asked, said)
+    values = [(None, None)] * len(said) if known is None else [*zip(known.values, known.advantages, strict=True)]
     return Explanation(
         sample.id, prompt.text, prompt.language, sample.text, chosen.name, base.name, record.name, shares.reward,
         shares.baseline, BASELINE, deviation, shares.residual, parts,
         [
-            Token(text, reward, without, logprob, advantage, kl)
-            for text, reward, without, (logprob, advantage), kl in zip(
-                pieces(backbone.tokenizer, said), shares.shares, lost, chances.tolist(), apart.tolist(), strict=True
+            Token(text, reward, without, logprob, advantage, kl, *foretold)
+            for text, reward, without, (logprob, advantage), kl, foretold in zip(
+                pieces(backbone.tokenizer, said), shares.shares, lost, chances.tolist(), apart.tolist(), values,
+                strict=True,
             )
         ],
+        unknown,
     )  # fmt: skip
+
+
+def _foretold(
+    workspace: Workspace,
+    database: Database,
+    backbone: Backbone,
+    version: Version,
+    decoder: Decoder | None,
+    prompt: Prompt,
+    asked: list[int],
+    said: list[int],
+) -> tuple[critics.Foretold | None, str]:
+    """What the run of a version expected of an answer; or None, and why that is not known."""
+    file = versions.path_of(workspace, version)
+    if file is None:
+        return None, f"{version.name} is a base model, which no run foretold anything of"
+    try:
+        critic = critics.Critic.read(file.parent)
+        if critic is None:
+            kind = jobs.get(database, version.job_id).kind if version.job_id else ""
+            made = f"{version.name} was made by {kind}" if kind else f"{version.name} came from outside"
+            return None, f"{made}, and no value was kept with it (PPO and ILQL have one)"
+        record = learned_from.reward_of(database, version)
+        reward = None if record is None else RewardModel.read(backbone, workspace.root / record.file)[0]
+        return critics.foretold(critic, backbone, decoder, reward, prompt, asked, said), ""
+    except WorkbenchError as error:
+        return None, error.message
 
 
 def backbone_of(

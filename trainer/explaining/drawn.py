@@ -18,8 +18,7 @@ _BREAKS = str.maketrans({"\n": "⏎", "\t": "⇥"})
 
 def page(found: Explanation, columns: int, *, colored: bool) -> str:
     """The explanation as text, at most so many columns wide."""
-    texts, rewards = whole(found.tokens, lambda token: token.reward)
-    _, kls = whole(found.tokens, lambda token: token.kl)
+    lines = dict(heat_lines(found))
     head = (
         f"{found.sample}  {found.version} under {found.reward_model}\n"
         f"{one_line(found.language, 12)} ▸ {one_line(found.prompt, columns - 14)}\n"
@@ -34,13 +33,30 @@ def page(found: Explanation, columns: int, *, colored: bool) -> str:
     blocks = [head + sums]
     if parts:
         blocks.append(f"of the reward, by what is read: {parts}")
-    blocks.append("reward by token: above raises it, below lowers it")
-    blocks.append("\n".join(heat(texts, rewards, columns, colored=colored)))
-    if any(kls):
-        blocks.append(f"KL by token from {found.reference}: {sum(kls):.2f} nats in all")
-        blocks.append("\n".join(heat(texts, kls, columns, colored=colored)))
+    for title, (texts, values) in lines.items():
+        blocks.append(title)
+        blocks.append("\n".join(heat(texts, values, columns, colored=colored)))
+    if found.value_unknown:
+        blocks.append(f"value by token is not known: {found.value_unknown}")
     blocks.append("\n".join(_figures(found)))
     return "\n\n".join(blocks)
+
+
+def heat_lines(found: Explanation) -> Iterator[tuple[str, tuple[list[str], list[float]]]]:
+    """What is drawn over the answer, each with a title: reward, value, advantage, KL; those alone that are known."""
+    tokens, reference = found.tokens, found.reference
+    yield "reward by token: above raises it, below lowers it", whole(tokens, lambda token: token.reward)
+    if not found.value_unknown:
+        values = whole(tokens, lambda token: token.value or 0.0, adds=False)
+        yield f"value by token: what {found.version}'s run expected of the answer before it", values
+        gains = whole(tokens, lambda token: token.value_advantage or 0.0)
+        yield "advantage by token: how much better the run then expected it to come out", gains
+    chances = whole(tokens, lambda token: token.advantage)
+    if any(chances[1]):
+        yield f"log-probability by token, above that by {reference}, in nats", chances
+    kls = whole(tokens, lambda token: token.kl)
+    if any(kls[1]):
+        yield f"KL by token from {reference}: {sum(kls[1]):.2f} nats in all", kls
 
 
 def heat(texts: Sequence[str], values: Sequence[float], columns: int, *, colored: bool = False) -> Iterator[str]:
@@ -55,18 +71,21 @@ def heat(texts: Sequence[str], values: Sequence[float], columns: int, *, colored
         yield from (part for part in (above.rstrip(), said.rstrip(), below.rstrip()) if part)
 
 
-def whole(tokens: Sequence[Token], value: Callable[[Token], float]) -> tuple[list[str], list[float]]:
-    """What is drawn, and its value: tokens that begin a character count with the one that ends it."""
+def whole(
+    tokens: Sequence[Token], value: Callable[[Token], float], *, adds: bool = True
+) -> tuple[list[str], list[float]]:
+    """What is drawn, and its value: tokens that begin a character count with the one that ends it, or where values do
+    not add up, that one alone does."""
     texts: list[str] = []
     values: list[float] = []
     begun = 0.0
     for token in tokens:
-        begun += value(token)
+        begun = begun + value(token) if adds else value(token)
         if token.text:
             texts.append(shown(token.text))
             values.append(begun)
             begun = 0.0
-    if begun and values:  # a character that was cut off
+    if begun and values and adds:  # a character that was cut off
         values[-1] += begun
     return texts, values
 
@@ -87,18 +106,22 @@ def document(found: Explanation) -> str:
             f"Reward {found.reward:+.3f}{unsure}, in deviations of the reward: baseline {found.baseline:+.3f}, and "
             f"{found.reward - found.baseline:+.3f} from the tokens. The baseline is {found.baseline_is}."
         ),
-        "<h2>Reward by token</h2>",
-        html_page.paragraph("A line above raises the reward, a dotted line below lowers it; the stronger the more.",
+        html_page.paragraph("Below, a line above a word raises, a dotted line below it lowers; the stronger the more.",
                             "faint"),
-        _heat_of(found, lambda token: token.reward),
-        f"<h2>KL by token, from {html_page.escaped(found.reference)}</h2>",
-        html_page.paragraph("Where the version would go on otherwise than its reference.", "faint"),
-        _heat_of(found, lambda token: token.kl),
+    ]  # fmt: skip
+    for title, (texts, values) in heat_lines(found):
+        head, _, more = title.partition(": ")
+        parts += [f"<h2>{html_page.escaped(head[0].upper() + head[1:])}</h2>", html_page.paragraph(more, "faint"),
+                  _heat_of(texts, values)]  # fmt: skip
+    if found.value_unknown:
+        parts.append(html_page.paragraph(f"Value by token is not known: {found.value_unknown}.", "faint"))
+    names = ["token", "reward", "left out", "value", "advantage", "log-probability", "above reference", "KL"]
+    parts += [
         "<h2>Figures</h2>",
         html_page.table(
-            ["token", "reward", "left out", "log-probability", "above reference", "KL"],
-            [[shown(token.text), token.reward, token.left_out, token.logprob, token.advantage, token.kl]
-             for token in found.tokens],
+            names,
+            [[shown(token.text), token.reward, token.left_out, token.value, token.value_advantage, token.logprob,
+              token.advantage, token.kl] for token in found.tokens],
         ),
     ]  # fmt: skip
     if found.parts:
@@ -107,8 +130,7 @@ def document(found: Explanation) -> str:
     return html_page.page(f"{found.version}: an answer explained", parts)
 
 
-def _heat_of(found: Explanation, value: Callable[[Token], float]) -> str:
-    texts, values = whole(found.tokens, value)
+def _heat_of(texts: Sequence[str], values: Sequence[float]) -> str:
     most = max(map(abs, values), default=0.0) or 1.0
     spans = []
     for text, own in zip(texts, values, strict=True):

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import msgspec
-import torch
 
 from storage import conversations, jobs, learned_from, samples, versions
 from storage.database import Database
 from storage.errors import WorkbenchError
 from storage.feedback import log
+from storage.learned_from import Shaped
 from storage.records import Rating, RatingKind, Version
 from storage.records import RewardModel as RewardModelRecord
 from storage.workspace import Workspace
 from trainer.config import RewardKind
 from trainer.examples import collect
-from trainer.explaining.answer import PARTS, backbone_of, upper_share
+from trainer.explaining.answer import backbone_of, upper_share
 from trainer.explaining.influence import influences
+from trainer.explaining.weighing import Weighs, tagged, weighs
 from trainer.reward.batches import distinct_responses
 from trainer.reward.model import RewardModel
-from trainer.reward.regression import Answers, Regression, regress
+from trainer.reward.regression import Answers, regress
 
 BEGINNING = 160  # characters of a text that tell which one it is
 LISTED = 20  # ratings
@@ -45,25 +45,6 @@ class Told(msgspec.Struct, frozen=True):
     answer: str
     influence: float
     pull: float
-
-
-class Weighs(msgspec.Struct, frozen=True):
-    """What a reward model weighs in all, in deviations of the reward.
-
-    Attributes:
-        parts: the deviation, over the rated answers, of what each part of the features gives.
-        length_doubled: what an answer of twice as many tokens gains by that alone.
-        in_language: what an answer that is surely in its prompt's language gains by that alone.
-        longer_wins: of pairs, the logits that the logarithm of the ratio of lengths is taken for a rater's habit by.
-        raters: the habits of each (and attribute): offset of scores, leniency of labels, leaning to the left of pairs.
-            Habits are no part of the reward: the model keeps none of them.
-    """
-
-    parts: dict[str, float]
-    length_doubled: float
-    in_language: float
-    longer_wins: float
-    raters: dict[str, dict[str, float]]
 
 
 class VersionBehind(msgspec.Struct, frozen=True):
@@ -91,15 +72,6 @@ class VersionBehind(msgspec.Struct, frozen=True):
     refit_apart: float | None = None
     weighs: Weighs | None = None
     influential: list[Told] = []
-
-
-class Shaped(msgspec.Struct, frozen=True):
-    """A version that a rating shaped: `through` names the version whose job learned from it."""
-
-    version: str
-    state: str
-    through: str
-    job: str
 
 
 class RatingShaped(msgspec.Struct, frozen=True):
@@ -149,24 +121,32 @@ def behind(
     return _with_influence(made, workspace, database, version, record, model, device, dtype, say)
 
 
+def behind_reward(
+    workspace: Workspace,
+    database: Database,
+    record: RewardModelRecord,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    influence: bool = True,
+    say: Say = lambda text: None,
+) -> VersionBehind:
+    """The ratings behind a reward model, in place of a version's; as :func:`behind`."""
+    found = [record.job_id] if record.job_id else []
+    made = VersionBehind(record.name, [record.name], found, learned_from.count(database, found),
+                         learned_from.counts(database, found), record.name)  # fmt: skip
+    if not influence:
+        return msgspec.structs.replace(made, influence_unknown="it was not asked for")
+    base = next(one for one in versions.every(database) if one.base_digest == record.base_digest and one.kind == "base")
+    return _with_influence(made, workspace, database, base, record, model, device, dtype, say)
+
+
 def shaped_by(database: Database, rating: Rating) -> RatingShaped:
-    """The versions whose own jobs, or those of what they go back to, learned from a rating."""
-    taught = {
-        row["job_id"] for row in database.rows("SELECT job_id FROM job_ratings WHERE rating_id = ?", (rating.id,))
-    }
-    direct = {
-        version.name: job.id
-        for version in reversed(versions.every(database))
-        for job in learned_from.jobs_behind(database, version)
-        if job.id in taught
-    }
-    found = []
-    for version in reversed(versions.every(database)):
-        through = next((name for name in versions.lineage(database, version) if name in direct), None)
-        if through is not None:
-            found.append(Shaped(version.name, str(version.state), through, direct[through]))
+    """A rating, and the versions whose own jobs, or those of what they go back to, learned from it."""
     prompt, answer, language = _texts(database, rating)
     counts = any(one.id == rating.id for one in log.effective(database, sample_id=rating.sample_id))
+    found = learned_from.shaped_by(database, [rating.id]).get(rating.id, [])
     return RatingShaped(rating.id, rating.rater, language, in_words(rating), prompt, answer, counts, found)
 
 
@@ -223,28 +203,9 @@ def _with_influence(
         made,
         taught=len(known),
         refit_apart=float((then - found.rewards(answers.features)).abs().max()) / deviation,
-        weighs=weighs(answers, found, deviation),
+        weighs=weighs(answers, found, deviation, tagged(database, record.base_digest, begun)),
         influential=told,
     )
-
-
-@torch.no_grad()
-def weighs(answers: Answers, found: Regression, deviation: float) -> Weighs:
-    """What a fit gives for each part of what it reads, and what it takes for habits of raters instead."""
-    given = ((answers.features - found.centre) * found.weights / deviation).split(answers.parts, 1)
-    parts = {name: float(part.sum(1).std()) for name, part in zip(PARTS, given, strict=True)}
-    unit = answers.features.shape[1] ** -0.5  # what a number of 1 is among the features
-    length, language = (found.weights[-2:] * unit / deviation).tolist()
-    effects = found.effects
-    raters = {
-        str(habit): {
-            "offset": float(effects.offset[place - 1]),
-            "leniency": float(effects.leniency[place - 1]),
-            "side": float(effects.side[place - 1]),
-        }
-        for habit, place in effects.index.items()
-    }
-    return Weighs(parts, length * math.log(2), language, float(effects.gamma), raters)
 
 
 def _texts(database: Database, rating: Rating) -> tuple[str, str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from storage.signs import one_line
-from trainer.explaining.ratings import RatingShaped, Told, VersionBehind, Weighs
+from trainer.explaining.ratings import RatingShaped, Told, VersionBehind
+from trainer.explaining.weighing import Mean, Weighs
 
 FEW = 10  # ratings on a screen
 
@@ -48,17 +51,31 @@ def of_rating(found: RatingShaped, columns: int) -> str:
 def _weighs(found: Weighs) -> list[str]:
     parts = "  ".join(f"{name} {value:.2f}" for name, value in found.parts.items())
     lines = [
-        "what the reward weighs, in its deviations:",
+        "what the reward weighs, in its deviations (± standard errors):",
         f"  over rated answers, by what is read: {parts}",
-        f"  twice as long: {found.length_doubled:+.2f}   surely in the prompt's language: {found.in_language:+.2f}",
+        f"  twice as long: {_with_error(found.length_doubled, found.length_doubled_error)}   "
+        f"surely in the prompt's language: {_with_error(found.in_language, found.in_language_error)}",
+        f"  mean of rated answers, by language: {_means(found.languages)}",
+        f"  answers with a tag, above others in their language: {_means(found.tags) or 'no rated answer has one'}",
         "what the fit took for habits of raters, and the reward leaves out:",
-        f"  longer answers of pairs: {found.longer_wins:+.2f} logits per factor e",
+        f"  longer answers of pairs: {_with_error(found.longer_wins, found.longer_wins_error)} logits per factor e",
     ]
     return lines + [
-        f"  {one_line(name, 24):16} scores {own['offset']:+.2f}, labels {own['leniency']:+.2f}, "
-        f"left side {own['side']:+.2f}"
+        f"  {one_line(name, 24):16} scores {_with_error(own['offset'], own['offset_error'])}, labels "
+        f"{_with_error(own['leniency'], own['leniency_error'])}, left side "
+        f"{_with_error(own['side'], own['side_error'])}"
         for name, own in found.raters.items()
     ]
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:+.2f}" if error is None else f"{value:+.2f} ± {error:.2f}"
+
+
+def _means(found: Mapping[str, Mean]) -> str:
+    return ", ".join(
+        f"{one_line(name, 24)} {_with_error(one.mean, one.error)} (of {one.n})" for name, one in found.items()
+    )
 
 
 def _influential(listed: list[Told], columns: int) -> list[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch.nn import functional
 
     from trainer import learner as learning
+    from trainer import outcomes, preview
     from trainer import processes as working
     from trainer.algorithms import comparisons as data
     from trainer.algorithms import rounds, supervised, updates
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
     from trainer.learner import Figures, StepReport
     from trainer.policy.backbone import Backbone
     from trainer.policy.full import Snapshot, Update
+    from trainer.preview import Material, Taught
     from trainer.processes import Processes
     from trainer.task import Task
 else:
+    outcomes, preview = lazily("trainer.outcomes"), lazily("trainer.preview")
     torch, functional = lazily("torch"), lazily("torch.nn.functional")
     data, learning = lazily("trainer.algorithms.comparisons"), lazily("trainer.learner")
     rounds, supervised = lazily("trainer.algorithms.rounds"), lazily("trainer.algorithms.supervised")
@@ -309,6 +312,18 @@ def learn(task: Task[DpoStage]) -> Learned:
     return Learned(learner)
 
 
+def previewed(material: Material, config: DpoStage) -> list[Taught]:
+    """The comparisons, or for kto the answers one by one. Raises UsageError: there are too few."""
+    own = config.dpo
+    if own.loss == Loss.KTO:
+        found = outcomes.outcomes(material.examples)
+        outcomes.check_enough(found, own.minimum)
+        return preview.of_outcomes([one for one in found if one.value])
+    pairs, invented = data.told(material.examples), data.made(material.examples, own.margin)
+    data.check_enough(pairs, invented, own.margin, own.minimum)
+    return preview.of_pairs([*pairs, *invented])
+
+
 ASKS = asks("dpo", Ask("dpo.beta", hint="a higher one moves less"), Ask("control"))
 FEWEST = DpoConfig().minimum
 
@@ -330,6 +345,7 @@ METHOD = Method(
     settings=DpoStage,
     own="dpo",
     learn=learn,
+    preview=previewed,
     memory=lambda config, whole, sampled: replace(
         memory_of(config.dpo, whole), minibatch=config.dpo.batch * (1 if config.dpo.loss == Loss.KTO else 2)
     ),

@@ -10,13 +10,15 @@ from trainer.methods.method import SHUFFLED, Ask, Learned, Method, Recipe, Suppl
 from trainer.methods.sft import asks, memory_of
 
 if TYPE_CHECKING:
-    from trainer import outcomes
+    from trainer import outcomes, preview
     from trainer.algorithms import crossfit, supervised
     from trainer.algorithms import hindsight as algorithm
+    from trainer.preview import Material, Taught
     from trainer.task import Task
 else:
     algorithm, crossfit = lazily("trainer.algorithms.hindsight"), lazily("trainer.algorithms.crossfit")
     supervised, outcomes = lazily("trainer.algorithms.supervised"), lazily("trainer.outcomes")
+    preview = lazily("trainer.preview")
 
 
 def learn(task: Task[HindsightStage]) -> Learned:
@@ -30,13 +32,20 @@ def learn(task: Task[HindsightStage]) -> Learned:
         if config.control == Control.NONE
         else []
     )
-    rows = algorithm.relabelled_rows(backbone, outcomes.outcomes(task.taught), told, own)
+    rows = algorithm.relabelled_rows(backbone, outcomes.outcomes(task.taught, told), told, own)
     task.link([*setting.examples.rating_ids, *(outcome.rating_id for outcome in told)])
     if task.rewards is None:
         return Learned(*crossfit.learn_measured(held, stage, backbone, rows, own, config.seed, start))
     learner = supervised.SupervisedLearner(stage, backbone, rows, own, config.seed, start, held.processes)
     task.learn(learner, own.checkpoint_every)
     return Learned(learner)
+
+
+def previewed(material: Material, config: HindsightStage) -> list[Taught]:
+    """The relabelled answers. Raises UsageError: too few outcomes, or nothing to compare."""
+    found, told = outcomes.outcomes(material.examples, material.told), material.told
+    algorithm.check_enough(found, told, config.hindsight)
+    return preview.of_relabelled(algorithm.relabelled(found, told, config.hindsight))
 
 
 FEWEST = HindsightConfig().minimum
@@ -50,11 +59,13 @@ METHOD = Method(
     alike; the plain prompt means the best outcome. Use it for outcomes that are told after the fact. {SHUFFLED}
 
     \b
+      trainer hindsight --show 5
       trainer hindsight --relabelling chain
     """,
     settings=HindsightStage,
     own="hindsight",
     learn=learn,
+    preview=previewed,
     memory=lambda config, whole, sampled: memory_of(config.hindsight, whole),
     board="sft",
     recipes=(

@@ -11,10 +11,13 @@ from trainer.methods.method import SHUFFLED, Ask, Learned, Method, Recipe, Suppl
 from trainer.methods.sft import memory_of
 
 if TYPE_CHECKING:
-    from trainer import outcomes
+    from trainer import outcomes, preview
+    from trainer.algorithms import critics
     from trainer.algorithms import ilql as algorithm
+    from trainer.preview import Material, Taught
     from trainer.task import Task
 else:
+    critics, preview = lazily("trainer.algorithms.critics"), lazily("trainer.preview")
     algorithm, outcomes = lazily("trainer.algorithms.ilql"), lazily("trainer.outcomes")
 
 
@@ -27,7 +30,14 @@ def learn(task: Task[IlqlStage]) -> Learned:
     learner = algorithm.Ilql(setting.backbone, found, config.ilql, config.seed, setting.start, task.held.processes)
     task.link(setting.examples.rating_ids)
     task.learn(learner, config.ilql.checkpoint_every)
-    return Learned(learner)
+    return Learned(learner, critic=critics.of_ilql(learner))
+
+
+def previewed(material: Material, config: IlqlStage) -> list[Taught]:
+    """The rated answers with their outcomes. Raises UsageError: there are too few, or all alike."""
+    found = outcomes.outcomes(material.examples)
+    outcomes.check_enough(found, config.ilql.minimum)
+    return preview.of_outcomes(found)
 
 
 METHOD = Method(
@@ -44,6 +54,7 @@ METHOD = Method(
     settings=IlqlStage,
     own="ilql",
     learn=learn,
+    preview=previewed,
     memory=lambda config, whole, sampled: memory_of(config.ilql, whole),
     board="ilql",
     watched=False,  # its decoding shifts the output head as well, which the watch does not see

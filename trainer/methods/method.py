@@ -16,9 +16,11 @@ from trainer.config import DeviceConfig, RewardStage, Tuning
 
 if TYPE_CHECKING:
     from storage.workspace import Workspace
+    from trainer.algorithms.critics import Critic
     from trainer.evaluation.intervals import Interval
     from trainer.job import HeldJob
     from trainer.learner import PolicyLearner
+    from trainer.preview import Material, Taught
     from trainer.task import Task
 
 Result = dict[str, Any]  # of a job, as it is stored
@@ -140,11 +142,13 @@ class Learned:
         learner: after its last step.
         loss_gain: how far the loss fell on prompts that were not learned from, nats/token, where that was measured.
         remark: what there is to say about the run, if anything.
+        critic: what it foretold answers by, to be kept with the version; None where it foretold none.
     """
 
     learner: PolicyLearner
     loss_gain: Interval | None = None
     remark: str | None = None
+    critic: Critic | None = None
 
 
 def as_it_is(config: RewardStage, whole: Need, sampled_tokens: int) -> Need:
@@ -169,6 +173,7 @@ class Method:
         own: the section of them whose options need no prefix.
         learn: takes a task to its end: the policy that it ends with goes through the gate.
         work: does a job that ends with no policy, and returns its result, in which `sentence` says what came of it.
+        preview: what it learns from, of what there is; None where that is what a reward model is fitted to.
         memory: what it holds at once, from its settings, what fitting a reward model holds, and the tokens of the
             longest answer that is sampled.
         defaults: what it changes in the defaults; options, a TOML file and a stored job go over it.
@@ -189,6 +194,7 @@ class Method:
     recipes: tuple[Recipe, ...]
     learn: Callable[[Task[Any]], Learned] | None = None
     work: Callable[[HeldJob, Any], Result] | None = None
+    preview: Callable[[Material, Any], list[Taught]] | None = None
     memory: Callable[[Any, Need, int], Need] = as_it_is
     defaults: Mapping[str, Any] = field(default_factory=dict)
     board: str | tuple[Chart, ...] = "ppo"

@@ -12,8 +12,8 @@ from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
 
 if TYPE_CHECKING:
+    from trainer.algorithms import critics, values
     from trainer.algorithms import ppo as algorithm
-    from trainer.algorithms import values
     from trainer.learner import Figures, StepReport
     from trainer.policy.full import Snapshot
     from trainer.reward import function
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 else:
     algorithm, values = lazily("trainer.algorithms.ppo"), lazily("trainer.algorithms.values")
     function = lazily("trainer.reward.function")
+    critics = lazily("trainer.algorithms.critics")
 
 
 def learn(task: Task[PpoStage]) -> Learned:
@@ -54,7 +55,7 @@ def improve(task: Task[PpoStage], start: Snapshot | None) -> Learned:
         return watch.measure(learner.policy, [rollout for rollout, _, _ in report.rollouts]).figures()
 
     task.learn(learner, config.ppo.checkpoint_every, measure)
-    return Learned(learner, remark=learner.remark())
+    return Learned(learner, remark=learner.remark(), critic=critics.of_ppo(learner))
 
 
 def with_files(config: PpoStage, changed: bool) -> PpoStage:

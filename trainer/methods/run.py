@@ -13,12 +13,14 @@ from trainer.methods import ppo
 from trainer.methods.method import Ask, Learned, Method, Recipe, Supply
 
 if TYPE_CHECKING:
-    from trainer import checkpoints
+    from trainer import checkpoints, preview
     from trainer.algorithms import sft
     from trainer.policy import full
     from trainer.policy.full import Snapshot
+    from trainer.preview import Material, Taught
     from trainer.task import Task
 else:
+    preview = lazily("trainer.preview")
     checkpoints, full = lazily("trainer.checkpoints"), lazily("trainer.policy.full")
     sft = lazily("trainer.algorithms.sft")
 
@@ -26,6 +28,13 @@ else:
 def learn(task: Task[RunConfig]) -> Learned:
     """Improve the policy against the reward, from demonstrations where there are enough, else the parent version."""
     return ppo.improve(task, imitated(task) if task.config.demonstrations else task.setting.start)
+
+
+def previewed(material: Material, config: RunConfig) -> list[Taught]:
+    """What is imitated first, where there is enough of it, and the ratings that the reward is fitted to."""
+    shown = material.demonstrations if config.demonstrations else None
+    first = preview.of_demonstrations(shown) if shown is not None and shown.count() >= config.sft.minimum else []
+    return [*first, *preview.of_examples(material.examples)]
 
 
 def imitated(task: Task[RunConfig]) -> Snapshot | None:
@@ -85,6 +94,7 @@ METHOD = Method(
     settings=RunConfig,
     own="ppo",
     learn=learn,
+    preview=previewed,
     memory=ppo.memory,
     ready=ppo.with_files,
     recipes=(

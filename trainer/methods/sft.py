@@ -10,11 +10,15 @@ from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
 
 if TYPE_CHECKING:
+    from trainer import demonstrations as imitation
+    from trainer import preview
     from trainer.algorithms import crossfit
     from trainer.algorithms import sft as algorithm
+    from trainer.preview import Material, Taught
     from trainer.task import Task
 else:
     algorithm, crossfit = lazily("trainer.algorithms.sft"), lazily("trainer.algorithms.crossfit")
+    imitation, preview = lazily("trainer.demonstrations"), lazily("trainer.preview")
 
 
 def learn(task: Task[SftStage]) -> Learned:
@@ -27,6 +31,12 @@ def learn(task: Task[SftStage]) -> Learned:
         needed=task.rewards is None,
     )  # fmt: skip
     return Learned(learner, gain)
+
+
+def previewed(material: Material, config: SftStage) -> list[Taught]:
+    """The answers to imitate. Raises UsageError: there are too few."""
+    imitation.check_enough(material.demonstrations, config.sft.minimum)
+    return preview.of_demonstrations(material.demonstrations)
 
 
 def asks(section: str, *more: Ask) -> tuple[Ask, ...]:
@@ -60,6 +70,7 @@ METHOD = Method(
     settings=SftStage,
     own="sft",
     learn=learn,
+    preview=previewed,
     memory=lambda config, whole, sampled: memory_of(config.sft, whole),
     board="sft",
     recipes=(

@@ -61,7 +61,8 @@ def import_command(
         choice (a, b, tie, both-bad)      a comparison
       prompt, completion                  a demonstration
       prompt, response, tags              ethics and culture tags
-      prompt, response, outcome           what came of an answer, in words
+      prompt, response, outcome,          what came of an answer: worked, failed or words, why, and
+        [outcome_reason, outcome_score]   a score, on [1, 5] unless outcome_scale says otherwise
       {prompt: {response: score}}         a table of scores, as one JSON object
 
     Public layouts (HH-RLHF, ShareGPT, OASST, UltraFeedback, HelpSteer, SHP, PKU-SafeRLHF, KTO, Alpaca, LLaMA-Factory's

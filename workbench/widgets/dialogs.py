@@ -34,9 +34,11 @@ ASIDE = 8  # cells that a sheet moves to a side by one key
 
 
 class Dialog(ModalScreen[Result | None], Generic[Result]):
-    """A box in the middle. Escape closes it with None."""
+    """A box in the middle. Escape closes it with None. `CAN` says which of the actions that only some have it has."""
 
     KEY = "dialog"
+    SOME = frozenset({"accept", "choose", "editor", "examples"})
+    CAN: ClassVar[frozenset[str]] = frozenset({"accept"})
     AUTO_FOCUS = "Input, TextArea"
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS
@@ -83,7 +85,7 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         self.dismiss(None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action not in ("editor", "choose")
+        return action not in self.SOME or action in self.CAN
 
 
 class ConfirmDialog(Dialog[bool]):
@@ -123,6 +125,7 @@ class SheetDialog(Dialog[None]):
     """Something to read, over nearly the whole screen; arrows scroll, Escape closes it."""
 
     AUTO_FOCUS = "#page"
+    CAN: ClassVar = frozenset[str]()
     BINDINGS: ClassVar = [("j", "scroll_page(1)", "down"), ("k", "scroll_page(-1)", "up"), ("q", "cancel", "close")]
 
     def fields(self) -> ComposeResult:
@@ -134,15 +137,14 @@ class SheetDialog(Dialog[None]):
         """What there is to read; every sheet has its own, as every dialog its fields."""
         raise NotImplementedError
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action not in ("accept", "choose", "editor")
-
     def action_scroll_page(self, lines: int) -> None:
         self.query_one("#page").scroll_relative(y=lines, animate=False)
 
 
 class TextDialog(Dialog[str]):
     """A text to write; the external editor is one key away. `changed` is called with each text that it becomes."""
+
+    CAN: ClassVar = frozenset({"accept", "editor"})
 
     def __init__(
         self, title: str, text: str = "", *, hint: str = "", changed: Callable[[str], None] = lambda text: None
@@ -161,9 +163,6 @@ class TextDialog(Dialog[str]):
         area = SafeTextArea(self.text)
         area.move_cursor(area.document.end)
         yield area
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action != "choose"
 
     def action_accept(self) -> None:
         text = self.query_one(SafeTextArea).text
@@ -255,15 +254,20 @@ class FormDialog(Dialog[dict[str, object]]):
         self.action_accept()
 
     def action_accept(self) -> None:
+        if (values := self.values()) is not None:
+            self.dismiss(values)
+
+    def values(self) -> dict[str, object] | None:
+        """What is typed; None, once what is wrong with it is said."""
         wrong = [field for field in self.form if not self._check(field)]
         if wrong:
             self.query_one(f"#{_entry(wrong[0])}", Input).focus()
-            return
+            return None
         values = {field.name: field.parse(self._typed(field)) for field in self.form}
         if together := self.wrong(values):
             self.complain(f"✕ {together}")
-        else:
-            self.dismiss(values)
+            return None
+        return values
 
     def _check(self, field: Field) -> bool:
         """Whether a field can be read; if not, it says below why."""

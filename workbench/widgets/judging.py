@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import work
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from storage.feedback.guidelines import Guideline
     from storage.records import Prompt
     from workbench.desk import Desk
+    from workbench.widgets.dialogs import Dialog
 
 T = TypeVar("T")
 _USES = {"held-out": " · held out", "ethics": " · ethics"}
@@ -168,18 +170,33 @@ class Rater(Sheets):
         said = await self.said_of(sample)
         if sample is None or said is None:
             return
+        from workbench.widgets.editing import EditDialog
+
         edited = [rating.text or "" for rating in said if rating.kind == RatingKind.EDIT]
         before = edited[-1] if edited else sample.text
         self._write_text(
-            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text), edits=True
-        )
+            "A better answer", sample, before, "edited", lambda desk, text: desk.edit(sample, text),
+            edits=True, dialog=partial(EditDialog, original=sample.text),
+        )  # fmt: skip
 
     def action_tell(self, kind: str) -> None:
         """Say something of the answer in words, as the kind of rating asks for it."""
+        from workbench.widgets import telling
+        from workbench.widgets.dialogs import TextDialog
+
         told = RatingKind(kind)
-        asked = kinds.KINDS[told].asked
-        if (sample := self.sample) is not None and asked is not None:
-            self._write_text(asked.title, sample, "", asked.stored, lambda desk, text: desk.tell(sample, told, text))
+        asked, sample, scale = kinds.KINDS[told].asked, self.sample, self.asked.scale
+        if sample is None or asked is None:
+            return
+
+        def write(desk: Desk, text: str) -> Awaitable[Rating]:
+            if told != RatingKind.OUTCOME:
+                return desk.tell(sample, told, text)
+            said = telling.read(text, scale).fields
+            return desk.tell(sample, told, said.pop("text"), **said)
+
+        dialog = partial(telling.OutcomeDialog, scale=scale) if told == RatingKind.OUTCOME else TextDialog
+        self._write_text(asked.title, sample, "", asked.stored, write, dialog=dialog)
 
     def _write_text(
         self,
@@ -189,14 +206,12 @@ class Rater(Sheets):
         words: str,
         write: Callable[[Desk, str], Awaitable[Rating]],
         *,
+        dialog: Callable[..., Dialog[str]],
         edits: bool = False,
         kept: str = "",
     ) -> None:
         """Ask for a text and store it; one that could not be stored comes back in its dialog (`kept`), and so does one
         that was half written when the app closed. One that `edits` the answer settles it."""
-        from workbench.widgets.dialogs import TextDialog
-        from workbench.widgets.editing import EditDialog
-
         half, key = self.workbench.half_written, f"{words} {sample.id}"
         left = half.get(key, "")
 
@@ -214,20 +229,14 @@ class Rater(Sheets):
             await (self.judge if edits else self.record)(store, words, failed=lambda _: again(text))
 
         def again(text: str) -> None:
-            self._write_text(title, sample, before, words, write, edits=edits, kept=text)
+            self._write_text(title, sample, before, words, write, dialog=dialog, edits=edits, kept=text)
 
         hint = "it is not stored yet; accept to try again" if kept or left else ""
-        begun = kept or left or before
 
         def changed(now: str) -> None:
             half[key] = now
 
-        dialog = (
-            EditDialog(title, begun, sample.text, hint=hint, changed=changed)
-            if edits
-            else TextDialog(title, begun, hint=hint, changed=changed)
-        )
-        self.workbench.push_screen(dialog, written)
+        self.workbench.push_screen(dialog(title, kept or left or before, hint=hint, changed=changed), written)
 
     def action_copy(self) -> None:
         if (sample := self.sample) is not None:

@@ -92,9 +92,6 @@ class KeysDialog(PickDialog):
             (f"  {where}", "$text-muted"),
         )
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action not in ("editor", "choose")
-
     def chosen(self, value: str) -> None:
         self._ask(BY_ID[value], more=False)
 

@@ -7,7 +7,7 @@
 | `prompt`, `response`, `tags` | tags |
 | `prompt`, `response`, `score` (`scale`) | score |
 | `prompt`, `completion`, `label` | label |
-| `prompt`, `response`, `outcome` | outcome |
+| `prompt`, `response`, `outcome` (`outcome_reason`, `outcome_score`) | outcome |
 | `prompt`, `completion` | demonstration |
 | `prompt` | prompt |
 | `{prompt: {response: score}}` | a score for each response |

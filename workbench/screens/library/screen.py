@@ -320,10 +320,10 @@ class LibraryScreen(Rater, WorkbenchScreen):
 
     def action_explain(self) -> None:
         """Show what the answer on screen was rewarded for."""
-        from workbench.widgets.explaining import ExplainSheet
+        from workbench.widgets.trainer_sheet import TrainerSheet
 
         if self.sample is not None:
-            self.app.push_screen(ExplainSheet("What the answer was rewarded for", self.sample.id))
+            self.app.push_screen(TrainerSheet("What the answer was rewarded for", ["explain", self.sample.id]))
 
     # Rating
 

@@ -16,6 +16,7 @@ _STANDINGS = {
     Standing.TAKEN_BACK: ("↶ taken back", "$text-muted"),
     Standing.TURN: ("", ""),
 }
+MOST_NAMED = 6  # versions
 _TURNS = {RatingKind.UNDO: "took a rating back", RatingKind.REDO: "brought a rating back"}
 
 
@@ -90,10 +91,17 @@ def _event(told: Told, sample_id: str) -> Content:
         (f"{_when(rating.created_at)}  ", "$text-muted"),
         (one_line(rating.rater, 20), "bold"), (source, "$text-muted"), f"  {_words(rating, sample_id)}{attribute}  ",
         (sign, style), (f"  {how}" if (how := _how(rating)) else "", "$text-muted"),
+        (f"  shaped {_versions(told.shaped)}" if told.shaped else "", "$policy"),
     )  # fmt: skip
     if not rating.text:
         return line
     return Content("\n").join([line, *(Content.assemble("    ", part) for part in content(rating.text).split("\n"))])
+
+
+def _versions(names: tuple[str, ...]) -> str:
+    """The first and the last few of the versions that a rating shaped."""
+    listed = names if len(names) <= MOST_NAMED else (*names[:1], "…", *names[1 - MOST_NAMED :])
+    return " ".join(one_line(name, 20) for name in listed)
 
 
 def _words(rating: Rating, sample_id: str) -> str:

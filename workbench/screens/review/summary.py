@@ -21,6 +21,7 @@ _WIDTH = 60
 class SessionSheet(Dialog[bool]):
     """Counts by kind and language, the pace, and what was taken back. `n` ends the session and begins another."""
 
+    CAN: ClassVar = frozenset[str]()
     BINDINGS: ClassVar = [("enter", "cancel", "go on"), ("S", "cancel", "go on"), ("n", "anew", "new session")]
 
     def __init__(self, found: Progress, goal: int, shares: Mapping[str, float]) -> None:
@@ -31,9 +32,6 @@ class SessionSheet(Dialog[bool]):
         yield Static(summary(self.found, self.goal, self.shares), id="summary")
         keys = (("enter", "go on"), ("n", "end it, and begin another"))
         yield Static(Content("   ").join(Content.assemble((key, "bold $accent"), f" {said}") for key, said in keys))
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action not in ("accept", "editor", "choose")
 
     def action_anew(self) -> None:
         self.dismiss(True)

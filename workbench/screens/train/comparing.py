@@ -31,6 +31,7 @@ class JobsDialog(Dialog[list[str]]):
 
     CSS_PATH = "style.tcss"
     AUTO_FOCUS = "OptionList"
+    CAN: ClassVar = frozenset({"accept", "choose"})
     BINDINGS: ClassVar = [("j", "move(1)", "down"), ("k", "move(-1)", "up")]
 
     def __init__(self, found: list[Job]) -> None:
@@ -64,9 +65,6 @@ class JobsDialog(Dialog[list[str]]):
             self.complain("choose two runs or more")
             return
         self.dismiss([job.id for job in self.found if job.id in self.chosen])
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action != "editor"
 
 
 class ComparisonSheet(SheetDialog):

@@ -13,8 +13,10 @@ from textual.widgets.option_list import Option
 from storage.feedback.stock import Stock
 from workbench.training.recipes import RECIPES, Recipe, measured
 from workbench.widgets.dialogs import Dialog, Field, FormDialog
+from workbench.widgets.trainer_sheet import TrainerSheet
 
 Chosen = tuple[Recipe, dict[str, Any]]
+SHOWN = 20  # examples
 
 
 class RecipeDialog(Dialog[Chosen]):
@@ -22,6 +24,7 @@ class RecipeDialog(Dialog[Chosen]):
 
     CSS_PATH = "style.tcss"
     AUTO_FOCUS = "OptionList"
+    CAN: ClassVar = frozenset({"accept", "examples"})
     BINDINGS: ClassVar = [("j", "move(1)", "down"), ("k", "move(-1)", "up")]
 
     def __init__(self, stock: Stock) -> None:
@@ -52,6 +55,14 @@ class RecipeDialog(Dialog[Chosen]):
     def action_accept(self) -> None:
         self.choose(RECIPES[self.query_one(OptionList).highlighted or 0])
 
+    def action_examples(self) -> None:
+        """Show what the recipe in focus would learn from, as it is set by itself."""
+        recipe = RECIPES[self.query_one(OptionList).highlighted or 0]
+        if recipe.method.learns:
+            self.app.push_screen(examples(recipe, {}, self.workbench.session.model))
+        else:
+            self.app.bell()
+
     def choose(self, recipe: Recipe) -> None:
         """Ask for the recipe's fields, unless the workspace lacks something; Escape in the form comes back here."""
         need = recipe.need(self.stock)
@@ -64,7 +75,7 @@ class RecipeDialog(Dialog[Chosen]):
                 self.dismiss((recipe, values))
 
         supply = [need.words, measured(self.stock)] if recipe.method.learns else [need.words]
-        self.app.push_screen(form(recipe, "; ".join(supply)), filled)
+        self.app.push_screen(RecipeForm(recipe, "; ".join(supply)), filled)
 
 
 def row(recipe: Recipe, stock: Stock) -> Content:
@@ -84,9 +95,26 @@ def purpose(recipe: Recipe, stock: Stock) -> Content:
     return Content("\n").join([*lack, Content(recipe.purpose)])
 
 
-def form(recipe: Recipe, supply: str) -> FormDialog:
-    """The fields of a recipe, filled with what the trainer would take anyway."""
-    fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
-    text = f"{recipe.purpose} ({supply})"
-    title = f"Start training: {recipe.name}" if recipe.method.learns else f"Start: {recipe.name}"
-    return FormDialog(title, fields, text=text, wrong=recipe.wrong)
+class RecipeForm(FormDialog):
+    """The fields of a recipe, filled with what the trainer would take anyway; what it learns from is a key away."""
+
+    def __init__(self, recipe: Recipe, supply: str) -> None:
+        self.recipe = recipe
+        fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
+        text = f"{recipe.purpose} ({supply})"
+        title = f"Start training: {recipe.name}" if recipe.method.learns else f"Start: {recipe.name}"
+        super().__init__(title, fields, text=text, wrong=recipe.wrong)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what learns has something to learn from."""
+        return self.recipe.method.learns if action == "examples" else super().check_action(action, parameters)
+
+    def action_examples(self) -> None:
+        if (values := self.values()) is not None:
+            self.app.push_screen(examples(self.recipe, values, self.workbench.session.model))
+
+
+def examples(recipe: Recipe, values: dict[str, Any], model: str) -> TrainerSheet:
+    """What a recipe with these settings would learn from."""
+    command = [recipe.stage, "--show", str(SHOWN)]
+    return TrainerSheet(f"{recipe.name}: what would be learned from", command, recipe.config(values, model))

@@ -171,11 +171,11 @@ class VersionsScreen(WorkbenchScreen):
 
     def action_explain(self) -> None:
         """Show the ratings behind the selected version, with their influence."""
-        from workbench.widgets.explaining import ExplainSheet
+        from workbench.widgets.trainer_sheet import TrainerSheet
 
         if self.selected is not None:
             name = self.selected.name
-            self.app.push_screen(ExplainSheet(f"{name}: the ratings behind it", name))
+            self.app.push_screen(TrainerSheet(f"{name}: the ratings behind it", ["explain", name]))
 
     def action_columns(self, by: int) -> None:
         self.table.scroll_columns(by)

@@ -1,0 +1,92 @@
+"""`--show`: what each method would learn from, word for word, before anything is learned."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from rated_workspace import fill
+
+from storage import jobs, samples
+from storage.database import Database, open_database
+from storage.feedback import log
+from storage.workspace import Workspace
+from trainer import cli
+from trainer.algorithms.hindsight import for_told
+from trainer.methods import METHODS
+
+HOSTILE = "<b>\x1b]52;c;AAAA\x07 \u202e</b>"
+
+
+@pytest.fixture
+def rated(workspace: Workspace) -> Database:
+    with open_database(workspace) as database:
+        fill(database)
+        yield database
+
+
+@pytest.fixture
+def command(workspace: Workspace, monkeypatch, capsys):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, "--workspace", str(workspace.root)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ending:
+            code = ending.code or 0  # type: ignore[assignment]
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_every_method_shows_what_it_would_learn_from_and_does_nothing_else(command, rated):
+    keys = [row["id"] for row in rated.rows("SELECT id FROM samples ORDER BY sequence LIMIT 30")]
+    log.append_all(rated, [log.edit(key, f"{HOSTILE} {place}", "amina") for place, key in enumerate(keys)])
+    for name in METHODS:
+        code, out, err = command(name, "--show", "3", "--json")
+        assert code == 0, (name, err)
+        found = json.loads(out)
+        assert found["method"] == name
+        assert found["count"] == sum(found["languages"].values()) >= len(found["shown"]) == 3, name
+        assert all(one["messages"][-1]["role"] == "user" for one in found["shown"])
+    code, out, _ = command("sft", "--show", "30")
+    assert code == 0
+    assert not set("\x1b\x07\u202e") & set(out)
+    assert "imitated" in out
+    assert jobs.every(rated) == []
+
+
+def test_hindsight_shows_what_was_told_of_an_answer_as_it_will_be_asked_for(command, rated):
+    first, second, third = [row["id"] for row in rated.rows(
+        "SELECT samples.id FROM samples JOIN prompts ON prompts.id = prompt_id WHERE split = 'train' "
+        "ORDER BY samples.sequence LIMIT 3")]  # fmt: skip
+    log.append_all(
+        rated,
+        [
+            log.outcome(first, "the bread rose", "amina", worked=True, score=5),
+            log.outcome(second, "", "amina", worked=False),
+            log.outcome(third, "", "amina", score=1),
+        ],
+    )
+    code, out, err = command("hindsight", "--show", "1000", "--json")
+    assert code == 0, err
+    shown = json.loads(out)["shown"]
+    answers = {key: samples.get(rated, key).text for key in (first, second, third)}
+
+    def asked(key: str) -> list[str]:
+        return [one["messages"][-1]["content"] for one in shown if one["answer"] == answers[key]]
+
+    assert any(text.endswith("Answer so that it works, and this happens: the bread rose") for text in asked(first))
+    assert any(text.endswith("Answer so that it fails.") for text in asked(second))
+    assert not any(sentence in text for text in asked(third) for sentence in ("works", "fails", "happens"))
+    text = command("hindsight", "--show", "2")[1]
+    assert "of each language in turn" in text
+    assert "answer ▸" in text
+    assert for_told("", None) == ""
+
+
+def test_too_little_is_refused_as_it_would_be_by_the_method(command, rated):
+    code, _, err = command("sft", "--show", "1")
+    assert code == 2
+    assert "too few answers to imitate" in err
