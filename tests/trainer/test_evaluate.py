@@ -216,7 +216,9 @@ def test_the_table_tells_each_figure_beside_the_parents(workspace, version, tiny
     assert [line.split()[-1] for line in told[1:]] == ["24", "12", "12"] * 2
 
 
-def test_what_was_measured_before_an_interruption_is_kept(workspace, database, version, tiny_model, monkeypatch, capsys):
+def test_what_was_measured_before_an_interruption_is_kept(
+    workspace, database, version, tiny_model, monkeypatch, capsys
+):
     """The suites that are done are stored, with their gains, and printed; what is left to ask for is said."""
     asked = []
 

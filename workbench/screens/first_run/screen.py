@@ -65,7 +65,9 @@ class FirstRunScreen(ModalScreen[None]):
         bar.progress = engine.fraction or 0.0
         self.query_one("#more-languages").display = self._offers_more_languages
         self.query_one("#more-languages", Static).update(
-            Content.assemble(("m", "bold $accent"), f" answer with {models.MULTILINGUAL}: ", models.SPEAKS[models.MULTILINGUAL])
+            Content.assemble(
+                ("m", "bold $accent"), f" answer with {models.MULTILINGUAL}: ", models.SPEAKS[models.MULTILINGUAL]
+            )
         )
         detail = "The engine is ready: ask something." if engine.is_ready else engine.detail
         self.query_one("#detail", Static).update(Content.styled(one_line(detail), "$text-muted"))
