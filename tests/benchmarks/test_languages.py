@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks import languages
 
+from benchmarks import languages
 from storage import packs
 
 
