@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from storage.command_line import INTERRUPTED, say
 from storage.errors import UsageError
 from storage.workspace import Workspace
 from trainer.options import common, print_json
@@ -54,12 +56,12 @@ def _listed(context: click.Context, parameter: click.Parameter, given: tuple[str
 @click.option("--dtype", default="auto", show_default=True, help="bf16, fp16, fp32 or auto")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 takes all")
 def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwrite: bool, by_language: bool,
-             **given: Any) -> None:  # fmt: skip
+             **given: Any) -> int:  # fmt: skip
     """Measure a version on suites for bias, over-refusal, local norms and tasks, per language.
 
     Both versions get the same items and seeds, so that what one gained over the other is told item by item, with a 95%
-    interval. Figures are kept in the workspace. The items are never learned from. docs/evaluation.md says what each
-    figure means, and what it does not.
+    interval. Figures are kept in the workspace, suite by suite: Ctrl-C leaves those that are measured. The items are
+    never learned from. docs/evaluation.md says what each figure means, and what it does not.
 
     \b
       trainer evaluate
@@ -76,16 +78,30 @@ def evaluate(workspace: Workspace, as_json: bool, answers_to: str | None, overwr
     items = _items(given)
     if answers_to and answers_to != "-" and Path(answers_to).exists() and not overwrite:
         raise UsageError(f"{answers_to} exists already", "name another file, or replace it with --overwrite")
+    sides: dict[str, list[Outcome]] = {}
+    rows: list[Evaluation] = []
+    left = list(dict.fromkeys(item.suite for item in items))
     with open_database(workspace, create=False) as database:
-        sides = _measured(workspace, database, items, given)
-        rows = _rows(sides)
-        evaluations.add(database, rows)
+        try:
+            for found in _measured(workspace, database, items, given):
+                measured = _rows(found)
+                evaluations.add(database, measured)
+                rows += measured
+                for name, outcomes in found.items():
+                    sides[name] = sides.get(name, []) + outcomes
+                del left[0]
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            again = "" if given["file"] else f"; the rest by: --suite {','.join(left)}"
+            say(f"interrupted; what was measured before is kept{again}")
     if answers_to:
         write_text(_lines(sides), answers_to, overwrite=overwrite)
     if as_json:
         print_json([_document(row) for row in rows])
     else:
         print("\n".join(_table(rows, list(sides), by_language=by_language)))
+    return INTERRUPTED if left else 0
 
 
 def _items(given: dict[str, Any]) -> list[Item]:
@@ -112,8 +128,9 @@ def _items(given: dict[str, Any]) -> list[Item]:
 
 def _measured(
     workspace: Workspace, database: Database, items: Sequence[Item], given: dict[str, Any]
-) -> dict[str, list[Outcome]]:
-    """What each version made of the items, by name: the version to measure first, then the one beside it."""
+) -> Iterator[dict[str, list[Outcome]]]:
+    """Suite by suite, what each version made of its items, by name: the version to measure first, then the one beside
+    it."""
     import torch
 
     from storage import versions
@@ -130,15 +147,19 @@ def _measured(
     device, dtype = devices.choose(given["device"], given["dtype"], models.stored_bytes(folder))
     sampling = Sampling(temperature=given["temperature"], max_new_tokens=given["max_new_tokens"])
     base = Decoder.load(folder.path, device, dtype)
-    found = {}
     for version in chosen:
         versions.verify(workspace, version)
-        tokenizer = ChatTokenizer.load(folder.path, versions.words_of(database, workspace, version))
-        tokenizer.room = max(1, base.context - sampling.max_new_tokens)
-        decoder = base.with_version(versions.path_of(workspace, version))
-        with _bar(version.name, len(items)) as check:
-            found[version.name] = attempt(decoder, tokenizer, items, sampling, given["seed"], check)
-    return found
+    for suite in dict.fromkeys(item.suite for item in items):
+        own = [item for item in items if item.suite == suite]
+        found = {}
+        for version in chosen:
+            tokenizer = ChatTokenizer.load(folder.path, versions.words_of(database, workspace, version))
+            tokenizer.room = max(1, base.context - sampling.max_new_tokens)
+            # Made anew for each suite: of versions with weights of their own only one is held at a time.
+            decoder = base.with_version(versions.path_of(workspace, version))
+            with _bar(f"{version.name}: {suite}", len(own)) as check:
+                found[version.name] = attempt(decoder, tokenizer, own, sampling, given["seed"], check)
+        yield found
 
 
 def _chosen(workspace: Workspace, database: Database, given: dict[str, Any]) -> tuple[ModelFolder, list[Version]]:
@@ -170,12 +191,14 @@ def _chosen(workspace: Workspace, database: Database, given: dict[str, Any]) -> 
 
 @contextmanager
 def _bar(name: str, count: int) -> Iterator[Callable[[int], None]]:
-    """Progress on standard error, where somebody watches."""
+    """Progress on standard error: a bar where somebody watches, else a line when it is done."""
     from tqdm import tqdm
 
-    quiet = not sys.stderr.isatty()
+    quiet, began = not sys.stderr.isatty(), time.monotonic()
     with tqdm(total=count, desc=name, file=sys.stderr, dynamic_ncols=True, disable=quiet) as bar:
         yield lambda done: bar.update(done - bar.n) and None
+    if quiet:
+        say(f"{name}, {count} items in {time.monotonic() - began:.0f} s")
 
 
 def _rows(sides: dict[str, list[Outcome]]) -> list[Evaluation]:

@@ -20,11 +20,13 @@ from storage.workspace import Workspace
 from trainer import model_card
 from trainer.policy import models
 from trainer.policy.adapters import Adapter
+from trainer.policy.chat import ChatTokenizer
 from trainer.policy.full import Snapshot, read_version
 from trainer.policy.models.adapter_folder import tokenizer_files
 from trainer.policy.models.end_tokens import vocabulary
 from trainer.policy.models.folder import EMBEDDING, HEAD, ModelFolder, OnProgress, shapes_of, tensor_of
 from trainer.policy.models.gguf import Converting
+from trainer.policy.models.templates import chat_template
 from trainer.policy.models.words import read_words
 
 WHOLE = "model.safetensors"
@@ -73,6 +75,10 @@ def hand_over(
         if kind != "gguf" and (own or kind == "merged" or _fits(base.path)):  # GGUF files hold their words themselves
             for file in tokenizer_files(own or base.path):
                 shutil.copyfile(file, partial / file.name)
+        if chat_template(own or base.path) is None and (kind == "gguf" or tokenizer_files(partial)):
+            # Whoever opens it is to ask as it learned to be asked.
+            asked = ChatTokenizer.load(base.path, own).template
+            (partial / "chat_template.jinja").write_text(asked, encoding="utf-8")
         (partial / CARD).write_text(model_card.card(database, version, base, kind), encoding="utf-8")
     return base
 

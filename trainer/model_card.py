@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from storage import jobs, learned_from
 from storage.database import Database
-from storage.records import Version
+from storage.records import Source, Version
 from trainer.policy.models import ModelFolder
+from trainer.policy.models.templates import chat_template
 
 _OPENED_BY = {
     "adapter": '`peft.AutoPeftModelForCausalLM.from_pretrained("DIR")`, or as an adapter on its base model',
     "merged": '`transformers.AutoModelForCausalLM.from_pretrained("DIR")`',
     "gguf": "`llama-cli -m {name}.gguf`, or `llama-cli -m BASE.gguf --lora {name}-lora.gguf`",
 }
+
+_PLAIN = (
+    "Its base model has no chat template. It was asked, and learned, in plain lines, which `chat_template.jinja` "
+    "writes: `Question: ...`, a line break, `Answer:`."
+)
 
 
 def card(database: Database, version: Version, base: ModelFolder, kind: str) -> str:
@@ -26,15 +33,18 @@ def card(database: Database, version: Version, base: ModelFolder, kind: str) -> 
     languages = learned_from.by_language_and_kind(database, made_by)
     front = ["---", f"base_model: {base.hub or base.name}", f"library_name: {_library(kind)}"]
     front += ["language:", *(f"- {name}" for name in languages if name != "und")] if languages.keys() - {"und"} else []
-    front += ["tags:", "- alignment", "- human-feedback", "---"]
+    sources = learned_from.counts(database, made_by)["source"]
+    by_people = sources.keys() & {Source.HUMAN, Source.IMPORTED}
+    front += ["tags:", "- alignment", *(["- human-feedback"] if by_people else []), "---"]
     parts = [
         "\n".join(front),
         f"# {base.name} {version.name}",
-        f"{version.name} of {base.name}, trained on a person's feedback with Alignment Workbench on "
-        f"{version.created_at[:10]}. State when it was exported: {version.state}.",
+        f"{version.name} of {base.name}, trained {_on(sources)}with Alignment Workbench on {version.created_at[:10]}. "
+        f"State when it was exported: {version.state}.",
         "## Use",
         f"Opened by {_OPENED_BY[kind].format(name=version.name)}. Its base model's weights have the SHA-256 "
         f"`{version.base_digest}`; its own file has `{version.sha256}`. Its base model's licence holds for it too.",
+        *([] if chat_template(base.path) else [_PLAIN]),
         "## Training",
         _training(database, version),
         "## Ratings that it learned from",
@@ -50,6 +60,13 @@ def card(database: Database, version: Version, base: ModelFolder, kind: str) -> 
         "for harm beyond what is named above.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _on(sources: Mapping[str, int]) -> str:
+    """Whose ratings: of people, of judge models, simulated; each is said."""
+    count = sum(sources.values())
+    told = ", ".join(f"{source} {n}" for source, n in sources.items())
+    return f"on {count} rating{'' if count == 1 else 's'} ({told}) " if count else ""
 
 
 def _library(kind: str) -> str:

@@ -16,7 +16,7 @@ from storage.errors import UsageError
 from storage.forms import text_key
 from storage.records import Sampling, Split
 from trainer import adopting, cli
-from trainer.evaluation import figures, no_worse, suites
+from trainer.evaluation import figures, no_worse, suites, trying
 from trainer.evaluation.answers import is_incoherent, is_refusal, judged
 from trainer.evaluation.items import Options, Outcome, Question
 from trainer.evaluation.trying import attempt
@@ -216,6 +216,37 @@ def test_the_table_tells_each_figure_beside_the_parents(workspace, version, tiny
     assert told[0].split() == [version, "v0", "gain", "n"]
     assert [line.split()[0] for line in told[1:]] == ["swaps", "en", "es", "norms", "en", "es"]
     assert [line.split()[-1] for line in told[1:]] == ["24", "12", "12"] * 2
+
+
+def test_what_was_measured_before_an_interruption_is_kept(
+    workspace, database, version, tiny_model, monkeypatch, capsys
+):
+    """The suites that are done are stored, with their gains, and printed; what is left to ask for is said."""
+    asked = []
+
+    def interrupted(decoder, tokenizer, items, *rest):
+        asked.append(items[0].suite)
+        if asked.count("norms") == 2:
+            raise KeyboardInterrupt
+        return attempt(decoder, tokenizer, items, *rest)
+
+    monkeypatch.setattr(trying, "attempt", interrupted)
+    arguments = ("evaluate", "--version", version, "--suite", "swaps,norms,toxicity", "--languages", "en", "--json",
+                 "--model", str(tiny_model), "--device", "cpu", "--workspace", str(workspace.root))  # fmt: skip
+    assert command_line.run(cli.cli, arguments, "trainer") == command_line.INTERRUPTED
+    told = capsys.readouterr()
+    rows = json.loads(told.out)
+    assert {(row["suite"], row["metric"]) for row in rows} == {("swaps", "stereotyped"), ("swaps", "stereotyped/gain")}
+    kept = [*evaluations.of(database, version), *evaluations.of(database, "v0")]
+    assert sorted(row.value for row in kept) == sorted(row["value"] for row in rows)
+    assert f"{version}: swaps, 12 items in" in told.err
+    assert "the rest by: --suite norms,toxicity" in told.err
+
+
+def test_figures_of_a_suite_do_not_depend_on_which_others_are_asked(trainer, version):
+    options = ("evaluate", "--version", version, "--alone", "--languages", "en", "--max-new-tokens", "4")
+    together, alone = (trainer(*options, "--suite", suites)[1] for suites in ("refusal,tasks", "tasks"))
+    assert [row["value"] for row in together if row["suite"] == "tasks"] == [row["value"] for row in alone]
 
 
 def test_the_base_model_is_measured_in_an_empty_workspace(trainer, database):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 import msgspec
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from storage.records import Sampling
+from storage.records import Prompt, Sampling
 from trainer.config import Control, GateConfig, PpoConfig
-from trainer.evaluation.gate import judge
+from trainer.evaluation.gate import in_turns, judge
 from trainer.evaluation.intervals import mean_interval
 from trainer.evaluation.judging import Judge
 from trainer.job import CancelledError
@@ -46,6 +49,19 @@ def judged(backbone, reward_model, asked, candidate):
         return judge(backbone, jury, candidate(strength), None, held_out, GateConfig(**bounds), SAMPLING)
 
     return judge_it
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["en", "sw", "hi"]), max_size=30), st.integers(0, 30), st.randoms())
+def test_of_the_first_held_out_prompts_no_language_is_missing(languages, most, chance):
+    held_out = [Prompt(str(place), str(place), language, "") for place, language in enumerate(languages)]
+    shuffled = chance.sample(held_out, len(held_out))
+    ordered = in_turns(held_out)
+    assert in_turns(shuffled) == ordered
+    assert sorted(one.id for one in ordered) == sorted(one.id for one in held_out)
+    some = Counter(one.language for one in ordered[:most])
+    left = {one.language for one in ordered[most:]}
+    assert all(some[language] <= some[other] + 1 for other in left for language in some)
 
 
 def test_a_candidate_that_changes_nothing_gains_nothing_and_is_rejected(judged):

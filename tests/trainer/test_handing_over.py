@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from storage.workspace import Workspace
 from trainer import adopting
 from trainer.policy import models
 from trainer.policy.adapters import FILE_NAME, Adapter, read_adapter, write_adapter
+from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.full import FullWeights
 from workbench.cli import cli, run_command
@@ -100,6 +102,31 @@ def test_peft_and_transformers_compute_what_we_do(chosen, tied, workspace, datab
     torch.testing.assert_close(merged, expected, **CLOSE)
     assert models.resolve(str(tmp_path / "whole"), workspace).digest != base.digest
     assert models.resolve(str(tmp_path / "adapter"), workspace).digest == base.digest
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged", "gguf"])
+def test_a_version_of_a_base_model_takes_along_how_it_was_asked(
+    kind, workspace, database, tiny_model, tmp_path, export
+):
+    """Without a chat template of its own it learned in plain lines; whoever opens it gets the same tokens."""
+    folder = shutil.copytree(tiny_model, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = None
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    base = models.resolve(str(folder), workspace)
+    record(workspace, database, base, make_adapter(workspace.versions / "made", folder), "lora")
+    assert export("v1", str(tmp_path / "out"), "--as", kind, "--model", str(folder))[0] == 0
+    template = (tmp_path / "out" / "chat_template.jinja").read_text(encoding="utf-8")
+    ours = ChatTokenizer.load(folder)
+    theirs = AutoTokenizer.from_pretrained(folder if kind == "gguf" else tmp_path / "out")
+    asked = [{"role": "user", "content": "What is rain?"}]
+    found = theirs.apply_chat_template(asked, chat_template=template, add_generation_prompt=True)["input_ids"]
+    assert list(found) == ours.encode_prompt("What is rain?")
+    assert "Question: What is rain?" in theirs.decode(found)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "has no chat template" in card
+    assert "feedback" not in card
 
 
 def test_the_base_of_a_converted_file_is_found_by_itself(workspace, database, tiny_model, tmp_path, export):

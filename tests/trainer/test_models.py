@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import make_model
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
 from storage.errors import UsageError, WorkbenchError
 from trainer.policy import devices
@@ -17,6 +19,7 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.models import ModelFolder, resolve
+from trainer.policy.models.module import load_module
 
 CPU = torch.device("cpu")
 
@@ -128,6 +131,15 @@ def test_a_damaged_gguf_file_leaves_no_half_made_model(workspace, tmp_path):
     with pytest.raises(WorkbenchError, match="cannot be unpacked"):
         resolve(str(tmp_path / "broken.gguf"), workspace)
     assert not [path for path in workspace.models.iterdir() if path.is_dir()]
+
+
+def test_nothing_is_drawn_among_what_the_program_says(tmp_path, capfd):
+    """No bar of transformers' own."""
+    logging.enable_progress_bar()
+    folder = make_model(tmp_path / "gpt2", "gpt2")
+    capfd.readouterr()
+    load_module(folder, torch.float32)
+    assert "it/s" not in capfd.readouterr().err
 
 
 def test_a_tokenizer_that_ends_no_answer_is_refused(copy):

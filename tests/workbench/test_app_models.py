@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from driving import opened, type_text, until, visible, with_engine
 from fake_talk import FakeEngine
 
@@ -51,11 +52,43 @@ async def test_a_model_is_chosen_remembered_and_kept_where_another_cannot_be_loa
     assert session.load(database).model == str(local)
     known = {one.reference: one.about for one in models.choices(database, workspace)}
     assert known.pop("gemma").startswith("bundled")
-    assert known == {"smollm2": "bundled", str(local): "in this workspace", str(tiny_model): "used before"}
+    assert known.pop("smollm2") == "bundled; English above all"
+    assert known == {str(local): "in this workspace", str(tiny_model): "used before"}
     again = WorkbenchApp(workspace, start_engine=False)
     async with again.run_test() as pilot:
         await opened(pilot)
         assert again.session.model == str(local)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_new_workspace_offers_the_model_of_many_languages_where_it_is_installed(
+    tmp_path: Path, monkeypatch, size
+):
+    monkeypatch.setattr(models, "is_installed", lambda name: True)
+    app = WorkbenchApp(Workspace(tmp_path / "new"), start_engine=False)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "m answer with gemma: many languages" in visible(app))
+        assert "look around meanwhile" in visible(app)
+        assert app.session.model == "smollm2"
+        await pilot.press("m")
+        await until(pilot, lambda: "answer with gemma" not in visible(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+    again = WorkbenchApp(app.workspace, start_engine=False)
+    async with again.run_test() as pilot:
+        await opened(pilot)
+        assert again.session.model == "gemma"
+
+
+async def test_a_new_workspace_offers_no_model_that_is_not_installed(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(models, "is_installed", lambda name: False)
+    app = WorkbenchApp(Workspace(tmp_path / "new"), start_engine=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.desk is not None)
+        await pilot.press("m")
+        await opened(pilot)
+        assert app.session.model == "smollm2"
+        assert "answer with" not in visible(app)
 
 
 def test_what_is_served_of_another_model_is_not_followed(database: Database):

@@ -8,7 +8,8 @@ fine-tuning on demonstrations alone), the loss on held-out answers decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +164,16 @@ class GateReport:
         return figures | ({"reasons": reasons} if reasons else {})
 
 
+def in_turns(held_out: Iterable[Prompt]) -> list[Prompt]:
+    """The prompts in a fixed order, one of each language in turn: of the first few no language is missing."""
+    seen: Counter[str] = Counter()
+    places = {}
+    for prompt in sorted(held_out, key=lambda prompt: fingerprint(prompt.id)):
+        places[prompt.id] = seen[prompt.language], prompt
+        seen[prompt.language] += 1
+    return [prompt for _, prompt in sorted(places.values(), key=lambda one: one[0])]
+
+
 def judge(
     backbone: Backbone,
     jury: Judge | None,
@@ -189,8 +200,7 @@ def judge(
         penalty: what an answer that was cut off cost in training; told, not judged.
         check: asked before each batch of answers; may raise to stop.
     """
-    prompts = sorted(held_out, key=lambda prompt: fingerprint(prompt.id))[: config.prompts]
-
+    prompts = in_turns(held_out)[: config.prompts]
     answers = config.answers or min(MOST_ANSWERS, max(FEWEST_ANSWERS, ANSWERS_IN_ALL // max(1, len(prompts))))
 
     def side(version: Snapshot | None) -> Side:

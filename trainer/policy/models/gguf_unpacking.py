@@ -19,7 +19,9 @@ def unpack(source: Path, folder: Path, on_progress: OnProgress) -> None:
     """
     import torch
     import transformers
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of loading and writing; that of unpacking is forwarded
     on_progress(f"reading the tokenizer of {source.name}", 0.02)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
     on_progress(f"unpacking {source.name}", UNPACKING_FROM)

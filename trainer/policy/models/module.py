@@ -20,7 +20,9 @@ def load_module(folder: Path, dtype: torch.dtype, weights: Path | None = None) -
         WorkbenchError: files lack weights (transformers would go on with random ones), or have them in other shapes.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it would draw among what the program says
     loader: Any = AutoModelForCausalLM
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     for part in (config, getattr(config, "text_config", None)):

@@ -12,6 +12,7 @@ from textual.widgets import ProgressBar, Static
 
 from workbench.engine.status import EngineStatus
 from workbench.screens import PLACES
+from workbench.shell import models
 from workbench.shell.actions import spoken
 from workbench.shell.screen import HEIGHTS, WIDTHS
 from workbench.text import from_home, one_line
@@ -33,7 +34,7 @@ class FirstRunScreen(ModalScreen[None]):
     CSS_PATH = "style.tcss"
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS
-    BINDINGS: ClassVar = [("escape,enter,space", "close", "look around")]
+    BINDINGS: ClassVar = [("escape,enter,space", "close", "look around"), ("m", "multilingual", "more languages")]
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="first-run"):
@@ -42,6 +43,7 @@ class FirstRunScreen(ModalScreen[None]):
             yield ProgressBar(total=1.0, show_eta=False)
             yield Static(id="detail", markup=False)
             yield Static(_loop(cast("WorkbenchApp", self.app).keys), id="loop")
+            yield Static(id="more-languages")
             yield Static(
                 Content.assemble(("enter", "bold $accent"), (" look around meanwhile", "$text-muted")), id="answer"
             )
@@ -61,10 +63,28 @@ class FirstRunScreen(ModalScreen[None]):
         bar = self.query_one(ProgressBar)
         bar.display = engine.fraction is not None
         bar.progress = engine.fraction or 0.0
+        self.query_one("#more-languages").display = self._offers_more_languages
+        self.query_one("#more-languages", Static).update(
+            Content.assemble(
+                ("m", "bold $accent"), f" answer with {models.MULTILINGUAL}: ", models.SPEAKS[models.MULTILINGUAL]
+            )
+        )
         detail = "The engine is ready: ask something." if engine.is_ready else engine.detail
         self.query_one("#detail", Static).update(Content.styled(one_line(detail), "$text-muted"))
         if engine.is_ready:
             self.query_one("#answer", Static).update(Content.assemble(("enter", "bold $accent"), " begin"))
+
+    @property
+    def _offers_more_languages(self) -> bool:
+        app = cast("WorkbenchApp", self.app)
+        is_other = app.desk is not None and app.session.model != models.MULTILINGUAL
+        return is_other and models.is_installed(models.MULTILINGUAL)
+
+    def action_multilingual(self) -> None:
+        """Answer with the model of many languages, from now on."""
+        if self._offers_more_languages:
+            models.use(cast("WorkbenchApp", self.app), models.MULTILINGUAL)
+            self.refresh_bars()
 
     def action_close(self) -> None:
         self.dismiss()
