@@ -15,7 +15,6 @@ import time
 
 PLACE = re.compile(rb"(\d+) of \d+\+?\x1b")  # in a style of its own, other than "4 of 5"
 ANSWER = re.compile(rb"\[(\d+)\]")  # answers of `desk_data` begin with their number
-SAVED = "saved ✓".encode()
 SIZE = (40, 120)
 
 
@@ -31,16 +30,16 @@ class KeyTimer:
 
     def until_painted(self, seconds: float) -> None:
         """Wait for the first item."""
-        if not self._read_item(1, seconds):
+        if not self._read_item(None, seconds):
             raise TimeoutError(f"no item within {seconds:g} s")
         self._drain(1.0)
 
     def next_item(self, patience: float, pause: float) -> float:
-        """Judge the item on screen; the seconds until the next one is painted, or infinity where that takes longer
-        than `patience`."""
+        """Judge the item on screen; the seconds until the next one is painted, which is after the rating is on disk, or
+        infinity where that takes longer than `patience`."""
         began = time.perf_counter()
         os.write(self.terminal, b"a" if self.is_pair else b"4")
-        if not self._read_item(self.place + 1, patience, saved=True):
+        if not self._read_item(self.place + 1, patience):
             return math.inf
         took = time.perf_counter() - began
         self._drain(pause)
@@ -51,19 +50,19 @@ class KeyTimer:
         os.waitpid(self.pid, 0)
         os.close(self.terminal)
 
-    def _read_item(self, place: int, seconds: float, *, saved: bool = False) -> bool:
-        """Read until an item with this number and its answer, and where asked the word that the rating before is
-        saved, are painted. False where they do not come in time."""
+    def _read_item(self, place: int | None, seconds: float) -> bool:
+        """Read until an item with this number (None: any, as a session goes on where it was) and its answer are
+        painted. False where they do not come in time."""
         deadline = time.monotonic() + seconds
         seen = b""
         while (left := deadline - time.monotonic()) > 0:
             if not select.select([self.terminal], [], [], left)[0]:
                 break
             seen += os.read(self.terminal, 65536)
-            found = next((one for one in PLACE.finditer(seen) if int(one[1]) == place), None)
+            found = next((one for one in PLACE.finditer(seen) if place in (None, int(one[1]))), None)
             answer = ANSWER.search(seen, found.start()) if found else None
-            if found and answer and (SAVED in seen or not saved):
-                self.place, self.is_pair = place, b"blind" in seen[found.start() : answer.start()]
+            if found and answer:
+                self.place, self.is_pair = int(found[1]), b"blind" in seen[found.start() : answer.start()]
                 return True
         return False
 

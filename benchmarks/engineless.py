@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 from storage.workspace import Workspace
-from workbench.shell.app import WorkbenchApp
+from workbench import garbage
 
 if __name__ == "__main__":
+    garbage.not_yet()  # as the command does
+    from workbench.shell.app import WorkbenchApp
+
     WorkbenchApp(Workspace(Path(sys.argv[1])).prepare(), start_engine=False).run()

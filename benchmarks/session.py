@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import measuring
 from benchmarks.desk import every_core_busy
-from benchmarks.desk_terminal import PLACE, SAVED, KeyTimer
+from benchmarks.desk_terminal import PLACE, KeyTimer
 from benchmarks.rows import interruptible
 from storage import conversations, samples
 from storage.database import Database, open_database
@@ -58,18 +58,18 @@ class SessionTimer(KeyTimer):
             if select.select([self.terminal], [], [], 1.0)[0]:
                 seen += os.read(self.terminal, 65536)
 
-    def _read_item(self, place: int, seconds: float, *, saved: bool = False) -> bool:
+    def _read_item(self, place: int | None, seconds: float) -> bool:
         deadline, seen, waited = time.monotonic() + seconds, b"", False
         while (left := deadline - time.monotonic()) > 0:
             if not select.select([self.terminal], [], [], left)[0]:
                 break
             seen += os.read(self.terminal, 65536)
             waited = waited or NOTHING in seen
-            found = next((one for one in PLACE.finditer(seen) if int(one[1]) == place), None)
+            found = next((one for one in PLACE.finditer(seen) if place in (None, int(one[1]))), None)
             why = seen.find(b"why:", found.end()) if found else -1
-            if found and why > 0 and (SAVED in seen or not saved):
+            if found and why > 0:
                 self.waits += waited
-                self.place, self.is_pair = place, b"blind" in seen[found.start() : why]
+                self.place, self.is_pair = int(found[1]), b"blind" in seen[found.start() : why]
                 return True
         self.waits += waited
         return False

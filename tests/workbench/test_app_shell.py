@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driving import SIZES, opened, ready, until, visible
@@ -13,9 +14,11 @@ from storage.errors import UsageError
 from storage.feedback import log
 from storage.workspace import Workspace
 from workbench.engine import protocol
+from workbench.engine.status import EngineStatus
 from workbench.screens.first_run.screen import FirstRunScreen
 from workbench.screens.help.screen import HelpScreen
 from workbench.shell.app import WorkbenchApp
+from workbench.shell.bars import Bar
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -164,3 +167,31 @@ def test_pictures_of_every_screen(tmp_path: Path):
         assert path.read_text(encoding="utf-8").startswith("<svg")
     assert "bidi-override" in (tmp_path / "library-80x24.svg").read_text(encoding="utf-8")
     assert "glacier" in (tmp_path / "train-120x40.svg").read_text(encoding="utf-8")
+
+
+async def test_a_bar_is_painted_when_it_has_something_else_to_tell(workspace: Workspace, monkeypatch):
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await pilot.press("f2")
+        await until(pilot, lambda: "Nothing waits" in visible(app))
+        await pilot.pause(0.5)
+        painted: list[str] = []
+        refresh = Bar.refresh
+
+        def noted(bar: Bar, *regions: Any, **more: Any) -> Bar:
+            painted.append(type(bar).__name__)
+            return refresh(bar, *regions, **more)
+
+        monkeypatch.setattr(Bar, "refresh", noted)
+        app.refresh_bars()
+        app.screen.refresh_bindings()
+        await pilot.pause(0.1)
+        assert not painted
+        app.engine = EngineStatus("down")
+        app.refresh_bars()
+        assert painted == ["HeaderBar"]
+        await until(pilot, lambda: "engine down" in visible(app))
+        await pilot.press("f1")
+        await until(pilot, lambda: "send" in visible(app).splitlines()[-1])
+        assert "engine down" in visible(app).splitlines()[0]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import gc
 import os
 import sys
 import threading
@@ -31,6 +30,7 @@ from storage.errors import UsageError, WorkbenchError
 from storage.records import Version
 from storage.workspace import Workspace
 from trainer import native
+from workbench import garbage
 from workbench.engine import building, protocol
 from workbench.engine.protocol import (
     Answer,
@@ -133,7 +133,7 @@ class Engine:
             except Exception as error:
                 self.send(failure("load" if isinstance(request, Load) else "swap", error))
             finally:
-                _look_for_garbage()
+                garbage.from_now_on()
                 built.set()
 
     def _load(self, request: Load, arrived: float) -> None:
@@ -340,14 +340,6 @@ def failure(during: str, error: Exception, request: str | None = None) -> Failed
     return Failed(during, f"{type(error).__name__}: {said}", "the details are in logs/engine.log", request)
 
 
-def _look_for_garbage() -> None:
-    """From now on, if it was not done until now. What is there by then is code and weights, which stay: looking through
-    the objects of torch alone takes a tenth of a second, again and again while it is imported."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
-
-
 def _check_base(version: Version, base: Version) -> None:
     if version.base_digest != base.base_digest:
         raise UsageError(
@@ -380,7 +372,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads to compute with (default: as torch chooses)")
     options = parser.parse_args()
     native.configure()
-    gc.disable()
+    garbage.not_yet()
     requests, events = claim_stdio()
     faulthandler.enable()
     if options.threads:

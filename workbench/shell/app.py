@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from textual import work
+from textual.events import Event, Key, Paste
 
 from storage.errors import WorkbenchError
 from storage.workspace import Workspace
+from workbench import garbage
 from workbench.engine import protocol
 from workbench.engine.machine import Report, Restarting
 from workbench.engine.process import EngineDied
@@ -91,6 +93,7 @@ class WorkbenchApp(Frame):
         self.engine = EngineStatus()
         self.conversation = Conversation()
         self._unpainted = False
+        self._tidying = garbage.Tidying()
 
     @property
     def trainer(self) -> TrainerStatus:
@@ -114,6 +117,7 @@ class WorkbenchApp(Frame):
 
             self.push_screen(FirstRunScreen())
         self.call_after_refresh(self._open)
+        self.set_interval(LOOK_SECONDS, self._tidying.look)
 
     @work
     async def _open(self) -> None:
@@ -226,6 +230,11 @@ class WorkbenchApp(Frame):
         if self.remembered is not None and self.left is not None:
             self.remembered.save()
             self.left.save()
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key | Paste):
+            self._tidying.key()
+        await super().on_event(event)
 
     # News from the engine
 

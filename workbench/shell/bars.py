@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len
 from textual.content import Content
@@ -25,9 +26,35 @@ _TRAINER_STYLES = {"training": "$policy", "stalled": "$text-error", "failed": "$
 
 
 class Bar(Widget):
-    """One line at the edge of a screen."""
+    """One line at the edge of a screen. A subclass gives `facts`, all that it tells, and `draw`, how it tells them.
+
+    It is drawn anew when its facts are others: most of what happens in the app changes no bar, and each that is painted
+    makes everything between it and the next one painted be looked through again.
+    """
 
     can_focus = False
+    _drawn: tuple[Hashable, Content] | None = None
+
+    def facts(self) -> Hashable:
+        """All that it tells now, and the room that it has for that."""
+        raise NotImplementedError
+
+    def draw(self, facts: Any) -> Content:
+        """Its line."""
+        raise NotImplementedError
+
+    def look_again(self) -> None:
+        """Draw it anew where there is something else to tell. (Which keys work is asked of the screen in front, and one
+        that is being made cannot say yet.)"""
+        known = self.app.screen is self.screen and self.screen.is_mounted
+        if self._drawn is None or not known or self._drawn[0] != self.facts():
+            self.refresh()
+
+    def render(self) -> Content:
+        facts = self.facts()
+        if self._drawn is None or self._drawn[0] != facts:
+            self._drawn = facts, self.draw(facts)
+        return self._drawn[1]
 
     async def on_click(self, event: Click) -> None:
         call = event.style.meta.get("call")
@@ -42,15 +69,19 @@ class Bar(Widget):
 class HeaderBar(Bar):
     """Workspace, engine, trainer and the number of ratings, in as many words as fit; AI's are never among people's."""
 
-    def render(self) -> Content:
+    def facts(self) -> Hashable:
         app = self.workbench
-        room = self.size.width - 2
-        engine, trainer = engine_words(app.engine), trainer_words(app.trainer)
-        place = one_line(app.workspace.name, 24)
-        saving = app.saver.words
-        rated = saving or ("" if app.rated is None else f"{app.rated} rated")
-        both = f"{rated} · {app.judged} by AI" if app.judged and rated and not saving else rated
-        few = saving or ("" if app.rated is None else str(app.rated))
+        engine = (app.engine.state, *engine_words(app.engine))
+        trainer = (app.trainer.state, *trainer_words(app.trainer))
+        return app.workspace.name, engine, trainer, app.saver.words, app.rated, app.judged, self.size.width
+
+    def draw(self, facts: Any) -> Content:
+        name, (engine_state, *engine), (trainer_state, *trainer), saving, count, judged, width = facts
+        room = width - 2
+        place = one_line(name, 24)
+        rated = saving or ("" if count is None else f"{count} rated")
+        both = f"{rated} · {judged} by AI" if judged and rated and not saving else rated
+        few = saving or ("" if count is None else str(count))
         parts = fitting(
             [
                 [f"workbench · {place}", engine[0], trainer[0], both],
@@ -65,16 +96,18 @@ class HeaderBar(Bar):
             room,
             3,
         )
-        styles = [_ENGINE_STYLES.get(app.engine.state, "$text-warning"),
-                  _TRAINER_STYLES.get(app.trainer.state, "$text-warning"),
-                  "$text-warning" if saving else "$text-muted"]  # fmt: skip
-        name, facts = (parts[0], parts[1:]) if len(parts) == 4 else ("", parts)
+        styles = [
+            _ENGINE_STYLES.get(engine_state, "$text-warning"),
+            _TRAINER_STYLES.get(trainer_state, "$text-warning"),
+            "$text-warning" if saving else "$text-muted",
+        ]
+        left, told = (parts[0], parts[1:]) if len(parts) == 4 else ("", parts)
         right = Content("   ").join(
             Content.assemble((text[:1], style), text[1:]) if n < 2 else Content.styled(text, style)
-            for n, (text, style) in enumerate(zip(facts, styles, strict=True))
+            for n, (text, style) in enumerate(zip(told, styles, strict=True))
         )
-        gap = max(1 if name else 0, room - cell_len(name) - right.cell_length)
-        return Content.assemble(" ", (name, "bold"), " " * gap, right, " ")
+        gap = max(1 if left else 0, room - cell_len(left) - right.cell_length)
+        return Content.assemble(" ", (left, "bold"), " " * gap, right, " ")
 
 
 class TabBar(Bar):
@@ -87,19 +120,23 @@ class TabBar(Bar):
         super().__init__()
         self.current = current
 
-    def render(self) -> Content:
-        keys = self.workbench.keys
-        left = self._tabs(titles=True)
-        if left.cell_length > self.size.width:
-            left = self._tabs(titles=False)
-        right = Content.assemble(*_item(spoken(keys["app.palette"][0]), "palette", "app.command_palette"))
-        gap = self.size.width - left.cell_length - right.cell_length - 1
+    def facts(self) -> Hashable:
+        names = ("app.palette", *(f"app.show-{place.name}" for place in PLACES))
+        return self.size.width, *(self.workbench.keys[name][0] for name in names)
+
+    def draw(self, facts: Any) -> Content:
+        width, palette, *keys = facts
+        left = self._tabs(keys, titles=True)
+        if left.cell_length > width:
+            left = self._tabs(keys, titles=False)
+        right = Content.assemble(*_item(spoken(palette), "palette", "app.command_palette"))
+        gap = width - left.cell_length - right.cell_length - 1
         return left if gap < 2 else Content.assemble(left, " " * gap, right)
 
-    def _tabs(self, *, titles: bool) -> Content:
+    def _tabs(self, keys: list[str], *, titles: bool) -> Content:
         tabs = []
-        for place in PLACES:
-            key = spoken(self.workbench.keys[f"app.show-{place.name}"][0])
+        for place, pressed in zip(PLACES, keys, strict=True):
+            key = spoken(pressed)
             if place.name == self.current:
                 tabs.append(Content.styled(f" {key} {place.title} ", "bold $foreground on $tab-background"))
             else:
@@ -115,16 +152,20 @@ class KeyBar(Bar):
     """
 
     def on_mount(self) -> None:
-        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.look_again())
 
-    def render(self) -> Content:
-        groups = grouped(self._available())
+    def facts(self) -> Hashable:
+        return self.size.width, tuple(self._available())
+
+    def draw(self, facts: Any) -> Content:
+        width, available = facts
+        groups = grouped(available)
         groups.sort(key=lambda group: group[1][0].stays)
         items = [_action(*group, short=False) for group in groups]
-        if _width(items) > self.size.width:
+        if _width(items) > width:
             items = [_action(*group, short=True) for group in groups]
         going = sum(not actions[0].stays for _, actions in groups)
-        while going and _width(items) > self.size.width:
+        while going and _width(items) > width:
             going -= 1
             del items[going]
         return Content.assemble(" ", Content("  ").join(items))
@@ -154,7 +195,7 @@ def _width(items: list[Content]) -> int:
     return 1 + sum(item.cell_length + 2 for item in items) - 2
 
 
-def grouped(available: list[tuple[str, Action]]) -> list[tuple[str, list[Action]]]:
+def grouped(available: Sequence[tuple[str, Action]]) -> list[tuple[str, list[Action]]]:
     """Neighbouring actions with the same label as one item: `1-5 score`, `a/b prefer`."""
     groups: list[tuple[list[str], list[Action]]] = []
     for key, action in available:

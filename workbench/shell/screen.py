@@ -19,7 +19,7 @@ from textual.widgets import Static
 from storage.errors import WorkbenchError
 from workbench.shell import keymap
 from workbench.shell.action import Action
-from workbench.shell.bars import HeaderBar, KeyBar, TabBar
+from workbench.shell.bars import Bar, HeaderBar, KeyBar, TabBar
 from workbench.shell.messages import News, Opened
 
 if TYPE_CHECKING:
@@ -160,8 +160,10 @@ class WorkbenchScreen(Screen[None]):
         return True
 
     def refresh_bars(self) -> None:
-        for bar in (*self.query(HeaderBar), *self.query(TabBar), *self.query(KeyBar)):
-            bar.refresh()
+        """Draw the bars that have something else to tell."""
+        for bar in self.children:
+            if isinstance(bar, Bar):
+                bar.look_again()
 
     def show_banner(self, banner: Content | None) -> None:
         """Run a line above the screen, or take it away."""

@@ -225,7 +225,7 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
         shares = shares_of(self.workbench.session.shares)
         bars = drawing.standing(self.counts, shares, self.progress, room)
         gap = line.size.width - self.said.cell_length - bars.cell_length
-        line.update(Content.assemble(self.said, " " * max(2, gap), bars), layout=False)
+        put(line, Content.assemble(self.said, " " * max(2, gap), bars), layout=False)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
