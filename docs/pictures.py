@@ -52,6 +52,7 @@ PICTURED = {
     "help": "The keys of a screen (`?`).",
     "review": "Review (`f2`): judge what is next, blind.",
     "train": "Train (`f3`): a run under way, and what it may start from.",
+    "insight": "Insight (`f4`): what the feedback and the versions come to, a figure at a time.",
     "library": "Library (`f5`): every prompt, searched and filtered.",
     "opened": "A prompt of the Library, opened: its turns, an answer, and all that was said of it.",
     "preview": "An import of the Library (`i`), before anything is stored.",
@@ -142,6 +143,9 @@ async def _tour(workspace: Workspace, folder: Path, size: tuple[int, int]) -> li
         await pilot.press("f3")
         await pilot.pause(0.8)
         picture("train")
+        await pilot.press("f4")
+        await pilot.pause(0.8)
+        picture("insight")
         await pilot.press("f5")
         await pilot.pause(0.4)
         picture("library")

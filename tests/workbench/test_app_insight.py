@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import csv
+import shutil
 
 import pytest
 from driving import SIZES, opened, ready, until, visible
@@ -173,5 +174,37 @@ async def test_a_figure_that_cannot_be_read_is_told_in_its_place_and_names_of_an
         await until(pilot, lambda: "no row" in " ".join(visible(app).split()))
 
 
-def files(workspace: Workspace) -> set[Path]:
-    return set(workspace.exports.iterdir())
+def files(workspace: Workspace) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in workspace.exports.iterdir()}
+
+
+async def test_a_figure_is_written_beside_what_is_there_and_says_where(workspace: Workspace, database: Database):
+    furnish(database)
+    (workspace.exports / "insight-balance.csv").write_text("mine")
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        shown = await insight(pilot)
+        await choose(pilot, shown, "balance")
+        await until(pilot, lambda: "w save" in visible(app))
+        await pilot.press("w")
+        await until(pilot, lambda: "insight-balance-2.csv" in visible(app) and "exports" in visible(app))
+        first = files(workspace)
+        made = {f"insight-balance-2.{form}" for form in ("svg", "png", "csv")}
+        assert first.keys() == made | {"insight-balance.csv"}
+        assert first["insight-balance.csv"] == b"mine"
+        rows = list(csv.DictReader(first["insight-balance-2.csv"].decode().splitlines()))
+        assert shown.found is not None
+        assert shown.found.plot is not None
+        assert len(rows) == len(shown.found.plot.points)
+        assert float(rows[0]["y"]) == shown.found.plot.points[0].y
+        assert first["insight-balance-2.png"].startswith(b"\x89PNG")
+        assert b"</svg>" in first["insight-balance-2.svg"]
+        await pilot.press("w")
+        await until(pilot, lambda: len(files(workspace)) == 7)
+        assert first.items() <= files(workspace).items(), "nothing was replaced"
+        # Where nothing can be written that is told, and the app goes on.
+        shutil.rmtree(workspace.exports)
+        await pilot.press("w")
+        await until(pilot, lambda: "cannot write" in " ".join(visible(app).split()))
+        await pilot.press("down")
+        await until(pilot, lambda: shown.figure.name != "balance")

@@ -20,13 +20,13 @@ from storage.database import open_database
 from storage.workspace import Workspace
 from workbench.screens import PLACES
 from workbench.shell.app import WorkbenchApp
-from workbench.widgets.plots import CurvePlot
+from workbench.widgets.plots import Picture
 
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = [(40, 12), (80, 24), (120, 40)]
 SCREENS = {
-    "prompt": "f1", "review": "f2", "train": "f3", "library": "f5", "opened": "end enter", "versions": "f6",
-    "help": "f12", "settings": "f7",
+    "prompt": "f1", "review": "f2", "train": "f3", "insight": "f4", "library": "f5", "opened": "end enter",
+    "versions": "f6", "help": "f12", "settings": "f7",
 }  # fmt: skip
 TIMES = re.compile(r"\d{4}-\d\d-\d\d|(\d\d)?:\d\d(:\d\d)?")
 JOBS = re.compile(r"(?<= )[0-9a-f]{8}(?= )")
@@ -40,7 +40,7 @@ def keys_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn(app: WorkbenchApp) -> bool:
-    return all(plot.drawn == plot.wanted for plot in app.screen.query(CurvePlot)) and app.looking.seen is not None
+    return all(plot.drawn == plot.wanted for plot in app.screen.query(Picture)) and app.looking.seen is not None
 
 
 async def settled(pilot, app: WorkbenchApp) -> str:  # type: ignore[no-untyped-def]

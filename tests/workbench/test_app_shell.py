@@ -36,7 +36,8 @@ async def test_a_new_workspace_shows_what_is_prepared_and_lets_you_look_around(w
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("key", "word"), [("f1", "write"), ("f2", "skip"), ("f3", "start"), ("f5", "filter"), ("f6", "publish")]
+    ("key", "word"),
+    [("f1", "write"), ("f2", "skip"), ("f3", "start"), ("f4", "figure"), ("f5", "filter"), ("f6", "publish")],
 )
 async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Workspace, size, key: str, word: str):
     app = WorkbenchApp(workspace, start_engine=False)
@@ -48,8 +49,7 @@ async def test_every_screen_keeps_keys_and_focus_at_every_size(workspace: Worksp
         assert "help" in lines[-1]
         assert all(len(line) <= size[0] for line in lines)
         if size[0] >= 80:
-            assert "f1 Prompt   f2 Review   f3 Train   f5 Library   f6 Versions" in lines[1]
-            assert "Insight" not in "\n".join(lines)
+            assert "f1 Prompt   f2 Review   f3 Train   f4 Insight   f5 Library   f6 Versions" in lines[1]
         assert len(list(app.screen.walk_children())) < 60
 
 

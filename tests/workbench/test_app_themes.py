@@ -19,7 +19,7 @@ from workbench.shell.app import WorkbenchApp
 from workbench.widgets.filter import ContrastFilter
 
 LEAST = 4.5  # WCAG 2.2, success criterion 1.4.3
-SCREENS = ("f1", "f2", "f3", "f5", "f6")
+SCREENS = ("f1", "f2", "f3", "f4", "f5", "f6")
 DIALOGS = {"f7": "#dialog", "ctrl+p": "CommandList"}
 NAVY = Color.parse("#11141a")
 

@@ -237,7 +237,7 @@ async def test_without_colour_there_is_none_on_any_screen(workspace: Workspace, 
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(pilot)
-        for key in ("f1", "f2", "f3", "f5", "f6", "f7"):
+        for key in ("f1", "f2", "f3", "f4", "f5", "f6", "f7"):
             await pilot.press(key)
             await pilot.pause()
             await until(pilot, lambda: len(visible(app).split()) > 10)

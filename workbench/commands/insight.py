@@ -103,7 +103,7 @@ def _made(form: str, figure: Figure, found: Found) -> bytes:
         case _:
             made, is_whole = figure_png.picture(found.plot)
             if not is_whole:
-                say(f"{figure.name}.png: no font for some characters is installed; --svg leaves fonts to its viewer")
+                say(f"{figure.name}.png: {figure_png.FONTLESS}")
             return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,26 +47,29 @@ def draw(onto: Any, shown: Plot, colors: Mapping[str, Any], width: int, height: 
     label = LONGEST_LABEL / max(LONGEST_LABEL + 1, width) if named else 0.0
     bounds = [value for point in points for value in (point.low, point.high) if value is not None]
     level = [] if shown.level is None else [shown.level]
-    across = _axis([point.x for point in points], label)  # the last label begins at its point
-    upwards = _axis([point.y for point in points] + bounds + level, 0.0)
+    across = _axis([point.x for point in points], 0.03, label)  # the last label begins at its point
+    upwards = _axis([point.y for point in points] + bounds + level, 0.0, 0.0)
     onto.xlim(*across)
     onto.ylim(*upwards)
     onto.xticks(*_ticks(across, 3 if width < NARROW else 5))
     onto.yticks(*_ticks(upwards, 3 if height < 9 else 5))
 
 
-def _axis(values: list[float], beyond: float) -> tuple[float, float]:
-    """From the lowest value to the highest, and a share of that beyond; never less than can be told apart."""
+def _axis(values: list[float], before: float, beyond: float) -> tuple[float, float]:
+    """From the lowest value to the highest, and shares of that on both sides; never less than can be told apart."""
     low, high = min(values), max(values)
     if high - low < 1e-6 * max(1.0, abs(low), abs(high)):
         low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
-    return low, high + beyond * (high - low)
+    return low - before * (high - low), high + beyond * (high - low)
 
 
-def _ticks(axis: tuple[float, float], count: int) -> tuple[list[float], list[str]]:
-    """Places along an axis, and their figures."""
-    places = [axis[0] + (axis[1] - axis[0]) * part / (count - 1) for part in range(count)]
-    return places, [f"{place:.3g}" for place in places]
+def _ticks(axis: tuple[float, float], most: int) -> tuple[list[float], list[str]]:
+    """Round values along an axis, in steps of 1, 2 or 5 times a power of ten, and how they are written."""
+    low, high = axis
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * power) <= most)
+    places = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return places, [f"{place:.6g}" for place in places]
 
 
 def _label(point: Point) -> str:

@@ -14,7 +14,7 @@ from storage.insight.figure import Plot
 from workbench.shell.screen import present, put
 from workbench.text import one_line
 from workbench.widgets import axes
-from workbench.widgets.intervals import legend, marks, rows
+from workbench.widgets.intervals import NARROW, legend, marks, rows
 from workbench.widgets.plots import Ground, Picture, strips_of
 
 
@@ -66,7 +66,7 @@ class FigureView(VerticalScroll):
     def show(self, plot: Plot) -> None:
         self.plot = plot
         self.border_title = Content(one_line(plot.title, 80))
-        across = plot.y if plot.places else f"{plot.y} against {plot.x}"
+        across = plot.y if plot.places else f"{plot.x} →"
         self.border_subtitle = Content.styled(one_line(across, max(10, self.size.width - 2)), "$text-muted")
         self._draw()
 
@@ -78,7 +78,8 @@ class FigureView(VerticalScroll):
         plot, cells = self.plot, self.scrollable_content_region.width
         if plot is None or not cells:
             return
-        told = legend(plot, cells)
+        upwards = f"↑ {plot.y}" if cells >= NARROW and not plot.places else ""
+        told = legend(plot, cells, upwards)
         present(self.query_one("#legend"), bool(told.plain))
         put(self.query_one("#legend", Static), told)
         present(self.query_one("#rows"), bool(plot.places))

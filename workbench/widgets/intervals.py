@@ -33,10 +33,12 @@ def marks(plot: Plot) -> dict[str, tuple[str, str]]:
     }
 
 
-def legend(plot: Plot, cells: int) -> Content:
-    """Which sign is which series, where there are several; and what is said of an interval beyond the line."""
+def legend(plot: Plot, cells: int, first: str = "") -> Content:
+    """Which sign is which series, where there are several; and what is said of an interval beyond the line. `first` is
+    what is to be said before that."""
     told = marks(plot)
-    parts = [
+    parts = [Content.styled(one_line(first, cells), "$text-muted")] if first else []
+    parts += [
         Content.assemble((f"{told[one.name][0]} ", f"bold ${told[one.name][1]}"), one_line(one.name, 40))
         for one in plot.series
         if len(plot.series) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from textual import work
@@ -19,6 +20,7 @@ from workbench.screens.insight.tables import fill, row_at, row_like
 from workbench.screens.insight.told import FigureSheet, how_to_read, nothing_yet
 from workbench.shell.messages import News, Opened, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present, put
+from workbench.text import from_home
 from workbench.widgets.figures import FigureView
 from workbench.widgets.table import RowTable
 
@@ -155,6 +157,23 @@ class InsightScreen(WorkbenchScreen):
         if self.found is not None:
             self.app.push_screen(FigureSheet(self.figure, self.found))
 
+    @work(exclusive=True, group="write")
+    async def action_write(self) -> None:
+        """Write what is drawn into the workspace's exports, beside what is there, and say where."""
+        from workbench.screens.insight.saving import write
+
+        plot = self.found.plot if self.found is not None else None
+        if plot is None:
+            return
+        try:
+            written, left_out = await asyncio.to_thread(write, self.figure, plot, self.workbench.workspace.exports)
+        except WorkbenchError as error:
+            self.workbench.report(error)
+            return
+        names = ", ".join(path.name for path in written)
+        told = f"written: {names}\nin {from_home(written[0].parent)}"
+        self.workbench.say(f"{told}\n{left_out}" if left_out else told)
+
     @work(exclusive=True, group="go")
     async def action_version(self) -> None:
         """Go to the version of the row in focus."""
@@ -168,8 +187,10 @@ class InsightScreen(WorkbenchScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         try:
             match action:
-                case "table" | "write":
+                case "table":
                     return self.found is not None and bool(self.found.table.rows)
+                case "write":
+                    return self.found is not None and self.found.plot is not None
                 case "version":
                     return bool(self.version)
                 case "columns":
