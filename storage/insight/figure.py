@@ -5,7 +5,6 @@ Everything here is plain data. The terminal, the app, SVG, PNG and CSV draw or w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
@@ -15,10 +14,11 @@ if TYPE_CHECKING:
     from storage.database import Database
 
 Cell = str | int | float | None
+TOO_FAR = 1e300  # no axis goes there: the difference of two such numbers may be none
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One value `y` at `x`, both finite.
+    """One value `y` at `x`, both finite and less than :data:`TOO_FAR`.
 
     Attributes:
         low, high: the 95% interval of `y`; None where there is none.
@@ -100,6 +100,18 @@ class Figure(msgspec.Struct, frozen=True):
     read: Callable[[Database], Found]
 
 
+def point(
+    x: float, y: float, interval: tuple[float | None, float | None] | None, label: str = "", n: int | None = None
+) -> Point | None:
+    """A point, with its interval where that has two ends; None where no axis can hold x or y."""
+    if not (abs(x) < TOO_FAR and abs(y) < TOO_FAR):  # which what is no number is not either
+        return None
+    low, high = interval or (None, None)
+    if low is None or high is None or not (abs(low) < TOO_FAR and abs(high) < TOO_FAR):
+        low = high = None
+    return Point(x, y, low, high, label, n)
+
+
 class Placed:
     """Series that are filled point by point, each at a place that has a name; `all` is the first place.
 
@@ -116,11 +128,9 @@ class Placed:
         n: int | None = None,
     ) -> None:  # fmt: skip
         """A value at a place; one that is not known, or not finite, is left out."""
-        if y is None or not math.isfinite(y):
-            return
-        bounded = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-        point = Point(0.0, y, low if bounded else None, high if bounded else None, place, n)
-        self._points.setdefault(series, []).append((place, point))
+        made = None if y is None else point(0.0, y, (low, high), place, n)
+        if made is not None:
+            self._points.setdefault(series, []).append((place, made))
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -134,7 +144,7 @@ class Placed:
         """In the order in which they came."""
         at = {place: float(number) for number, place in enumerate(self.places)}
         return tuple(
-            Series(name, tuple(msgspec.structs.replace(point, x=at[place]) for place, point in points))
+            Series(name, tuple(msgspec.structs.replace(made, x=at[place]) for place, made in points))
             for name, points in self._points.items()
         )
 

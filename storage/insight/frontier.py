@@ -6,7 +6,7 @@ from storage import versions
 from storage.comparison import number
 from storage.database import Database
 from storage.insight import gains
-from storage.insight.figure import Cell, Figure, Found, Plot, Point, Series, Table
+from storage.insight.figure import Cell, Figure, Found, Plot, Point, Series, Table, point
 
 HEADER = ("version", "state", "parent", "KL", "gain", "low", "high", "prompts", "not placed because")
 
@@ -23,14 +23,15 @@ def read(database: Database) -> Found:
         low, high = gain.interval or (None, None)
         why = gain.reason if gain.mean is None else "" if kl is not None else "its KL is not known"
         rows.append((version.name, state, version.parent, kl, gain.mean, low, high, gain.n or None, why))
-        if gain.mean is not None and kl is not None:
-            dots.setdefault(state, []).append(Point(kl, gain.mean, low, high, version.name, gain.n))
+        made = None if gain.mean is None or kl is None else point(kl, gain.mean, gain.interval, version.name, gain.n)
+        if made is not None:
+            dots.setdefault(state, []).append(made)
     table = Table(HEADER, tuple(rows))
     if not dots:
         return Found(None, table, missing="train a version: `trainer run` measures reward and KL of what it makes")
     series = [Series("reference", (Point(0.0, 0.0, label="reference"),))]
     series += [Series(state, tuple(points)) for state, points in sorted(dots.items())]
-    best = _best([point for state, points in dots.items() if state not in ("control", "rejected") for point in points])
+    best = _best([one for state, points in dots.items() if state not in ("control", "rejected") for one in points])
     series += [Series("most for its KL", best, "line")] if len(best) > 1 else []
     plot = Plot("Reward gained against KL", "KL from the reference, nats an answer",
                 "reward gained over the reference", tuple(series), 0.0)  # fmt: skip
@@ -40,9 +41,9 @@ def read(database: Database) -> Found:
 def _best(points: list[Point]) -> tuple[Point, ...]:
     """From the reference on, each that gained more than all which stayed nearer."""
     kept = [Point(0.0, 0.0)]
-    for point in sorted(points, key=lambda one: (one.x, -one.y)):
-        if point.y > kept[-1].y:
-            kept.append(Point(point.x, point.y, label=point.label))
+    for one in sorted(points, key=lambda one: (one.x, -one.y)):
+        if one.y > kept[-1].y:
+            kept.append(Point(one.x, one.y, label=one.label))
     return tuple(kept)
 
 

@@ -22,23 +22,22 @@ def over_reference(database: Database, version: Version) -> Figure:
     Each step was measured by itself, so that their errors add as squares do; `n` is of the step with the fewest
     prompts. Unknown where a step is not known.
     """
-    total, below, above, n = 0.0, 0.0, 0.0, None
-    bounded = True
-    for step in versions.lineage(database, version).values():
-        if step.kind == "base":
-            continue
-        gain = over_parent(step)
+    steps = [step for step in versions.lineage(database, version).values() if step.kind != "base"]
+    found = [over_parent(step) for step in steps]
+    for step, gain in zip(steps, found, strict=True):
         if gain.mean is None:
             return Figure(reason=gain.reason if step is version else f"{step.name}: {gain.reason}")
-        total += gain.mean
-        n = gain.n if n is None else min(n, gain.n)
-        if gain.interval is None:
-            bounded = False
-        else:
-            below, above = (
-                math.hypot(one, bound - gain.mean) for one, bound in zip((below, above), gain.interval, strict=True)
-            )
-    return Figure(total, (total - below, total + above) if bounded and n is not None else None, n or 0)
+    if len(found) < 2:
+        return found[0] if found else Figure(0.0)
+    total = math.fsum(gain.mean for gain in found if gain.mean is not None)
+    bounds = [gain.interval for gain in found if gain.interval is not None]
+    if len(bounds) < len(found):
+        return Figure(total, None, min(gain.n for gain in found))
+    below, above = (
+        math.hypot(*(interval[side] - (gain.mean or 0.0) for interval, gain in zip(bounds, found, strict=True)))
+        for side in (0, 1)
+    )
+    return Figure(total, (total - below, total + above), min(gain.n for gain in found))
 
 
 def state_of(version: Version) -> str:

@@ -59,7 +59,7 @@ def _of_reward_model(database: Database, placed: Placed) -> list[tuple[Cell, ...
     told, name = msgspec.json.decode(newest["metrics"]), f"reward model {newest['name']}"
     rank, n = number(told.get("length_correlation")), told.get("length_n")
     rows: list[tuple[Cell, ...]] = []
-    if rank is not None and isinstance(n, int) and n > 3:
+    if rank is not None and abs(rank) <= 1 and isinstance(n, int) and n > 3:
         low, high = habits.rank_interval(rank, n)
         placed.add(name, "all", rank, low, high, n)
         rows.append(("all", "rank correlation of reward and length, unseen answers", name, rank, low, high, n, ""))

@@ -16,7 +16,7 @@ from storage.feedback import winning
 from storage.feedback.agreement import OVERALL, value_of
 from storage.feedback.winning import WinRate
 from storage.insight import gains
-from storage.insight.figure import Cell, Figure, Found, Plot, Point, Series, Table
+from storage.insight.figure import Cell, Figure, Found, Plot, Point, Series, Table, point
 from storage.records import Source, Version
 
 HEADER = ("version", "against", "state", "reward gained", "reward low", "reward high", "prompts", "figure", "by",
@@ -54,8 +54,9 @@ def read(database: Database) -> Found:
             value, (low, high) = one.gain.mean, one.gain.interval or (None, None)
             assert value is not None
             rows.append((*proxy, one.what, one.by, value, low, high, one.gain.n, one.beside))
-            point = Point(reward.mean, value, low, high, version.name, one.gain.n)
-            dots.setdefault(f"{one.what}, {one.by}", []).append(point)
+            made = point(reward.mean, value, one.gain.interval, version.name, one.gain.n)
+            if made is not None:
+                dots.setdefault(f"{one.what}, {one.by}", []).append(made)
             notes += _note(version.name, reward, one)
         if not found:
             rows.append((*proxy, None, None, None, None, None, None, None))

@@ -101,7 +101,10 @@ def _made(form: str, figure: Figure, found: Found) -> bytes:
         case "svg":
             return figure_svg.picture(figure, found.plot).encode()
         case _:
-            return figure_png.picture(found.plot)
+            made, is_whole = figure_png.picture(found.plot)
+            if not is_whole:
+                say(f"{figure.name}.png: {figure_png.FONTLESS}")
+            return made
 
 
 def _document(figure: Figure, found: Found, files: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def as_csv(plot: Plot) -> str:
     """A row a point under a header, with every digit; what is not known is empty. `place` is the name of what stands at
     `x`, where it has one."""
     written = io.StringIO()
-    rows = csv.writer(written, lineterminator="\n")
+    rows = csv.writer(written, lineterminator="\r\n")  # of which a lone CR in a cell is quoted by any Python
     rows.writerow(COLUMNS)
     for series in plot.series:
         for point in series.points:

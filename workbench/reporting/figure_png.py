@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
 MARKS = "osD^"
 DOTS_PER_INCH = 160
+FONTLESS = "no installed font has some of its characters; the SVG leaves fonts to who shows it"
 _LONGEST = 48  # cells of a name
 
 
-def picture(plot: Plot) -> bytes:
-    """The plot as a PNG file.
+def picture(plot: Plot) -> tuple[bytes, bool]:
+    """The plot as a PNG file, and whether there was a font for all of its characters.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -43,14 +45,16 @@ def picture(plot: Plot) -> bytes:
     figure = Figure(figsize=(8.0, min(tall, 100.0)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(_plain(plot.title, 90), loc="left")
+    axes.set_title(_plain(plot.title, 80), loc="left")
     axes.grid(alpha=0.3)
     (_rows if plot.places else _plane)(axes, plot)
     if len(plot.series) > 1:
         figure.legend(loc="outside lower left", ncols=2, fontsize="small", frameon=False)
     written = io.BytesIO()
-    canvas.print_png(written, metadata={"Software": None})
-    return written.getvalue()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        canvas.print_png(written, metadata={"Software": None})
+    return written.getvalue(), not any("missing from font" in str(one.message) for one in told)
 
 
 def _rows(axes: Axes, plot: Plot) -> None:
@@ -65,7 +69,7 @@ def _rows(axes: Axes, plot: Plot) -> None:
     axes.invert_yaxis()
     if plot.level is not None:
         axes.axvline(plot.level, color="0.4", linestyle="--", linewidth=1)
-    axes.set_xlabel(_plain(plot.y, 90))
+    axes.set_xlabel(_plain(plot.y, 80))
 
 
 def _plane(axes: Axes, plot: Plot) -> None:
@@ -80,8 +84,8 @@ def _plane(axes: Axes, plot: Plot) -> None:
         _dots(axes, series, number, xs, ys, across=False)
         for point in series.points if len(plot.points) <= MOST_LABELS else ():
             axes.annotate(_plain(point.label), (point.x, point.y), (5, 5), textcoords="offset points", fontsize=8)
-    axes.set_xlabel(_plain(plot.x, 90))
-    axes.set_ylabel(_plain(plot.y, 90))
+    axes.set_xlabel(_plain(plot.x, 80))
+    axes.set_ylabel(_plain(plot.y, 80))
 
 
 def _dots(axes: Axes, series: Series, number: int, xs: list[float], ys: list[float], *, across: bool) -> None:
@@ -102,4 +106,7 @@ def _plain(text: str, cells: int = _LONGEST) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(picture(msgspec.json.decode(sys.stdin.buffer.read(), type=Plot)))
+    made, is_whole = picture(msgspec.json.decode(sys.stdin.buffer.read(), type=Plot))
+    sys.stdout.buffer.write(made)
+    if not is_whole:
+        print(FONTLESS, file=sys.stderr)

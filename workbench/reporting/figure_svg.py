@@ -20,7 +20,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # 
 MOST_LABELS = 40  # points that have their label beside them; more would lie upon each other
 WIDE, TALL, ROW = 760, 340, 20  # pixels: the picture, the frame of a plot of numbers, a row of a place
 CELL = 6.6  # pixels of a cell of text, at 12 pixels
-_LONGEST = 48  # cells of a name
+_LONGEST, _LONGEST_TITLE = 48, 80  # cells of a name, of a title
 _INK, _FAINT, _LINE = "#1c2024", "#5b6470", "#d8d8d4"
 _NO_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\ufffd")  # which XML cannot hold
 
@@ -39,17 +39,16 @@ class Axis:
         """An axis that has room for some values, and a little more."""
         known = list(values)
         low, high = min(known), max(known)
-        room = 0.06 * (high / 2 - low / 2) * 2 or abs(low) * 0.1 or 0.5
+        room = 0.06 * (high - low) or abs(low) * 0.1 or 0.5
         return cls(low - room, high + room, start, end)
 
     def at(self, value: float) -> float:
-        """The pixel of a value. In halves, for the whole of the span may be more than a number can be."""
-        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
-        return self.start + share * (self.end - self.start)
+        """The pixel of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
         """Round values along it, in steps of 1, 2 or 5 times a power of ten."""
-        raw = (self.high / 2 - self.low / 2) / 2.5
+        raw = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
         first = math.ceil(self.low / step)
@@ -58,14 +57,15 @@ class Axis:
 
 def picture(figure: Figure, plot: Plot) -> str:
     """The plot of a figure as a document of its own."""
-    names = [(_mark(place), one.name) for place, one in enumerate(plot.series)]
-    parts = [_text(16, 26, plot.title, size=16, colour=_INK)]
+    parts = [_text(16, 26, plot.title, size=16, colour=_INK, cells=_LONGEST_TITLE)]
     top = 46.0
-    for line in _packed(names):
+    for line in _packed(plot.series):
         x = 16.0
-        for mark, name in line:
-            parts += [_shape(mark, x + 6, top - 4), _text(x + 16, top, name, colour=_INK)]
-            x += _wide(name) + 34
+        for number, one in line:
+            is_line = one.kind == "line"
+            sign = _line(x, top - 4, x + 12, top - 4, _mark(number)[1]) if is_line else _shape(number, x + 6, top - 4)
+            parts += [sign, _text(x + 16, top, one.name, colour=_INK)]
+            x += _wide(one.name) + 34
         top += 18
     body, bottom = (_rows if plot.places else _plane)(plot, top + 4)
     tall = bottom + 12
@@ -108,9 +108,9 @@ def _rows(plot: Plot, top: float) -> tuple[list[str], float]:
         for number, _, point in own:
             if point.low is not None and point.high is not None:
                 parts += _interval(axis.at(point.low), y, axis.at(point.high), y, number)
-            parts += [_shape(_mark(number), axis.at(point.y), y), _text(WIDE - 16, y + 4, _figures(point), "end")]
+            parts += [_shape(number, axis.at(point.y), y), _text(WIDE - 16, y + 4, _figures(point), "end")]
             y += ROW
-    parts.append(_text((left + WIDE - beside) / 2, bottom + 36, plot.y, "middle"))
+    parts.append(_text((left + WIDE - beside) / 2, bottom + 36, plot.y, "middle", cells=_LONGEST_TITLE))
     return parts, bottom + 40
 
 
@@ -132,9 +132,9 @@ def _plane(plot: Plot, top: float) -> tuple[list[str], float]:
             parts.append(f'<polyline points="{joined}" fill="none" stroke="{_mark(number)[1]}" stroke-width="1.5"/>')
             continue
         parts += _dots(series, number, places, up, named=len(plot.points) <= MOST_LABELS)
-    parts.append(_text((left + right) / 2, bottom + 36, plot.x, "middle"))
+    parts.append(_text((left + right) / 2, bottom + 36, plot.x, "middle", cells=_LONGEST_TITLE))
     middle = (top + bottom) / 2
-    parts.append(_text(20, middle, plot.y, "middle", turned=True))
+    parts.append(_text(20, middle, plot.y, "middle", turned=True, cells=_LONGEST_TITLE))
     return parts, bottom + 40
 
 
@@ -143,7 +143,7 @@ def _dots(series: Series, number: int, places: Sequence[tuple[float, float]], up
     for point, (x, y) in zip(series.points, places, strict=True):
         if point.low is not None and point.high is not None:
             parts += _interval(x, up.at(point.low), x, up.at(point.high), number)
-        parts.append(_shape(_mark(number), x, y))
+        parts.append(_shape(number, x, y))
         if named and point.label:
             parts.append(_text(x + 8, y - 5, point.label, colour=_INK))
     return parts
@@ -154,16 +154,16 @@ def _figures(point: Point) -> str:
     return f"{point.y:.3g}{bounds}" + ("" if point.n is None else f" n {point.n}")
 
 
-def _packed(names: Sequence[tuple[tuple[int, str], str]]) -> list[list[tuple[tuple[int, str], str]]]:
-    """The legend in lines that fit."""
-    lines: list[list[tuple[tuple[int, str], str]]] = [[]]
+def _packed(series: Sequence[Series]) -> list[list[tuple[int, Series]]]:
+    """The legend, each with its number, in lines that fit."""
+    lines: list[list[tuple[int, Series]]] = [[]]
     room = WIDE - 32.0
-    for entry in names:
-        needed = _wide(entry[1]) + 34
+    for number, one in enumerate(series):
+        needed = _wide(one.name) + 34
         if needed > room and lines[-1]:
             lines.append([])
             room = WIDE - 32.0
-        lines[-1].append(entry)
+        lines[-1].append((number, one))
         room -= needed
     return lines
 
@@ -173,8 +173,9 @@ def _mark(number: int) -> tuple[int, str]:
     return number % 4, COLOURS[number % len(COLOURS)]
 
 
-def _shape(mark: tuple[int, str], x: float, y: float) -> str:
-    shape, colour = mark
+def _shape(number: int, x: float, y: float) -> str:
+    """The sign of a series."""
+    shape, colour = _mark(number)
     match shape:
         case 0:
             return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
@@ -200,11 +201,12 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str = _LINE, dashe
 
 
 def _text(
-    x: float, y: float, text: str, anchor: str = "start", *, size: int = 12, colour: str = _FAINT, turned: bool = False
-) -> str:
+    x: float, y: float, text: str, anchor: str = "start", *, size: int = 12, colour: str = _FAINT, turned: bool = False,
+    cells: int = _LONGEST,
+) -> str:  # fmt: skip
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
     return (f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}"{turn}>'
-            f"{_escaped(one_line(text, _LONGEST if size == 12 else 90))}</text>")  # fmt: skip
+            f"{_escaped(one_line(text, cells))}</text>")  # fmt: skip
 
 
 def _escaped(text: str) -> str:
