@@ -39,14 +39,15 @@ class Liked(msgspec.Struct, frozen=True):
 def read(database: Database) -> Found:
     """A dot for each version and figure of raters: to the right its gain in reward, upwards that of the figure.
     At the lower right a version is liked better by the reward model alone."""
-    scores, rates = _scores(database), winning.win_rates(database)
+    measured = [(version, reward) for version in versions.every(database)
+                if version.kind != "base" and (reward := gains.over_parent(version)).mean is not None]  # fmt: skip
+    rates = winning.win_rates(database) if measured else []
+    scores = _scores(database, {name for version, _ in measured for name in (version.name, version.parent) if name})
     dots: dict[str, list[Point]] = {}
     rows: list[tuple[Cell, ...]] = []
     notes: list[str] = []
-    for version in versions.every(database):
-        reward = gains.over_parent(version)
-        if version.kind == "base" or reward.mean is None:
-            continue
+    for version, reward in measured:
+        assert reward.mean is not None
         proxy = (version.name, version.parent, gains.state_of(version), reward.mean, *(reward.interval or (None, None)),
                  reward.n or None)  # fmt: skip
         found = _liked(version, scores, rates)
@@ -100,17 +101,16 @@ def difference(new: Sequence[float], old: Sequence[float]) -> Measured:
     return Measured(mean, (mean - half, mean + half), len(new), "prompts")
 
 
-def _scores(database: Database) -> Scores:
+def _scores(database: Database, names: set[str]) -> Scores:
     """Mean overall scores, from 0 to 1 on their scale, by version and source, of each prompt: scores of one prompt are
     not independent."""
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
     for row in database.rows(
         """SELECT counted.source, counted.prompt, samples.version, ratings.kind, ratings.value, scale_low, scale_high
-           FROM counted JOIN ratings ON ratings.sequence = counted.sequence
-           JOIN samples ON samples.id = ratings.sample_id
-           WHERE counted.kind = 'score' AND counted.attribute = ? AND counted.source IN (?, ?)
-           AND samples.version NOT NULL""",
-        (OVERALL, *PEOPLE),
+           FROM json_each(?) AS name CROSS JOIN samples ON samples.version = name.value
+           CROSS JOIN counted ON counted.sample = samples.sequence CROSS JOIN ratings USING (sequence)
+           WHERE counted.kind = 'score' AND counted.attribute = ? AND counted.source IN (?, ?)""",
+        (msgspec.json.encode(sorted(names)).decode(), OVERALL, *PEOPLE),
     ):
         own = found.setdefault((row["version"], row["source"]), {})
         own.setdefault(row["prompt"], []).append(value_of(row))

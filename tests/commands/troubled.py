@@ -34,7 +34,7 @@ from workbench import cli as workbench
 # What a test gives for an argument, by its name, and by command where that differs; where None, nothing.
 GIVEN: dict[str | tuple[str, str], str | None] = {
     "file": "feedback.jsonl", ("export", "file"): "out/scores.csv", ("backup", "file"): "out/copy.db",
-    ("report", "file"): "out/v1.html",
+    ("report", "file"): "out/v1.html", ("insight", "names"): None,
     "kind": "scores", "version": "v1", "sample": "SAMPLE", "subject": "v1", "text": "The bread rose.",
     "job": "JOB", "jobs": "JOB",
     "stdin": None, "html": None, "name": None, "action": None, "other": "sound", "value": None, "folder": "out/v1",

@@ -118,7 +118,9 @@ def test_nothing_waits_for_sqlite_utils_but_the_doctor(run: Run, workspace: Work
     assert "ok    contents" in run("doctor").out
 
 
-@pytest.mark.parametrize("name", ["stats", "import", "doctor", "keys", "queue", "raters", "agreement", "merge"])
+@pytest.mark.parametrize(
+    "name", ["stats", "import", "doctor", "keys", "queue", "raters", "agreement", "insight", "merge"]
+)
 def test_no_command_imports_torch_or_the_trainer(name: str) -> None:
     module = COMMANDS[name][0].partition(":")[0]
     heavy = {"torch", "transformers", "trainer"} | ({"textual"} if name != "keys" else set())  # keys knows their names

@@ -165,9 +165,19 @@ def test_each_figure_is_printed_and_is_json(filled: Workspace, capsys: pytest.Ca
     page = capsys.readouterr().out
     for figure in FIGURES:
         assert f"{figure.title}\n" in page
+    balance = next(figure for figure in FIGURES if figure.name == "balance")
+    assert run(filled, "balance", "evaluation") == 0
+    both = capsys.readouterr().out
+    assert run(filled, "balance") == 0
+    alone = capsys.readouterr().out
+    with open_database(filled) as database:
+        rows = len(balance.read(database).table.rows)
+    assert f"and {rows - 12} more rows: workbench insight balance" in both
+    assert "more rows" not in alone
+    assert len(alone.splitlines()) > rows + len(balance.what) // 80
     assert run(filled, "balance", "frontier", "--json") == 0
-    balance, frontier = json.loads(capsys.readouterr().out)
-    assert (balance["figure"], frontier["figure"], frontier["files"]) == ("balance", "frontier", [])
+    first, frontier = json.loads(capsys.readouterr().out)
+    assert (first["figure"], frontier["figure"], frontier["files"]) == ("balance", "frontier", [])
     assert frontier["plot"]["series"][1]["points"] == [
         {"x": 3.0, "y": 0.5, "low": 0.1, "high": 0.9, "label": "v1", "n": 8}
     ]

@@ -15,6 +15,7 @@ from storage.writing import write_files
 from workbench.commands.options import json_option, print_json, reading, say, workspace_option
 from workbench.commands.progress import progress
 
+MOST_ROWS = 12  # of a table, where several figures are printed
 NAMES = {figure.name: figure for figure in FIGURES}
 
 
@@ -42,8 +43,8 @@ def insight(
     agreement   how far raters agree, with others and with themselves
     length      whether longer answers are liked better
 
-    Each has a plot and a table; intervals are of 95%. With --csv, --svg or --png what is drawn is written to files, and
-    nothing is printed unless --json asks for it.
+    Each has a plot and a table, of which a figure by itself has all rows; intervals are of 95%. With --csv, --svg or
+    --png what is drawn is written to files, and nothing is printed unless --json asks for it.
 
     \b
     Examples:
@@ -66,8 +67,9 @@ def insight(
         from trainer.comparing import is_colored, width
         from workbench.reporting.figure_text import page
 
-        wide, colored = width(), is_colored()
-        click.echo("\n\n".join(page(figure, found, wide=wide, colored=colored) for figure, found in shown))
+        most = MOST_ROWS if len(shown) > 1 else None
+        pages = (page(*one, wide=width(), colored=is_colored(), most=most) for one in shown)
+        click.echo("\n\n".join(pages))
 
 
 def _write(shown: list[tuple[Figure, Found]], folders: dict[str, Path], *, overwrite: bool) -> dict[str, list[str]]:
@@ -103,7 +105,7 @@ def _made(form: str, figure: Figure, found: Found) -> bytes:
         case _:
             made, is_whole = figure_png.picture(found.plot)
             if not is_whole:
-                say(f"{figure.name}.png: no font for some characters is installed; --svg leaves fonts to its viewer")
+                say(f"{figure.name}.png: {figure_png.FONTLESS}")
             return made
 
 

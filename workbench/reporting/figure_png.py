@@ -1,10 +1,17 @@
-"""A figure as a PNG picture, by matplotlib, which is the extra `plots`: it brings its own fonts, wherever it runs."""
+"""A figure as a PNG picture, by matplotlib, which is the extra `plots`: it brings its own fonts, wherever it runs.
+
+As a program it makes the picture of the plot that stands on standard input, as JSON: importing matplotlib would stop
+whoever draws a screen.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from storage.errors import UsageError
 from storage.insight.figure import Plot, Series
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
 
 MARKS = "osD^"
 DOTS_PER_INCH = 160
+FONTLESS = "no installed font has some of its characters; the SVG leaves fonts to who shows it"
 _LONGEST = 48  # cells of a name
 
 
@@ -95,3 +103,10 @@ def _plain(text: str, cells: int = _LONGEST) -> str:
     """A name on one line, of which `$` begins no formula; a leading `_` would hide a series from the legend."""
     told = one_line(text, cells).replace("$", r"\$")
     return f" {told}" if told.startswith("_") else told
+
+
+if __name__ == "__main__":
+    made, is_whole = picture(msgspec.json.decode(sys.stdin.buffer.read(), type=Plot))
+    sys.stdout.buffer.write(made)
+    if not is_whole:
+        print(FONTLESS, file=sys.stderr)

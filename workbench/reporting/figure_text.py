@@ -13,8 +13,9 @@ HEIGHT = 18
 COLORS = (244, 75, 214, 78, 205, 117, 220, 141)  # of the 256 that terminals share
 
 
-def page(figure: Figure, found: Found, *, wide: int, colored: bool) -> str:
-    """The figure in at most `wide` columns, but for its table, which has what it needs."""
+def page(figure: Figure, found: Found, *, wide: int, colored: bool, most: int | None = None) -> str:
+    """The figure in at most `wide` columns, but for its table, which has what it needs, and of which the first `most`
+    rows are shown."""
     lines = [figure.title, *textwrap.wrap(figure.what, wide), ""]
     if found.plot is None:
         lines += textwrap.wrap(safe_text(f"Nothing to draw: {found.missing}."), wide)
@@ -23,7 +24,9 @@ def page(figure: Figure, found: Found, *, wide: int, colored: bool) -> str:
     for note in found.notes:
         lines += textwrap.wrap(one_line(note, 1000), wide, initial_indent="- ", subsequent_indent="  ")
     if found.table.rows:
-        lines += ["", *columns(found.table.header, found.table.told)]
+        lines += ["", *columns(found.table.header, found.table.told[:most])]
+    if most is not None and len(found.table.rows) > most:
+        lines.append(f"and {len(found.table.rows) - most} more rows: workbench insight {figure.name}")
     return "\n".join(lines)
 
 

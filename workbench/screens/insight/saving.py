@@ -47,7 +47,7 @@ def _png(plot: Plot) -> tuple[bytes, str]:
         return b"", f"no PNG: {error}"
     if done.returncode:
         return b"", f"no PNG: {one_line(done.stderr.decode(errors='replace').strip().rpartition(chr(10))[2])}"
-    return done.stdout, ""
+    return done.stdout, f"PNG: {figure_png.FONTLESS}" if figure_png.FONTLESS.encode() in done.stderr else ""
 
 
 def free_name(folder: Path, stem: str) -> str:

@@ -24,6 +24,7 @@ from workbench.text import from_home
 from workbench.widgets.figures import FigureView
 from workbench.widgets.table import RowTable
 
+PASSING = 0.1  # seconds that a figure is looked at before it is read: one that is passed by is not
 REST = 10  # times as long as the reading of a figure took, until news have it read again
 
 
@@ -152,7 +153,9 @@ class InsightScreen(WorkbenchScreen):
         self.at = place
         self.query_one(FigureView).scroll_home(animate=False)
         await self.draw()
-        self.look_again()
+        if self.soon is not None:
+            self.soon.stop()
+        self.soon = self.set_timer(PASSING, self._rested)
 
     def action_table(self) -> None:
         if self.found is not None:
