@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.content import Content
@@ -73,3 +74,15 @@ def test_a_side_of_the_line_is_told_by_a_sign_and_a_series_by_its_own() -> None:
     assert legend(plot, 80).plain == "● human   ■ ai   ▲ all above 0.5  ▼ all below"
     first, level = lanes[1].index("├"), lanes[1].index("┊")
     assert level < first < lanes[1].index("●") < lanes[1].index("┤")
+
+
+def test_an_interval_that_is_much_wider_than_most_leaves_them_their_room() -> None:
+    points = [Point(float(place), 1.0, 0.0, 2.0, n=5) for place in range(5)] + [Point(5.0, 2.0, -53.5, 57.8, n=2)]
+    plot = Plot("", "", "", (Series("v1", tuple(points)),), 0.0, ("ar", "de", "en", "es", "hi", "fr"))
+    _, lanes = map(lines, rows(plot, 80))
+    assert lanes[1].count("─") > 10
+    assert "◂" in lanes[6]
+    assert lanes[6].endswith("▸ 2 [-53.5, 57.8] n 2"), "what it is stands beside it"
+    assert not any(sign in lane for sign in "◂▸" for lane in lanes[1:6])
+    assert "◂ ▸ goes on" in legend(plot, 80).plain
+    assert "◂" not in legend(msgspec.structs.replace(plot, series=(Series("v1", tuple(points[:5])),)), 80).plain

@@ -41,6 +41,11 @@ class VersionsChanged(News):
 
 
 @dataclass(frozen=True)
+class Measured(News):
+    """A version was evaluated, or a reward model was fitted."""
+
+
+@dataclass(frozen=True)
 class TrainerMoved(News):
     """The trainer has begun, gone on or stopped: its state, its figures, its log."""
 

@@ -14,6 +14,7 @@ from storage.feedback import census
 from storage.records import Job, JobState, Version
 from workbench.shell.messages import (
     AnswersChanged,
+    Measured,
     News,
     RatingsChanged,
     TrainerMoved,
@@ -33,6 +34,7 @@ class Seen:
     ratings: int = -1
     answers: int = -1
     versions: tuple[int, ...] = ()
+    measured: tuple[int, ...] = ()
     figures: tuple[int, ...] = ()
     rated: int | None = None  # how many ratings count today, by anyone; skips and notes are none
     job: Job | None = None
@@ -53,6 +55,7 @@ def look(database: Database, trainers: Trainers, seen: Seen, *, closely: bool) -
         ratings,
         unfinished.newest(database, "samples"),
         (_newest(database, "version_events"), *_known_of_versions(database)),
+        (_newest(database, "reward_models"), database.scalar("SELECT max(rowid) FROM evaluations") or 0),
         (
             database.scalar("SELECT max(rowid) FROM metrics") or 0,
             database.scalar("SELECT max(rowid) FROM rollouts") or 0,
@@ -74,6 +77,8 @@ def told(before: Seen, now: Seen) -> list[News]:
         found.append(AnswersChanged())
     if now.versions != before.versions or now.served != before.served:
         found.append(VersionsChanged())
+    if now.measured != before.measured:
+        found.append(Measured())
     if (now.job, now.trainer, now.figures) != (before.job, before.trainer, before.figures):
         found.append(TrainerMoved())
     if before.trainer.state in ("training", "stopping") and now.job is not None and now.job.state is JobState.DONE:

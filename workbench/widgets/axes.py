@@ -8,7 +8,7 @@ from typing import Any
 
 from storage.insight.figure import Plot, Point
 from workbench.text import one_line
-from workbench.widgets.intervals import NARROW, marks
+from workbench.widgets.intervals import marks
 
 LEVEL = "text-muted"  # the name of the colour of the line
 MOST_LABELS = 40  # points; more of them would write over each other
@@ -51,8 +51,8 @@ def draw(onto: Any, shown: Plot, colors: Mapping[str, Any], width: int, height: 
     upwards = _axis([point.y for point in points] + bounds + level, 0.0, 0.0)
     onto.xlim(*across)
     onto.ylim(*upwards)
-    onto.xticks(*_ticks(across, 3 if width < NARROW else 5))
-    onto.yticks(*_ticks(upwards, 3 if height < 9 else 5))
+    onto.xticks(*_ticks(across, max(2, width // 14)))
+    onto.yticks(*_ticks(upwards, max(2, height // 4)))
 
 
 def _axis(values: list[float], before: float, beyond: float) -> tuple[float, float]:

@@ -6,7 +6,9 @@ and `▲` and `▼` say that an interval lies wholly above or below the line.
 
 from __future__ import annotations
 
+import math
 from itertools import cycle
+from statistics import median
 
 from textual.content import Content
 
@@ -18,6 +20,7 @@ SIGNS = "●■◆○□◇"
 COLORS = ("policy", "accent", "secondary", "warning", "foreground", "text-muted")
 NARROW = 60  # cells; below, the ends of intervals are drawn and not written
 LEAST_LANE = 8  # cells of a scale
+FEW, CUT = 4, 2.0  # of at least so many intervals, one reaches no further than so many times their median width
 
 
 def marks(plot: Plot) -> dict[str, tuple[str, str]]:
@@ -34,17 +37,19 @@ def marks(plot: Plot) -> dict[str, tuple[str, str]]:
 
 
 def legend(plot: Plot, cells: int, first: str = "") -> Content:
-    """Which sign is which series, where there are several; and what is said of an interval beyond the line. `first` is
-    what is to be said before that."""
+    """Which sign is which series, and what is said of an interval beyond the line; `first` is said before that."""
     told = marks(plot)
     parts = [Content.styled(one_line(first, cells), "$text-muted")] if first else []
     parts += [
         Content.assemble((f"{told[one.name][0]} ", f"bold ${told[one.name][1]}"), one_line(one.name, 40))
         for one in plot.series
-        if len(plot.series) > 1
     ]
     if plot.places and any(_beyond(point, plot.level).strip() for point in plot.points):
         parts.append(Content.styled(f"▲ all above {plot.level:.3g}  ▼ all below", "$text-muted"))
+    low, high = _span(plot)
+    bounds = [end for point in plot.points for end in (point.low, point.high) if end is not None]
+    if plot.places and any(not low <= end <= high for end in bounds):
+        parts.append(Content.styled("◂ ▸ goes on", "$text-muted"))
     return packed(parts, cells)
 
 
@@ -92,17 +97,15 @@ class Scale:
     @classmethod
     def of(cls, plot: Plot, cells: int) -> Scale:
         """The scale that a plot needs; bars begin at zero."""
-        values = [value for point in plot.points for value in (point.low, point.y, point.high) if value is not None]
-        values += [0.0] if any(one.kind == "bars" for one in plot.series) else []
-        values += [plot.level] if plot.level is not None else []
-        low, high = min(values), max(values)
+        low, high = _span(plot)
         if low == high:
             low, high = low - 0.5, high + 0.5
         return cls(low, high, plot.level, cells)
 
     def at(self, value: float) -> int:
-        """The cell of a value."""
-        return round((value - self.low) / (self.high - self.low) * (self.cells - 1))
+        """The cell of a value; of one beyond an end, that end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(share * (self.cells - 1))
 
     def ticks(self) -> str:
         """Both ends, and the line where there is room for it between them."""
@@ -128,7 +131,7 @@ class Scale:
         if point.low is not None and point.high is not None:
             first, last = self.at(point.low), self.at(point.high)
             line[first : last + 1] = "─" * (last + 1 - first)
-            line[first], line[last] = "├", "┤"
+            line[first], line[last] = "◂" if point.low < self.low else "├", "▸" if point.high > self.high else "┤"
         if one.kind != "bars" or point.low is not None:
             line[self.at(point.y)] = sign
         text = "".join(line)
@@ -136,6 +139,21 @@ class Scale:
         return Content.assemble(
             (text[:before], "$text-muted"), (drawn[before:], f"${color}"), (text[len(drawn) :], "$text-muted")
         )
+
+
+def _span(plot: Plot) -> tuple[float, float]:
+    """The lowest and the highest value that has to be in sight.
+
+    An interval that is much wider than most is cut off: drawn in full, it would leave no room to tell the others apart.
+    """
+    widths = [point.high - point.low for point in plot.points if point.low is not None and point.high is not None]
+    reach = CUT * median(widths) if len(widths) >= FEW else math.inf
+    values = [point.y for point in plot.points]
+    values += [max(point.low, point.y - reach) for point in plot.points if point.low is not None]
+    values += [min(point.high, point.y + reach) for point in plot.points if point.high is not None]
+    values += [0.0] if any(one.kind == "bars" for one in plot.series) else []
+    values += [plot.level] if plot.level is not None else []
+    return min(values), max(values)
 
 
 def _beyond(point: Point, level: float | None) -> str:

@@ -18,12 +18,13 @@ from storage.insight.figure import Cell, Figure, Found, Table
 from workbench.screens.insight.chooser import Chooser
 from workbench.screens.insight.tables import fill, row_at, row_like
 from workbench.screens.insight.told import FigureSheet, how_to_read, nothing_yet
-from workbench.shell.messages import News, Opened, RatingsChanged, VersionsChanged
+from workbench.shell.messages import Measured, News, Opened, RatingsChanged, VersionsChanged
 from workbench.shell.screen import WorkbenchScreen, present, put
 from workbench.text import from_home
 from workbench.widgets.figures import FigureView
 from workbench.widgets.table import RowTable
 
+PASSING = 0.1  # seconds that a figure is looked at before it is read: one that is passed by is not
 REST = 10  # times as long as the reading of a figure took, until news have it read again
 
 
@@ -33,12 +34,12 @@ class InsightScreen(WorkbenchScreen):
     CSS_PATH = "style.tcss"
     KEY = "insight"
     AUTO_FOCUS = "#figures"
-    NEWS = (RatingsChanged, VersionsChanged)
+    NEWS = (RatingsChanged, VersionsChanged, Measured)
 
     def body(self) -> ComposeResult:
         with Horizontal(id="insight"):
             yield Chooser()
-            with Vertical():
+            with Vertical(id="drawn"):
                 yield FigureView(id="figure", classes="pane")
                 yield Static(id="empty", markup=False)
                 yield Static(id="how", markup=False)
@@ -112,6 +113,7 @@ class InsightScreen(WorkbenchScreen):
         plot = found.plot if found is not None else None
         present(self.query_one("#figure"), plot is not None)
         present(self.query_one("#empty"), plot is None)
+        self.query_one("#drawn").set_class(plot is not None and bool(plot.places), "rows")
         if plot is not None:
             self.query_one(FigureView).show(plot)
         else:
@@ -151,7 +153,9 @@ class InsightScreen(WorkbenchScreen):
         self.at = place
         self.query_one(FigureView).scroll_home(animate=False)
         await self.draw()
-        self.look_again()
+        if self.soon is not None:
+            self.soon.stop()
+        self.soon = self.set_timer(PASSING, self._rested)
 
     def action_table(self) -> None:
         if self.found is not None:

@@ -9,7 +9,7 @@ from workbench.text import cell, one_line, width
 from workbench.widgets.table import RowTable
 
 MOST_ROWS = 500  # on screen; what is written has them all
-WIDEST = 28  # cells of a column
+WIDEST = 44  # cells of a column
 
 
 def fill(widget: RowTable, table: Table, widest: int = WIDEST) -> None:
