@@ -96,7 +96,7 @@ class Terminal:
         os.close(self.handle)
 
 
-F1, F2, F3, F5, F6, F12 = b"\x1bOP", b"\x1bOQ", b"\x1bOR", b"\x1b[15~", b"\x1b[17~", b"\x1b[24~"
+F1, F2, F3, F4, F5, F6 = b"\x1bOP", b"\x1bOQ", b"\x1bOR", b"\x1bOS", b"\x1b[15~", b"\x1b[17~"
 CTRL = {letter: bytes([ord(letter) - 96]) for letter in "fglop"}
 ESCAPE = b"\x1b"
 
@@ -133,6 +133,11 @@ def test_no_hostile_byte_reaches_the_terminal_on_any_screen(tmp_path: Path):
         terminal.press(b" j \r", "2 runs compared")
         terminal.until("settings that differ")
         terminal.dismiss("2 runs compared")
+        terminal.press(F4, "Reward against KL")
+        terminal.press(b"jj", "What v1 gained over v0")
+        terminal.until("CANARY")
+        terminal.press(b"o", "─ Languages")
+        terminal.dismiss("─ Languages")
         terminal.press(F5, "prompts")
         terminal.press(b"\r", "answer 1 of")
         terminal.until("counts")

@@ -177,16 +177,16 @@ async def test_a_key_is_given_to_another_action_and_works_at_once(app: Workbench
         assert "mine" in path.read_text()
         await pilot.press("a")
         await until(pilot, lambda: isinstance(app.screen, PressDialog))
-        await pilot.press("f4")
-        await until(pilot, lambda: "• f1 alt+1 f4" in visible(app))
-        assert path.read_text() == '# mine\n"review.skip" = "z"\n"app.show-prompt" = ["f1", "alt+1", "f4"]\n'
-        await pilot.press("escape", "f4")
+        await pilot.press("f9")
+        await until(pilot, lambda: "• f1 alt+1 f9" in visible(app))
+        assert path.read_text() == '# mine\n"review.skip" = "z"\n"app.show-prompt" = ["f1", "alt+1", "f9"]\n'
+        await pilot.press("escape", "f9")
         await until(pilot, lambda: app.current_mode == "prompt")
         await pilot.press("alt+k")
         await until(pilot, lambda: isinstance(app.screen, KeysDialog))
         await pilot.press("d")
         await until(pilot, lambda: "• f1" not in visible(app))
-        await pilot.press("escape", "f2", "f4")
+        await pilot.press("escape", "f2", "f9")
         await until(pilot, lambda: app.current_mode == "review")
     assert keymap.load(app.workspace) == {"review.skip": ("z",)}
 
