@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on this machine, which answers well, badly, late or never."""
+"""An OpenAI-compatible endpoint on this machine, which answers well, badly, late or never; and what is judged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tiny_model import CORPUS
+
+from storage import conversations, samples
+from storage.database import Database
+from storage.feedback import log
+from storage.records import Rating, Sample, Split
 
 KEY = "sk-a-key-that-nobody-may-see"
 Reply = tuple[int, dict[str, str], bytes]
@@ -68,3 +75,15 @@ class Endpoint:
             self.server.shutdown()
             self.server.server_close()
             thread.join()
+
+
+def ask(database: Database, language: str, *texts: str, split: Split = Split.TRAIN) -> list[Sample]:
+    """A prompt and its answers."""
+    prompt = conversations.add(database, f"{CORPUS[0]} {texts[0]}?", language=language, split=split)
+    made = [samples.new(prompt.id, text) for text in texts]
+    samples.add(database, made)
+    return made
+
+
+def said_by(database: Database, rater: str) -> list[Rating]:
+    return log.effective(database, rater=rater)

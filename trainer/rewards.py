@@ -189,6 +189,7 @@ def fitted(
     figures["judge_agreement"] = agreed.mean if agreed else None
     figures["judge_agreement_interval"] = agreed.bounds if agreed else None
     figures["judge_examples"] = judged.count()
+    figures["by_ai"] = sum(one.by_judge for one in optimised.every())
 
     def record() -> RewardModelRecord:
         found = reward_models.of_job(held.database, held.job.id)

@@ -54,15 +54,25 @@ def items(database: Database, asked: Asked) -> tuple[list[Item], int]:
     for place, kind in enumerate(asked.kinds):
         calibrating = _places(database, asked, _JUDGED[kind], _share(asked.calibrate, asked.kinds, place))
         places += [(found, True) for found in calibrating if not _said(database, asked, found)]
-    for place, kind in enumerate(asked.kinds):
-        limit = -1 if asked.limit is None else _share(asked.limit, asked.kinds, place)
-        places += [(found, False) for found in _places(database, asked, _FRESH[kind], limit)]
+    fresh = [_places(database, asked, _FRESH[kind], -1 if asked.limit is None else asked.limit) for kind in asked.kinds]
+    limits = [None] * len(fresh) if asked.limit is None else shared(asked.limit, [len(found) for found in fresh])
+    for found, limit in zip(fresh, limits, strict=True):
+        places += [(one, False) for one in found[:limit]]
     already = database.scalar(
         f"""SELECT count(*) FROM counted JOIN ratings ON ratings.sequence = counted.sequence
             WHERE counted.rater = ? AND counted.source = '{Source.AI}' AND ratings.guideline = ?""",
         (asked.rater, asked.guideline),
     )
     return [_item(database, place, calibrates) for place, calibrates in places], already
+
+
+def shared(many: int, there: Sequence[int]) -> list[int]:
+    """So many of things of which there are some of each kind, as evenly as they go."""
+    shares = [0] * len(there)
+    for kinds, place in zip(range(len(there), 0, -1), sorted(range(len(there)), key=there.__getitem__), strict=True):
+        shares[place] = min(there[place], -(-many // kinds))
+        many -= shares[place]
+    return shares
 
 
 def _share(many: int, kinds: Sequence[RatingKind], place: int) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from endpoint import KEY
 from rated_workspace import LANGUAGES
 from tiny_model import CORPUS
 
@@ -78,5 +80,26 @@ def trainer(command, tiny_model):
         code, out, err = command(*arguments, *named)
         assert out, err
         return code, json.loads(out)
+
+    return call
+
+
+@pytest.fixture
+def judge(workspace, monkeypatch, capsys):
+    """Run `trainer judge`, or another `command`; returns its exit code, its document (None where it printed none) and
+    standard error."""
+
+    def call(*arguments: str, command: str = "judge") -> tuple[int, Any, str]:
+        monkeypatch.setattr(sys, "argv", ["trainer", command, *arguments, "--json", "--workspace", str(workspace.root)])
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+        out, err = capsys.readouterr()
+        assert KEY not in out + err
+        return code, json.loads(out) if out else None, err
 
     return call

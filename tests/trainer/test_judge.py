@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
-import sys
 import time
 from typing import Any
 
 import pytest
 import torch
-from endpoint import KEY, Endpoint, Reply, completion
+from endpoint import KEY, Endpoint, Reply, ask, completion, said_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rated_workspace import LANGUAGES
 from tiny_model import CORPUS
 
-from storage import conversations, samples
-from storage.database import Database
 from storage.errors import UsageError
 from storage.feedback import log
 from storage.feedback.unjudged import Item
 from storage.records import Choice, Prompt, Sample, Split
-from trainer import cli
 from trainer.config import Control
 from trainer.examples import Response, Scored, collect
 from trainer.judge.local import LocalJudge
@@ -33,39 +28,6 @@ from trainer.judge.spending import Purse
 from trainer.judge.verdicts import Verdict, preference, score
 from trainer.reward.folds import controlled, to_measure
 from trainer.reward.regression import Answers, regress
-
-
-@pytest.fixture
-def judge(workspace, monkeypatch, capsys):
-    """Run `trainer judge`; returns its exit code, its document (None where it printed none) and standard error."""
-
-    def call(*arguments: str) -> tuple[int, Any, str]:
-        monkeypatch.setattr(sys, "argv", ["trainer", "judge", *arguments, "--json", "--workspace", str(workspace.root)])
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        out, err = capsys.readouterr()
-        assert KEY not in out + err
-        return code, json.loads(out) if out else None, err
-
-    return call
-
-
-def ask(database: Database, language: str, *texts: str, split: Split = Split.TRAIN) -> list[Sample]:
-    """A prompt and its answers."""
-    prompt = conversations.add(database, f"{CORPUS[0]} {texts[0]}?", language=language, split=split)
-    made = [samples.new(prompt.id, text) for text in texts]
-    samples.add(database, made)
-    return made
-
-
-def said_by(database: Database, rater: str) -> list[Any]:
-    return log.effective(database, rater=rater)
-
 
 # What answers mean
 

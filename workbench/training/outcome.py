@@ -46,7 +46,8 @@ def agreement(result: Mapping[str, Any]) -> list[str]:
     Where there were ratings of a kind and no figure could be told of them: `rank correlation - (all 12 ... are equal)`.
     """
     reasons = result.get("reasons") or {}
-    found = [f"learned from {result.get('examples', 0)} examples"]
+    by_ai = f" ({result['by_ai']} by AI)" if result.get("by_ai") else ""
+    found = [f"learned from {result.get('examples', 0)} examples{by_ai}"]
     for label, name, size, form in _AGREEMENT:
         value, bounds = result.get(name), result.get(f"{name}_interval")
         if value is None:
