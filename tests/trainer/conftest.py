@@ -80,3 +80,14 @@ def trainer(command, tiny_model):
         return code, json.loads(out)
 
     return call
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a file of reward functions; returns its path."""
+
+    def write(text: str, name: str = "rewards.py") -> Path:
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
