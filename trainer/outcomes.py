@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Begun, RatingKind, Split
+from storage.wording import counted
 from trainer.examples import OVERALL, Examples, Response, counting_ratings, stored_responses
 
 
@@ -91,12 +92,12 @@ def check_enough(found: Sequence[Outcome], minimum: int, told: Sequence[TextOutc
     Raises:
         UsageError: saying how many of what are missing.
     """
-    counts = f"{len(found)} rated answers" + f" and {len(told)} outcomes in words" * bool(told)
+    counts = counted(len(found), "rated answer") + f" and {counted(len(told), 'outcome')} in words" * bool(told)
     missing = minimum - len(found) - len(told)
     if missing > 0:
         raise UsageError(
             f"too few ratings of training prompts to learn from: {counts}; {minimum} are needed",
-            f"rate {missing} more answer{'s' * (missing > 1)}, or import ratings with `workbench import FILE`",
+            f"rate {counted(missing, 'more answer')}, or import ratings with `workbench import FILE`",
         )
     if not told and len({round(outcome.value, 6) for outcome in found}) < 2:
         raise UsageError(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from storage.records import Sampling
+from storage.wording import counted
 from trainer.config import Control, GateConfig, PpoConfig
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import mean_interval
@@ -114,7 +115,7 @@ def test_with_too_few_held_out_prompts_nothing_passes_and_nothing_crashes(judged
     assert verdicts(report)["held-out prompts"] is False
     assert not report.passed
     (gate,) = [gate for gate in report.gates if gate["gate"] == "held-out prompts"]
-    assert gate["detail"].startswith(f"{count} held-out prompts are too few")
+    assert gate["detail"].startswith(f"{counted(count, 'held-out prompt is', 'held-out prompts are')} too few")
     assert (report.held_out_prompts, report.metrics()["held_out_prompts"]) == (count, count)
     assert_a_document(report)
     if not count:

@@ -170,5 +170,5 @@ def test_going_on_from_a_checkpoint_is_going_on(backbone, tmp_path, rounds):
 def test_what_cannot_be_is_refused(backbone):
     with pytest.raises(UsageError, match="9 answers to each of 500 prompts are over 4096 a round"):
         build(BestOfConfig, {"answers": 9, "prompts": 500})
-    with pytest.raises(UsageError, match="1 prompts cannot be shared by 2 processes"):
+    with pytest.raises(UsageError, match="1 prompt cannot be shared by 2 processes"):
         BestOf(backbone, ByFirstToken(10), same_question(1), CONFIG, 1, processes=Processes(0, 2))

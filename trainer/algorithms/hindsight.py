@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from storage.errors import UsageError
 from storage.records import Message, Prompt
+from storage.wording import counted
 from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
 from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
@@ -82,8 +83,8 @@ def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: 
     if not comparisons(found):
         prompts = len({outcome.response.prompt.id for outcome in found})
         raise UsageError(
-            f"no two of the {len(found)} rated answers (to {prompts} prompts) answer the same prompt with different "
-            "outcomes, so there is no worse and better to chain",
+            f"no two of the {counted(len(found), 'rated answer')} (to {counted(prompts, 'prompt')}) "
+            "answer the same prompt with different outcomes, so there is no worse and better to chain",
             "rate several answers to the same prompt, or use --relabelling instruction",
         )
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from storage.errors import UsageError, WorkbenchError
+from storage.wording import counted
 from trainer.algorithms.updates import take_step
 from trainer.config import SupervisedConfig
 from trainer.evaluation.intervals import Interval, mean_interval
@@ -107,7 +108,8 @@ def fitting(rows: Sequence[Item], context: int) -> list[Item]:
     found = [row for row in rows if len(row) <= context]
     if not found:
         raise UsageError(
-            f"all {len(rows)} answers are longer with their prompts than the model's context of {context} tokens",
+            f"all {counted(len(rows), 'answer is', 'answers are')} longer with their prompts "
+            f"than the model's context of {context} tokens",
             "use a model with a longer context, or add shorter answers",
         )
     return found
@@ -227,7 +229,7 @@ def skipped_after(skipped: int, step: int, *, taken: bool) -> int:
     skipped = 0 if taken else skipped + 1
     if skipped >= MOST_SKIPPED:
         raise WorkbenchError(
-            f"the gradients of {skipped} updates in a row were not finite (the last at step {step})",
+            f"the gradients of {counted(skipped, 'update')} in a row were not finite (the last at step {step})",
             "lower --learning-rate, or use --dtype fp32; the versions published so far are untouched",
         )
     return skipped

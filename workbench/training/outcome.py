@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.records import Job
+from storage.wording import counted
 
 
 def outcome(job: Job) -> str:
@@ -37,7 +38,7 @@ def agreement(result: Mapping[str, Any]) -> list[str]:
     Where there were ratings of a kind and no figure could be told of them: `rank correlation - (all 12 ... are equal)`.
     """
     reasons = result.get("reasons") or {}
-    found = [f"learned from {result.get('examples', 0)} examples"]
+    found = [f"learned from {counted(result.get('examples', 0), 'example')}"]
     for label, name, size, form in _AGREEMENT:
         value, bounds = result.get(name), result.get(f"{name}_interval")
         if value is None:
