@@ -11,11 +11,12 @@ import torch
 
 from storage.records import Sampling
 from storage.wording import counted
-from trainer.config import Control, GateConfig, PpoConfig
+from trainer.config import Control, GateConfig
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import mean_interval
 from trainer.evaluation.judging import Judge
 from trainer.job import CancelledError
+from trainer.policy_config import PpoConfig
 
 SAMPLING = Sampling(max_new_tokens=6)
 PASSED = dict.fromkeys(("reward gain", "judge", "languages", "support", "KL bound", "finite"), True)

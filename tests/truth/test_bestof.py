@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from storage.errors import UsageError
 from storage.records import Prompt
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import Tuning, build
+from trainer.config import build
 from trainer.methods.bestof import METHOD, BestOf, BestOfConfig, best, kl_bound
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import Tuning
 from trainer.processes import Processes
 from trainer.reward.protocol import Scores
 

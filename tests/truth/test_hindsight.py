@@ -26,11 +26,11 @@ from trainer.algorithms.hindsight import (
     hindsight,
     instruction_rows,
 )  # fmt: skip
-from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
 from trainer.outcomes import Outcome, TextOutcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.supervised_config import HindsightConfig, Relabelling
 
 LANGUAGES = ("en", "zh")
 CONFIG = HindsightConfig(

@@ -29,7 +29,6 @@ from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.q_values import DRAWS, States, token_losses
 from trainer.algorithms.supervised import Course, Row
 from trainer.checkpoints import load, save
-from trainer.config import IlqlConfig, Tuning
 from trainer.outcomes import Outcome
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, HEAD, Adapter, read_adapter
 from trainer.policy.backbone import Backbone
@@ -37,6 +36,8 @@ from trainer.policy.decoding import Decoder
 from trainer.policy.models import ModelFolder, weight_files
 from trainer.policy.transformers_network import TransformersNetwork
 from trainer.policy.weights import Weights
+from trainer.policy_config import Tuning
+from trainer.supervised_config import IlqlConfig
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

@@ -20,7 +20,6 @@ from storage.wording import counted
 from trainer import heap
 from trainer.algorithms.supervised import PromptLoss, Row, SupervisedLearner, fitting, hold_out
 from trainer.checkpoints import whole_folder
-from trainer.config import SupervisedConfig
 from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import fingerprint
 from trainer.job import HeldJob
@@ -28,6 +27,7 @@ from trainer.learner import Figures
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.running import learn
+from trainer.supervised_config import SupervisedConfig
 
 # Where a job would keep back fewer prompts than this, none is kept back and the gain is cross-fitted.
 FEWEST_MEASURED = 12

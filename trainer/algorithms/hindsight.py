@@ -26,13 +26,13 @@ from storage.errors import UsageError
 from storage.records import Message, Prompt
 from storage.wording import counted
 from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
-from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
 from trainer.outcomes import Outcome, TextOutcome
 from trainer.outcomes import check_enough as check_outcomes
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.processes import Processes
+from trainer.supervised_config import HindsightConfig, Relabelling
 
 WORSE_FIRST = "First give a weaker answer."
 THEN_BETTER = "Now give a better answer."

@@ -24,7 +24,6 @@ from torch import Tensor, nn, optim
 from storage.errors import UsageError, WorkbenchError
 from storage.wording import counted
 from trainer.algorithms.updates import take_step
-from trainer.config import SupervisedConfig
 from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import Response, fingerprint
 from trainer.learner import Figures, StepReport
@@ -32,6 +31,7 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot, Update
 from trainer.processes import Processes
 from trainer.reward.batches import encode
+from trainer.supervised_config import SupervisedConfig
 
 # Tokens, padding included, that run through the model at once: bounds the memory of an update.
 MOST_TOKENS = 4096

@@ -17,9 +17,11 @@ from msgspec import Meta
 
 from storage.errors import UsageError
 from storage.wording import counted
-from trainer.config import PolicyConfig, PolicyStage, SupervisedConfig
+from trainer.config import PolicyStage
 from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Chart, Learned, Method, Need, Recipe, Supply
+from trainer.policy_config import PolicyConfig
+from trainer.supervised_config import SupervisedConfig
 
 if TYPE_CHECKING:
     import torch

@@ -25,10 +25,11 @@ from msgspec import Meta
 
 from storage.errors import UsageError
 from storage.wording import counted
-from trainer.config import PolicyStage, SupervisedConfig
+from trainer.config import PolicyStage
 from trainer.lazily import lazily
 from trainer.methods.method import SHUFFLED, Ask, Chart, Learned, Method, Recipe, Supply
 from trainer.methods.sft import asks, memory_of
+from trainer.supervised_config import SupervisedConfig
 
 if TYPE_CHECKING:
     import torch
