@@ -15,11 +15,12 @@ import msgspec
 
 from storage import converted, digests, jobs, unfinished, versions
 from storage.command_line import works_on
-from storage.database import Database, read_database, sqlite_version, write_ahead_log_is_safe
+from storage.database import Database, read_database
 from storage.durable import file_system
 from storage.errors import WorkbenchError
 from storage.feedback import census, clocks, log
 from storage.records import JobState
+from storage.sqlite import sqlite_version, write_ahead_log_is_safe
 from storage.troubles import READING_GOES_ON
 from storage.wording import counted
 from storage.workspace import Workspace
