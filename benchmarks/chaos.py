@@ -31,16 +31,16 @@ from typing import Any
 import psutil
 
 from benchmarks import measuring
-from benchmarks.chaos_app import ANY, ITEM, Person, Rated
+from benchmarks.chaos_app import ANY, Person, Rated
+from benchmarks.chaos_checks import anywhere, stored, unsound
 from benchmarks.chaos_commands import Command
 from benchmarks.chaos_faults import BROKEN, FULL, SLOTS, Faults, Lock, stand_still
+from benchmarks.chaos_state import State, add_items
 from benchmarks.chaos_trainer import Trainer
-from benchmarks.rows import interruptible, write_json
-from storage import conversations, samples, unfinished
-from storage.database import Database, open_database
+from benchmarks.rows import interruptible
+from storage.database import open_database
 from storage.exchange.importing import import_file
-from storage.feedback import log
-from storage.records import Sampling, Split
+from storage.records import Sampling
 from storage.workspace import Workspace
 from tests.feedback import write_feedback
 from tests.tiny_model import make_tiny_model
@@ -66,7 +66,7 @@ class Chaos:
         work.mkdir(parents=True, exist_ok=True)
         self.workspace = Workspace(work / "workspace").prepare()
         self._end_left_over()
-        self.state = _State(work / "state.json")
+        self.state = State(work / "state.json")
         self.ledger = work / "acknowledged.jsonl"
         self.ledger.touch()
         self.faults = Faults(work, work)
@@ -253,9 +253,9 @@ class Chaos:
             kept = stored(database)
             missing = Counter(one for one in acknowledged if one.item != ANY) - Counter(kept)
             missing |= (
-                Counter(map(_anywhere, acknowledged))
-                - Counter(map(_anywhere, kept))
-                - Counter(map(_anywhere, missing.elements()))
+                Counter(map(anywhere, acknowledged))
+                - Counter(map(anywhere, kept))
+                - Counter(map(anywhere, missing.elements()))
             )
             for rated in (missing - self.lost).elements():
                 self.tell("lost rating", str(rated))
@@ -311,7 +311,7 @@ class Chaos:
         """Feedback to train on, answers to review, and a session on the tiny model."""
         with open_database(self.workspace) as database:
             import_file(database, str(write_feedback(self.work / "feedback.jsonl")))
-            _add_items(database, ITEMS)
+            add_items(database, ITEMS)
             chosen = session.Session(
                 model=str(self.model), sampling=Sampling(max_new_tokens=24), rater="rater", screen="review"
             )
@@ -319,7 +319,7 @@ class Chaos:
 
     def _furnish_more(self) -> None:
         with open_database(self.workspace) as database:
-            _add_items(database, MORE_ITEMS)
+            add_items(database, MORE_ITEMS)
 
     def _acknowledged(self) -> list[Rated]:
         """Every rating that a screen called saved; a line that was cut off by an interruption is none."""
@@ -335,75 +335,8 @@ class Chaos:
         return self.ledger.read_bytes().count(b"\n")
 
 
-class _State:
-    """What an interrupted run goes on from."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        self.rounds: int = held.get("rounds", 0)
-        self.kills: Counter[str] = Counter(held.get("kills", {}))
-        self.faults: Counter[str] = Counter(held.get("faults", {}))
-        self.found: Counter[str] = Counter(held.get("found", {}))
-        self.failed_calls: int = held.get("failed_calls", 0)
-        self.seconds: float = held.get("seconds", 0.0)
-        self.faulted = False
-
-    def save(self) -> None:
-        write_json(self.path, {name: value for name, value in vars(self).items() if name != "path"})
-
-
 def _is_ready(person: Person) -> bool:
     return re.search("[●◉]", person.screen.partition("\n")[0]) is not None
-
-
-def _add_items(database: Database, count: int) -> None:
-    """Prompts to review, each with two answers; as ethics prompts, so that no job grows by their ratings."""
-    first = database.scalar("SELECT count(*) FROM prompts WHERE split = 'ethics'")
-    with database.transaction():
-        for number in range(first, first + count):
-            prompt = conversations.add(database, f"Q{number:06d} Why is the sea salty?", language="en",
-                                       split=Split.ETHICS)  # fmt: skip
-            answers = [samples.new(prompt.id, f"Rivers bring salt, {n} of {number}.", position=n) for n in range(2)]
-            samples.add(database, answers)
-
-
-def stored(database: Database) -> list[Rated]:
-    """Every rating by hand in the database, as the screen would acknowledge it."""
-    found = database.rows(
-        """SELECT rating.kind, rating.value, rating.choice, rating.shown_order, prompts.text AS prompt,
-                  about.kind AS taken_back
-           FROM ratings AS rating LEFT JOIN ratings AS about ON rating.kind = 'undo' AND about.id = rating.supersedes
-           LEFT JOIN samples ON samples.id = rating.sample_id LEFT JOIN prompts ON prompts.id = samples.prompt_id
-           WHERE rating.source = 'human'"""
-    )
-    return [_as_shown(row) for row in found]
-
-
-def _anywhere(rated: Rated) -> Rated:
-    return rated._replace(item=ANY)
-
-
-def _as_shown(row: dict[str, Any]) -> Rated:
-    if row["kind"] == "undo":
-        return Rated("", "undo", row["taken_back"])
-    number = ITEM.match(row["prompt"] or "")
-    item = number[1] if number else ""
-    if row["choice"] in ("a", "b"):
-        return Rated(item, row["kind"], "left" if row["choice"] == (row["shown_order"] or "ab")[0] else "right")
-    return Rated(item, row["kind"], row["choice"] or f"{row['value'] or 0:g}")
-
-
-def unsound(database: Database) -> list[str]:
-    """What is wrong with the database at one moment; nothing where it is sound."""
-    database.execute("BEGIN")  # others go on writing
-    found = [row["integrity_check"] for row in database.rows("PRAGMA integrity_check(5)")]
-    problems = [f"integrity_check: {one}" for one in found if one != "ok"]
-    problems += [f"foreign key: {row}" for row in database.rows("PRAGMA foreign_key_check")]
-    if unfinished.find(database) is None and (differ := log.effects_differ(database)):
-        problems.append(f"{differ} events count otherwise than by the log")
-    database.execute("COMMIT")
-    return problems
 
 
 def report(chaos: Chaos) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from benchmarks import measuring, pictures
 from storage.records import Prompt
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import PpoConfig
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Update
 from trainer.policy.layout import TokenLayout
+from trainer.policy_config import PpoConfig
 from trainer.reward.protocol import Scores
 
 QUESTION = Prompt("frontier", "Name a colour.", "en", "")

@@ -26,12 +26,12 @@ from benchmarks import measuring, on_device
 from benchmarks.generation import Generate, ours
 from benchmarks.prompts import QUESTIONS
 from storage.records import Sampling
-from trainer.config import AdapterConfig
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.stepping import Batch
+from trainer.policy_config import AdapterConfig
 
 TOKENS, NEVER = 48, frozenset[int]()
 

@@ -89,8 +89,8 @@ class Model:
         from msgspec.structs import replace
 
         from trainer.algorithms.ilql import Ilql
-        from trainer.config import IlqlConfig
         from trainer.outcomes import Outcome
+        from trainer.supervised_config import IlqlConfig
 
         found = [Outcome(response_of(one), value, 1) for one, value in zip(answers, outcomes, strict=True)]
         config = replace(IlqlConfig(), held_out=0.0)

@@ -28,10 +28,10 @@ from storage.errors import WorkbenchError
 from storage.records import Prompt
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import PpoConfig
 from trainer.policy import devices, models, probe
 from trainer.policy.backbone import Backbone
 from trainer.policy.layout import TokenLayout
+from trainer.policy_config import PpoConfig
 from trainer.reward.protocol import Scores
 
 TOKENS, BATCH = 48, 16

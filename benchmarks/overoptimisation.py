@@ -34,7 +34,7 @@ from storage.records import Prompt, Sampling, Split
 from trainer.algorithms import maths
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout, collect, round_seed
-from trainer.config import GateConfig, PpoConfig, RewardConfig
+from trainer.config import GateConfig, RewardConfig
 from trainer.evaluation.gate import judge
 from trainer.evaluation.intervals import mean_interval
 from trainer.evaluation.judging import Judge, agreement
@@ -42,6 +42,7 @@ from trainer.examples import Examples, Response, Scored
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot, Update
+from trainer.policy_config import PpoConfig
 from trainer.reward.folds import folds
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel

@@ -30,11 +30,11 @@ from benchmarks.peer import Peer, environment_of
 from benchmarks.prompts import QUESTIONS
 from storage.records import Sampling
 from trainer import gguf_files
-from trainer.config import AdapterConfig
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
+from trainer.policy_config import AdapterConfig
 
 LOSS_PROMPTS = 8
 LLAMA_CPP, LLAMA_CPP_ADAPTED = "llama.cpp, 4 bits", "llama.cpp, with the adapter"

@@ -23,10 +23,10 @@ from storage import clock
 from storage.records import Prompt, Split
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import PpoConfig
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
 from trainer.policy.layout import TokenLayout
+from trainer.policy_config import PpoConfig
 from trainer.reward.protocol import Scores
 from workbench.demo.gold import gold_score
 from workbench.demo.languages import prompts

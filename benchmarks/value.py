@@ -36,10 +36,11 @@ from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout, round_seed
 from trainer.algorithms.values import rated_answers
 from trainer.checkpoints import load, save
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.examples import Examples, Response, Scored
 from trainer.policy import devices, models
 from trainer.policy.backbone import Backbone
+from trainer.policy_config import PpoConfig
 from trainer.reward.folds import folds
 from trainer.reward.linear_fit import LinearFit
 from trainer.reward.model import RewardModel

@@ -16,6 +16,7 @@ import msgspec
 
 from storage.errors import UsageError
 from storage.records import Job
+from storage.wording import counted
 
 if TYPE_CHECKING:
     from storage.database import Database
@@ -62,8 +63,7 @@ class Figure:
         if self.mean is None:
             return "-" + (f" ({self.reason})" if self.reason else "")
         span = f" [{self.interval[0]:+.2f}, {self.interval[1]:+.2f}]" if self.interval else ""
-        unit = self.over[:-1] if self.n == 1 else self.over
-        return f"{self.mean:+.2f}{span}" + (f" over {self.n} {unit}" if self.n else "")
+        return f"{self.mean:+.2f}{span}" + (f" over {counted(self.n, self.over[:-1])}" if self.n else "")
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,9 @@ def pooled(runs: Sequence[Run], name: str) -> Figure:
     known = {run.job.id: value for run in runs if (value := number(run.result.get(name))) is not None}
     lacking = [run for run in runs if run.job.id not in known and number(run.result.get("reward_gain")) is not None]
     if known and lacking:
-        return Figure(None, over="seeds", reason=f"known of {len(known)} of {len(known) + len(lacking)} runs")
+        return Figure(
+            None, over="seeds", reason=f"known of {len(known)} of {counted(len(known) + len(lacking), 'run')}"
+        )
     if not known:
         reasons = {_reason(run.result, name) for run in runs} - {""}
         return Figure(None, over="seeds", reason="; ".join(sorted(reasons)))

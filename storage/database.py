@@ -23,12 +23,11 @@ import msgspec
 
 from storage import clock
 from storage.backups import backup
-from storage.durable import NETWORK_FILE_SYSTEMS, file_system
 from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
 from storage.schema.migrations import CURRENT, FUNCTIONS, MIGRATIONS
 from storage.schema.visible import hide_unfinished
 from storage.sqlite import DatabaseError as DatabaseError
-from storage.sqlite import sqlite3
+from storage.sqlite import sqlite3, sqlite_version, write_ahead_log_is_safe
 from storage.troubles import READING_GOES_ON, ReadOnlyError, is_locked, kindly, told_of_file
 from storage.workspace import Workspace
 
@@ -313,21 +312,6 @@ def _set_journal_mode(connection: Any, wanted: str) -> str:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def write_ahead_log_is_safe(version: tuple[int, ...], path: Path) -> bool:
-    """Whether this SQLite is free of the lost-commit race between writers and checkpoints, and the disk is local.
-
-    Fixed in 3.51.3, and in the maintained branches from 3.44.6 and 3.50.7 on.
-    """
-    release, patch = version[:2], version[2]
-    fixed = version >= (3, 51, 3) or (release == (3, 44) and patch >= 6) or (release == (3, 50) and patch >= 7)
-    return fixed and file_system(path) not in NETWORK_FILE_SYSTEMS
-
-
-def sqlite_version() -> tuple[int, ...]:
-    """The version of the SQLite that this process is linked with."""
-    return sqlite3.sqlite_version_info
 
 
 def _migrate(database: Database, workspace: Workspace) -> None:

@@ -18,6 +18,7 @@ from storage import clock, unfinished
 from storage.database import Database
 from storage.errors import LeaseLostError, UsageError, WorkbenchError
 from storage.records import Begun, Job, JobState
+from storage.wording import counted
 
 LEASE_SECONDS = 60.0
 RATINGS_AT_A_TIME = 10_000
@@ -201,7 +202,7 @@ def _refuse_apart(database: Database, rating_ids: Sequence[str]) -> None:
     )
     if apart:
         raise WorkbenchError(
-            f"{apart} of {len(rating_ids)} ratings to learn from are of held-out or ethics prompts",
+            f"{apart} of {counted(len(rating_ids), 'rating')} to learn from are of held-out or ethics prompts",
             "nothing was learned from them; if a prompt was held out just now, start the job again",
         )
 

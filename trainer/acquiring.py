@@ -13,6 +13,7 @@ import torch
 
 from storage.database import Database
 from storage.records import Prompt, Sample, Split
+from storage.wording import counted
 from trainer.examples import Response
 from trainer.job import HeldJob
 from trainer.reward.acquisition import most_telling
@@ -56,7 +57,7 @@ def ask_to_compare(held: HeldJob, setting: Setting, model: RewardModel | None, s
         )
     told = [(places[place][0], places[place][1], nats) for place, nats in found]
     held.share(lambda: _store(held.database, told))
-    held.say(f"{len(told)} pairs are put in order for Review, by what they tell of all others")
+    held.say(f"{counted(len(told), 'pair is', 'pairs are')} put in order for Review, by what they tell of all others")
 
 
 def candidates(database: Database, base_digest: str) -> list[list[Answer]]:

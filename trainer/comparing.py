@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from storage.comparison import MAIN_METRICS, Comparison, Curves, Group
+from storage.wording import counted
 
 HEIGHT = 14
 WIDEST = 110
@@ -55,7 +56,7 @@ def _group(group: Group) -> list[str]:
         lines.append(f"   held-out loss fell by  {figures['loss_gain']} (nats/token)")
     kl = figures["kl"]
     if kl.mean is not None:
-        span = f" [{kl.interval[0]:.2f}, {kl.interval[1]:.2f}] over {kl.n} seeds" if kl.interval else ""
+        span = f" [{kl.interval[0]:.2f}, {kl.interval[1]:.2f}] over {counted(kl.n, 'seed')}" if kl.interval else ""
         lines.append(f"   KL                     {kl.mean:.2f} nats/response{span}")
     if group.unlike:
         lines.append(f"   not alike but for the seed: {group.unlike}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Begun, RatingKind, Split
+from storage.wording import counted
 from trainer.examples import Response, counting_ratings, stored_responses
 
 
@@ -78,8 +79,9 @@ def check_enough(found: Demonstrations, minimum: int) -> None:
         return
     missing = minimum - found.count()
     raise UsageError(
-        f"too few answers to imitate: {len(found.sample_ids)} demonstrations and {len(found.rating_ids)} edits of "
-        f"training prompts make {found.count()} different answers; {minimum} are needed",
-        f"correct {missing} more answer{'s' * (missing > 1)} in the app, or import demonstrations "
+        f"too few answers to imitate: {counted(len(found.sample_ids), 'demonstration')} and "
+        f"{counted(len(found.rating_ids), 'edit')} of "
+        f"training prompts make {counted(found.count(), 'different answer')}; {minimum} are needed",
+        f"correct {counted(missing, 'more answer')} in the app, or import demonstrations "
         "({prompt, completion} records) with `workbench import FILE`",
     )

@@ -21,6 +21,7 @@ from storage.feedback import calibration
 from storage.feedback import log as rating_store
 from storage.feedback.kinds import harm
 from storage.records import Begun, Choice, Prompt, Rating, RatingKind, Sample, Source, Split
+from storage.wording import counted
 from trainer.config import FEWEST_SCORED
 from trainer.evaluation.suites import refuse_leaked
 from trainer.leaks import learnable
@@ -266,12 +267,15 @@ def check_enough(examples: Examples, minimum: int) -> None:
     Raises:
         UsageError: saying how many of what are missing.
     """
-    counts = f"{len(examples.scores)} scores, {len(examples.labels)} labels, {len(examples.pairs)} pairs"
+    counts = (
+        f"{counted(len(examples.scores), 'score')}, {counted(len(examples.labels), 'label')}, "
+        f"{counted(len(examples.pairs), 'pair')}"
+    )
     if examples.count() < minimum:
         missing = minimum - examples.count()
         raise UsageError(
             f"too few ratings of training prompts to learn from: {counts}; {minimum} are needed in all",
-            f"rate {missing} more answer{'s' * (missing > 1)}, or import ratings with `workbench import FILE`",
+            f"rate {counted(missing, 'more answer')}, or import ratings with `workbench import FILE`",
         )
     distinct = len({round(score.value, 6) for score in examples.scores})
     good = sum(label.good for label in examples.labels)
@@ -279,14 +283,21 @@ def check_enough(examples: Examples, minimum: int) -> None:
     if distinct < 2 and not 0 < good < len(examples.labels) and not decided:
         lacks = []
         if examples.scores:
-            lacks.append(f"all {len(examples.scores)} scores are equal: score at least one answer higher or lower")
+            lacks.append(
+                f"all {counted(len(examples.scores), 'score is', 'scores are')} equal: "
+                "score at least one answer higher or lower"
+            )
         if examples.labels:
             kind = "good" if good else "bad"
             lacks.append(
-                f"all {len(examples.labels)} labels are {kind}: label at least one {'bad' if good else 'good'}"
+                f"all {counted(len(examples.labels), 'label is', 'labels are')} {kind}: "
+                f"label at least one {'bad' if good else 'good'}"
             )
         if examples.pairs:
-            lacks.append(f"all {len(examples.pairs)} pairs are ties: prefer one answer of at least one pair")
+            lacks.append(
+                f"all {counted(len(examples.pairs), 'pair is', 'pairs are')} ties: "
+                "prefer one answer of at least one pair"
+            )
         raise UsageError(f"the ratings are one-sided, so nothing can be learned from them ({counts})", "; ".join(lacks))
 
 
@@ -338,7 +349,8 @@ def table_split(split: PromptSplit, examples: Examples, apart: Examples) -> Prom
     practice = [prompt for prompt in split.practice if prompt.id in taught]
     if len(practice) < FEWEST_SCORED:
         raise UsageError(
-            f"only {len(practice)} training prompts have scored answers: too few to learn from a table",
+            f"only {counted(len(practice), 'training prompt has', 'training prompts have')} scored answers: "
+            "too few to learn from a table",
             f"score answers to at least {FEWEST_SCORED} different training prompts, or import a table of them",
         )
     return PromptSplit(practice, [prompt for prompt in split.held_out if prompt.id in known], split.leaked)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer.options import common, in_workspace, print_json
 
@@ -72,4 +73,4 @@ def export_metrics(workspace: Workspace, form: str, out: str, overwrite: bool, j
     else:
         write_text(exporting.FORMATS[form](found), out, overwrite=overwrite)
     if out != "-":
-        print(f"{len(found)} figures written to {Path(out)}", file=sys.stderr)
+        print(f"{counted(len(found), 'figure')} written to {Path(out)}", file=sys.stderr)

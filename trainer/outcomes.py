@@ -11,6 +11,7 @@ from storage.database import Database
 from storage.errors import UsageError
 from storage.feedback.outcome import of as told_of
 from storage.records import Begun, Rating, RatingKind, Split
+from storage.wording import counted
 from trainer.examples import MIDDLE, OVERALL, Examples, Response, counting_ratings, stored_responses
 
 
@@ -118,12 +119,12 @@ def check_enough(found: Sequence[Outcome], minimum: int, told: Sequence[TextOutc
         UsageError: saying how many of what are missing.
     """
     told = [one for one in told if one.value is None]  # the others are among what was found
-    counts = f"{len(found)} rated answers" + f" and {len(told)} outcomes in words" * bool(told)
+    counts = counted(len(found), "rated answer") + f" and {counted(len(told), 'outcome')} in words" * bool(told)
     missing = minimum - len(found) - len(told)
     if missing > 0:
         raise UsageError(
             f"too few ratings of training prompts to learn from: {counts}; {minimum} are needed",
-            f"rate {missing} more answer{'s' * (missing > 1)}, or import ratings with `workbench import FILE`",
+            f"rate {counted(missing, 'more answer')}, or import ratings with `workbench import FILE`",
         )
     if not told and len({round(outcome.value, 6) for outcome in found}) < 2:
         raise UsageError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from storage import versions
 from storage.database import Database
 from storage.records import Sampling, Version
+from storage.wording import counted
 from trainer.acquiring import ask_to_compare
 from trainer.asking import answers_to_rate, store
 from trainer.config import Control, DeviceConfig, GateConfig, PolicyStage
@@ -113,7 +114,10 @@ def _finish(task: Task[PolicyStage], method: Method, learned: Learned) -> Result
         held.say(in_words(shown))
     held.say(f"{version.name} is {version.state}")
     if asked:
-        held.say(f"{len(asked)} of its answers wait in Review: rated, they teach the next run")
+        held.say(
+            f"{counted(len(asked), 'of its answer waits', 'of its answers wait')} "
+            "in Review: rated, they teach the next run"
+        )
         ask_to_compare(held, setting, model_of(reward) if reward else None, config.seed)
     return _result(version, report.metrics()) | ({"remark": learned.remark} if learned.remark else {})
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.errors import UsageError, WorkbenchError
+from storage.wording import counted
 
 if TYPE_CHECKING:  # torch comes only where it is needed: wrong usage answers at once
     from torch import Tensor, nn
@@ -205,7 +206,8 @@ class Processes:
             return into_parts(shares[self.rank])
         if not all(shares):
             raise UsageError(
-                f"{sum(map(len, shares))} answers at once cannot be shared by {self.count} processes",
+                f"{counted(sum(map(len, shares)), 'answer')} at once cannot be shared by "
+                f"{counted(self.count, 'process', 'processes')}",
                 "choose a larger batch, or launch fewer processes",
             )
         cuts = [into_parts(share) for share in shares]

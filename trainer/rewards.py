@@ -13,6 +13,7 @@ from storage import jobs, reward_models, versions
 from storage.errors import EarlierReleaseError, UsageError
 from storage.records import RewardModel as RewardModelRecord
 from storage.records import Sampling
+from storage.wording import counted
 from trainer import heap
 from trainer.algorithms.rollouts import PromptSampler, Rollout, collect, round_seed
 from trainer.checkpoints import whole_folder
@@ -119,7 +120,7 @@ def _with_functions(held: HeldJob, config: PpoStage, setting: Setting, learned: 
     for name, values in said.parts.items():
         listed = values.tolist()
         held.say(f"reward {name}: {statistics.fmean(listed):+.2f}, deviation {statistics.pstdev(listed):.2f}, "
-                 f"over {len(listed)} answers of the base model")  # fmt: skip
+                 f"over {counted(len(listed), 'answer')} of the base model")  # fmt: skip
     most = float(said.rewards.abs().max())
     if most > config.ppo.score_clip:
         held.say(f"rewards reach {most:.3g}, and are clipped at {config.ppo.score_clip:g} (--score-clip): "
@@ -166,7 +167,7 @@ def fitted(
     """
     check_enough(examples, config.reward.minimum)
     counts = ", ".join(f"{language} {count}" for language, count in examples.languages().items())
-    held.say(f"learning from {examples.count()} ratings: {counts}")
+    held.say(f"learning from {counted(examples.count(), 'rating')}: {counts}")
     for rater, by_language in examples.judges().items():
         heard = ", ".join(f"{language} {count} at {weight:.2f}" for language, (count, weight) in by_language.items())
         held.say(f"of them by {rater}, a model, each weighs by its agreement with people: {heard} of a person's")
@@ -180,7 +181,11 @@ def fitted(
                  f"{judge.agreement or 'an unknown amount'} (rank correlation within languages)")  # fmt: skip
     model, facts = _fit(held, config, setting, REWARD, seed, optimised, judged)
     if not judged.count():
-        judge = Judge(model, lacks=f"{examples.count()} ratings are too few to fit a judge apart from the reward")
+        judge = Judge(
+            model,
+            lacks=f"{counted(examples.count(), 'rating is', 'ratings are')} too few "
+            f"to fit a judge apart from the reward",
+        )
     rewards = Rewards(model, judge, optimised)
     if _is_control(config):
         return rewards, None

@@ -11,6 +11,7 @@ import torch
 
 from storage import versions
 from storage.records import Begun, Prompt, Split, Version
+from storage.wording import counted
 from trainer import adopting
 from trainer.config import FEWEST_HELD_OUT, PolicyStage, RewardStage
 from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
@@ -95,7 +96,9 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
         held.say(f"{split.leaked} training prompts ask what held-out or ethics prompts ask: nothing learns from them")
     folder = replace(folder, words=words)
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
-        held.say(f"only {len(split.held_out)} held-out prompts to measure with: too few to tell what is gained")
+        held.say(
+            f"only {counted(len(split.held_out), 'held-out prompt')} to measure with: too few to tell what is gained"
+        )
     sharing = held.processes.count if held.processes.sharded else 1
     goes_on = bool(parent.file)
     longest, room, told = _check_memory(folder, device, dtype, config, examples, split, sharing, goes_on=goes_on)
@@ -160,7 +163,7 @@ def read_prompts(tokenizer: ChatTokenizer, prompts: Sequence[Prompt], room: int)
     folded = sum(tokenizer.folds(prompt.messages) for prompt in prompts)
     told = []
     if folded:
-        told.append(f"{SYSTEM_FOLDED} (in {folded} of {len(prompts)} prompts)")
+        told.append(f"{SYSTEM_FOLDED} (in {folded} of {counted(len(prompts), 'prompt')})")
     if cut:
         told.append(
             f"{cut} of {len(prompts)} prompts are conversations of more than {room} tokens, which is what the model's "

@@ -16,9 +16,10 @@ from storage import clock
 from storage.records import Prompt
 from storage.workspace import Workspace
 from trainer.algorithms.ppo import Ppo
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.policy import models
 from trainer.policy.backbone import Backbone
+from trainer.policy_config import PpoConfig
 from trainer.reward.model import RewardModel
 
 

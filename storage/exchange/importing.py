@@ -33,6 +33,7 @@ from storage.forms import opening_key
 from storage.languages import renamed
 from storage.records import Rating, Split
 from storage.signs import without_surrogates
+from storage.wording import counted
 
 MOST_PROBLEMS_SHOWN = 20
 Progress = Callable[[str, int, int], None]
@@ -343,7 +344,7 @@ def _refuse(name: str, problems: Iterable[Problem]) -> None:
     problems = list(problems)
     if not problems:
         return
-    what = "1 record" if len(problems) == 1 else f"{len(problems)} records"
+    what = counted(len(problems), "record")
     raise UsageError(
         "\n".join([f"{what} of {name} cannot be imported", *(f"  {line}" for line in _told(name, problems))]),
         "nothing was imported: correct the file and import it again, or leave these records out with --skip-bad",

@@ -19,6 +19,7 @@ import msgspec
 
 from storage.database import Database
 from storage.feedback.kinds import RatingKind, sql_list
+from storage.wording import counted
 
 FEWEST_UNITS = 10
 RESAMPLES = 500
@@ -101,7 +102,7 @@ def _agreement(language: str | None, attribute: str, kind: str, units: list[Unit
 
 
 def _too_few(units: int) -> str:
-    return f"too little overlap: {units} units of two raters, {FEWEST_UNITS} are needed"
+    return f"too little overlap: {counted(units, 'unit')} of two raters, {FEWEST_UNITS} are needed"
 
 
 def _interval(units: Sequence[Unit]) -> tuple[float, float] | None:

@@ -25,6 +25,7 @@ from storage.feedback.mix import Mix
 from storage.feedback.selection import Selection
 from storage.feedback.streams import EVERYTHING, FEWEST_TO_DRAW_FROM, MOST_OTHERS, Candidate, Streams
 from storage.records import Prompt, Sample
+from storage.wording import counted
 
 # So many of the first topics (what a version answered to a prompt) of all languages together are looked at before all
 # of them are: the first ones are of the weights that matter now.
@@ -182,7 +183,7 @@ def _item(database: Database, rater: str, candidate: Candidate, counts: dict[str
     )
     prompt = conversations.get(database, found[0].prompt_id)
     many = counts.get(prompt.language, 0)
-    have = f"{prompt.language} has {many} rating{'' if many == 1 else 's'}"
+    have = f"{prompt.language} has {counted(many, 'rating')}"
     match candidate.slice:
         case "versions":
             why = reason = "measures an older version against a newer one"

@@ -19,6 +19,7 @@ from storage.database import Database
 from storage.errors import UsageError
 from storage.feedback.betting import interval, more_needed
 from storage.records import Version, VersionState
+from storage.wording import counted
 
 GATE = "win rate"
 EQUIVALENT_WITHIN = 0.1  # a win rate that is surely within 40 to 60% is no difference that matters
@@ -67,7 +68,7 @@ class WinRate(msgspec.Struct, frozen=True):
     @property
     def told(self) -> str:
         """In words."""
-        pairs = f"{self.n} blind pair{'' if self.n == 1 else 's'}"
+        pairs = counted(self.n, "blind pair")
         figure = f"{self.rate:.0%} [{self.low:.0%}, {self.high:.0%}] of {pairs} against {self.against}"
         if self.verdict != Verdict.UNDECIDED:
             return f"{self.verdict}: won {figure}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from imports import Write
 from processes import Child
 
 from storage import conversations, samples
@@ -45,3 +48,16 @@ def answer(database: Database) -> Sample:
     made = samples.new(prompt.id, "Maji yanayotiririka.")
     samples.add(database, [made])
     return made
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write records as JSON lines, or any text, to a file; returns its name."""
+
+    def write(content: str | list[dict[str, Any]], name: str = "feedback.jsonl") -> str:
+        if not isinstance(content, str):
+            content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in content)
+        (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+        return str(tmp_path / name)
+
+    return write

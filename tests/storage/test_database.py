@@ -18,11 +18,12 @@ from storage import conversations, settings
 from storage import database as storage_database
 from storage import workspace as storage_workspace
 from storage.backups import backup
-from storage.database import Database, DatabaseError, open_database, read_database, write_ahead_log_is_safe
+from storage.database import Database, DatabaseError, open_database, read_database
 from storage.errors import SchemaTooNewError, UsageError, WorkbenchError
 from storage.feedback import log
 from storage.records import Sample
 from storage.schema.migrations import CURRENT, MIGRATIONS
+from storage.sqlite import write_ahead_log_is_safe
 from storage.workspace import Workspace
 
 # The engine
@@ -60,7 +61,7 @@ def test_an_sqlite_with_the_race_falls_back_to_a_rollback_journal(
 
 
 def test_a_network_disk_gets_no_write_ahead_log(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_database, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr("storage.sqlite.file_system", lambda path: "nfs4")
     with open_database(workspace) as database:
         assert database.journal_mode == "delete"
 

@@ -103,3 +103,14 @@ def judge(workspace, monkeypatch, capsys):
         return code, json.loads(out) if out else None, err
 
     return call
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a file of reward functions; returns its path."""
+
+    def write(text: str, name: str = "rewards.py") -> Path:
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write

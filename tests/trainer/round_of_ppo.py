@@ -16,12 +16,13 @@ import torch
 
 from storage.records import Prompt
 from trainer.algorithms.ppo import Ppo
-from trainer.config import PpoConfig, RewardConfig, Tuning
+from trainer.config import RewardConfig
 from trainer.methods.method import Need
 from trainer.policy import memory
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig, Tuning
 from trainer.reward.model import RewardModel
 
 CPU, RANK = torch.device("cpu"), 16

@@ -12,8 +12,8 @@ from storage.errors import EarlierReleaseError, WorkbenchError
 from trainer import running
 from trainer.algorithms.ppo import Ppo
 from trainer.checkpoints import STATE, TENSORS, load, save, whole_folder
-from trainer.config import PpoConfig
 from trainer.job import HeldJob
+from trainer.policy_config import PpoConfig
 
 CONFIG = PpoConfig(rank=4, batch=4, answers=2, minibatch=4, epochs=1, max_new_tokens=4, steps=3, checkpoint_every=1)
 

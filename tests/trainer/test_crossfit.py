@@ -18,10 +18,10 @@ from storage.records import Prompt
 from trainer.algorithms import crossfit
 from trainer.algorithms.crossfit import FEWEST_MEASURED, STAGE, cross_fitted, folds, learn_measured
 from trainer.algorithms.supervised import PromptLoss, Row, SupervisedLearner, make_row
-from trainer.config import SftConfig
 from trainer.evaluation.intervals import mean_interval
 from trainer.examples import Response
 from trainer.job import CancelledError, HeldJob
+from trainer.supervised_config import SftConfig
 
 CONFIG = SftConfig(rank=4, batch=8, learning_rate=2e-3)
 LANGUAGES = ("en", "es", "zh", "sw")

@@ -84,7 +84,7 @@ def test_too_few_are_refused_with_numbers(database, store):
     key = store("¿Qué hora es?", "cinco", "es", origin="demonstration")
     log.append(database, log.edit(key, "las cinco", "amina"))
     found = demonstrations(database, DIGEST)
-    with pytest.raises(UsageError, match=r"1 demonstrations and 1 edits .* 2 different answers; 3") as caught:
+    with pytest.raises(UsageError, match=r"1 demonstration and 1 edit .* 2 different answers; 3") as caught:
         check_enough(found, 3)
     assert "correct 1 more answer in the app" in caught.value.hint
     check_enough(found, 2)

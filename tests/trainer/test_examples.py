@@ -256,7 +256,7 @@ def test_too_few_ratings_are_refused_with_numbers(database, answered):
     rate(database, log.pair(keys[0], keys[1], Choice.A, "amina"))
     with pytest.raises(UsageError) as caught:
         check_enough(collect(database, DIGEST), 20)
-    assert "1 scores, 1 labels, 1 pairs; 20 are needed" in caught.value.message
+    assert "1 score, 1 label, 1 pair; 20 are needed" in caught.value.message
     assert "rate 17 more answers" in caught.value.hint
     check_enough(collect(database, DIGEST), 3)
 

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.records import Prompt, Sampling
-from trainer.config import Control, GateConfig, PpoConfig
+from storage.wording import counted
+from trainer.config import Control, GateConfig
 from trainer.evaluation.gate import in_turns, judge
 from trainer.evaluation.intervals import mean_interval
 from trainer.evaluation.judging import Judge
 from trainer.job import CancelledError
+from trainer.policy_config import PpoConfig
 
 SAMPLING = Sampling(max_new_tokens=6)
 PASSED = dict.fromkeys(("reward gain", "judge", "languages", "support", "KL bound", "finite"), True)
@@ -130,7 +132,7 @@ def test_with_too_few_held_out_prompts_nothing_passes_and_nothing_crashes(judged
     assert verdicts(report)["held-out prompts"] is False
     assert not report.passed
     (gate,) = [gate for gate in report.gates if gate["gate"] == "held-out prompts"]
-    assert gate["detail"].startswith(f"{count} held-out prompts are too few")
+    assert gate["detail"].startswith(f"{counted(count, 'held-out prompt is', 'held-out prompts are')} too few")
     assert (report.held_out_prompts, report.metrics()["held_out_prompts"]) == (count, count)
     assert_a_document(report)
     if not count:

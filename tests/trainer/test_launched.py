@@ -197,7 +197,7 @@ def test_processes_that_share_weights_run_the_model_equally_often_and_miss_nothi
 
 
 def test_a_process_that_shares_weights_and_has_nothing_to_do_is_told_of():
-    with pytest.raises(UsageError, match="1 answers at once cannot be shared by 2 processes"):
+    with pytest.raises(UsageError, match="1 answer at once cannot be shared by 2 processes"):
         cut(1, [[1], []], 0)
 
 

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from trainer import config
 from trainer.cli import cli
+from trainer.config import DeviceConfig, ModelConfig
 from trainer.methods import METHODS
+from trainer.policy_config import AdapterConfig, PolicyConfig
+from trainer.supervised_config import SupervisedConfig
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "learning.md").read_text(encoding="utf-8")
 TABLE = re.compile(r"^Settings of `(\w+)`:\n\n\|.*\n\|[-|]+\|\n((?:\|.*\n)+)", re.MULTILINE)
@@ -21,7 +23,7 @@ ROWS = re.search(r"^\| to learn from .*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MUL
 TABLES = {name: {setting: default for setting, default, _ in ROW.findall(rows)} for name, rows in TABLE.findall(PAGE)}
 
 
-SHARED = [config.DeviceConfig, config.ModelConfig, config.AdapterConfig, config.PolicyConfig, config.SupervisedConfig]
+SHARED = [DeviceConfig, ModelConfig, AdapterConfig, PolicyConfig, SupervisedConfig]
 SECTIONS = {
     type(getattr(method.settings(), field.name))
     for method in METHODS.values()

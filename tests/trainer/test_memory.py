@@ -18,18 +18,7 @@ from transformers import AutoConfig
 
 from storage.errors import UsageError
 from trainer import heap
-from trainer.config import (
-    Advantage,
-    PpoConfig,
-    PpoStage,
-    Reference,
-    RewardConfig,
-    RewardStage,
-    RunConfig,
-    SftConfig,
-    SftStage,
-    Tuning,
-)
+from trainer.config import PpoStage, RewardConfig, RewardStage, RunConfig, SftStage
 from trainer.policy import memory
 from trainer.policy.full import FullUpdate
 from trainer.policy.layout import TokenLayout
@@ -39,6 +28,8 @@ from trainer.policy.memory import Need, Shape, check_fits, need_of
 from trainer.policy.models import ModelFolder
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.weights import Weights
+from trainer.policy_config import Advantage, PpoConfig, Reference, Tuning
+from trainer.supervised_config import SftConfig
 
 CPU = torch.device("cpu")
 NEED = Need(rows=16, minibatch=8, prompt_tokens=40, response_tokens=48, rank=16)

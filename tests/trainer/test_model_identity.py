@@ -148,7 +148,7 @@ def test_the_doctor_finds_copies_whose_source_changed(two_files, workspace, tmp_
     def findings() -> list[tuple[str, str]]:
         return [(one.status, one.detail) for one in model_copies(workspace)]
 
-    assert findings() == [("ok", "1 converted models, all as they were made")]
+    assert findings() == [("ok", "1 converted model, all as they were made")]
     shutil.copy(two_files[1], file)
     assert findings() == [("warn", f"{file} has changed since {made} was made of it")]
     file.unlink()

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 from storage.errors import UsageError
 from trainer.cli import cli
-from trainer.config import PpoConfig, RunConfig, build
+from trainer.config import RunConfig, build
 from trainer.options import configuration, options_of
+from trainer.policy_config import PpoConfig
 
 
 def given_by(*arguments: str) -> dict:

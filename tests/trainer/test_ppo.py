@@ -16,7 +16,7 @@ from trainer.algorithms import maths
 from trainer.algorithms.leash import Leash
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import PromptSampler, round_seed
-from trainer.config import PpoConfig
+from trainer.policy_config import PpoConfig
 from trainer.reward.protocol import Scores
 
 CONFIG = PpoConfig(

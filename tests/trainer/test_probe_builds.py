@@ -7,12 +7,12 @@ import torch
 from architectures import LLAMA_FAMILY, OTHERS, make_model
 from tiny_model import make_tiny_model
 
-from trainer.config import PpoConfig, Tuning
 from trainer.policy import chat, probe
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.backbone import Backbone
 from trainer.policy.decoding import Decoder
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig, Tuning
 
 CPU = torch.device("cpu")
 

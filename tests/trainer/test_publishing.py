@@ -16,12 +16,12 @@ from storage import jobs, versions
 from storage.database import open_database
 from storage.errors import LeaseLostError
 from trainer import publishing
-from trainer.config import PpoConfig
 from trainer.evaluation.gate import GateReport
 from trainer.evaluation.seen import Side
 from trainer.job import HeldJob
 from trainer.policy import probe
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, Adapter, read_adapter
+from trainer.policy_config import PpoConfig
 from trainer.publishing import PARTIAL, finish, sweep
 from trainer.setting import Setting
 

@@ -21,8 +21,9 @@ from storage.exchange.importing import import_file
 from storage.records import Split
 from trainer import job as job_module
 from trainer.algorithms.ppo import Ppo
-from trainer.config import GateConfig, PpoConfig, RewardConfig, RunConfig
+from trainer.config import GateConfig, RewardConfig, RunConfig
 from trainer.policy.decoding import Decoder
+from trainer.policy_config import PpoConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,10 @@ from tiny_model import CORPUS
 
 from storage.records import Prompt
 from trainer.algorithms.ppo import Ppo
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig
 from trainer.reward.model import RewardModel
 
 # The rollout's ratio is checked once a round; figures tell whether to step; the norm tells whether it is finite.

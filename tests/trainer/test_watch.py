@@ -14,10 +14,11 @@ from storage import conversations, samples
 from storage.feedback import log
 from storage.records import Choice, Prompt, Source, Split
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import AdapterConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.evaluation.watch import HeldOutRow, Watch, agreement, held_out_rows
 from trainer.examples import Examples, Response, Scored, collect
 from trainer.policy.decoding import Completion
+from trainer.policy_config import AdapterConfig
 from trainer.reward import fitting
 from trainer.reward.batches import encode
 

@@ -31,11 +31,11 @@ def learners(folder: Path, processes) -> Iterator[tuple[str, object]]:
     from trainer.algorithms.ilql import Ilql
     from trainer.algorithms.ppo import Ppo
     from trainer.algorithms.sft import sft
-    from trainer.config import Advantage, Tuning
     from trainer.examples import Examples, Labelled, Pair, Response, Scored
     from trainer.methods.bestof import BestOf
     from trainer.methods.dpo import Dpo, Loss
     from trainer.policy.trainable_transformers import TrainableTransformers
+    from trainer.policy_config import Advantage, Tuning
     from trainer.reward.fitting import RewardFit
 
     backbone = backbone_of(folder, processes)

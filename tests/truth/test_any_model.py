@@ -14,7 +14,7 @@ from tiny_model import CORPUS
 from storage.errors import UsageError
 from storage.records import Prompt, Sampling
 from trainer.algorithms.ppo import Ppo
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.backbone import Backbone
 from trainer.policy.chat import PLAIN_TEMPLATE
@@ -23,6 +23,7 @@ from trainer.policy.layout import TokenLayout
 from trainer.policy.lora import LoraAdapter
 from trainer.policy.models import ModelFolder
 from trainer.policy.trainable_transformers import TrainableTransformers
+from trainer.policy_config import PpoConfig
 from trainer.reward.model import RewardModel
 
 CPU = torch.device("cpu")

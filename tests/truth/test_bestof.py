@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from storage.errors import UsageError
 from storage.records import Prompt
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import Tuning, build
+from trainer.config import build
 from trainer.methods.bestof import METHOD, BestOf, BestOfConfig, best, kl_bound
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import Tuning
 from trainer.processes import Processes
 from trainer.reward.protocol import Scores
 
@@ -170,5 +171,5 @@ def test_going_on_from_a_checkpoint_is_going_on(backbone, tmp_path, rounds):
 def test_what_cannot_be_is_refused(backbone):
     with pytest.raises(UsageError, match="9 answers to each of 500 prompts are over 4096 a round"):
         build(BestOfConfig, {"answers": 9, "prompts": 500})
-    with pytest.raises(UsageError, match="1 prompts cannot be shared by 2 processes"):
+    with pytest.raises(UsageError, match="1 prompt cannot be shared by 2 processes"):
         BestOf(backbone, ByFirstToken(10), same_question(1), CONFIG, 1, processes=Processes(0, 2))

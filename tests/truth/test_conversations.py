@@ -18,7 +18,6 @@ from storage.records import Message, Sampling, messages_of
 from trainer.algorithms.hindsight import chain, instructions, rows_of
 from trainer.algorithms.sft import sft
 from trainer.algorithms.supervised import make_row
-from trainer.config import SftConfig
 from trainer.demonstrations import Demonstrations
 from trainer.outcomes import Outcome
 from trainer.policy.backbone import Backbone
@@ -26,6 +25,7 @@ from trainer.policy.chat import ChatTokenizer
 from trainer.policy.models import ModelFolder
 from trainer.reward.batches import encode
 from trainer.setting import read_prompts
+from trainer.supervised_config import SftConfig
 
 ASKED = (
     Message("user", "How do I dry basil?"), Message("assistant", "Hang it or use an oven?"), Message("user", "Oven."),

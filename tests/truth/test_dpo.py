@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from storage.errors import UsageError
 from trainer.algorithms.comparisons import Comparison, check_enough, comparisons, judged, made, told
 from trainer.algorithms.supervised import Row, make_row
-from trainer.config import Tuning
 from trainer.examples import Examples, Labelled, Pair, Scored
 from trainer.methods.dpo import METHOD, Dpo, DpoConfig, Loss, kto_loss, mismatched, preference_loss
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import Tuning
 
 ARMS, BETA = 6, 0.5
 CONFIG = DpoConfig(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.algorithms import maths
-from trainer.config import PpoConfig
+from trainer.policy_config import PpoConfig
 
 GARBAGE = 1e6  # what may stand in padding
 

@@ -13,12 +13,13 @@ from storage.errors import UsageError
 from storage.records import Prompt, Sampling
 from trainer.algorithms.ppo import Ppo
 from trainer.checkpoints import load, save
-from trainer.config import PpoConfig, RewardConfig, Tuning
+from trainer.config import RewardConfig
 from trainer.policy.backbone import Backbone
 from trainer.policy.decoding import Decoder
 from trainer.policy.full import FILE_NAME, FullUpdate, read_version
 from trainer.policy.layout import TokenLayout
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig, Tuning
 from trainer.reward.model import RewardModel
 
 CPU = torch.device("cpu")

@@ -27,11 +27,11 @@ from trainer.algorithms.hindsight import (
     instructions,
     rows_of,
 )  # fmt: skip
-from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
 from trainer.outcomes import Outcome, TextOutcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.supervised_config import HindsightConfig, Relabelling
 
 LANGUAGES = ("en", "zh")
 CONFIG = HindsightConfig(
@@ -235,7 +235,7 @@ def test_going_on_from_a_checkpoint_is_going_on(backbone, tmp_path, relabelling)
 
 def test_too_few_or_equal_outcomes_are_refused_with_numbers(backbone):
     told = [TextOutcome(written(prompt_in("fr"), "up"), "the rater laughs", "r1")]
-    with pytest.raises(UsageError, match="8 rated answers and 1 outcomes in words; 20 are needed") as caught:
+    with pytest.raises(UsageError, match="8 rated answers and 1 outcome in words; 20 are needed") as caught:
         hindsight(backbone, planted(), told, replace(CONFIG, minimum=20), seed=1)
     assert "rate 11 more answers" in caught.value.hint
     equal = [Outcome(outcome.response, 1.0, 1) for outcome in planted()]

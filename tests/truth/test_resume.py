@@ -23,10 +23,11 @@ from storage.workspace import Workspace
 from trainer import cli
 from trainer.algorithms.ppo import Ppo
 from trainer.checkpoints import load, save
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.learner import Learner
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig
 from trainer.reward.model import RewardModel
 
 ROOT = Path(__file__).parents[2]

@@ -22,11 +22,11 @@ from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout, collect_rows
 from trainer.algorithms.rounds import Piece
 from trainer.algorithms.sampler_gap import ALIKE, BOUNDS, LEAST_BOUND, SamplerGap, importance
-from trainer.config import Advantage, PpoConfig
 from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.decoding import Decoder
 from trainer.policy.linear import Linear
 from trainer.policy.models import ModelFolder, resolve
+from trainer.policy_config import Advantage, PpoConfig
 from trainer.reward.protocol import ConstantReward
 
 CPU = torch.device("cpu")

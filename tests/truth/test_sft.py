@@ -26,11 +26,12 @@ from storage.records import Sampling
 from trainer.algorithms import supervised
 from trainer.algorithms.sft import sft
 from trainer.algorithms.supervised import Row, SupervisedLearner, hold_out, make_row, parts, plan, shares
-from trainer.config import SftConfig, Tuning
 from trainer.demonstrations import Demonstrations
 from trainer.examples import Response
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import Tuning
+from trainer.supervised_config import SftConfig
 
 CONFIG = SftConfig(
     rank=4, minimum=2, batch=8, steps=60, most_repeats=1000, learning_rate=2e-3, held_out=0.0, language_balance=1.0

@@ -16,9 +16,10 @@ from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.rollouts import Rollout, collect_rows
 from trainer.algorithms.rounds import Piece
 from trainer.algorithms.values import by_prompt, verdict
-from trainer.config import PpoConfig, RewardConfig
+from trainer.config import RewardConfig
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig
 from trainer.processes import Processes
 from trainer.reward.function import RewardFunctionError
 from trainer.reward.model import RewardModel

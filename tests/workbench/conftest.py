@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from commanding import Outcome
 from engine_talk import Talk
 from fake_talk import FakeEngine
 
+from storage import versions
+from storage.database import Database
 from storage.workspace import Workspace
+from workbench.cli import cli, run_command
 
 OF_A_PERSON = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 
@@ -47,3 +53,42 @@ def fake(tmp_path: Path) -> Iterator[FakeEngine]:
     yield fake
     assert fake.living() == []
     assert fake.heard("two alive") == []
+
+
+@pytest.fixture
+def run(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command on the workspace."""
+
+    def run(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        code = run_command(cli, ["--workspace", str(workspace.root), *arguments])
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def feedback(tmp_path: Path) -> Path:
+    """A file with three records."""
+    records: list[dict[str, Any]] = [
+        {"prompt": "Qu'est-ce qu'un glacier ?", "response": "De la glace.", "score": 4, "language": "fr"},
+        {"prompt": "什么是冰川？", "chosen": "冰。", "rejected": "水。", "language": "zh"},
+        {"prompt": "Mto ni nini?", "language": "sw"},
+    ]
+    path = tmp_path / "feedback.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture
+def two_versions(workspace: Workspace, database: Database) -> list[str]:
+    """The base version and one trained from it, with its file on disk."""
+    base = versions.ensure_base(database, "smollm2", "d" * 64)
+    file = workspace.versions / "v1.safetensors"
+    file.write_bytes(b"weights")
+    made = versions.add_candidate(
+        database, base=base, parent="v0", file="versions/v1.safetensors", sha256=versions.sha256_of(file), step=80,
+        metrics={"kl": 3.1},
+    )  # fmt: skip
+    return [base.name, made.name]

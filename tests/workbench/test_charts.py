@@ -17,7 +17,7 @@ from trainer.algorithms.hindsight import hindsight
 from trainer.algorithms.ilql import Ilql
 from trainer.algorithms.ppo import Ppo
 from trainer.algorithms.sft import sft
-from trainer.config import HindsightConfig, RewardConfig, SftConfig
+from trainer.config import RewardConfig
 from trainer.demonstrations import Demonstrations
 from trainer.evaluation.intervals import Interval
 from trainer.evaluation.watch import WatchReport
@@ -27,6 +27,7 @@ from trainer.outcomes import Outcome
 from trainer.policy.backbone import Backbone
 from trainer.policy.models import resolve
 from trainer.reward.fitting import RewardFit
+from trainer.supervised_config import HindsightConfig, SftConfig
 from workbench.shell.app import WorkbenchApp
 from workbench.training.boards import (
     BOARDS,

@@ -8,75 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 import pytest
+from commanding import Run
 
-from storage import conversations, jobs, samples, versions
+from storage import conversations, samples, versions
 from storage.database import Database, DatabaseError, open_database
 from storage.feedback import kinds, log
 from storage.workspace import Workspace
 from workbench.cli import COMMANDS, cli, run_command
 
 ROOT = Path(__file__).parents[2]
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a command left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run a command on the workspace."""
-
-    def run(*arguments: str) -> Outcome:
-        capsys.readouterr()
-        code = run_command(cli, ["--workspace", str(workspace.root), *arguments])
-        printed = capsys.readouterr()
-        return Outcome(code, printed.out, printed.err)
-
-    return run
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def feedback(tmp_path: Path) -> Path:
-    """A file with three records."""
-    records: list[dict[str, Any]] = [
-        {"prompt": "Qu'est-ce qu'un glacier ?", "response": "De la glace.", "score": 4, "language": "fr"},
-        {"prompt": "什么是冰川？", "chosen": "冰。", "rejected": "水。", "language": "zh"},
-        {"prompt": "Mto ni nini?", "language": "sw"},
-    ]
-    path = tmp_path / "feedback.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-@pytest.fixture
-def two_versions(workspace: Workspace, database: Database) -> list[str]:
-    """The base version and one trained from it, with its file on disk."""
-    base = versions.ensure_base(database, "smollm2", "d" * 64)
-    file = workspace.versions / "v1.safetensors"
-    file.write_bytes(b"weights")
-    made = versions.add_candidate(
-        database, base=base, parent="v0", file="versions/v1.safetensors", sha256=versions.sha256_of(file), step=80,
-        metrics={"kl": 3.1},
-    )  # fmt: skip
-    return [base.name, made.name]
 
 
 # The command line itself
@@ -195,7 +139,7 @@ def test_import_then_stats_then_export(run: Run, feedback: Path, tmp_path: Path)
         "zh": {"prompts": 1, "samples": 2, "ratings": 1},
     }
     exported = run("export", "preference", "-")
-    assert (exported.code, exported.err) == (0, "wrote 1 records to standard output\n")
+    assert (exported.code, exported.err) == (0, "wrote 1 record to standard output\n")
     assert exported.document["chosen"] == "冰。"
     assert run("export", "scores", str(tmp_path / "scores.csv")).out == ""
     assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,prompt,")
@@ -310,56 +254,6 @@ def test_backup(run: Run, feedback: Path, tmp_path: Path) -> None:
     assert run("backup", str(tmp_path / "copies" / "one.db")).code == 1
 
 
-def doctor(run: Run) -> tuple[int, dict[str, list[str]]]:
-    outcome = run("doctor", "--json")
-    found: dict[str, list[str]] = {}
-    for finding in outcome.document:
-        found.setdefault(finding["check"], []).append(finding["status"])
-        assert finding["status"] == "ok" or finding["hint"]
-    return outcome.code, found
-
-
-def test_a_sound_workspace_passes_every_check(run: Run, database: Database, two_versions: list[str]) -> None:
-    code, found = doctor(run)
-    assert code == 0
-    assert {status for name, all_of in found.items() for status in all_of if name not in ("model", "disk")} == {"ok"}
-    assert "ok    integrity" in run("doctor").out
-
-
-def test_the_doctor_makes_no_workspace(run: Run, workspace: Workspace) -> None:
-    code, found = doctor(run)
-    assert (code, found["workspace"]) == (0, ["warn"])
-    assert not workspace.database.exists()
-
-
-def test_the_doctor_sees_damage_to_the_database(run: Run, workspace: Workspace, database: Database) -> None:
-    for n in range(200):
-        conversations.add(database, f"question {n} " + "x" * 500, language="en")
-    database.close()
-    with workspace.database.open("r+b") as file:
-        file.seek(20 * 4096)
-        file.write(b"\xff" * 8 * 4096)
-    code, found = doctor(run)
-    assert code == 1
-    assert "fail" in found.get("integrity", []) + found["database"]
-
-
-def test_the_doctor_sees_an_effects_table_that_lies(run: Run, database: Database, feedback: Path) -> None:
-    run("import", str(feedback))
-    database.execute("DELETE FROM main.counted")
-    assert doctor(run)[1]["ratings"] == ["fail"]
-
-
-def test_the_doctor_tells_where_the_clock_was_set_back(run: Run, database: Database, feedback: Path) -> None:
-    run("import", str(feedback))
-    assert doctor(run)[1]["clock"] == ["ok"]
-    sample = database.scalar("SELECT id FROM samples")
-    for moment in ("2026-03-01", "2026-02-01", "2026-04-01"):
-        log.append(database, log.note(sample, "hm", "ana", created_at=moment))
-    code, found = doctor(run)
-    assert (code, found["clock"], found["ratings"]) == (0, ["warn"], ["ok"])
-
-
 def test_an_outcome_is_told_by_command(run: Run, database: Database, feedback: Path) -> None:
     run("import", str(feedback))
     key = database.scalar("SELECT id FROM samples ORDER BY sequence DESC")
@@ -372,36 +266,6 @@ def test_an_outcome_is_told_by_command(run: Run, database: Database, feedback: P
     assert "outside the scale" in run("outcome", key, "--score", "7").err
     for beginning, text, code in (("0", "which one?", 2), ("ffff", "which one?", 2), (key, "  ", 1)):
         assert run("outcome", beginning, text).code == code
-
-
-def test_the_doctor_sees_missing_weights(
-    run: Run, workspace: Workspace, database: Database, two_versions: list[str]
-) -> None:
-    (workspace.versions / "v1.safetensors").unlink()
-    code, found = doctor(run)
-    assert (code, found["versions"]) == (0, ["warn"])
-
-
-def test_the_doctor_sees_weights_that_are_served_and_damaged(
-    run: Run, workspace: Workspace, two_versions: list[str]
-) -> None:
-    run("publish", "v1")
-    (workspace.versions / "v1.safetensors").write_bytes(b"")
-    code, found = doctor(run)
-    assert (code, found["versions"]) == (1, ["fail"])
-
-
-def test_the_doctor_sees_a_silent_job(run: Run, database: Database) -> None:
-    jobs.enqueue(database, "ppo", {})
-    jobs.claim(database, "gone", lease=-1)
-    code, found = doctor(run)
-    assert (code, found["jobs"]) == (0, ["warn"])
-
-
-def test_the_doctor_sees_what_others_may_read(run: Run, workspace: Workspace, database: Database) -> None:
-    workspace.root.chmod(0o755)
-    workspace.database.chmod(0o644)
-    assert doctor(run)[1]["permissions"] == ["warn", "warn"]
 
 
 def test_keys_come_from_the_registry(run: Run) -> None:

@@ -17,7 +17,6 @@ from storage import jobs, versions
 from storage.database import open_database
 from storage.records import Version
 from storage.workspace import Workspace
-from trainer.config import PpoConfig
 from trainer.evaluation.gate import GateReport
 from trainer.evaluation.seen import Side
 from trainer.job import HeldJob
@@ -26,6 +25,7 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder
 from trainer.policy.models import ModelFolder
+from trainer.policy_config import PpoConfig
 from trainer.publishing import finish
 from trainer.setting import Setting
 from workbench.engine.protocol import Failed, Generate, Ready, Swap, Swapped

@@ -17,8 +17,8 @@ from trainer.algorithms.rollouts import Rollout
 from trainer.algorithms.rounds import Piece
 from trainer.algorithms.sampler_gap import importance
 from trainer.algorithms.values import AdaptedValue, FittedValue, Value, by_prompt
-from trainer.config import Advantage, PpoConfig
 from trainer.policy.backbone import Backbone
+from trainer.policy_config import Advantage, PpoConfig
 from trainer.processes import Processes, concatenate
 from trainer.reward.function import RewardFunctionError
 from trainer.reward.protocol import Reward

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.errors import UsageError
+from storage.wording import counted
 from trainer.algorithms.supervised import Row, make_row
 from trainer.examples import OVERALL, Examples, Pair
 from trainer.outcomes import Outcome, outcomes
@@ -80,7 +81,8 @@ def judged(backbone: Backbone, examples: Examples, minimum: int) -> list[Row]:
     good = sum(row.outcome > 0 for row in rows)
     if not 0 < good < len(rows):
         raise UsageError(
-            f"all {len(rows)} answers are {'good' if good else 'bad'}, so nothing tells one from the other",
+            f"all {counted(len(rows), 'answer is', 'answers are')} {'good' if good else 'bad'}, "
+            f"so nothing tells one from the other",
             f"rate at least one answer {'lower' if good else 'higher'} than the others",
         )
     return rows
@@ -91,8 +93,9 @@ def check_enough(pairs: Sequence[Pair], invented: Sequence[Pair], margin: float,
     count = sum(pair.first_wins != 0.5 for pair in pairs) + len(invented)
     if count < minimum:
         raise UsageError(
-            f"too few comparisons to learn from: {len(pairs)} pairs and edits ({len(pairs) + len(invented) - count} of "
-            f"them ties), and {len(invented)} made from scores and labels that differ by {margin:g} or more; "
+            f"too few comparisons to learn from: {counted(len(pairs), 'pair or edit', 'pairs and edits')} "
+            f"({len(pairs) + len(invented) - count} of them ties), and {len(invented)} made from scores and labels "
+            f"that differ by {margin:g} or more; "
             f"{minimum} that prefer one answer are needed",
             "compare answers, correct some, or rate several answers to the same prompt differently; with --loss kto "
             "answers are learned from one by one",

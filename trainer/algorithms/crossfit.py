@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 
 from storage.errors import UsageError
+from storage.wording import counted
 from trainer import heap
 from trainer.algorithms.supervised import PromptLoss, Row, SupervisedLearner, fitting, hold_out
 from trainer.checkpoints import whole_folder
-from trainer.config import SupervisedConfig
 from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import fingerprint
 from trainer.job import HeldJob
@@ -27,6 +27,7 @@ from trainer.learner import Figures
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.running import learn
+from trainer.supervised_config import SupervisedConfig
 
 # Where a job would keep back fewer prompts than this, none is kept back and the gain is cross-fitted.
 FEWEST_MEASURED = 12
@@ -63,7 +64,8 @@ def learn_measured(
     prompts = {row.group for row in usable}
     if needed and len(prompts) == 1:
         raise UsageError(
-            f"all {len(usable)} answers to learn from are to one prompt, so that nothing would show what was learned",
+            f"all {counted(len(usable), 'answer to learn from is', 'answers to learn from are')} to one prompt, "
+            "so that nothing would show what was learned",
             "add answers to another prompt, or rate answers for a reward model to judge by",
         )
     kept = {row.group for row in hold_out(usable, config.held_out)[1]}
@@ -99,7 +101,10 @@ def cross_fitted(
     """
     parts = folds(rows)
     found: dict[str, PromptLoss] = {}
-    held.say(f"measuring on {len({row.group for row in rows})} prompts by {len(parts)} folds, then learning from all")
+    held.say(
+        f"measuring on {counted(len({row.group for row in rows}), 'prompt')} by {counted(len(parts), 'fold')}, "
+        "then learning from all"
+    )
     for number, prompts in enumerate(parts):
         folder = held.folder / "folds" / str(number + 1)
         losses = held.share(partial(_read, folder))

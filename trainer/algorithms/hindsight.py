@@ -25,14 +25,15 @@ from dataclasses import dataclass
 
 from storage.errors import UsageError
 from storage.records import Message, Prompt
+from storage.wording import counted
 from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
-from trainer.config import HindsightConfig, Relabelling
 from trainer.examples import Response
 from trainer.outcomes import Outcome, TextOutcome
 from trainer.outcomes import check_enough as check_outcomes
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.processes import Processes
+from trainer.supervised_config import HindsightConfig, Relabelling
 
 WORSE_FIRST = "First give a weaker answer."
 THEN_BETTER = "Now give a better answer."
@@ -106,8 +107,8 @@ def check_enough(found: Sequence[Outcome], told: Sequence[TextOutcome], config: 
     if not comparisons(found):
         prompts = len({outcome.response.prompt.id for outcome in found})
         raise UsageError(
-            f"no two of the {len(found)} rated answers (to {prompts} prompts) answer the same prompt with different "
-            "outcomes, so there is no worse and better to chain",
+            f"no two of the {counted(len(found), 'rated answer')} (to {counted(prompts, 'prompt')}) "
+            "answer the same prompt with different outcomes, so there is no worse and better to chain",
             "rate several answers to the same prompt, or use --relabelling instruction",
         )
 

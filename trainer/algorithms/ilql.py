@@ -43,13 +43,14 @@ from trainer.algorithms.supervised import (
     skipped_after,
 )
 from trainer.algorithms.updates import take_step
-from trainer.config import IlqlConfig, Tuning
 from trainer.learner import Figures, StepReport
 from trainer.outcomes import Outcome, check_enough
 from trainer.policy.adapters import HEAD, Adapter
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.full import Snapshot, Update
+from trainer.policy_config import Tuning
 from trainer.processes import Processes
+from trainer.supervised_config import IlqlConfig
 
 # How often in a run the heads are measured, and on how many answers where none are held out.
 MEASURES = 10

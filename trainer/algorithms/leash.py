@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from trainer.algorithms import maths
-from trainer.config import PpoConfig
+from trainer.policy_config import PpoConfig
 
 # A round whose KL is this many targets past where the run began is undone.
 ROLLBACK_FACTOR = 3.0

@@ -37,11 +37,11 @@ from trainer.algorithms.rounds import Piece, laid_out, means, recorded_by_sample
 from trainer.algorithms.sampler_gap import BOUNDS, SamplerGap
 from trainer.algorithms.updates import adamw, take_step
 from trainer.algorithms.values import Value, verdict
-from trainer.config import PpoConfig
 from trainer.learner import Figures, StepReport
 from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.full import Snapshot, Update
 from trainer.policy.layout import TokenLayout
+from trainer.policy_config import PpoConfig
 from trainer.processes import Processes, concatenate
 from trainer.reward.protocol import Reward
 

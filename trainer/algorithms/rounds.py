@@ -12,10 +12,10 @@ from torch import Tensor
 from storage.errors import UsageError
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
-from trainer.config import PpoConfig
 from trainer.learner import Figures
 from trainer.policy.backbone import Backbone, Comparison
 from trainer.policy.layout import TokenLayout
+from trainer.policy_config import PpoConfig
 from trainer.processes import Processes
 from trainer.reward.protocol import Scores
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from trainer.algorithms.supervised import Row, SupervisedLearner, make_row
-from trainer.config import SftConfig
 from trainer.demonstrations import Demonstrations, check_enough
 from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot
 from trainer.processes import Processes
+from trainer.supervised_config import SftConfig
 
 STAGE = "demonstrations"
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from storage.errors import UsageError, WorkbenchError
+from storage.wording import counted
 from trainer.algorithms.updates import take_step
-from trainer.config import SupervisedConfig
 from trainer.evaluation.intervals import Interval, mean_interval
 from trainer.examples import Response, fingerprint
 from trainer.learner import Figures, StepReport
@@ -31,6 +31,7 @@ from trainer.policy.backbone import Backbone
 from trainer.policy.full import Snapshot, Update
 from trainer.processes import Processes
 from trainer.reward.batches import encode
+from trainer.supervised_config import SupervisedConfig
 
 # Tokens, padding included, that run through the model at once: bounds the memory of an update.
 MOST_TOKENS = 4096
@@ -107,7 +108,8 @@ def fitting(rows: Sequence[Item], context: int) -> list[Item]:
     found = [row for row in rows if len(row) <= context]
     if not found:
         raise UsageError(
-            f"all {len(rows)} answers are longer with their prompts than the model's context of {context} tokens",
+            f"all {counted(len(rows), 'answer is', 'answers are')} longer with their prompts "
+            f"than the model's context of {context} tokens",
             "use a model with a longer context, or add shorter answers",
         )
     return found
@@ -227,7 +229,7 @@ def skipped_after(skipped: int, step: int, *, taken: bool) -> int:
     skipped = 0 if taken else skipped + 1
     if skipped >= MOST_SKIPPED:
         raise WorkbenchError(
-            f"the gradients of {skipped} updates in a row were not finite (the last at step {step})",
+            f"the gradients of {counted(skipped, 'update')} in a row were not finite (the last at step {step})",
             "lower --learning-rate, or use --dtype fp32; the versions published so far are untouched",
         )
     return skipped

@@ -19,11 +19,11 @@ from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
 from trainer.algorithms.rounds import Piece
 from trainer.algorithms.updates import adamw, take_step
-from trainer.config import PpoConfig
 from trainer.examples import Examples
 from trainer.policy.backbone import Backbone, ScalarHead
 from trainer.policy.decoding import Completion
 from trainer.policy.layout import TokenLayout
+from trainer.policy_config import PpoConfig
 from trainer.processes import Processes
 from trainer.reward.batches import encode, responses_of
 from trainer.reward.mixture import model_of

@@ -17,6 +17,7 @@ import torch
 from scipy import stats
 
 from storage.records import Prompt, Sampling
+from storage.wording import counted
 from trainer.algorithms import maths
 from trainer.algorithms.rollouts import Rollout
 from trainer.config import FEWEST_HELD_OUT, Control, GateConfig
@@ -226,14 +227,15 @@ def judge(
         if not jury.is_goal:  # which needs no ratings, so that nothing is unlike them
             gates.append(_support_gate(before, after, config.max_outside))
     if loss_gain is not None:
-        words = f"nats a token less loss over {loss_gain.n} held-out prompts"
+        words = f"nats a token less loss over {counted(loss_gain.n, 'held-out prompt')}"
         passed = bool(loss_gain.low > config.min_gain)
         detail = f"{loss_gain} {words}; the lower end must pass {config.min_gain:g}"
         gates.append(_verdict("held-out loss", passed, loss_gain.mean, config.min_gain, detail))
     if seen is not None and seen.agreement is not None:
         detail = (
-            f"the policy's shift agrees with held-out ratings by {seen.agreement} (rank correlation over {seen.rows} "
-            f"answers to {seen.agreement.n} prompts); the upper end must not be below 0"
+            f"the policy's shift agrees with held-out ratings by {seen.agreement} (rank correlation over "
+            f"{counted(seen.rows, 'answer')} to {counted(seen.agreement.n, 'prompt')}); the upper end must not be "
+            "below 0"
         )
         gates.append(_verdict("human rows", not seen.against, seen.agreement.mean, 0.0, detail))
     numbers = [kl] if kl is not None else []
@@ -287,7 +289,7 @@ def _verdict(gate: str, passed: bool, value: float | None, bound: float | None, 
 
 
 def _gain_gate(name: str, gain: Gain, bound: float) -> Verdict:
-    words = f"over {gain.total.n} held-out prompts"
+    words = f"over {counted(gain.total.n, 'held-out prompt')}"
     if gain.unknown:
         words += f", of which ±{gain.unknown:.2f} is what the judge does not know"
     words += f"; with finishing taken out {gain.matched}"
@@ -301,7 +303,7 @@ def _gain_gate(name: str, gain: Gain, bound: float) -> Verdict:
 
 def _no_loss_gate(gain: Interval) -> Verdict:
     """What imitates need not raise the reward, but must not lower it."""
-    detail = f"{gain} over {gain.n} held-out prompts; the upper end must not be below 0"
+    detail = f"{gain} over {counted(gain.n, 'held-out prompt')}; the upper end must not be below 0"
     return _verdict("reward", bool(gain.high >= 0), gain.mean, 0.0, detail)
 
 
@@ -316,8 +318,8 @@ def _judge_gate(jury: Judge) -> Verdict:
     agreed = jury.agreement
     it = "its learned part" if isinstance(jury.reward, Mixture) else "it"
     detail = (
-        f"{it} foretells ratings that it never learned from by {agreed} (rank correlation within languages, {agreed.n} "
-        f"prompts); the lower end must pass 0"
+        f"{it} foretells ratings that it never learned from by {agreed} (rank correlation within languages, "
+        f"{counted(agreed.n, 'prompt')}); the lower end must pass 0"
     )
     if agreed.low <= 0:
         detail += f": rate more answers, or {BLIND_PAIRS}"
@@ -328,7 +330,7 @@ def _language_gate(gains: dict[str, Interval]) -> Verdict:
     worse = [language for language, gain in gains.items() if gain.high < 0]
     told = ", ".join(f"{language} {gain} (n {gain.n})" for language, gain in gains.items())
     least = min(gain.high for gain in gains.values())
-    detail = f"{told}; no upper end may be below 0 (intervals for {len(gains)} languages at once)"
+    detail = f"{told}; no upper end may be below 0 (intervals for {counted(len(gains), 'language')} at once)"
     return _verdict("languages", not worse, least if math.isfinite(least) else None, 0.0, detail)
 
 
@@ -343,7 +345,8 @@ def _support_gate(before: Side, after: Side, most: float) -> Verdict:
 
 def _too_few_prompts(count: int) -> Verdict:
     detail = (
-        f"{count} held-out prompts are too few to tell a gain; {FEWEST_HELD_OUT} are needed: import some with "
+        f"{counted(count, 'held-out prompt is', 'held-out prompts are')} too few to tell a gain; "
+        f"{FEWEST_HELD_OUT} are needed: import some with "
         f'"split": "held-out", or {BLIND_PAIRS}'
     )
     return _verdict("held-out prompts", False, float(count), float(FEWEST_HELD_OUT), detail)

@@ -14,6 +14,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from storage.wording import counted
+
 DRAWS = 2000
 # A stratum with fewer answers on one side says nothing about its own spread, and is left out.
 FEWEST = 5
@@ -130,7 +132,8 @@ def _left_out(total: np.ndarray, shared: np.ndarray) -> str | None:
     if not missing:
         return None
     told = [
-        f"{STRATA[place]}: " + " and ".join(f"{int(total[side, place])} answers {WHEN[side]}" for side in range(2))
+        f"{STRATA[place]}: "
+        + " and ".join(f"{counted(int(total[side, place]), 'answer')} {WHEN[side]}" for side in range(2))
         for place in missing
     ]
     kept = [place for place in range(2) if shared[place]]

@@ -7,6 +7,7 @@ from typing import Any
 
 from storage.evaluations import leads
 from storage.records import Sampling
+from storage.wording import counted
 from trainer.evaluation.figures import figures, gains
 from trainer.evaluation.items import Item, Outcome
 from trainer.evaluation.trying import attempt
@@ -49,7 +50,9 @@ def _verdict(suite: str, after: Sequence[Outcome], before: Sequence[Outcome]) ->
     }
     worse = [f"{language} ({metric} {gain})" for (metric, language), gain in told.items() if gain.high < 0]
     worst = min(gain.mean for gain in told.values())
-    detail = f"worse in {', '.join(worse)}" if worse else f"no worse in any of {len(told)} figures by language"
+    detail = (
+        f"worse in {', '.join(worse)}" if worse else f"no worse in any of {counted(len(told), 'figure')} by language"
+    )
     return {
         "gate": f"suite {suite}", "passed": not worse, "value": worst, "bound": 0.0,
         "detail": f"{detail}; no upper end of a gain may be below 0 (intervals for {len(told)} at once)",

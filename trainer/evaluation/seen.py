@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from storage.records import Prompt, Sampling
+from storage.wording import counted
 from trainer.algorithms.rollouts import Rollout, collect
 from trainer.evaluation.intervals import Interval, bootstrap_interval
 from trainer.evaluation.matched import Matched, matched_gain
@@ -156,7 +157,7 @@ def in_words(one: dict[str, Any]) -> str:
     for when in ("before", "after"):
         ended = "ended" if one[f"finished_{when}"] else "cut off"
         reward = "" if one[f"reward_{when}"] is None else f", reward {one[f'reward_{when}']:+.2f}"
-        lines.append(f"    {when} ({one[f'tokens_{when}']} tokens, {ended}{reward}): {_line(one[when])}")
+        lines.append(f"    {when} ({counted(one[f'tokens_{when}'], 'token')}, {ended}{reward}): {_line(one[when])}")
     return "\n".join(lines)
 
 

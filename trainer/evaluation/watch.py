@@ -19,6 +19,7 @@ from torch import Tensor
 
 from storage.database import Database
 from storage.records import Begun, Source, Split
+from storage.wording import counted
 from trainer.algorithms.rollouts import Rollout
 from trainer.evaluation.intervals import Interval, bootstrap_interval
 from trainer.evaluation.measures import rank_correlation
@@ -136,11 +137,20 @@ class Watch:
     def measure(self, policy: Update, rollouts: Sequence[Rollout] = ()) -> WatchReport:
         """Look at a policy and, where given, at what it said."""
         agreement, rows = None, 0
-        reason = f"{len(self.rows)} rated answers that the reward model did not learn from are too few"
+        unseen = counted(
+            len(self.rows),
+            "rated answer that the reward model did not learn from is",
+            "rated answers that the reward model did not learn from are",
+        )
+        reason = f"{unseen} too few"
         if self.likelihood is not None:
             own = torch.cat([_per_token(self.backbone, part, policy) for part in self.parts])
             agreement, rows = _agreement((own - self.likelihood).tolist(), self.rows), len(self.rows)
-            reason = "" if agreement else f"the shifts or the ratings of all {rows} answers are equal"
+            reason = (
+                ""
+                if agreement
+                else f"the shifts or the ratings of all {counted(rows, 'answer is', 'answers are')} equal"
+            )
         ratio = None
         if self.reward_model is not None and rollouts and self.usual > 0:
             ratio = self._uncertainty(rollouts) / self.usual

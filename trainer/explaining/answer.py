@@ -15,6 +15,7 @@ from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Prompt, Sample, Version
 from storage.records import RewardModel as RewardModelRecord
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer.algorithms import critics
 from trainer.config import RewardStage
@@ -131,7 +132,7 @@ def explain(
     asked, said = encode(backbone, Response(prompt, sample.text, ids, sample.version))
     if not said:
         raise UsageError(f"the answer {sample.id} is empty", "name one that says something")
-    say(f"{len(said)} tokens under {record.name}: integrated gradients")
+    say(f"{counted(len(said), 'token')} under {record.name}: integrated gradients")
     shares = integrated_gradients(judge, asked, said, prompt.language)
     say("leaving out each token")
     lost = left_out(judge, asked, said, prompt.language)

@@ -13,6 +13,7 @@ from storage.feedback import log
 from storage.learned_from import Shaped
 from storage.records import Rating, RatingKind, Version
 from storage.records import RewardModel as RewardModelRecord
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer.config import RewardKind
 from trainer.examples import collect
@@ -185,7 +186,7 @@ def _with_influence(
     examples = [one for one in collect(database, record.base_digest, begun).every() if one.prompt.id in learned]
     if not examples:
         raise WorkbenchError(f"none of the ratings that {record.name} learned from is here any more")
-    say(f"reading {len(distinct_responses(examples))} rated answers")
+    say(f"reading {counted(len(distinct_responses(examples)), 'rated answer')}")
     answers = Answers.read(stored, distinct_responses(examples))
     found = regress(answers, examples)
     deviation = float(stored.deviation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from storage.signs import one_line
+from storage.wording import counted
 from trainer.explaining.ratings import RatingShaped, Told, VersionBehind
 from trainer.explaining.weighing import Mean, Weighs
 
@@ -15,7 +16,7 @@ def of_version(found: VersionBehind, columns: int) -> str:
     """A version's ratings as text, at most so many columns wide."""
     line = " ← ".join(one_line(name, 20) for name in found.lineage)
     jobs = ", ".join(job[-8:] for job in found.jobs) or "none"
-    blocks = [f"{line}\n{found.ratings} ratings behind it, of the jobs {jobs}"]
+    blocks = [f"{line}\n{counted(found.ratings, 'rating')} behind it, of the jobs {jobs}"]
     blocks.append("\n".join(
         f"  {name:8}  " + (", ".join(f"{one_line(key, 24)} {n}" for key, n in counts.items()) or "-")
         for name, counts in found.by.items()

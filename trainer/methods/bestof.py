@@ -16,9 +16,12 @@ import msgspec
 from msgspec import Meta
 
 from storage.errors import UsageError
-from trainer.config import PolicyConfig, PolicyStage, SupervisedConfig
+from storage.wording import counted
+from trainer.config import PolicyStage
 from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Chart, Learned, Method, Need, Recipe, Supply
+from trainer.policy_config import PolicyConfig
+from trainer.supervised_config import SupervisedConfig
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +77,8 @@ class BestOfConfig(PolicyConfig, frozen=True, kw_only=True, forbid_unknown_field
         super().__post_init__()
         if self.prompts * self.answers > MOST_SAMPLED:
             raise ValueError(
-                f"{self.answers} answers to each of {self.prompts} prompts are over {MOST_SAMPLED} a round"
+                f"{counted(self.answers, 'answer')} to each of {counted(self.prompts, 'prompt is', 'prompts are')} "
+                f"over {MOST_SAMPLED} a round"
             )
 
 
@@ -126,7 +130,8 @@ class BestOf:
         self.drawn = most - most % self.processes.count  # the same number for every process
         if not self.drawn:
             raise UsageError(
-                f"{len(prompts)} prompts cannot be shared by {self.processes.count} processes",
+                f"{counted(len(prompts), 'prompt cannot', 'prompts cannot')} be shared by "
+                f"{counted(self.processes.count, 'process', 'processes')}",
                 "ask more prompts, or launch fewer processes",
             )
         learned = config.epochs * self.drawn
@@ -260,8 +265,8 @@ def learn(task: Task[BestOfStage]) -> Learned:
         setting.backbone, task.rewards.optimised, setting.split.practice, own, task.config.seed, setting.start,
         task.held.processes,
     )  # fmt: skip
-    task.held.say(f"the best of {own.answers} answers to each of {learner.drawn} prompts: at most "
-                  f"{kl_bound(own.answers):.2f} nats a response from what they are drawn from")  # fmt: skip
+    task.held.say(f"the best of {counted(own.answers, 'answer')} to each of {counted(learner.drawn, 'prompt')}: "
+                  f"at most {kl_bound(own.answers):.2f} nats a response from what they are drawn from")  # fmt: skip
     task.learn(learner, own.checkpoint_every)
     return Learned(learner)
 

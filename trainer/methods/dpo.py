@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta
 
 from storage.errors import UsageError
-from trainer.config import PolicyStage, SupervisedConfig
+from storage.wording import counted
+from trainer.config import PolicyStage
 from trainer.lazily import lazily
 from trainer.methods.method import SHUFFLED, Ask, Chart, Learned, Method, Recipe, Supply
 from trainer.methods.sft import asks, memory_of
+from trainer.supervised_config import SupervisedConfig
 
 if TYPE_CHECKING:
     import torch
@@ -300,11 +302,14 @@ def learn(task: Task[DpoStage]) -> Learned:
     if own.loss == Loss.KTO:
         items: Sequence[Any] = data.judged(setting.backbone, task.taught, own.minimum)
         good = sum(row.outcome > 0 for row in items)
-        held.say(f"learning from {len(items)} answers: {good} good, {len(items) - good} bad")
+        held.say(f"learning from {counted(len(items), 'answer')}: {good} good, {len(items) - good} bad")
     else:
         pairs, invented = data.told(task.taught), data.made(task.taught, own.margin)
         data.check_enough(pairs, invented, own.margin, own.minimum)
-        held.say(f"learning from {len(pairs)} pairs and edits, and {len(invented)} pairs made from scores and labels")
+        held.say(
+            f"learning from {counted(len(pairs), 'pair or edit', 'pairs and edits')}, and "
+            f"{counted(len(invented), 'pair')} made from scores and labels"
+        )
         items = data.comparisons(setting.backbone, [*pairs, *invented])
     task.link(setting.examples.rating_ids)
     learner = Dpo(setting.backbone, items, own, task.config.seed, setting.start, held.processes)

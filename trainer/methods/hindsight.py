@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.config import Control, HindsightConfig, HindsightStage
+from trainer.config import Control, HindsightStage
 from trainer.lazily import lazily
 from trainer.methods.method import SHUFFLED, Ask, Learned, Method, Recipe, Supply
 from trainer.methods.sft import asks, memory_of
+from trainer.supervised_config import HindsightConfig
 
 if TYPE_CHECKING:
     from trainer import outcomes, preview

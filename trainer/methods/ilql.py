@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
-from trainer.config import IlqlConfig, IlqlStage
+from trainer.config import IlqlStage
 from trainer.lazily import lazily
 from trainer.methods.method import SHUFFLED, Ask, Learned, Method, Recipe, Supply
 from trainer.methods.sft import memory_of
+from trainer.supervised_config import IlqlConfig
 
 if TYPE_CHECKING:
     from trainer import outcomes, preview

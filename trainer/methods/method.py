@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import DeviceConfig, RewardStage, Tuning
+from trainer.config import DeviceConfig, RewardStage
+from trainer.policy_config import Tuning
 
 if TYPE_CHECKING:
     from storage.workspace import Workspace

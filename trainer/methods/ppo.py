@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainer.config import Advantage, PpoStage, Reference
+from trainer.config import PpoStage
 from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
+from trainer.policy_config import Advantage, Reference
 
 if TYPE_CHECKING:
     from trainer.algorithms import critics, values

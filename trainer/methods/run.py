@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from storage.wording import counted
 from trainer.config import FEWEST_SCORED, RewardConfig, RunConfig
 from trainer.lazily import lazily
 from trainer.methods import ppo
@@ -52,7 +53,7 @@ def imitated(task: Task[RunConfig]) -> Snapshot | None:
     own = msgspec.structs.replace(config.sft, held_out=0.0, **shape)
     learner = sft.sft(setting.backbone, found, own, config.seed, setting.start, held.processes)
     task.link(found.rating_ids)
-    held.say(f"imitating {found.count()} demonstrations and edits first")
+    held.say(f"imitating {counted(found.count(), 'demonstration')} and edits first")
     task.learn(learner, config.sft.checkpoint_every)
     result = learner.result()
     held.share(lambda: keep(result, folder, setting.base.base_model))

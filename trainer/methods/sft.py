@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import SftConfig, SftStage
+from trainer.config import SftStage
 from trainer.lazily import lazily
 from trainer.methods.method import GATED, Ask, Learned, Method, Need, Recipe, Supply
+from trainer.supervised_config import SftConfig
 
 if TYPE_CHECKING:
     from trainer import demonstrations as imitation

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import WorkbenchError
-from trainer.config import AdapterConfig, PolicyConfig, Tuning
 from trainer.policy.chat import ChatTokenizer
 from trainer.policy.decoding import Decoder, Network
 from trainer.policy.full import FullUpdate, Update
@@ -27,6 +26,7 @@ from trainer.policy.sharding import mesh_of
 from trainer.policy.trainable_transformers import TrainableTransformers
 from trainer.policy.transformers_network import TransformersNetwork
 from trainer.policy.weights import Changes, Weights
+from trainer.policy_config import AdapterConfig, PolicyConfig, Tuning
 
 
 @dataclass(frozen=True)

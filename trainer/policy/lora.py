@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import UsageError
+from storage.wording import counted
 from trainer.policy.adapters import HEAD, Adapter, LowRank
 from trainer.policy.kernels import frozen_linear
 from trainer.policy.linear import Linear, PackedLinear
@@ -91,7 +92,8 @@ class LoraAdapter(nn.Module):
                 f"weights that this run does not learn, such as {min(others)}" if others else f"updates of rank {rank}"
             )
             raise UsageError(
-                f"the adapter to go on from has {has}; this run learns rank {self.rank} on {len(self.names)} weights",
+                f"the adapter to go on from has {has}; this run learns rank {self.rank} on "
+                f"{counted(len(self.names), 'weight')}",
                 "publish v0 first to start from the base model" if others else f"use --rank {rank}",
             )
         with torch.no_grad():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from storage.errors import UsageError
-from trainer.config import RewardStage, Tuning
+from trainer.config import RewardStage
 from trainer.heap import available
 from trainer.methods import method_of
 from trainer.methods.method import Need
@@ -26,6 +26,7 @@ from trainer.policy.logprobs import CHUNK
 from trainer.policy.models import ModelFolder
 from trainer.policy.models.config import read_config
 from trainer.policy.models.folder import shapes_of
+from trainer.policy_config import Tuning
 
 GIGABYTE = 1e9
 FP32, HALF = 4, 2  # bytes

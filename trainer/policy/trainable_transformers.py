@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from storage.errors import UsageError, WorkbenchError
+from storage.wording import counted
 from trainer.policy.full import FullUpdate, Update
 from trainer.policy.layout import TokenLayout
 from trainer.policy.logprobs import OutputHead
@@ -189,5 +190,6 @@ def _decoder_layers(model: Any, count: int) -> list[nn.Module]:
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return list(module)
     raise WorkbenchError(
-        f"no list of {count} layers was found in {type(model).__name__}", "train another model; this one can be rated"
+        f"no list of {counted(count, 'layer')} was found in {type(model).__name__}",
+        "train another model; this one can be rated",
     )

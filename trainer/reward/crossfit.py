@@ -11,6 +11,7 @@ import dataclasses
 import statistics
 from collections.abc import Collection, Sequence
 
+from storage.wording import counted
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.examples import Example, Response, fingerprint
 from trainer.reward.folds import by_people, share_of_prompts
@@ -120,7 +121,7 @@ def _curve(every: Sequence[Comparison], halves: Sequence[Sequence[Comparison]]) 
     prompts = [one.prompt for one in every]
     count = len(set(prompts))
     if not halves or count < FEWEST_PROMPTS:
-        reason = f"{count} prompts with answers that were rated differently, {FEWEST_PROMPTS} are needed"
+        reason = f"{counted(count, 'prompt')} with answers that were rated differently, {FEWEST_PROMPTS} are needed"
         if count >= FEWEST_PROMPTS:
             reason = "half of the ratings is nothing to learn from"
         return Curve(None, None, None, None, len(every), count, TOO_FEW, reason)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from storage.errors import UsageError
+from storage.wording import counted
 from trainer.config import RewardConfig, RewardKind
 from trainer.examples import Example, Examples
 from trainer.learner import Figures, StepReport
@@ -77,7 +78,8 @@ class RewardFit:
         self.counts = [len(examples) for examples in updates]
         if min(self.counts) < self.processes.count:
             raise UsageError(
-                f"{min(self.counts)} ratings an update of the reward model cannot be shared by {self.processes.count}",
+                f"{counted(min(self.counts), 'rating')} an update of the reward model "
+                f"cannot be shared by {self.processes.count}",
                 "choose a larger --reward-batch, or launch fewer processes",
             )
         self.batches = [

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import UsageError
+from storage.wording import counted
 from trainer.reward.language import detector, is_in
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class RewardFunction:
         values = [self._checked(value, rollout) for value, rollout in zip(found, rollouts, strict=True)]
         for value, rollout in zip(values, rollouts, strict=True):
             if len(value) != len(values[0]):
-                raise self._error(f"returned {len(value)} parts, and {len(values[0])} for another answer,", rollout)
+                parts = counted(len(value), "part")
+                raise self._error(f"returned {parts}, and {len(values[0])} for another answer,", rollout)
         return values
 
     def _one(self, rollout: Rollout) -> Any:
@@ -173,7 +175,7 @@ def read_all(texts: Sequence[str], digests: Sequence[str] = (), *, changed: bool
     found = [read(text) for text in texts]
     if digests and len(digests) != len(found):
         raise UsageError(
-            f"there are {len(found)} reward functions and {len(digests)} digests of them",
+            f"there are {counted(len(found), 'reward function')} and {counted(len(digests), 'digest')} of them",
             "leave out reward_function_sha256: it is filled in when a job begins",
         )
     for one, digest in zip(found, digests, strict=False):

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from storage.wording import counted
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.measures import Calibration, area_under_curve, calibration, rank_correlation, slope
 from trainer.examples import OVERALL, Example, Habit, Labelled, Pair, Response, Scored
@@ -198,7 +199,12 @@ def _one_sided(labels: Sequence[_Held]) -> str:
     if not labels:
         return "no label was held out"
     kinds = {row.observed for row in labels}
-    return "" if len(kinds) > 1 else f"all {len(labels)} held-out labels are {'good' if kinds == {1.0} else 'bad'}"
+    return (
+        ""
+        if len(kinds) > 1
+        else f"all {counted(len(labels), 'held-out label is', 'held-out labels are')} "
+        f"{'good' if kinds == {1.0} else 'bad'}"
+    )
 
 
 def _of(rows: Sequence[Row], figure: Callable[[list[Row]], float | None]) -> Callable[[np.ndarray], float | None]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from storage.wording import counted
 from trainer.algorithms.rollouts import Rollout
 from trainer.policy.layout import TokenLayout
 from trainer.reward.function import LEARNED, RewardFunction, RewardFunctionError, curve_names
@@ -67,7 +68,8 @@ class Mixture:
         count = self._counts.setdefault(name, len(values[0]))
         if len(values[0]) != count:
             raise RewardFunctionError(
-                f"{function.what} returned {len(values[0])} parts for “{rollouts[0].text[:60]}”, and {count} before",
+                f"{function.what} returned {counted(len(values[0]), 'part')} "
+                f"for “{rollouts[0].text[:60]}”, and {count} before",
                 "return the same number of parts for every answer",
             )
         return values

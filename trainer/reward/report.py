@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from storage.wording import counted
 from trainer.evaluation.measures import Calibration
 
 # What twice as many ratings brought, in words.
@@ -206,7 +207,11 @@ class FitReport:
                 ".0%",
             ),
         ]
-        measured = f"held out {self.held_out}" if not self.folds else f"foretold {self.held_out} in {self.folds} folds"
+        measured = (
+            f"held out {self.held_out}"
+            if not self.folds
+            else f"foretold {self.held_out} in {counted(self.folds, 'fold')}"
+        )
         words = [f"learned from {self.examples}, {measured}"]
         for label, name, value, bounds, count, form in told:
             if value is not None:

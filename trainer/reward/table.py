@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from storage.errors import UsageError
+from storage.wording import counted
 from trainer.algorithms.rollouts import Rollout
 from trainer.examples import OVERALL, Examples
 from trainer.policy.layout import TokenLayout
@@ -48,8 +49,9 @@ class TableReward:
         everything = [score for answers in means.values() for score in answers.values()]
         if len(set(everything)) < 2:
             raise UsageError(
-                f"a reward table needs two different scores; this one has {len(everything)} entries of "
-                f"{len(set(everything))} score{'s' * (len(set(everything)) != 1)}",
+                "a reward table needs two different scores; "
+                f"this one has {counted(len(everything), 'entry', 'entries')} of "
+                f"{counted(len(set(everything)), 'score')}",
                 "score answers of training prompts higher and lower, or import a table with `workbench import FILE`",
             )
         self.mean = statistics.fmean(everything)

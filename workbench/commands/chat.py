@@ -18,6 +18,7 @@ from storage import clock, conversations
 from storage.database import Database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Message, Prompt, Sampling
+from storage.wording import counted
 from workbench.commands.options import language_option, opened, say, workspace_option
 from workbench.commands.sampling import Asker, described
 from workbench.engine.client import EngineClient
@@ -146,7 +147,7 @@ class Teller:
         self.event("answer", **told)
         if not self.as_json:
             click.echo("" if self.streams else safe_text(told["text"]))
-            say(f"  [{one_line(told['version'])} · {told['tokens']} tokens · {told['finish_reason']}]")
+            say(f"  [{one_line(told['version'])} · {counted(told['tokens'], 'token')} · {told['finish_reason']}]")
 
     def error(self, error: WorkbenchError) -> None:
         self.event("error", error=error.message, hint=error.hint)

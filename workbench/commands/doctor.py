@@ -15,12 +15,14 @@ import msgspec
 
 from storage import converted, digests, jobs, unfinished, versions
 from storage.command_line import works_on
-from storage.database import Database, read_database, sqlite_version, write_ahead_log_is_safe
+from storage.database import Database, read_database
 from storage.durable import file_system
 from storage.errors import WorkbenchError
 from storage.feedback import census, clocks, log
 from storage.records import JobState
+from storage.sqlite import sqlite_version, write_ahead_log_is_safe
 from storage.troubles import READING_GOES_ON
+from storage.wording import counted
 from storage.workspace import Workspace
 from workbench.commands.options import json_option, print_json, say, workspace_option
 from workbench.commands.progress import progress
@@ -65,7 +67,7 @@ def doctor(as_json: bool, workspace: str | None) -> int:
                 click.echo(f"{'':<20}{safe_text(one.hint)}")
     failed = sum(one.status == "fail" for one in findings)
     if failed:
-        say(f"{failed} of {len(findings)} checks failed")
+        say(f"{failed} of {counted(len(findings), 'check failed', 'checks failed')}")
     return 1 if failed else 0
 
 
@@ -167,13 +169,16 @@ def integrity(database: Database, workspace: Workspace) -> Finding:
     if broken != ["ok"]:
         return Finding("integrity", "fail", "; ".join(broken), hint)
     if orphans:
-        return Finding("integrity", "fail", f"{len(orphans)} rows refer to rows that are not there", hint)
+        return Finding(
+            "integrity", "fail", f"{counted(len(orphans), 'row refers', 'rows refer')} to rows that are not there", hint
+        )
     return Finding("integrity", "ok", "every page and every reference is sound")
 
 
 def contents(database: Database) -> Finding:
     """How many rows each table has that holds what people and models said."""
-    told = [f"{database.tables[name].count} {name}" for name in ("prompts", "samples", "ratings", "versions", "jobs")]
+    kinds = ("prompt", "sample", "rating", "version", "job")
+    told = [counted(database.tables[f"{kind}s"].count, kind) for kind in kinds]
     return Finding("contents", "ok", ", ".join(told))
 
 
@@ -183,8 +188,9 @@ def effects(database: Database) -> Finding:
         return Finding("ratings", "ok", "what counts is compared with the log once the import is over")
     different = log.effects_differ(database)
     if different:
+        rows = counted(different, "row is", "rows are")
         return Finding(
-            "ratings", "fail", f"{different} rows of what counts, and of its sums, are not what the log says",
+            "ratings", "fail", f"of what counts and of its sums, {rows} not what the log says",
             "the log is what holds; please report this together with `workbench export events`",
         )  # fmt: skip
     return Finding("ratings", "ok", "what counts, and every sum, agrees with the log of events")
@@ -226,7 +232,8 @@ def held_out(database: Database) -> Finding:
     counts = census.summary(database).splits
     return Finding(
         "held-out", "ok",
-        f"{counts.get('held-out', 0)} held-out prompts of {sum(counts.values())}; none was ever learned from",
+        f"{counted(counts.get('held-out', 0), 'held-out prompt')} of {sum(counts.values())}; "
+        f"none was ever learned from",
     )  # fmt: skip
 
 
@@ -243,7 +250,7 @@ def version_files(database: Database, workspace: Workspace) -> Iterator[Finding]
             status = "fail" if served and version.name == served.name else "warn"
             yield Finding("versions", status, error.message, error.hint)
     if not bad:
-        yield Finding("versions", "ok", f"{len(every)} versions, every file as recorded")
+        yield Finding("versions", "ok", f"{counted(len(every), 'version')}, every file as recorded")
 
 
 def model_copies(workspace: Workspace) -> Iterator[Finding]:
@@ -256,7 +263,7 @@ def model_copies(workspace: Workspace) -> Iterator[Finding]:
             sound = False
             yield Finding("models", "warn", *told)
     if sound:
-        yield Finding("models", "ok", f"{len(found)} converted models, all as they were made")
+        yield Finding("models", "ok", f"{counted(len(found), 'converted model')}, all as they were made")
 
 
 def _wrong_with(workspace: Workspace, folder: Path, manifest: converted.Manifest) -> tuple[str, str] | None:
@@ -295,7 +302,7 @@ def unfinished_import(database: Database) -> Iterator[Finding]:
     found = unfinished.find(database)
     if found is None:
         return
-    what = f"the import of {found.file} ({found.records} records), begun at {found.started_at},"
+    what = f"the import of {found.file} ({counted(found.records, 'record')}), begun at {found.started_at},"
     if unfinished.is_under_way(database):
         yield Finding("import", "ok", f"{what} is under way")
     else:

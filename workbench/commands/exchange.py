@@ -14,6 +14,7 @@ from storage.exchange import exporting, importing
 from storage.exchange.examples import Example
 from storage.exchange.layouts.entries import DEFAULT_RATER, DEFAULT_SCALE, Defaults
 from storage.exchange.manifest import ENDING
+from storage.wording import counted
 from workbench.commands.foreign import as_option, map_option, reading_option
 from workbench.commands.options import filled, json_option, language_option, print_json, reading, say, workspace_option
 from workbench.commands.progress import progress
@@ -96,12 +97,18 @@ def import_command(
         for one in imported.examples:
             _show(one)
     kinds = ", ".join(f"{count} {kind}" for kind, count in imported.kinds.items())
-    say(f"{'would import' if dry_run else 'imported'} {imported.records} records ({kinds})")
-    say(f"new: {imported.prompts} prompts, {imported.samples} answers, {imported.ratings} ratings")
+    say(f"{'would import' if dry_run else 'imported'} {counted(imported.records, 'record')} ({kinds})")
+    say(
+        f"new: {counted(imported.prompts, 'prompt')}, {counted(imported.samples, 'answer')}, "
+        f"{counted(imported.ratings, 'rating')}"
+    )
     if imported.already_there:
         say(f"{imported.already_there} were in the workspace already")
     if imported.replaced:
-        say(f"{imported.replaced} ratings were replaced by later ones of the same rater on the same answer")
+        say(
+            f"{counted(imported.replaced, 'rating was', 'ratings were')} replaced by later ones "
+            "of the same rater on the same answer"
+        )
     for tag, other in imported.renamed_languages.items():
         say(f"{tag} ({languages.name_before(tag)}) is stored as {other} ({languages.name(other)})")
     for line in imported.skipped_because:
@@ -161,6 +168,6 @@ def export_command(kind: str, file: str, manifest: bool, workspace: str | None) 
         bar(doing)
         command = shlex.join(["workbench", "export", kind, file, "--manifest"]) if manifest else None
         written = exporting.export_file(database, kind, file, manifest=command, heard=lambda done: bar(doing, done))
-    say(f"wrote {written.records} records to {'standard output' if file == '-' else file}")
+    say(f"wrote {counted(written.records, 'record')} to {'standard output' if file == '-' else file}")
     if manifest:
         say(f"sha256 {written.sha256}, in {file}{ENDING}")

@@ -181,7 +181,7 @@ class Printer:
         for answer in stored:
             if not was_streamed:
                 click.echo(safe_text(answer["text"]), nl=False)
-            figures = f"{answer['tokens']} tokens · {answer['finish_reason']} · seed {answer['seed']}"
+            figures = f"{counted(answer['tokens'], 'token')} · {answer['finish_reason']} · seed {answer['seed']}"
             click.echo(f"\n  [{safe_text(answer['version'])} · {figures}]\n")
 
     def end(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from storage import packs
+from storage.wording import counted
 from storage.workspace import Workspace
 from workbench.commands.options import filled, json_option, print_json, print_table, reading, say, workspace_option
 
@@ -62,5 +63,6 @@ def packs_add(names: tuple[str, ...], as_json: bool, workspace: str | None) -> N
         added = packs.add(database, wanted)
     if as_json:
         print_json(added)
-    say(f"{added.new} prompts are new, of {added.prompts} in {', '.join(one.name for one in wanted[:6])}"
+    say(f"{counted(added.new, 'prompt is', 'prompts are')} new, of {added.prompts} in "
+        f"{', '.join(one.name for one in wanted[:6])}"
         f"{', ...' if len(wanted) > 6 else ''}")  # fmt: skip

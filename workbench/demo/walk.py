@@ -21,6 +21,7 @@ from storage.database import Database, open_database
 from storage.errors import WorkbenchError
 from storage.feedback import log
 from storage.records import Prompt, Sample, Sampling, Source, Split
+from storage.wording import counted
 from storage.workspace import Workspace
 from workbench.demo.figures import Judged, Measured, figures
 from workbench.demo.gold import SCALE, gold_score, simulated_score
@@ -126,10 +127,10 @@ def training(seed: int, scale: Scale, model: str, control: str | None) -> list[s
 async def _begin(engine: EngineClient, database: Database, seed: int, scale: Scale, say: Say) -> Measured:
     """Sample, rate, and measure what the base model is worth."""
     train = _load_prompts(database)
-    say(f"sampling {scale.answers} answers to each of {scale.rated_prompts} prompts a language")
+    say(f"sampling {counted(scale.answers, 'answer')} to each of {counted(scale.rated_prompts, 'prompt')} a language")
     chosen = _some_of_each_language(train, scale.rated_prompts)
     answers = await _ask(engine, database, chosen, scale.answers, seed * 1_000_000, scale.sampling)
-    say(f"rating {len(answers)} answers with the simulated rater (source = simulated)")
+    say(f"rating {counted(len(answers), 'answer')} with the simulated rater (source = simulated)")
     _rate(database, {prompt.id: prompt for prompt in chosen}, answers, seed)
     return await _measure(engine, database, conversations.by_split(database, Split.HELD_OUT), scale)
 

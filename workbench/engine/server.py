@@ -28,6 +28,7 @@ from storage import versions
 from storage.database import open_database
 from storage.errors import UsageError, WorkbenchError
 from storage.records import Version
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer import native
 from workbench import garbage
@@ -279,7 +280,8 @@ class Engine:
         longest = max(map(len, encoded))
         if longest >= serving.decoder.context:
             raise UsageError(
-                f"the prompt has {longest} tokens; {serving.model} has room for {serving.decoder.context} in all",
+                f"the prompt has {counted(longest, 'token')}; "
+                f"{serving.model} has room for {serving.decoder.context} in all",
                 "shorten the prompt, or load a model with a longer context",
             )
         prompts = [prompt for prompt in encoded for _ in range(request.count)]
@@ -323,7 +325,8 @@ def _note(tokenizer: ChatTokenizer, questions: list[Question], dropped: list[int
     notes = [SYSTEM_FOLDED] if any(tokenizer.folds(question.messages) for question in questions) else []
     if any(dropped):
         notes.append(
-            f"the earliest {max(dropped)} messages were left out: the model reads {room} tokens before an answer"
+            f"the earliest {counted(max(dropped), 'message was', 'messages were')} left out: "
+            f"the model reads {room} tokens before an answer"
         )
     return "; ".join(notes)
 

@@ -14,6 +14,7 @@ from storage.database import Database
 from storage.feedback import agreement, winning
 from storage.html_page import curve, escaped, page, paragraph, quotation, table
 from storage.records import Job, Split, Version
+from storage.wording import counted
 
 CURVES = {**MAIN_METRICS, "loss/reward": "reward model's loss", "loss/policy": "policy loss"}
 # Figures of the gate, in words; those that a version lacks are left out.
@@ -76,8 +77,8 @@ def _data(database: Database, behind: list[str]) -> list[str]:
         for name in languages
     ]  # fmt: skip
     return [
-        paragraph(f"{total} ratings are behind it: those that it and what it goes back to learned from. Prompts are "
-                  "those of the workspace today; held-out ones train nothing."),
+        paragraph(f"{counted(total, 'rating is', 'ratings are')} behind it: those that it and what it goes back to "
+                  "learned from. Prompts are those of the workspace today; held-out ones train nothing."),
         table(["language", "prompts", "held out", "ratings", *kinds], rows),
     ]  # fmt: skip
 
@@ -93,8 +94,9 @@ def _raters(database: Database, behind: list[str], *, names: bool) -> list[str]:
         agreed = f"How far they agree is not known: {overall.why}."
     else:
         span = "" if overall.interval is None else f" [{overall.interval[0]:.2f}, {overall.interval[1]:.2f}]"
-        agreed = (f"Krippendorff's alpha of {overall.kind} is {overall.alpha:.2f}{span}, over {overall.units} answers "
-                  f"that several of {overall.raters} raters judged, in the whole workspace.")  # fmt: skip
+        agreed = (f"Krippendorff's alpha of {overall.kind} is {overall.alpha:.2f}{span}, "
+                  f"over {counted(overall.units, 'answer')} "
+                  f"that several of {counted(overall.raters, 'rater')} judged, in the whole workspace.")  # fmt: skip
     return [
         paragraph(f"Ratings by source: {sources or 'none'}. {agreed}"),
         table(["", "ratings"], rows) if rows else "",

@@ -22,6 +22,7 @@ from textual.widget import Widget
 from textual.widgets import DataTable, TextArea
 
 from storage.errors import WorkbenchError
+from storage.wording import counted
 from storage.workspace import Workspace
 from workbench.screens import PLACES
 from workbench.shell import bidi, clipboard, jump, keymap, models, palette, terminal, themes
@@ -145,7 +146,7 @@ class Frame(App[None]):
             super().copy_to_clipboard(text)
             by = clipboard.BY_TERMINAL
         self._clipboard = text
-        self.say(f"copied {len(text)} characters by {by}")
+        self.say(f"copied {counted(len(text), 'character')} by {by}")
 
     def action_copy(self) -> None:
         what, text = clipboard.copied_from(self.screen)

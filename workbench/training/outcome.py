@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.records import Job
+from storage.wording import counted
 
 
 def outcome(job: Job) -> str:
@@ -47,7 +48,7 @@ def agreement(result: Mapping[str, Any]) -> list[str]:
     """
     reasons = result.get("reasons") or {}
     by_ai = f" ({result['by_ai']} by AI)" if result.get("by_ai") else ""
-    found = [f"learned from {result.get('examples', 0)} examples{by_ai}"]
+    found = [f"learned from {counted(result.get('examples', 0), 'example')}{by_ai}"]
     for label, name, size, form in _AGREEMENT:
         value, bounds = result.get(name), result.get(f"{name}_interval")
         if value is None:

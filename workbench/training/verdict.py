@@ -13,6 +13,7 @@ from typing import Any
 from textual.content import Content
 
 from storage.comparison import interval_of, number
+from storage.wording import counted
 from workbench.text import one_line
 
 Metrics = Mapping[str, Any]
@@ -49,7 +50,7 @@ class Said:
     @property
     def figures(self) -> str:
         """`41 tokens · cut off · reward -0.20`."""
-        tokens = "- tokens" if self.tokens is None else f"{self.tokens:.0f} token{'s' * (self.tokens != 1)}"
+        tokens = "- tokens" if self.tokens is None else counted(round(self.tokens), "token")
         ended = {True: "finished", False: "cut off", None: ""}[self.finished]
         reward = "reward -" if self.reward is None else f"reward {self.reward:+.2f}"
         return " · ".join(filter(None, [tokens, ended, reward]))

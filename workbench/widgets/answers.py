@@ -10,6 +10,7 @@ from textual.containers import Grid, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from storage.wording import counted
 from workbench.shell.actions import spoken
 from workbench.text import content, one_line
 
@@ -50,7 +51,7 @@ def card_of(
 
     `ended` is the finish reason, told where it is not the usual one; `speed` is in tokens a second.
     """
-    parts = [f"{tokens} tokens"] if tokens is not None else []
+    parts = [counted(tokens, "token")] if tokens is not None else []
     parts += [language, said_by, "" if ended == "eos" else ended]
     parts += [f"{speed:.0f} tok/s"] if speed is not None else []
     return CardFacts(title, text, " · ".join(filter(None, parts)), verdict, writing, tokens, markdown)

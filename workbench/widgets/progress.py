@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.widgets import ProgressBar, Static
 
 from storage.errors import UsageError
+from storage.wording import counted
 from workbench.text import content
 from workbench.widgets.dialogs import Dialog
 
@@ -58,7 +59,13 @@ class ProgressDialog(Dialog[None]):
     def look(self) -> None:
         """Draw how far it is by now."""
         now = self.watching
-        count = f" {now.done} of {now.of} records" if now.of else f" {now.done} records" if now.done else " …"
+        count = (
+            f" {now.done} of {counted(now.of, 'record')}"
+            if now.of
+            else f" {counted(now.done, 'record')}"
+            if now.done
+            else " …"
+        )
         self.query_one("#doing", Static).update(content("stopping …" if now.stopped.is_set() else now.doing + count))
         self.query_one(ProgressBar).update(total=now.of or None, progress=now.done)
 

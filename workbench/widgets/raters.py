@@ -9,6 +9,7 @@ from textual.content import Content
 from storage import raters
 from storage.languages import BadTagError, normal
 from storage.raters import KINDS, Rater
+from storage.wording import counted
 from workbench.text import one_line
 from workbench.widgets.dialogs import Field, FormDialog, PickDialog
 from workbench.widgets.parsing import one_of
@@ -80,6 +81,6 @@ def tags_of(typed: str) -> list[str]:
 
 
 def _line(rater: Rater, count: int) -> Content:
-    about = [rater.kind, ", ".join(rater.languages) or "every language", f"{count} ratings"]
+    about = [rater.kind, ", ".join(rater.languages) or "every language", counted(count, "rating")]
     about += ["gold"] if rater.gold else []
     return Content.assemble((one_line(rater.name), "bold"), (f"  {one_line(' · '.join(about))}", "$text-muted"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
+from storage.wording import counted
 from workbench.shell.screen import present, put
 from workbench.text import one_line
 
@@ -28,6 +29,6 @@ class TurnsBefore(Static):
         most = 1 if self.screen.has_class("-short") else MOST_LINES
         lines = [Content.assemble((f"{turn.role} ▸ ", "$text-muted"), one_line(turn.content)) for turn in turns[-most:]]
         if len(turns) > most > 1:
-            lines[0] = Content.styled(f"… {len(turns) - most + 1} turns before", "$text-muted")
+            lines[0] = Content.styled(f"… {counted(len(turns) - most + 1, 'turn')} before", "$text-muted")
         present(self, bool(lines))
         put(self, Content("\n").join(lines))

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from storage.exchange.cells import as_written
 from storage.exchange.format import Format
 from storage.exchange.rows import Problem, Row
+from storage.wording import counted
 
 _SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # a first line with which Excel names the separator
@@ -86,9 +87,15 @@ def _separator(header: str) -> str:
 
 def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row | Problem:
     if len(cells) > len(header):
-        return Problem(line, "", f"{len(cells)} cells under {len(header)} columns: is a text with a comma not quoted?")
+        return Problem(
+            line,
+            "",
+            f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}: is a text with a comma not quoted?",
+        )
     if len(cells) < len(header):
-        return Problem(line, "", f"{len(cells)} cells under {len(header)} columns: is the row cut off?")
+        return Problem(
+            line, "", f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}: is the row cut off?"
+        )
     fields = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
     return Row(line, fields, tuple(header), separator == ";")
 

@@ -8,6 +8,7 @@ from storage.exchange.dialogue import Message, message, messages, parted
 from storage.exchange.layout import Fields, Layout, has
 from storage.exchange.rows import BadFieldError, text
 from storage.exchange.values import figure, one_of, parsed, truth
+from storage.wording import counted
 
 _WINNERS = {
     "model_a": "a", "model_b": "b", "tie": "tie", "tie (bothbad)": "both-bad", "bothbad": "both-bad",
@@ -50,7 +51,7 @@ def _side(fields: Fields, side: str) -> tuple[str, list[Message]]:
         name = f"response_{side}"
         asked, answers = (_texts(one, fields.get(one)) for one in ("prompt", name))
         if len(asked) != len(answers):
-            raise BadFieldError(name, f"holds {len(answers)} answers to {len(asked)} prompts")
+            raise BadFieldError(name, f"holds {counted(len(answers), 'answer')} to {counted(len(asked), 'prompt')}")
         said = [one for pair in zip(asked, answers, strict=True) for one in _round(*pair)]
     if "turn" in fields:
         turns = int(figure("turn", fields["turn"]))

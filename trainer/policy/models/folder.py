@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import WorkbenchError
+from storage.wording import counted
 
 OnProgress = Callable[[str, float | None], None]
 INDEX = "model.safetensors.index.json"
@@ -186,7 +187,7 @@ def _check_weights(folder: Path, config: dict[str, Any]) -> None:
     rows, stated = shapes[EMBEDDING][0], config.get("vocab_size")
     if stated is not None and rows != stated:
         raise WorkbenchError(
-            f"the weights of {folder} have embeddings of {rows} tokens, its config.json states {stated}",
+            f"the weights of {folder} have embeddings of {counted(rows, 'token')}, its config.json states {stated}",
             "set vocab_size in config.json to what the weights have, or fetch the model again",
         )
     tied = config.get("tie_word_embeddings")

@@ -9,6 +9,7 @@ from storage.feedback.kinds import KINDS, TURNS
 from storage.languages import is_tag, name, normal
 from storage.library import Hanging
 from storage.records import Prompt, Split
+from storage.wording import counted
 from workbench.widgets.dialogs import Field, FormDialog
 from workbench.widgets.parsing import one_of
 
@@ -52,7 +53,7 @@ def use_form(prompt: Prompt, hanging: Hanging) -> FormDialog:
         split = Split(str(values["split"]))
         if not is_less_strict(split, prompt.split):
             return ""
-        measured = f", {_count(hanging.began, 'job')} may have measured with it" if hanging.began else ""
+        measured = f", {counted(hanging.began, 'job')} may have measured with it" if hanging.began else ""
         return (
             f"a prompt that is {prompt.split} never becomes {split}{measured}: a gain on what was learned from"
             " means nothing"
@@ -78,7 +79,7 @@ def follows(prompt: Prompt, hanging: Hanging, language: str, split: Split) -> st
 
 def _of_language(was: str, language: str, hanging: Hanging) -> list[str]:
     by_ai = f" ({hanging.judged} by AI)" if hanging.judged else ""
-    what = f"{_count(hanging.answers, 'answer')} and {_count(hanging.ratings, 'rating')}{by_ai}"
+    what = f"{counted(hanging.answers, 'answer')} and {counted(hanging.ratings, 'rating')}{by_ai}"
     lines = [f"Its {what} count as {name(language)} from now on, in every figure and in the queue."]
     if hanging.learned:
         lines.append(f"{_jobs(hanging)} learned from it as {name(was)}: that stays as it was.")
@@ -89,11 +90,11 @@ def _of_split(was: Split, split: Split, hanging: Hanging) -> list[str]:
     which = "It is" if hanging.prompts == 1 else f"The {hanging.prompts} prompts that open with this text are"
     if was != Split.TRAIN:
         return [f"{which} kept apart as {split} from now on, and {was} no more; neither is trained on."]
-    lines = [f"{which} never trained on again: {_count(hanging.taught, 'rating')} will measure and teach no more."]
+    lines = [f"{which} never trained on again: {counted(hanging.taught, 'rating')} will measure and teach no more."]
     if hanging.learned:
         lines.append(f"{_jobs(hanging)} learned from it, and what was learned stays: their gain on it proves nothing.")
     if (others := hanging.began - len(hanging.learned)) > 0:
-        lines.append(f"{_count(others, 'other job')} began since it is there, and may have practised on it.")
+        lines.append(f"{counted(others, 'other job')} began since it is there, and may have practised on it.")
     if not hanging.began:
         lines.append("No job has learned from it yet.")
     return lines
@@ -102,7 +103,3 @@ def _of_split(was: Split, split: Split, hanging: Hanging) -> list[str]:
 def _jobs(hanging: Hanging) -> str:
     more = len(hanging.learned) - MOST_NAMED
     return ", ".join(hanging.learned[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -21,6 +21,7 @@ from storage.exchange.layouts.entries import DEFAULT_RATER, Defaults
 from storage.exchange.manifest import Exported
 from storage.exchange.translating import Reading
 from storage.languages import UNKNOWN, name
+from storage.wording import counted
 from workbench.screens.library.correcting import needed
 from workbench.text import content, from_home, one_line
 from workbench.widgets.dialogs import ConfirmDialog, Dialog, Field, FormDialog, PickDialog
@@ -144,7 +145,7 @@ class PreviewDialog(Dialog[bool]):
 def summary(found: Looked) -> list[Content]:
     """A file in a few lines: what it holds, and what to beware of."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.items())
-    total = Content.assemble((f"{found.records} records", "bold"), f" ({kinds})")
+    total = Content.assemble((counted(found.records, "record"), "bold"), f" ({kinds})")
     lines = [total, *(Content(f"read as {name}: {count}") for name, count in found.layouts.items())]
     warned = [f"left out: {line}" for line in found.skipped_because]
     if found.ignored_fields:
@@ -215,7 +216,7 @@ async def write_out(app: WorkbenchApp, desk: Desk) -> Content | None:
         app.report(error)
         return None
     return Content.assemble(
-        ("written ✓", "$text-success"), f"  {written.records} records  ",
+        ("written ✓", "$text-success"), f"  {counted(written.records, 'record')}  ",
         (f"sha256 {written.sha256[:16]}…", "$text-muted"), f"  {one_line(from_home(Path(file)), 60)}",
     )  # fmt: skip
 
@@ -247,7 +248,9 @@ async def choose_packs(app: WorkbenchApp, desk: Desk) -> list[packs.Pack] | None
         lines.append((language, _line(language, f"{name(language)}: every task")))
     for pack in packs.every():
         there = " · in the workspace" if held[pack.name] == len(pack.prompts) else ""
-        lines.append((pack.name, _line(pack.name, f"{packs.title(pack)}, {len(pack.prompts)} prompts{there}")))
+        lines.append(
+            (pack.name, _line(pack.name, f"{packs.title(pack)}, {counted(len(pack.prompts), 'prompt')}{there}"))
+        )
 
     async def find(typed: str) -> list[tuple[str, Content]]:
         wanted = typed.strip().casefold()

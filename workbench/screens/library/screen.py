@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 from storage import conversations, library
 from storage.library import PAGE, Answered, Shelved
 from storage.records import Change, Sample, Split
+from storage.wording import counted
 from workbench.screens.library import told
 from workbench.shell.messages import AnswersChanged, RatingsChanged
 from workbench.shell.screen import WorkbenchScreen, present
@@ -143,7 +144,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
         if wanted != self.shown:
             self.shown = wanted
             self._fill()
-        number = f"{len(self.shelf)}{'+' if self.more else ''} prompt{'s' * (len(self.shelf) != 1)}"
+        number = f"{len(self.shelf)}+ prompts" if self.more else counted(len(self.shelf), "prompt")
         only = "".join(f" · {one_line(value, 20)}" for value in self.only.values())
         self.query_one("#found", Static).update(Content.assemble((number, "bold"), (only, "$accent")))
         self.query_one("#empty", Static).update(self._nothing())
@@ -259,8 +260,11 @@ class LibraryScreen(Rater, WorkbenchScreen):
         from workbench.screens.library.exchanging import bring_in
 
         if self.desk is not None and (found := await bring_in(self.workbench, self.desk)) is not None:
-            new = f"{found.prompts} prompts, {found.samples} answers, {found.ratings} ratings are new"
-            self.saved(f"{found.records} records: {new}")
+            new = (
+                f"{counted(found.prompts, 'prompt')}, {counted(found.samples, 'answer')}, "
+                f"{counted(found.ratings, 'rating is', 'ratings are')} new"
+            )
+            self.saved(f"{counted(found.records, 'record')}: {new}")
 
     @work(exclusive=True, group="exchange")
     async def action_export(self) -> None:
@@ -277,7 +281,7 @@ class LibraryScreen(Rater, WorkbenchScreen):
         if chosen is not None:
             await self.record(
                 lambda desk: desk.add_packs(chosen), "packs",
-                lambda added: self.saved(f"{added.new} prompts are new, of {added.prompts}"),
+                lambda added: self.saved(f"{counted(added.new, 'prompt is', 'prompts are')} new, of {added.prompts}"),
             )  # fmt: skip
 
     def action_columns(self, by: int) -> None:

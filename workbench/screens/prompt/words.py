@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from storage.wording import counted
 from workbench.shell.actions import spoken
 from workbench.text import one_line, safe_text
 from workbench.widgets.judging import use_of
@@ -22,10 +23,12 @@ Keys = Mapping[str, tuple[str, ...]]
 def asked(exchange: Exchange, turns: int) -> Content:
     """The prompt that is answered, and how it was asked; numbered where turns stand before it."""
     generate = exchange.ask.generate
-    facts = f"T {generate.sampling.temperature:g} · {generate.count} answer{'s' * (generate.count > 1)}"
+    facts = f"T {generate.sampling.temperature:g} · {counted(generate.count, 'answer')}"
     number = f"{turns + 1} " if turns else ""
     left_out = max((answer.left_out for answer in exchange.answers.values()), default=0)
-    note = exchange.note or (f"the earliest {left_out} messages were left out" if left_out else "")
+    note = exchange.note or (
+        f"the earliest {counted(left_out, 'message was', 'messages were')} left out" if left_out else ""
+    )
     return Content.assemble(
         (number, "$text-muted"), (one_line(exchange.ask.prompt.language, 12), "bold $accent"),
         (f"{use_of(exchange.ask.prompt)} ▸ ", "$text-muted"), (safe_text(exchange.ask.prompt.text), "bold"),
@@ -46,7 +49,7 @@ def how(session: Session, place: Place) -> Content:
     """The parameters that the next prompt is asked with."""
     sampling = session.sampling
     parts = [f"T {sampling.temperature:g}", f"top-p {sampling.top_p:g}", f"{sampling.max_new_tokens} tokens",
-             f"{session.candidates} answer{'s' * (session.candidates > 1)}"]  # fmt: skip
+             counted(session.candidates, "answer")]  # fmt: skip
     if session.seed is not None:
         parts.append(f"seed {session.seed}")
     if place.system:
@@ -60,10 +63,10 @@ def kept(conversation: Conversation, engine: EngineStatus, keys: Keys, line: Con
     drops = spoken(keys["prompt.drop"][0])
     if waiting:
         why = "the one before is being answered" if engine.is_ready else f"the engine is {engine.state}"
-        queued = f"{waiting} prompt{'s' * (waiting > 1)} kept, waiting: {why} ({drops} drops)"
+        queued = f"{counted(waiting, 'prompt')} kept, waiting: {why} ({drops} drops)"
         line = Content("   ").join([Content.styled(queued, "$text-warning"), *([line] if line.plain else [])])
     for exchange in conversation.aside:
         text = one_line(exchange.ask.prompt.text, 40)
-        aside = f"set aside, it ended the engine {exchange.sent} times: {text} ({drops} takes it back)"
+        aside = f"set aside, it ended the engine {counted(exchange.sent, 'time')}: {text} ({drops} takes it back)"
         line = Content("\n").join([Content.styled(aside, "$text-error"), *([line] if line.plain else [])])
     return line

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from storage.feedback.progress import Progress
+from storage.wording import counted
 from workbench.screens.review.drawing import standing
 from workbench.text import one_line
 from workbench.training.curves import bar
@@ -40,7 +41,7 @@ class SessionSheet(Dialog[bool]):
 def summary(found: Progress, goal: int, shares: Mapping[str, float]) -> Content:
     """What a session came to, as lines."""
     of = f" of {goal}{', the goal' if found.items < goal else ': the goal is reached ✓'}" if goal else ""
-    items = f"{found.items} item{'s' * (found.items != 1)}{of}"
+    items = counted(found.items, "item") + of
     items += f" · {found.passed_over} passed over" if found.passed_over else ""
     pace = "" if found.pace is None else f" · {found.seconds / 60:.0f} min · {found.pace:.1f} s an item of late"
     lines = [Content.assemble((items, "bold"), (pace, "$text-muted"))]

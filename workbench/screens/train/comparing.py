@@ -14,6 +14,7 @@ from textual.widgets.option_list import Option
 
 from storage.comparison import MAIN_METRICS, Comparison, Curves, Group
 from storage.records import Job
+from storage.wording import counted
 from workbench.text import one_line
 from workbench.training.curves import Curve, points_of
 from workbench.training.recipes import recipe_of
@@ -73,7 +74,7 @@ class ComparisonSheet(SheetDialog):
     CSS_PATH = "style.tcss"
 
     def __init__(self, found: Comparison, curves: Curves) -> None:
-        super().__init__(f"{len(found.runs)} runs compared")
+        super().__init__(f"{counted(len(found.runs), 'run')} compared")
         self.found = found
         self.curves = curves
 
@@ -148,7 +149,7 @@ def _figures(group: Group) -> list[Content]:
     if loss.mean is not None:
         pieces.append(Content.assemble(("held-out loss lower by ", "$text-muted"), f"{loss} (nats/token)"))
     if kl.mean is not None:
-        span = f" [{kl.interval[0]:.1f}, {kl.interval[1]:.1f}] over {kl.n} seeds" if kl.interval else ""
+        span = f" [{kl.interval[0]:.1f}, {kl.interval[1]:.1f}] over {counted(kl.n, 'seed')}" if kl.interval else ""
         pieces.append(Content.assemble(("KL ", "$text-muted"), f"{kl.mean:.1f} nats/response{span}"))
     return pieces
 

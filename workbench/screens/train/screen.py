@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from storage.errors import WorkbenchError
 from storage.records import JobState
+from storage.wording import counted
 from workbench.shell.messages import RatingsChanged, TrainerMoved
 from workbench.shell.screen import WorkbenchScreen, packed, present
 from workbench.text import one_line
@@ -249,7 +250,7 @@ def ratings_words(counts: list[tuple[str, str, int]], judged: int = 0) -> str:
     most = sorted(by_language.items(), key=lambda pair: -pair[1])
     spoken = ", ".join(f"{one_line(name, 12)} {n}" for name, n in most[:4]) + (", …" if len(most) > 4 else "")
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(by_kind.items(), key=lambda pair: -pair[1]))
-    return f"{total} rating{'s' * (total > 1)} ({spoken}; {kinds}){by_ai}"
+    return f"{counted(total, 'rating')} ({spoken}; {kinds}){by_ai}"
 
 
 def language_colors(view: TrainView) -> dict[str, str]:
