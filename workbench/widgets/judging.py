@@ -233,7 +233,10 @@ class Rater(Sheets):
         begun = kept or left or before
 
         def changed(now: str) -> None:
-            half[key] = now
+            if now in ("", before):
+                half.pop(key, None)
+            else:
+                half[key] = now
 
         dialog = (
             EditDialog(title, begun, sample.text, hint=hint, changed=changed)
