@@ -105,10 +105,7 @@ def open_app(workspace: Workspace, model: str | None = None) -> int:
     served = "TEXTUAL_DRIVER" in os.environ  # by `workbench serve`, to a page of a browser
     if not served and not (sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())):
         raise UsageError("the app needs a terminal", "run it in one, or use a command: `workbench --help` lists them")
-    from workbench import garbage
-
-    garbage.not_yet()
-    from workbench.shell.app import run
+    from workbench.shell.running import run
 
     return run(workspace, model)
 

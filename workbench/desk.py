@@ -100,6 +100,11 @@ class Desk(Hands):
         """What the last window in a seat was at."""
         return left.find(database, seat)
 
+    @reads
+    def seats_left(self, database: Database) -> list[int]:
+        """The seats whose window has left something that it had not sent."""
+        return left.seats(database)
+
     @writes
     def keep(self, database: Database, seat: int, at: Left) -> None:
         """Remember what the window in a seat is at."""

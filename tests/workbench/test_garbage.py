@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -84,9 +85,17 @@ def test_everything_is_looked_through_in_a_pause_alone(monkeypatch: pytest.Monke
     assert looks.count == 1
 
 
-def test_the_app_starts_without_a_look():
-    code = "import gc; from workbench import cli; from workbench.shell import app\n"
-    code += "app.run = lambda workspace, model: print(gc.isenabled())\ncli.open_app(None)"
-    served = {**os.environ, "TEXTUAL_DRIVER": "served"}  # which needs no terminal
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=served)
+def test_the_app_starts_without_a_look(tmp_path: Path):
+    code = """
+import gc, sys
+from pathlib import Path
+from textual.app import App
+from storage.workspace import Workspace
+from workbench import cli
+App.run = lambda app: print(gc.isenabled())
+cli.open_app(Workspace(Path(sys.argv[1])))
+"""
+    served = {**os.environ, "TEXTUAL_DRIVER": "textual.drivers.headless_driver:HeadlessDriver"}  # needs no terminal
+    command = [sys.executable, "-c", code, str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=served)
     assert done.stdout == "False\n"

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from textual import work
-from textual.events import Event, Key, Paste
 
 from storage.errors import WorkbenchError
-from storage.workspace import Workspace
-from workbench import garbage
 from workbench.engine import protocol
 from workbench.engine.machine import Report, Restarting
 from workbench.engine.process import EngineDied
@@ -38,33 +35,18 @@ from workbench.training.status import TrainerStatus
 
 if TYPE_CHECKING:
     from storage.records import Sample
+    from storage.workspace import Workspace
     from workbench.desk import Desk
     from workbench.shell.left import Left, Reviewing, Seat
 
 LOOK_SECONDS = 0.25
+KEEP_SECONDS = 0.5  # so long after the last key what is being written is on its way to the disk
 AGAIN_SECONDS = 2.0  # between two tries to save what could not be saved, and that nobody needs to ask for
 AFTER_SAVING_SECONDS = 0.03  # what is drawn next comes first, then what has changed is looked for
 STREAM_SECONDS = 1 / 25
 BANNER_SECONDS = 12.0
 CLOSING_SECONDS = 2.0  # how long an app that is closed waits for the last writes
 GIVING_UP_SECONDS = 0.5  # and then for the one that waits for a lock to give up
-
-
-def run(workspace: Workspace, model: str | None = None) -> int:
-    """Open the app on a workspace, with a model from now on; returns when it is closed, with the exit code.
-
-    Raises:
-        UsageError: a keymap file is wrong.
-        WorkbenchError: there is no workspace, and none can be made.
-        Exception: the fault that ended the app.
-    """
-    if not workspace.database.exists():
-        workspace.prepare()
-    app = WorkbenchApp(workspace, model=model)
-    app.run()
-    if app._exception is not None:
-        raise app._exception
-    return app.return_code or 0
 
 
 class WorkbenchApp(Frame):
@@ -93,7 +75,7 @@ class WorkbenchApp(Frame):
         self.engine = EngineStatus()
         self.conversation = Conversation()
         self._unpainted = False
-        self._tidying = garbage.Tidying()
+        self._written: tuple[str, dict[str, str]] = "", {}  # what was last written down of what is being written
 
     @property
     def trainer(self) -> TrainerStatus:
@@ -117,19 +99,18 @@ class WorkbenchApp(Frame):
 
             self.push_screen(FirstRunScreen())
         self.call_after_refresh(self._open)
-        self.set_interval(LOOK_SECONDS, self._tidying.look)
 
     @work
     async def _open(self) -> None:
         """After the first paint: the database, the last session, the engine."""
         await asyncio.to_thread(importlib.import_module, "workbench.desk")
         from workbench.desk import Desk
-        from workbench.shell.left import Seat, left
+        from workbench.shell.left import Seat, left, words_of
 
         try:
             desk = await Desk.open(self.workspace, "", waits=self.looking.say_once)
             chosen = await desk.session()
-            self.seat = seat = await asyncio.to_thread(Seat.take, self.workspace)
+            self.seat = seat = await asyncio.to_thread(Seat.take, self.workspace, await desk.seats_left())
             found = await desk.left(seat.number)
         except WorkbenchError as error:
             self.report(error)
@@ -137,7 +118,7 @@ class WorkbenchApp(Frame):
             self.refresh_bars()
             return
         self.session, desk.rater, desk.asked, self.desk = chosen, chosen.rater, chosen.asked, desk
-        typed, self.draft = self.draft, found.draft  # what was typed already is not written down yet
+        self.draft = found.draft
         self.half_written |= found.half_written
         self.reviewing = found.reviewing
         self.conversation.waiting.extendleft(reversed(found.waiting))
@@ -155,8 +136,8 @@ class WorkbenchApp(Frame):
             )  # fmt: skip
         if self.model is not None:
             self.update_session(model=models.whole(self.model))
-        if typed.text:
-            self.draft = typed
+        if found.half_written:
+            self.say(words_of(found.half_written))
         self.turn_texts(chosen.bidi)
         if chosen.theme in self.available_themes:
             self.theme = chosen.theme
@@ -169,6 +150,7 @@ class WorkbenchApp(Frame):
         self.tell(messages.Opened())
         self._look_soon()
         self.set_interval(LOOK_SECONDS, self._look_soon)
+        self.set_interval(KEEP_SECONDS, self._keep_writing)
         self.set_interval(AGAIN_SECONDS, self._save_again)
         self.set_interval(STREAM_SECONDS, self._paint_stream)
         if self.start_engine:
@@ -231,10 +213,12 @@ class WorkbenchApp(Frame):
             self.remembered.save()
             self.left.save()
 
-    async def on_event(self, event: Event) -> None:
-        if isinstance(event, Key | Paste):
-            self._tidying.key()
-        await super().on_event(event)
+    def _keep_writing(self) -> None:
+        """Write down what is being written, where a key has changed it since the last time."""
+        writing = self.draft.text, dict(self.half_written)
+        if self.left is not None and writing != self._written:
+            self._written = writing
+            self.left.save()
 
     # News from the engine
 

@@ -15,6 +15,7 @@ from textual.binding import BindingsMap
 from textual.command import CommandPalette
 from textual.content import Content
 from textual.driver import Driver
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -24,6 +25,7 @@ from textual.widgets import DataTable, TextArea
 from storage.errors import WorkbenchError
 from storage.wording import counted
 from storage.workspace import Workspace
+from workbench import garbage
 from workbench.screens import PLACES
 from workbench.shell import bidi, clipboard, jump, keymap, models, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from workbench.shell.app import WorkbenchApp
 
 _LINE_FILTERS = (SafeFilter(), ContrastFilter())  # one of each: what they gave for a line is kept by the filter
+TIDY_SECONDS = 0.25  # between two looks whether it is time to look for garbage
 
 bidi.install()
 
@@ -68,6 +71,7 @@ class Frame(App[None]):
         for name in themes.not_offered(self.available_themes):
             self.unregister_theme(name)
         self.theme = DEFAULT_THEME
+        self._tidying = garbage.Tidying()
 
     @property
     def base_screen(self) -> Screen[Any]:
@@ -213,7 +217,13 @@ class Frame(App[None]):
     def get_driver_class(self) -> type[Driver]:
         return terminal.driver(super().get_driver_class())
 
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key | Paste):
+            self._tidying.key()
+        await super().on_event(event)
+
     def on_mount(self) -> None:
+        self.set_interval(TIDY_SECONDS, self._tidying.look)
         if not self.is_headless:
             for number in ENDING:
                 asyncio.get_running_loop().add_signal_handler(number, self.end, number)

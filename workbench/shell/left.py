@@ -21,6 +21,7 @@ from storage.records import Prompt
 from storage.workspace import Workspace
 from workbench.engine.protocol import Generate
 from workbench.screens.prompt.conversation import Ask, Draft, Exchange, Place
+from workbench.text import one_line
 
 MOST_SEATS = 99
 
@@ -95,6 +96,24 @@ def _asked(exchange: Exchange) -> Asked:
     return Asked(exchange.ask.prompt.id, exchange.ask.generate)
 
 
+def words_of(half_written: dict[str, str]) -> str:
+    """What is said of texts about answers that were half written when the app closed."""
+    first, *others = half_written.values()
+    begun = f"“{one_line(first, 30)}” and {len(others)} more are" if others else f"“{one_line(first, 30)}” is"
+    return f"{begun} half written, about an answer: the same key on that answer goes on with it"
+
+
+def seats(database: Database) -> list[int]:
+    """The seats whose window has left something that it had not sent."""
+    found = []
+    for row in database.rows("SELECT key FROM settings WHERE key GLOB 'left-[1-9]*'"):
+        number = int(row["key"].removeprefix("left-"))
+        kept = _kept(database, number)
+        if kept.draft or kept.half_written or kept.waiting:
+            found.append(number)
+    return sorted(found)
+
+
 def keep(database: Database, seat: int, kept: Left) -> None:
     """Remember what the window in a seat is at."""
     settings.put(database, f"left-{seat}", msgspec.to_builtins(kept))
@@ -102,16 +121,20 @@ def keep(database: Database, seat: int, kept: Left) -> None:
 
 def find(database: Database, seat: int) -> Found:
     """What the last window in this seat was at; what cannot be found again any more is left out."""
+    kept = _kept(database, seat)
+    waiting = [Exchange(ask) for asked in kept.waiting if (ask := _ask(database, asked)) is not None]
+    draft = Draft(kept.draft, _prompt(database, kept.draft_of), kept.draft_place)
+    return Found(draft, waiting, _shown(database, kept), kept.half_written, kept.reviewing)
+
+
+def _kept(database: Database, seat: int) -> Left:
     stored = settings.get(database, f"left-{seat}")
     if stored is None:  # before there were seats, the draft was kept with the session
         stored = {"draft": settings.get(database, "session", {}).get("draft", "")} if seat == 1 else {}
     try:
-        kept = msgspec.convert(stored, Left)
+        return msgspec.convert(stored, Left)
     except ValueError:  # of another version of the program
-        kept = Left()
-    waiting = [Exchange(ask) for asked in kept.waiting if (ask := _ask(database, asked)) is not None]
-    draft = Draft(kept.draft, _prompt(database, kept.draft_of), kept.draft_place)
-    return Found(draft, waiting, _shown(database, kept), kept.half_written, kept.reviewing)
+        return Left()
 
 
 def _prompt(database: Database, key: str) -> Prompt | None:
@@ -151,9 +174,10 @@ class Seat:
         self._lock = lock
 
     @classmethod
-    def take(cls, workspace: Workspace) -> Seat:
-        """The first one free; where locks cannot be had, the first."""
-        for number in range(1, MOST_SEATS + 1):
+    def take(cls, workspace: Workspace, left: Sequence[int] = ()) -> Seat:
+        """The first one free, before all others of those where something was `left`: the window that is opened again
+        need not have the number that it had. Where locks cannot be had, the first."""
+        for number in dict.fromkeys([*left, *range(1, MOST_SEATS + 1)]):
             try:
                 lock = workspace.root.joinpath(f"app-{number}.lock").open("ab")
             except OSError:

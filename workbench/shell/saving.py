@@ -76,7 +76,7 @@ class Saver:
         """Start a write; None, and nothing happens, while another of this key is under way.
 
         `stored` or `failed` is called once, on the event loop. A write that is stored settles one of its key that
-        failed before. `by_itself` has it tried again without being asked.
+        failed before. `by_itself` has it tried again without being asked, and no bar say anything where all goes well.
         """
         if key in self.under_way:
             return None
@@ -85,6 +85,7 @@ class Saver:
             self.begin(key, words, write, stored, failed, by_itself=by_itself)
 
         async def work() -> None:
+            before = self.words
             try:
                 result = await write()
             except WorkbenchError as error:
@@ -99,7 +100,8 @@ class Saver:
                 then()
             except Exception as error:  # it must not end the app
                 self._fault(error)
-            self._changed()
+            if not by_itself or before or writing.is_slow or self.words:
+                self._changed()
 
         task = asyncio.create_task(work(), name=f"save {key}")
         self.under_way[key] = writing = Writing(words, task)

@@ -234,7 +234,10 @@ class Rater(Sheets):
         hint = "it is not stored yet; accept to try again" if kept or left else ""
 
         def changed(now: str) -> None:
-            half[key] = now
+            if now in ("", before):
+                half.pop(key, None)
+            else:
+                half[key] = now
 
         self.workbench.push_screen(dialog(title, kept or left or before, hint=hint, changed=changed), written)
 

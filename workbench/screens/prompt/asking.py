@@ -38,6 +38,17 @@ class AskingScreen(Rater, WorkbenchScreen):
         self.recalled = -1
         self.before = Draft()  # what was being written when earlier prompts were recalled
         self.said = Content("")
+        self.restored = False  # whether what was being written when the app closed is in the field
+
+    def restore(self) -> None:
+        """Put what was being written when the app closed into the field, before what was typed since it opened."""
+        self.restored = True
+        kept, typed = self.workbench.draft, self.editor.text
+        if kept.text:
+            self.write(Draft(f"{kept.text}\n{typed}", place=kept.place) if typed else kept)
+            self.say(Content.styled("what you were writing is here again", "$text-muted"))
+        elif typed:
+            self.workbench.draft = self._rewritten(kept, typed)
 
     def draw_settings(self) -> None:
         """Draw where and how what is written is asked; every screen has its own."""
@@ -241,7 +252,7 @@ class AskingScreen(Rater, WorkbenchScreen):
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         draft, text = self.workbench.draft, self.editor.text
-        if text != draft.text:
+        if self.restored and text != draft.text:
             self.workbench.draft = self._rewritten(draft, text)
             self.draw_settings()
         self.refresh_bindings()

@@ -51,7 +51,6 @@ class PromptScreen(AskingScreen):
         self.painted: Exchange | None = None
         self.ratings: dict[str, list[Rating]] = {}
         self.turns: tuple[str, Sequence[Turn]] = ("", ())  # before what was asked, by its key
-        self.drafted = False
         self.chosen: tuple[str, str] | None = None  # the language and system prompt of the session
         self.draw_settings()
 
@@ -59,10 +58,7 @@ class PromptScreen(AskingScreen):
 
     async def reload(self) -> None:
         """What was said of the answers on screen; then everything is drawn."""
-        if not self.drafted and self.desk is not None:
-            self.drafted, self.chosen = True, None
-            if not self.editor.text:
-                self.write(self.workbench.draft)
+        self._begin()
         now = self.workbench.conversation.current
         if self.desk is not None and now is not None:
             prompt = now.ask.prompt
@@ -74,6 +70,7 @@ class PromptScreen(AskingScreen):
 
     def hear(self, news: News) -> None:
         """A streamed piece is drawn and nothing read."""
+        self._begin()
         match news:
             case Streamed() | EngineMoved():
                 self.call_later(self.draw)
@@ -81,6 +78,12 @@ class PromptScreen(AskingScreen):
                 self.draw_settings()
             case _:
                 super().hear(news)
+
+    def _begin(self) -> None:
+        """Once the workspace is open, go on with what was being written."""
+        if not self.restored and self.desk is not None:
+            self.chosen = None
+            self.restore()
 
     async def paint(self) -> None:
         exchange = self.workbench.conversation.current

@@ -323,18 +323,37 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
     def _ask_reason(self) -> None:
         from workbench.widgets.dialogs import TextDialog
 
+        item, half = self.item, self.workbench.half_written
+        if item is None:
+            return
+        key = f"reason {' '.join(item.keys)}"
+
+        def changed(now: str) -> None:
+            half[key] = now
+            if not now:
+                del half[key]
+
         async def told(text: str | None) -> None:
-            if text is not None:
-                await self._pass_over("not yours to judge", cannot_judge=True, text=text)
+            if text is None:
+                half.pop(key, None)
+            else:
+                await self._pass_over("not yours to judge", key, cannot_judge=True, text=text)
 
-        self.app.push_screen(TextDialog("Why it cannot be judged"), told)
+        self.app.push_screen(TextDialog("Why it cannot be judged", half.get(key, ""), changed=changed), told)
 
-    async def _pass_over(self, words: str, **more: Any) -> None:
+    async def _pass_over(self, words: str, half_written: str = "", **more: Any) -> None:
+        """Pass over the item in front; what was half written about it is done with once that is stored."""
         item = self.item
         if item is None:
             return
         more |= {"duration_ms": self.circumstances()["duration_ms"], "shown_order": item.shown_order}
-        await self.judge(lambda desk: desk.skip(item, **more), words)
+
+        async def skip(desk: Desk) -> list[Rating]:
+            stored = await desk.skip(item, **more)
+            self.workbench.half_written.pop(half_written, None)
+            return stored
+
+        await self.judge(skip, words)
 
     def said_more(self, rating: Rating) -> None:
         if self.item is not None and self.item.kind == "single":
