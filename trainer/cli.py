@@ -60,6 +60,10 @@ STAGES
       trainer export-metrics JOB --format csv
 
     \b
+    What a stage would learn from, word for word; it trains nothing:
+      trainer hindsight --show 5
+
+    \b
     One stage after the other:
       trainer reward --epochs 3 --json
       trainer rloo --steps 60 --answers 4 --kl-target 6
@@ -68,9 +72,11 @@ STAGES
     What a version does on suites for bias, over-refusal, local norms and tasks, beside its parent:
       trainer evaluate --version v3
 
+    \b
     Why an answer is rewarded as it is, by token; what ratings a version came from:
       trainer explain SAMPLE
       trainer explain v3 --json
+      trainer explain rm2
 
     \b
     Scores as they are, without a reward model; all weights instead of an adapter:

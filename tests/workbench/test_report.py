@@ -123,6 +123,30 @@ def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tm
     assert "rater 2" in page.text
 
 
+def test_the_newest_figures_of_suites_are_told_beside_the_parent_and_by_language(
+    made: Workspace, tmp_path: Path
+) -> None:
+    def figure(value: float, language: str | None, against: str | None = None, version: str = "v1") -> Evaluation:
+        metric = "ambiguous/accuracy" + ("/gain" if against else "")
+        return Evaluation(clock.new_id(), version, f"bias {HOSTILE}", metric, value, 12, "", language, value - 0.1,
+                          value + 0.1, against=against)  # fmt: skip
+
+    with open_database(made) as database:
+        evaluations.add(database, [figure(0.99, None), figure(0.98, "sw")])
+        evaluations.add(database, [figure(0.61, None), figure(0.52, "sw"), figure(0.43, "en")])
+        evaluations.add(database, [figure(0.4, None, None, "v0"), figure(0.21, None, "v0")])
+        evaluations.add(database, [figure(-0.32, "sw", "v0"), figure(0.05, "en", "v0")])
+    page = Page(written(made, tmp_path / "v1.html", "v1"))
+    assert page.open == []
+    assert not {"script", "img"} & {*page.tags}
+    for told in ("0.61 [0.51, 0.71]", "0.40 [0.30, 0.50]", "▲ +0.21 [+0.11, +0.31]", "ambiguous, accuracy",
+                 "▼ -0.32 [-0.42, -0.22]", "0.52", "+0.05 [-0.05, +0.15]"):  # fmt: skip
+        assert told in page.text, told
+    assert "0.99" not in page.text
+    assert "0.98" not in page.text
+    assert "measured on no suite" in Page(written(made, tmp_path / "v3.html", "v3")).text
+
+
 def test_names_are_told_where_they_are_asked_for(made: Workspace, tmp_path: Path) -> None:
     assert "Wanjirũ" in written(made, tmp_path / "v1.html", "v1", "--names")
 

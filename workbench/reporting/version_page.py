@@ -12,8 +12,8 @@ from storage import conversations, evaluations, jobs, learned_from, metrics, ver
 from storage.comparison import MAIN_METRICS, interval_of, number
 from storage.database import Database
 from storage.feedback import agreement, winning
-from storage.html_page import curve, escaped, page, paragraph, quotation, table
-from storage.records import Job, Split, Version
+from storage.html_page import Html, cards, curve, escaped, interval, marked, page, paragraph, quotation, table
+from storage.records import Evaluation, Job, Split, Version
 from storage.wording import counted
 
 CURVES = {**MAIN_METRICS, "loss/reward": "reward model's loss", "loss/policy": "policy loss"}
@@ -38,30 +38,52 @@ def version_page(database: Database, version: Version, *, names: bool = False) -
     job = jobs.get(database, version.job_id) if version.job_id else None
     behind = learned_from.jobs_of_lineage(database, version)
     parts = [
-        *_head(database, version),
+        *_head(database, version, behind),
         "<h2>Data</h2>", *_data(database, behind),
         "<h2>Raters</h2>", *_raters(database, behind, names=names),
         "<h2>Training</h2>", *_training(database, version, job),
         "<h2>What the gate found</h2>", *_gates(version),
         "<h2>Blind pairs</h2>", *_won(database, version),
         "<h2>Controls</h2>", *_controls(database, version, job),
-        *_measured(database, version),
+        "<h2>Evaluations</h2>", *_measured(database, version),
         "<h2>Answers before and after</h2>", *_answers(version),
         "<h2>Limits</h2>", _limits(database, version, behind),
+        "<h2>Which version this is</h2>", _identity(version),
     ]  # fmt: skip
     return page(f"{version.base_model} {version.name}", parts)
 
 
-def _head(database: Database, version: Version) -> list[str]:
+def _head(database: Database, version: Version, behind: list[str]) -> list[str]:
+    """What it is, and the figures that matter most."""
     lineage = " ← ".join(versions.lineage(database, version))
-    rows: list[list[Any]] = [
-        ["state", version.state], ["made", version.created_at[:16].replace("T", " ")], ["kind", version.kind],
-        ["goes back to", lineage], ["base model", version.base_model], ["SHA-256 of its base", version.base_digest],
-        ["SHA-256 of its file", version.sha256],
-    ]  # fmt: skip
     control = version.metrics.get("control")
     warning = [paragraph(f"It is a control, of {control} ratings: it was never to be published.")] if control else []
-    return [*warning, table(["", ""], rows)]
+    made = version.created_at[:16].replace("T", " ")
+    counts = learned_from.counts(database, behind)
+    raters, spoken = len(counts["rater"]), len(counts["language"])
+    rated = f"ratings behind it, of {raters} rater{'s' * (raters != 1)} in {spoken} language{'s' * (spoken != 1)}"
+    shown: list[tuple[object, object]] = [(version.state, f"{lineage}, made {made} UTC")]
+    if (gain := number(version.metrics.get("reward_gain"))) is not None:
+        shown.append((f"{gain:+.2f}{_span(version.metrics.get('reward_gain_interval'))}",
+                      "reward gained over its parent, in deviations"))  # fmt: skip
+    if (loss := number(version.metrics.get("loss_gain"))) is not None:
+        shown.append((f"{loss:+.3f}", "held-out loss lower by, nats a token"))
+    if (won := winning.headline(winning.win_rates(database), version)) is not None:
+        shown.append((f"{won.rate:.0%} [{won.low:.0%}, {won.high:.0%}]",
+                      f"of {won.n} blind pairs won against {won.against}: {won.verdict}"))  # fmt: skip
+    shown.append((f"{learned_from.count(database, behind):,}", rated))
+    if version.gates:
+        passed = sum(bool(gate.get("passed")) for gate in version.gates)
+        shown.append((f"{passed} of {len(version.gates)}", "gates passed"))
+    return [*warning, cards(shown)]
+
+
+def _identity(version: Version) -> str:
+    rows: list[list[Any]] = [
+        ["kind", version.kind], ["base model", version.base_model], ["SHA-256 of its base", version.base_digest],
+        ["SHA-256 of its file", version.sha256],
+    ]  # fmt: skip
+    return table(["", ""], rows)
 
 
 def _data(database: Database, behind: list[str]) -> list[str]:
@@ -106,10 +128,14 @@ def _raters(database: Database, behind: list[str], *, names: bool) -> list[str]:
 def _training(database: Database, version: Version, job: Job | None) -> list[str]:
     if job is None:
         return [paragraph(f"No job of this workspace made it; its parent is {version.parent or 'none'}.")]
-    drawn = [curve(title, metrics.series(database, job.id, name)) for name, title in CURVES.items()]
+    series = {title: metrics.series(database, job.id, name) for name, title in CURVES.items()}
+    known = {title: [value for _, value in points if value is not None] for title, points in series.items()}
+    drawn = [curve(title, points) for title, points in series.items() if len(known[title]) > 1]
+    alone = [f"{title} {values[0]:.3g}" for title, values in known.items() if len(values) == 1]
     return [
         paragraph(f"By {job.kind} from {version.parent}, to step {version.step}."),
-        "".join(drawn) or paragraph("No curve was recorded.", "faint"),
+        f'<div class="curves">{"".join(drawn)}</div>' if drawn else paragraph("No curve was recorded.", "faint"),
+        paragraph(f"Of one step: {', '.join(alone)}.", "faint") if alone else "",
         "<details><summary>Settings</summary>",
         table(["setting", "value"], learned_from.settings_of(job)),
         "</details>",
@@ -119,13 +145,19 @@ def _training(database: Database, version: Version, job: Job | None) -> list[str
 def _gates(version: Version) -> list[str]:
     figures = [[words, _figure(version.metrics, name)] for name, words in FIGURES.items() if name in version.metrics]
     by_language = version.metrics.get("reward_gain_by_language")
-    gains = [
-        [name, f"{mean:+.2f}{_span([gain.get('low'), gain.get('high')])}", gain.get("n")]
+    told = [
+        (name, mean, number(gain.get("low")), number(gain.get("high")), gain.get("n"))
         for name, gain in (by_language if isinstance(by_language, dict) else {}).items()
         if isinstance(gain, dict) and (mean := number(gain.get("mean"))) is not None
     ]
+    axis = _axis([one for _, mean, low, high, _ in told for one in (mean, low, high)])
+    gains = [[name, _drawn(mean, low, high, axis), n] for name, mean, low, high, n in told]
     gates = [
-        ["passed" if gate.get("passed") else "FAILED", gate.get("gate"), gate.get("detail") or gate.get("value")]
+        [
+            marked("passed" if gate.get("passed") else "FAILED", good=bool(gate.get("passed"))),
+            gate.get("gate"),
+            gate.get("detail") or gate.get("value"),
+        ]
         for gate in sorted(version.gates, key=lambda gate: bool(gate.get("passed")))
     ]
     return [
@@ -143,9 +175,10 @@ def _won(database: Database, version: Version) -> list[str]:
         paragraph("How often its answers were preferred; a tie counts one half. The intervals (95%) hold however often "
                   "one looks."),
         table(
-            ["against", "by", "of", "won", "interval", "pairs", "verdict"],
-            [[rate.against, rate.source, rate.language or rate.part, f"{rate.rate:.0%}",
-              f"[{rate.low:.0%}, {rate.high:.0%}]", rate.n, rate.verdict] for rate in rates],
+            ["against", "by", "of", "won", "pairs", "verdict"],
+            [[rate.against, rate.source, rate.language or rate.part,
+              interval(rate.rate, rate.low, rate.high, (0.0, 1.0), 0.5,
+                       f"{rate.rate:.0%} [{rate.low:.0%}, {rate.high:.0%}]"), rate.n, rate.verdict] for rate in rates],
         ),
     ]  # fmt: skip
 
@@ -171,16 +204,74 @@ def _controls(database: Database, version: Version, job: Job | None) -> list[str
 
 
 def _measured(database: Database, version: Version) -> list[str]:
-    """What `trainer evaluate` found of it, and what it gained over the version that was measured with it."""
-    rows = []
-    for one in evaluations.measured(database, version.name):
-        now, gain = one.now, one.gain
-        gained = None if gain is None else f"{gain.value:+.3g}{_span([gain.low, gain.high])} over {gain.against}"
-        value = f"{now.value:.3g}{_span([now.low, now.high])}"
-        rows.append([now.suite, now.metric, now.language or "all", value, now.n, gained])
-    if not rows:
-        return []
-    return ["<h2>Evaluations</h2>", table(["suite", "figure", "language", "value", "n", "better by"], rows)]
+    """The newest figures of each suite: over all languages beside another version, and then by language."""
+    found = [one for one in evaluations.measured(database, version.name) if not one.is_empty]
+    if not found:
+        return [paragraph("It was measured on no suite; `trainer evaluate` does.", "faint")]
+    against = next((one.gain.against for one in found if one.gain), None)
+    rows = [
+        [one.now.suite, _metric(one.now.metric), _value(one.now),
+         *([_value(one.then), _gained(one.gain)] if against else []), one.now.n]
+        for one in found if one.now.language is None
+    ]  # fmt: skip
+    beside = [against, f"gained over {against}"] if against else []
+    parts = [
+        paragraph("Suites that nothing is learned from, with 95% intervals. A gain above 0 is for the better, whatever "
+                  "way the figure goes; one whose interval leaves out 0 stands out."),
+        table(["suite", "figure", version.name, *beside, "items"], rows),
+    ]  # fmt: skip
+    for suite in dict.fromkeys(one.now.suite for one in found):
+        own = {(one.now.language, one.now.metric): one for one in found if one.now.suite == suite and one.now.language}
+        shown = list(dict.fromkeys(metric for (_, metric), one in own.items()))
+        if own:
+            parts.append(f"<h3>{escaped(suite)}, by language</h3>")
+            parts.append(table(
+                ["language", *map(_metric, shown)],
+                [[language, *(_both(own.get((language, metric))) for metric in shown)]
+                 for language in sorted({language for language, _ in own})],
+            ))  # fmt: skip
+    return parts
+
+
+def _metric(name: str) -> str:
+    return name.replace("/", ", ").replace("_", " ")
+
+
+def _value(row: Evaluation | None) -> str | None:
+    return None if row is None else f"{row.value:.2f}{_bounds(row)}"
+
+
+def _bounds(row: Evaluation, sign: str = "") -> str:
+    return "" if row.low is None or row.high is None else f" [{row.low:{sign}.2f}, {row.high:{sign}.2f}]"
+
+
+def _gained(row: Evaluation | None) -> str | Html | None:
+    """A gain; where its interval leaves out 0, marked."""
+    if row is None:
+        return None
+    told = f"{row.value:+.2f}{_bounds(row, '+')}"
+    if row.low is not None and row.high is not None and (row.low > 0 or row.high < 0):
+        return marked(f"{'▲' if row.low > 0 else '▼'} {told}", good=row.low > 0)
+    return told
+
+
+def _both(one: evaluations.Beside | None) -> Html | None:
+    """A figure in a language with what it gained, in one cell."""
+    if one is None:
+        return None
+    told = _gained(one.gain)
+    more = "" if told is None else f'<div class="faint">{told if isinstance(told, Html) else escaped(told)}</div>'
+    return Html(f"{one.now.value:.2f}{more}")
+
+
+def _axis(values: list[float | None]) -> tuple[float, float]:
+    """An axis on which all of them and 0 have room."""
+    known = [0.0, *(value for value in values if value is not None)]
+    return min(known), max(known)
+
+
+def _drawn(mean: float, low: float | None, high: float | None, axis: tuple[float, float]) -> Html:
+    return interval(mean, low, high, axis, 0.0, f"{mean:+.2f}{_span([low, high])}")
 
 
 def _answers(version: Version) -> list[str]:
@@ -240,8 +331,8 @@ def _figure(found: dict[str, Any], name: str) -> str:
 
 
 def _span(bounds: object) -> str:
-    interval = interval_of(bounds)
-    return "" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]"
+    found = interval_of(bounds)
+    return "" if found is None else f" [{found[0]:.3g}, {found[1]:.3g}]"
 
 
 def _reward_of(one: dict[str, Any], when: str) -> str:
