@@ -114,7 +114,7 @@ def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tm
     )  # the gate's words, and the language and texts of the answers, as they are
     for told in ("20 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
                  "Only 12 held-out prompts", "reward -0.25", "shuffled", "0.75 [0.65, 0.85]",
-                 "+0.25 [0.15, 0.35] over v0", "0 of 1", "passed"):  # fmt: skip
+                 "+0.25 [+0.15, +0.35]", "gained over v0", "0 of 1", "passed"):  # fmt: skip
         assert told in page.text, told
     assert text.count("<svg") == 1
     assert text.count("<polyline") == 2, "a figure that was not finite leaves a gap"
