@@ -46,6 +46,7 @@ SEVERAL = {  # where the sentence is said at all
     "oasst.py: len(roots)", "guidelines.py: high - low + 1", "rankings.py: len(shown)", "jobs.py: len(found)",
     "comparisons.py: len(invented)", "function.py: len(rollouts)", "setting.py: len(prompts)", "doctor.py: back",
     "correcting.py: hanging.prompts", "choosing.py: len(questions)",
+    "length.py: liked", "versions.py: lost.short", "detail.py: rate.short", "screen.py: self.lost.short",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import click
 
 from storage.command_line import INTERRUPTED, say
 from storage.errors import UsageError
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer.options import common, print_json
 
@@ -198,7 +199,7 @@ def _bar(name: str, count: int) -> Iterator[Callable[[int], None]]:
     with tqdm(total=count, desc=name, file=sys.stderr, dynamic_ncols=True, disable=quiet) as bar:
         yield lambda done: bar.update(done - bar.n) and None
     if quiet:
-        say(f"{name}, {count} items in {time.monotonic() - began:.0f} s")
+        say(f"{name}, {counted(count, 'item')} in {time.monotonic() - began:.0f} s")
 
 
 def _rows(sides: dict[str, list[Outcome]]) -> list[Evaluation]:

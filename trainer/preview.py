@@ -19,6 +19,7 @@ from storage.database import Database
 from storage.errors import UsageError
 from storage.records import Message
 from storage.signs import one_line, safe_text
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer import demonstrations as imitation
 from trainer import outcomes
@@ -110,7 +111,10 @@ def preview(workspace: Workspace, database: Database, method: Method, config: Re
     turns = [one for place in range(count) for own in by_language.values() for one in own[place : place + 1]]
     if control != Control.NONE:
         remarks.insert(0, f"a control: its ratings are {control}, and say nothing")
-    remarks.append(f"{len(split.practice)} prompts train, and {len(split.held_out)} are held out to measure with")
+    remarks.append(
+        f"{counted(len(split.practice), 'prompt trains', 'prompts train')}, "
+        f"and {counted(len(split.held_out), 'is', 'are')} held out to measure with"
+    )
     languages = dict(Counter(one.language for one in made).most_common())
     return Preview(method.name, len(made), languages, tuple(remarks), tuple(turns[:count]))
 
@@ -119,7 +123,9 @@ def page(found: Preview, columns: int) -> str:
     """A preview as text, at most so many columns wide where a line is ours."""
     by_language = ", ".join(f"{one_line(name, 12)} {n}" for name, n in found.languages.items())
     shown = f"; the first {len(found.shown)}, of each language in turn" if len(found.shown) < found.count else ""
-    head = [f"{found.method} learns from {found.count} examples{': ' * bool(by_language)}{by_language}{shown}"]
+    head = [
+        f"{found.method} learns from {counted(found.count, 'example')}{': ' * bool(by_language)}{by_language}{shown}"
+    ]
     head += [f"  {remark}" for remark in found.remarks]
     blocks = ["\n".join(head)]
     for number, one in enumerate(found.shown, 1):
@@ -161,8 +167,11 @@ def _apart_from_the_judge(
             judge = (workspace.root / record.file).parent.parent / JUDGE / FILES[JUDGE]
             apart = _prompts_of(judge) if judge.exists() else set()
             kept = without(examples, apart)
-            return kept, [f"answers are judged by {record.name}, which is fitted already",
-                          f"{examples.count() - kept.count()} ratings, of other prompts, are the judge's"]  # fmt: skip
+            others = counted(examples.count() - kept.count(), "rating")
+            return kept, [
+                f"answers are judged by {record.name}, which is fitted already",
+                f"{others} of other prompts for its judge",
+            ]
     if wanted == "auto":
         try:
             check_enough(examples, config.reward.minimum)
@@ -170,7 +179,7 @@ def _apart_from_the_judge(
             return examples, [f"nothing judges the answers: {error.message}"]
     check_enough(examples, config.reward.minimum)
     kept, judged = folds(examples, config.reward.held_out, config.reward.minimum)
-    return kept, [f"{judged.count()} more ratings, of other prompts, teach the judge of the gate"]
+    return kept, [f"{counted(judged.count(), 'more rating')} of other prompts for the judge of the gate"]
 
 
 def _prompts_of(judge: Path) -> set[str]:
@@ -192,7 +201,8 @@ def of_pairs(pairs: Iterable[Pair]) -> list[Taught]:
 def of_outcomes(found: Sequence[Outcome]) -> list[Taught]:
     """Answers with how well they were received."""
     return [
-        _taught(one.response, f"received at {one.value:+.2f}, by {one.count} ratings", value=one.value) for one in found
+        _taught(one.response, f"received at {one.value:+.2f}, by {counted(one.count, 'rating')}", value=one.value)
+        for one in found
     ]
 
 

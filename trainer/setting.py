@@ -93,7 +93,10 @@ def set_up(held: HeldJob, config: RewardStage) -> Setting:
 
     examples, apart, split, base, parent, words = held.share(read)
     if split.leaked:
-        held.say(f"{split.leaked} training prompts ask what held-out or ethics prompts ask: nothing learns from them")
+        held.say(
+            f"{counted(split.leaked, 'training prompt asks', 'training prompts ask')} what held-out or ethics "
+            "prompts ask: nothing learns from that"
+        )
     folder = replace(folder, words=words)
     if isinstance(config, PolicyStage) and len(split.held_out) < FEWEST_HELD_OUT:
         held.say(

@@ -6,6 +6,7 @@ from storage.database import Database
 from storage.feedback import habits
 from storage.feedback.leanings import LEFT, LONGER, leanings
 from storage.insight.figure import Figure, Found, Placed, Table
+from storage.wording import counted
 
 HEADER = ("language", "kind", "by", "ratings", "what", "share", "low", "high", "of", "from")
 
@@ -29,7 +30,7 @@ def read(database: Database) -> Found:
             where = f"in {one.language}" if one.language else "in all languages"
             notes.append(
                 f"What stands at the {side} is preferred {where} ({one.source}): left {share.share:.0%} "
-                f"[{share.low:.0%}, {share.high:.0%}] of {share.n} decided pairs."
+                f"[{share.low:.0%}, {share.high:.0%}] of {counted(share.n, 'decided pair')}."
             )
     if sum(one.ratings for one in found if one.language is None) >= habits.NEWEST:
         notes.append(f"Of the newest {habits.NEWEST:,} ratings.")

@@ -6,6 +6,7 @@ import textwrap
 from itertools import cycle
 
 from storage.insight.figure import Figure, Found, Plot
+from storage.wording import counted
 from workbench.text import columns, one_line, safe_text, width
 from workbench.widgets import axes, intervals
 
@@ -26,7 +27,7 @@ def page(figure: Figure, found: Found, *, wide: int, colored: bool, most: int | 
     if found.table.rows:
         lines += ["", *columns(found.table.header, found.table.told[:most])]
     if most is not None and len(found.table.rows) > most:
-        lines.append(f"and {len(found.table.rows) - most} more rows: workbench insight {figure.name}")
+        lines.append(f"and {counted(len(found.table.rows) - most, 'more row')}: workbench insight {figure.name}")
     return "\n".join(lines)
 
 

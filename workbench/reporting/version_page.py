@@ -61,7 +61,7 @@ def _head(database: Database, version: Version, behind: list[str]) -> list[str]:
     made = version.created_at[:16].replace("T", " ")
     counts = learned_from.counts(database, behind)
     raters, spoken = len(counts["rater"]), len(counts["language"])
-    rated = f"ratings behind it, of {raters} rater{'s' * (raters != 1)} in {spoken} language{'s' * (spoken != 1)}"
+    rated = f"ratings behind it, of {counted(raters, 'rater')} in {counted(spoken, 'language')}"
     shown: list[tuple[object, object]] = [(version.state, f"{lineage}, made {made} UTC")]
     if (gain := number(version.metrics.get("reward_gain"))) is not None:
         shown.append((f"{gain:+.2f}{_span(version.metrics.get('reward_gain_interval'))}",
@@ -70,7 +70,7 @@ def _head(database: Database, version: Version, behind: list[str]) -> list[str]:
         shown.append((f"{loss:+.3f}", "held-out loss lower by, nats a token"))
     if (won := winning.headline(winning.win_rates(database), version)) is not None:
         shown.append((f"{won.rate:.0%} [{won.low:.0%}, {won.high:.0%}]",
-                      f"of {won.n} blind pairs won against {won.against}: {won.verdict}"))  # fmt: skip
+                      f"of {counted(won.n, 'blind pair')} won against {won.against}: {won.verdict}"))  # fmt: skip
     shown.append((f"{learned_from.count(database, behind):,}", rated))
     if version.gates:
         passed = sum(bool(gate.get("passed")) for gate in version.gates)
