@@ -220,5 +220,5 @@ def test_training_refuses_what_leaked_through_a_file_in_turns_and_in_other_forms
         asked = set().union(*given.values())
         assert asked
         assert not asked & asked_again
-        assert "9 training prompts ask what held-out or ethics prompts ask: nothing learns from them" in told
+        assert "9 training prompts ask what held-out or ethics prompts ask: nothing learns from that" in told
     assert not learned_from(database) & asked_again
