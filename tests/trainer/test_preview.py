@@ -43,7 +43,7 @@ def command(workspace: Workspace, monkeypatch, capsys):
 def test_every_method_shows_what_it_would_learn_from_and_does_nothing_else(command, rated):
     keys = [row["id"] for row in rated.rows("SELECT id FROM samples ORDER BY sequence LIMIT 30")]
     log.append_all(rated, [log.edit(key, f"{HOSTILE} {place}", "amina") for place, key in enumerate(keys)])
-    for name in METHODS:
+    for name in (name for name, method in METHODS.items() if method.learns):
         code, out, err = command(name, "--show", "3", "--json")
         assert code == 0, (name, err)
         found = json.loads(out)
