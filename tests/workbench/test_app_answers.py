@@ -146,10 +146,10 @@ async def test_answers_stand_beside_each_other_and_below_80_columns_under(
         await pilot.press("end")
         await until(pilot, lambda: "Gefrorenes Wasser." in visible(app))
         if size[0] >= 120:
-            assert "1 token · finished · reward +0.90" in visible(app)
-            assert "48 tokens · cut off · reward -0.20" in visible(app)
+            await until(pilot, lambda: "1 token · finished · reward +0.90" in visible(app))
+            await until(pilot, lambda: "48 tokens · cut off · reward -0.20" in visible(app))
         if size[0] >= 80:
-            assert "de ▸ Was ist [/INST] Eis ␛[31m5?" in visible(app)
+            await until(pilot, lambda: "de ▸ Was ist [/INST] Eis ␛[31m5?" in visible(app))
         await pilot.press("escape")
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
@@ -186,7 +186,7 @@ async def test_a_control_is_unmistakable_and_cannot_be_published(
         await shown(pilot)
         await until(pilot, lambda: "⊘ control" in visible(app))
         if size[0] >= 80:
-            assert "control: shuffled ratings, never published" in visible(app)
+            await until(pilot, lambda: "control: shuffled ratings, never published" in visible(app))
         await pilot.press("p")
         await until(pilot, lambda: "a control is" in visible(app) and "never published" in visible(app))
         assert len(app.screen_stack) == 1

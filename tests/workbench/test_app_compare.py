@@ -74,7 +74,7 @@ async def test_one_run_is_no_comparison(workspace: Workspace, database: Database
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=(80, 24)) as pilot:
         await choosing(pilot)
-        assert "control: shuffled [/b] ␛[31m" in visible(app)
+        await until(pilot, lambda: "control: shuffled [/b] ␛[31m" in visible(app))
         await pilot.press("space", "enter")
         await until(pilot, lambda: "choose two runs or more" in visible(app))
         await pilot.press("space", "down", "space", "up", "enter")

@@ -179,7 +179,7 @@ async def test_what_one_goes_on_from_is_waited_for_and_a_new_one_is_not(app: Wor
         await pilot.press("enter")
         await until(pilot, lambda: app.conversation.is_writing)
         await type_text(pilot, "three")
-        assert "after the answer that is being written" in visible(app)
+        await until(pilot, lambda: "after the answer that is being written" in visible(app))
         await pilot.press("enter")
         await until(pilot, lambda: "still being written" in visible(app))
         await answered(pilot, app, "two", "2a", "2b")
@@ -212,7 +212,7 @@ async def test_a_long_conversation_fits_and_each_turn_is_reached(
             if "said 25" not in visible(app):
                 await pilot.press("down")
                 await pilot.pause()
-        assert "said 25" in visible(app)
+        await until(pilot, lambda: "said 25" in visible(app))
         assert "l1" in visible(app) or size == (40, 12)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.focused, AnswerCard) and "l1" in visible(app))

@@ -122,5 +122,5 @@ async def test_rate_train_and_read_the_verdict(database: Database, app: Workbenc
         await until(
             pilot, lambda: "training is done: v1" in visible(app) and "last run whole pipeline: v1" in visible(app)
         )
-        assert "reward, by language" in visible(app)
+        await until(pilot, lambda: "reward, by language" in visible(app))
         assert [version.name for version in versions.every(database)] == ["v1", "v0"]

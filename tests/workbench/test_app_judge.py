@@ -69,7 +69,7 @@ async def test_a_local_model_rates_what_nobody_has_and_the_screen_tells_what_cam
         await until(pilot, lambda: newest(database).state is JobState.DONE, SLOW)
         await until(pilot, lambda: "last run AI judge: ai:tiny judged 6 pairs, 12 scores" in visible(app))
         assert "ratings weigh 0.09 in a reward model" in " ".join(visible(app).split())
-        assert "prefers what stands first" in visible(app)
+        await until(pilot, lambda: "prefers what stands first" in visible(app))
         assert "learns from" not in visible(app)
         header = visible(app).splitlines()[0]
         assert "6 rated" in header

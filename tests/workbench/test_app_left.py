@@ -151,8 +151,8 @@ async def test_an_earlier_question_is_the_same_prompt_again(workspace: Workspace
         await pilot.press("enter")
         editor = app.screen_stack[0].query_one(PromptInput)
         await until(pilot, lambda: editor.text == HELD_OUT)
-        assert "ar ▸" in visible(app)
-        assert "system: Be brief." in visible(app)
+        await until(pilot, lambda: "ar ▸" in visible(app))
+        await until(pilot, lambda: "system: Be brief." in visible(app))
         await pilot.press("ctrl+j")
         await until(pilot, lambda: app.conversation.waiting)
         assert app.conversation.waiting[0].ask.prompt == asked

@@ -117,7 +117,7 @@ async def test_a_filter_shows_one_split_alone_and_says_what_it_does_not_know(
         await type_text(pilot, "-out")
         await pilot.press("enter")
         await until(pilot, lambda: [one.language for one in screen.shelf] == ["sw", "es"])
-        assert "2 prompts · held-out" in visible(app)
+        await until(pilot, lambda: "2 prompts · held-out" in visible(app))
         await pilot.press("f")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         app.screen.query_one("#field-split", Input).value = ""
@@ -202,7 +202,7 @@ async def test_why_says_what_an_answer_was_rewarded_for_or_what_is_missing(
         await until(pilot, lambda: screen.answered is not None)
         await pilot.press("w")
         await until(pilot, lambda: "no reward model was fitted" in visible(app))
-        assert "trainer reward" in visible(app)
+        await until(pilot, lambda: "trainer reward" in visible(app))
 
 
 async def test_a_rating_names_the_versions_that_it_shaped(workspace: Workspace, database: Database, bread: Prompt):

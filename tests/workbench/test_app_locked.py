@@ -91,7 +91,7 @@ async def test_a_rating_waits_for_another_program_and_is_stored_once_on_its_item
                 await until(pilot, lambda: app.current_mode == "review" and screen.item is item)
                 assert log.effective(database) == []
             await until(pilot, lambda: "saved ✓" in visible(app), LONG)
-            assert "what you pressed meanwhile was not taken" in visible(app)
+            await until(pilot, lambda: "what you pressed meanwhile was not taken" in visible(app))
         assert screen.item is not item
         (stored,) = log.effective(database)
         assert (stored.kind, stored.sample_id) == ("skip", item.samples[0].id)
@@ -211,7 +211,7 @@ async def test_a_text_that_could_not_be_stored_comes_back_to_be_tried_again(
             await pilot.press("ctrl+j")
             await until(pilot, lambda: len(app.screen_stack) == 1)
             await until(pilot, lambda: len(app.screen_stack) == 2 and "it is not stored yet" in visible(app))
-            assert "odd words" in visible(app)
+            await until(pilot, lambda: "odd words" in visible(app))
         await pilot.press("ctrl+j")
         await until(pilot, lambda: "saved ✓" in visible(app))
         assert [rating.text for rating in log.effective(database)] == ["odd words"]

@@ -34,7 +34,7 @@ async def test_a_model_is_chosen_remembered_and_kept_where_another_cannot_be_loa
         assert fake.heard("load")[-1]["model"] == str(tiny_model)
         await pilot.press("alt+m")
         await until(pilot, lambda: "smollm2" in visible(app) and "in this workspace" in visible(app))
-        assert "gemma" in visible(app)
+        await until(pilot, lambda: "gemma" in visible(app))
         await type_text(pilot, "mine")
         await until(pilot, lambda: "gemma" not in visible(app))
         await pilot.press("enter")
@@ -68,7 +68,7 @@ async def test_a_new_workspace_offers_the_model_of_many_languages_where_it_is_in
     app = WorkbenchApp(Workspace(tmp_path / "new"), start_engine=False)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: "m answer with gemma: many languages" in visible(app))
-        assert "look around meanwhile" in visible(app)
+        await until(pilot, lambda: "look around meanwhile" in visible(app))
         assert app.session.model == "smollm2"
         await pilot.press("m")
         await until(pilot, lambda: "answer with gemma" not in visible(app))

@@ -54,7 +54,7 @@ async def test_ask_answer_rate(app: WorkbenchApp, database: Database, size: tupl
         assert (score.kind, score.value) == (RatingKind.SCORE, 4)
         assert (pair.kind, pair.choice) == (RatingKind.PAIR, Choice.A)
         assert samples.get(database, pair.sample_id or "").text == "The left answer"
-        assert "4/5 preferred" in visible(app)
+        await until(pilot, lambda: "4/5 preferred" in visible(app))
 
 
 async def test_saved_is_not_said_when_the_rating_was_refused(app: WorkbenchApp, database: Database):
@@ -94,7 +94,7 @@ async def test_labels_ties_notes_edits_undo_and_redo(app: WorkbenchApp, database
         await until(pilot, lambda: len(log.effective(database)) == 4)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: len(log.effective(database)) == 5)
-        assert "brought back" in visible(app)
+        await until(pilot, lambda: "brought back" in visible(app))
 
 
 async def test_with_one_answer_b_means_bad(app: WorkbenchApp, database: Database):
@@ -169,7 +169,7 @@ async def test_streamed_text_is_drawn_before_the_end(app: WorkbenchApp):
         app.hear(protocol.Text(request, 0, "half an ", 2))
         app.hear(protocol.Text(request, 0, "answer", 3))
         await until(pilot, lambda: "half an answer" in visible(app))
-        assert "3 tokens" in visible(app)
+        await until(pilot, lambda: "3 tokens" in visible(app))
 
 
 async def test_language_parameters_and_draft_return_in_the_next_session(workspace: Workspace, database: Database):
@@ -284,8 +284,8 @@ async def test_a_conversation_from_the_history_goes_on_under_its_turns(app: Work
         assert (ask.prompt, ask.generate.questions()[0].messages) == (one, one.messages)
         answer(app, "Low heat.", "Two hours.")
         await until(pilot, lambda: "Two hours." in visible(app))
-        assert "1 und ▸ How do I dry basil?" in visible(app)
-        assert "said elsewhere" in visible(app)
+        await until(pilot, lambda: "1 und ▸ How do I dry basil?" in visible(app))
+        await until(pilot, lambda: "said elsewhere" in visible(app))
         await pilot.press("up")
         await until(pilot, lambda: "en ▸ turn 2" in visible(app))
         await type_text(pilot, " Slowly?")

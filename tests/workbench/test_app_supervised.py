@@ -46,7 +46,7 @@ async def test_a_poison_prompt_is_set_aside_on_screen_and_can_be_taken_back(
         await send(pilot, "die at once", "well")
         await until(pilot, lambda: len(samples.recent(served)) == 3)
         assert len(fake.heard("generate")) == SENDINGS + 1
-        assert "set aside" in visible(app)
+        await until(pilot, lambda: "set aside" in visible(app))
         stored = {sample.text: sample for sample in samples.recent(served)}
         assert set(stored) == {"die at once ", "well 0", "well 1"}
         half = stored["die at once "]

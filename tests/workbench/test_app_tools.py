@@ -245,12 +245,12 @@ async def test_about_tells_what_runs_and_shows_the_logs_without_obeying_them(app
         ready(app)
         await pilot.press("alt+i")
         await until(pilot, lambda: isinstance(app.screen, AboutSheet) and "textual" in visible(app))
-        assert "SmolLM2" in visible(app)
+        await until(pilot, lambda: "SmolLM2" in visible(app))
         assert str(app.workspace.root)[-20:] in visible(app).replace("│\n", "")
         await pilot.press("end")
         await until(pilot, lambda: "[/bold]" in visible(app))
         assert UNSAFE.search(visible(app)) is None
-        assert "␛]52;c;aGk=␇" in visible(app)
+        await until(pilot, lambda: "␛]52;c;aGk=␇" in visible(app))
     ((_, tail),) = logs(app.workspace.logs)
     assert tail.startswith("…\nline 44")
 

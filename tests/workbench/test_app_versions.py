@@ -75,7 +75,7 @@ async def test_publishing_asks_first_and_the_engine_follows(
         assert versions.served(database).name == "v1"
         await until(pilot, lambda: "v0 → v1  reward +0.41  KL 3.1  proof: exact" in visible(app))
         await until(pilot, lambda: "loaded v1 (exact)" in visible(app))
-        assert "SmolLM2 v1" in visible(app)
+        await until(pilot, lambda: "SmolLM2 v1" in visible(app))
         await pilot.press("b")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press("enter")
@@ -133,7 +133,7 @@ async def test_a_failed_swap_is_told_and_the_version_stays(workspace: Workspace,
         ready(app)
         app.hear(protocol.Failed("swap", "v1: the file is truncated"))
         await until(pilot, lambda: "the file is truncated" in visible(app))
-        assert "SmolLM2 v0" in visible(app)
+        await until(pilot, lambda: "SmolLM2 v0" in visible(app))
 
 
 def compared(database: Database, old: str, new: str, choices: list[Choice]) -> None:
@@ -159,8 +159,8 @@ async def test_what_its_rater_prefers_leads_and_one_key_goes_back_to_what_was_se
         await opened(pilot)
         await pilot.press("f6")
         await until(pilot, lambda: "? not decided  won 50% [" in visible(app))
-        assert "of 12 blind pairs against v0" in visible(app)
-        assert "▲ STOP: better  won 100% [" in visible(app)
+        await until(pilot, lambda: "of 12 blind pairs against v0" in visible(app))
+        await until(pilot, lambda: "▲ STOP: better  won 100% [" in visible(app))
         assert "goes back" not in visible(app), "it did not lose"
         compared(database, "v0", "v2", [Choice.A] * 60)
         await until(pilot, lambda: "▼ b goes back to v0: v2 lost to it, 8% [" in visible(app))
@@ -170,7 +170,7 @@ async def test_what_its_rater_prefers_leads_and_one_key_goes_back_to_what_was_se
         assert "sw ▼ 8% [" in shown
         await pilot.press("b")
         await until(pilot, lambda: "New answers will come from v0 again" in visible(app))
-        assert "It lost: 8% [" in visible(app)
+        await until(pilot, lambda: "It lost: 8% [" in visible(app))
         await pilot.press("enter")
         await until(pilot, lambda: versions.served(database).name == "v0" and "goes back to" not in visible(app))
         assert versions.get(database, "v2").state == "rolled-back"
@@ -186,6 +186,6 @@ async def test_why_shows_the_ratings_behind_a_version(workspace: Workspace, v1: 
         await until(pilot, lambda: "candidate" in visible(app))
         await pilot.press("w")
         await until(pilot, lambda: "0 ratings behind it" in visible(app))
-        assert "v1 ← v0" in visible(app)
+        await until(pilot, lambda: "v1 ← v0" in visible(app))
         await pilot.press("escape")
         await until(pilot, lambda: len(app.screen_stack) == 1)
