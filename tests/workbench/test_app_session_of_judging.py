@@ -160,7 +160,7 @@ async def test_three_hundred_judgements_of_every_kind_by_keys_alone(workspace: W
         screen = await judging(pilot)
         assert screen.item is not None
         assert (screen.item.keys, screen.item.shown_order) == (front.keys, front.shown_order), "exactly where one was"
-        assert f"{screen.progress.items + 1} of " in visible(app)
+        await until(pilot, lambda: screen.progress.items and f"{screen.progress.items + 1} of " in visible(app))
         await judge_until(pilot, screen, hand, JUDGEMENTS)
         await pilot.press("i")
         await until(pilot, lambda: "of 300" in visible(app) and "ranking" in visible(app))
