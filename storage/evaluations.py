@@ -48,13 +48,18 @@ def of(database: Database, version: str) -> list[Evaluation]:
 def newest(database: Database) -> list[Beside]:
     """The newest figures of the version that was last measured beside another; where none was, of the last at all."""
     last = database.scalar("SELECT version FROM evaluations ORDER BY against IS NULL, rowid DESC LIMIT 1")
+    return [] if last is None else measured(database, last)
+
+
+def measured(database: Database, version: str) -> list[Beside]:
+    """The newest figures of a version, with what was measured with them."""
     rows = database.records(
         Evaluation,
         """SELECT * FROM evaluations WHERE version = ?1
            OR version IN (SELECT against FROM evaluations WHERE version = ?1) ORDER BY rowid""",
-        (last,),
+        (version,),
     )
-    return [one for one in beside(rows) if one.now.version == last]
+    return [one for one in beside(rows) if one.now.version == version]
 
 
 def beside(rows: Iterable[Evaluation]) -> list[Beside]:

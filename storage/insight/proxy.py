@@ -13,7 +13,7 @@ from storage.comparison import Figure as Measured
 from storage.comparison import student
 from storage.database import Database
 from storage.feedback import winning
-from storage.feedback.agreement import OVERALL, value_of
+from storage.feedback.agreement import OVERALL
 from storage.feedback.winning import WinRate
 from storage.insight import gains
 from storage.insight.figure import Cell, Figure, Found, Plot, Point, Series, Table, point
@@ -76,7 +76,7 @@ def read(database: Database) -> Found:
 def _liked(version: Version, scores: Scores, rates: Sequence[WinRate]) -> list[Liked]:
     """By mean scores where both are scored, and by blind pairs of both."""
     found = []
-    for source in PEOPLE:
+    for source in map(str, PEOPLE):
         new, old = (scores.get((str(name), source), {}) for name in (version.name, version.parent))
         if new and old:
             found.append(Liked(SCORE, source, difference([*new.values()], [*old.values()]), len(old)))
@@ -104,17 +104,18 @@ def difference(new: Sequence[float], old: Sequence[float]) -> Measured:
 def _scores(database: Database, names: set[str]) -> Scores:
     """Mean overall scores, from 0 to 1 on their scale, by version and source, of each prompt: scores of one prompt are
     not independent."""
-    found: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for row in database.rows(
-        """SELECT counted.source, counted.prompt, samples.version, ratings.kind, ratings.value, scale_low, scale_high
+    found: Scores = {}
+    for version, source, prompt, mean in database.cursor(
+        """SELECT samples.version, counted.source, counted.prompt,
+                  avg((ratings.value - scale_low) / (scale_high - scale_low))
            FROM json_each(?) AS name CROSS JOIN samples ON samples.version = name.value
-           CROSS JOIN counted ON counted.sample = samples.sequence CROSS JOIN ratings USING (sequence)
-           WHERE counted.kind = 'score' AND counted.attribute = ? AND counted.source IN (?, ?)""",
+           CROSS JOIN counted ON counted.sample = samples.sequence
+           CROSS JOIN ratings ON ratings.sequence = counted.sequence
+           WHERE counted.kind = 'score' AND counted.attribute = ? AND counted.source IN (?, ?) GROUP BY 1, 2, 3""",
         (msgspec.json.encode(sorted(names)).decode(), OVERALL, *PEOPLE),
     ):
-        own = found.setdefault((row["version"], row["source"]), {})
-        own.setdefault(row["prompt"], []).append(value_of(row))
-    return {key: {prompt: statistics.fmean(values) for prompt, values in own.items()} for key, own in found.items()}
+        found.setdefault((version, source), {})[prompt] = mean
+    return found
 
 
 def _note(name: str, reward: Measured, liked: Liked) -> list[str]:

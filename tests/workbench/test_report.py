@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import conversations, jobs, metrics, samples, versions
+from storage import clock, conversations, evaluations, jobs, metrics, samples, versions
 from storage.database import open_database
 from storage.feedback import log
-from storage.records import Split
+from storage.records import Evaluation, Split
 from storage.workspace import Workspace
 from workbench.cli import cli, run_command
 
@@ -83,6 +83,12 @@ def made(workspace: Workspace) -> Workspace:
         versions.add_candidate(
             database, base=base, parent="v0", file="versions/y/adapter_model.safetensors", sha256="b"
         )
+        evaluations.add(database, [
+            Evaluation(clock.new_id(), name, "norms", "accuracy" + gain, value, 24, clock.now(), None, value - 0.1,
+                       value + 0.1, None, against)
+            for name, gain, value, against in
+            (("v1", "", 0.75, None), ("v0", "", 0.5, None), ("v1", "/gain", 0.25, "v0"))
+        ])  # fmt: skip
         new, old = (samples.new(prompt.id, said, version=version) for said, version in (("a", "v1"), ("b", "v0")))
         samples.add(database, [new, old])
         log.append(database, log.pair(new.id, old.id, "a", "Kofi", blind=True, shown_order="ab"))
@@ -107,7 +113,8 @@ def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tm
         page.text.count('alert("x")') == 5
     )  # the gate's words, and the language and texts of the answers, as they are
     for told in ("20 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
-                 "Only 12 held-out prompts", "reward -0.25", "shuffled", "0 of 1", "passed"):  # fmt: skip
+                 "Only 12 held-out prompts", "reward -0.25", "shuffled", "0.75 [0.65, 0.85]",
+                 "+0.25 [0.15, 0.35] over v0", "0 of 1", "passed"):  # fmt: skip
         assert told in page.text, told
     assert text.count("<svg") == 1
     assert text.count("<polyline") == 2, "a figure that was not finite leaves a gap"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from storage import conversations, jobs, learned_from, metrics, versions
+from storage import conversations, evaluations, jobs, learned_from, metrics, versions
 from storage.comparison import MAIN_METRICS, interval_of, number
 from storage.database import Database
 from storage.feedback import agreement, winning
@@ -169,17 +169,16 @@ def _controls(database: Database, version: Version, job: Job | None) -> list[str
 
 
 def _measured(database: Database, version: Version) -> list[str]:
-    """What `evaluations` has of it."""
-    rows = database.rows(
-        "SELECT * FROM evaluations WHERE version = ? ORDER BY suite, metric, language", (version.name,)
-    )
+    """What `trainer evaluate` found of it, and what it gained over the version that was measured with it."""
+    rows = []
+    for one in evaluations.measured(database, version.name):
+        now, gain = one.now, one.gain
+        gained = None if gain is None else f"{gain.value:+.3g}{_span([gain.low, gain.high])} over {gain.against}"
+        value = f"{now.value:.3g}{_span([now.low, now.high])}"
+        rows.append([now.suite, now.metric, now.language or "all", value, now.n, gained])
     if not rows:
         return []
-    listed = [
-        [row["suite"], row["metric"], row["language"] or "all", row["value"], _span([row["low"], row["high"]]).strip(),
-         row["n"]] for row in rows
-    ]  # fmt: skip
-    return ["<h2>Evaluations</h2>", table(["suite", "metric", "language", "value", "interval", "n"], listed)]
+    return ["<h2>Evaluations</h2>", table(["suite", "figure", "language", "value", "n", "better by"], rows)]
 
 
 def _answers(version: Version) -> list[str]:
