@@ -64,9 +64,14 @@ async def test_figures_are_chosen_and_read_by_keys(workspace: Workspace, databas
     compared(database, "v1", "v2", 40)
     app = WorkbenchApp(workspace, start_engine=False)
     async with app.run_test(size=size) as pilot:
+        await opened(pilot)
+        await pilot.press("f3")  # its style sheet must not reach what is on Insight
+        await until(pilot, lambda: app.current_mode == "train")
         shown = await insight(pilot)
         await until(pilot, lambda: "●" in visible(app) and "■v2" in visible(app))
-        assert app.focused is shown.query_one("#figures")
+        if size[0] >= 80:
+            assert all(figure.title in visible(app) for figure in FIGURES)
+        assert app.focused is shown.query_one("#chooser")
         assert (FIGURES[0].what[:30] in visible(app)) == (size[0] >= 80)
         await choose(pilot, shown, "win-rates")
         await until(pilot, lambda: "├" in visible(app) and "▲" in visible(app) and "n 40" in visible(app))

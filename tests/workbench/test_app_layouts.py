@@ -276,7 +276,7 @@ async def test_undo_works_while_a_prompt_is_written(app: WorkbenchApp, database:
 
 
 async def test_the_palette_shows_keys_and_groups_and_only_what_applies(app: WorkbenchApp):
-    async with app.run_test(size=(120, 50)) as pilot:
+    async with app.run_test(size=(120, 56)) as pilot:
         await opened(pilot)
 
         async def offered() -> list[str]:

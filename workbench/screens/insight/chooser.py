@@ -17,7 +17,7 @@ class Chooser(Static, can_focus=True):
     """Titles, of which one is chosen; a click chooses as keys do."""
 
     def __init__(self) -> None:
-        super().__init__(id="figures", markup=False)
+        super().__init__(id="chooser", markup=False)
         self.titles: Sequence[str] = ()
         self.at = 0
 

@@ -33,7 +33,7 @@ class InsightScreen(WorkbenchScreen):
 
     CSS_PATH = "style.tcss"
     KEY = "insight"
-    AUTO_FOCUS = "#figures"
+    AUTO_FOCUS = "#chooser"
     NEWS = (RatingsChanged, VersionsChanged, Measured)
 
     def body(self) -> ComposeResult:
