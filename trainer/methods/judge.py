@@ -136,7 +136,7 @@ METHOD = Method(
                 Ask("judge.kind", "rates", "both, samples, pairs",
                     {"both": (), "samples": (Judged.SCORE,), "pairs": (Judged.PAIR,)}),
                 Ask("judge.limit", "how many", "that nobody has rated; 0: all"),
-                Ask("judge.calibrate", "of yours", "that people rated, to learn its worth"),
+                Ask("judge.calibrate", "of people's", "rated too, to tell its worth"),
                 Ask("judge.language", "languages", "such as sw, en; empty: all"),
                 Ask("model", "local model", "empty: the one in use"),
                 Ask("judge.endpoint", "endpoint", "instead: http://127.0.0.1:8080/v1"),
