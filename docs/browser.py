@@ -111,7 +111,7 @@ async def served(workspace: Workspace) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _take(file: Path) -> None:
-    from docs.pictures import furnish
+    from docs.invented import furnish
 
     with tempfile.TemporaryDirectory() as place:
         os.environ["HOME"] = place

@@ -25,8 +25,9 @@ from trainer.reward.batches import encode
 from trainer.reward.folds import folds, shuffled
 from trainer.reward.language import leaning
 from trainer.reward.linear_fit import LinearFit
+from trainer.reward.mixed_model import Design, Prior, solve
 from trainer.reward.model import RewardModel
-from trainer.reward.regression import Answers, Choice, Coordinates, Design, Prior, regress, solve
+from trainer.reward.regression import Answers, Choice, Coordinates, regress
 
 CONFIG = RewardConfig()
 WORDS = " ".join(CORPUS).split()

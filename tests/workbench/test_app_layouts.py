@@ -8,7 +8,7 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
-from docs.pictures import furnish
+from docs.invented import furnish
 from storage import conversations, samples
 from storage.database import Database, open_database
 from storage.feedback import log

@@ -14,7 +14,8 @@ import pytest
 from driving import opened, ready, until, visible
 
 from docs import pictures
-from docs.pictures import RATER, ask, furnish
+from docs.invented import RATER, furnish
+from docs.pictures import ask
 from storage import clock
 from storage.database import open_database
 from storage.workspace import Workspace

@@ -135,7 +135,8 @@ async def test_a_damaged_database_is_told_and_nothing_is_lost(workspace: Workspa
 
 
 def test_pictures_of_the_loop_are_of_a_workspace_that_went_through_it(workspace: Workspace, tmp_path: Path):
-    from docs.pictures import LOOP_RATED, furnish, take_loop
+    from docs.invented import furnish
+    from docs.pictures import LOOP_RATED, take_loop
 
     with pytest.raises(UsageError, match="no workspace"):
         take_loop(Workspace(tmp_path / "nowhere"), tmp_path, start_engine=False)

@@ -12,7 +12,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from docs.pictures import RATER, ask, furnish
+from docs.invented import RATER, furnish
+from docs.pictures import ask
 from storage.database import open_database
 from storage.workspace import Workspace
 from workbench.shell.app import WorkbenchApp

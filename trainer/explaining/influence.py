@@ -17,7 +17,8 @@ from torch import Tensor
 
 from trainer.examples import Example, Labelled, Pair, Scored
 from trainer.reward.batches import responses_of
-from trainer.reward.regression import Answers, Design, Regression, Solution
+from trainer.reward.mixed_model import Design, Solution
+from trainer.reward.regression import Answers, Regression
 
 AT_ONCE = 256  # ratings whose effect on all answers is held in memory
 
