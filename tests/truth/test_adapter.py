@@ -10,6 +10,7 @@ from architectures import LLAMA_FAMILY, reference_logits, reference_model, token
 from hand_made import merged
 from transformers import AutoConfig
 
+from trainer.policy import decoding
 from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, read_adapter, write_adapter
 from trainer.policy.decoding import Decoder
 from trainer.policy.layout import TokenLayout
@@ -92,6 +93,30 @@ def test_one_version_after_another_stands_beside_the_pristine_base(adapted, vers
     with torch.inference_mode():
         assert torch.equal(say(twice), say(Decoder.load(folder, CPU, torch.float32, version)))
         assert torch.equal(say(twice.with_version(None)), say(base))
+
+
+def test_a_version_is_laid_out_the_same_by_one_thread_and_by_several_and_reads_the_base_no_more(
+    adapted, version, monkeypatch
+):
+    base = Decoder.load(adapted[0], CPU, torch.float32)
+    assert base.parameters > 0
+
+    def read_again(*_: object) -> None:
+        raise AssertionError("the files of the base model are read again")
+
+    monkeypatch.setattr(decoding, "count", read_again)
+    monkeypatch.setattr(decoding, "_network", read_again)
+    usual = torch.get_num_threads()
+    said = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            said.append(base.with_version(version).next_logprobs([[1, 2, 3], [4]]))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(usual)
+    assert torch.allclose(*said, atol=1e-5)
+    assert not torch.equal(said[0], base.next_logprobs([[1, 2, 3], [4]]))
 
 
 def test_an_adapter_of_another_scale_is_taken_over_with_the_same_effect(adapted):

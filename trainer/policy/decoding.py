@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +63,6 @@ class Decoder:
     """The weights of exactly one version, ready to sample from. Never changes once built.
 
     Attributes:
-        parameters: how many numbers the model has.
         shared: the untouched base model's network, beside whose weights adapters stand; None where only a full version
             was ever built.
         context: how many tokens prompt and answer may fill together.
@@ -86,7 +86,6 @@ class Decoder:
         self.device = device
         self.dtype = dtype
         self.source = source
-        self.parameters = count(folder, source)
         self.context = context_length(config)
         self.vocabulary: int = config.vocab_size
         self.static = device.type == "cuda" and isinstance(network, LlamaNetwork)
@@ -146,6 +145,12 @@ class Decoder:
         )
         network = _network(self.folder, self.config, weights, self.device, self.dtype, self.shared)
         return Decoder(self.folder, self.config, network, self.device, self.dtype, self.shared, self.source)
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many numbers the model has; counted when somebody asks, as the head of a GGUF file is read for it, with
+        all the words of its tokenizer."""
+        return count(self.folder, self.source)
 
     @property
     def conversing(self) -> bool:

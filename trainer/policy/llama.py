@@ -167,7 +167,9 @@ class LlamaNetwork:
             return base if update is None else AdaptedLinear(base, update, self.dtype, alone=self.four_bit)
 
         made = copy.copy(self)
-        made.layers = [block.handed(beside) for block in self.layers]
+        on_cpu = self.device.type == "cpu"
+        hand = partial(Block.handed, change=beside)
+        made.layers = side_by_side(hand, self.layers) if on_cpu else [hand(block) for block in self.layers]
         if HEAD in adapter.names:
             down, up = (part.to(self.device) for part in adapter.update(HEAD, self.head_weight.shape))
             made.output = AdaptedOutput(self.output, down, up)
