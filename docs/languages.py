@@ -61,7 +61,7 @@ def _row(language: str) -> list[str]:
 
 
 def _suites(language: str) -> tuple[str, str]:
-    """How many items its suites have, all forms of one counted once; and how many refusal phrases, also English ones."""
+    """How many items its suites have, all forms of one counted once; and how many phrases of refusal."""
     if language not in suites.languages():
         return "-", "-"
     items = {(item.suite, item.name) for item in suites.chosen([], [language])}
