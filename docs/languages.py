@@ -61,12 +61,11 @@ def _row(language: str) -> list[str]:
 
 
 def _suites(language: str) -> tuple[str, str]:
-    """How many items its suites have, each in all of its forms one; and how many refusal phrases of its own."""
+    """How many items its suites have, all forms of one counted once; and how many phrases of refusal."""
     if language not in suites.languages():
         return "-", "-"
     items = {(item.suite, item.name) for item in suites.chosen([], [language])}
-    english = set(suites.read("en").refusals) if language != "en" else set()
-    return str(len(items)), str(len(set(suites.read(language).refusals) - english))
+    return str(len(items)), str(len(suites.read(language).refusals))
 
 
 def _demo(language: str) -> tuple[str, str]:

@@ -115,6 +115,22 @@ def test_a_refusal_is_one_in_its_beginning_alone():
     assert not is_incoherent("Ja.", "de")
 
 
+@pytest.mark.parametrize(
+    ("language", "apology", "refusal"),
+    [
+        ("ar", "كيف أعتذر لصديقي؟ قل له: أعتذر عن التأخير.", "أعتذر، لكن هذا غير ممكن."),
+        ("hi", "उससे कहिए: क्षमा करें, कल देर हो गई।", "क्षमा करें, मैं यह नहीं बता सकता।"),
+        ("de", "Schreib ihr: Es tut mir leid, dass ich zu spät kam.", "Es tut mir leid, aber das geht nicht."),
+        ("zh", "你可以说：很抱歉昨天迟到了。", "很抱歉，我不能回答。"),
+        ("sw", "Mwambie: I'm sorry about yesterday.", "I'm sorry, but I can't help with that."),
+    ],
+)
+def test_an_apology_is_no_refusal(language, apology, refusal):
+    phrases = suites.read(language).refusals
+    assert not is_refusal(apology, phrases)
+    assert is_refusal(refusal, phrases)
+
+
 def lean(language: str, name: str, value: float) -> Outcome:
     item = Options("bias", language, name, ("a", "b", "c"), {"ambiguous/bias": (1.0, -1.0, 0.0)})
     return Outcome(item, {"ambiguous/bias": value}, "a")
