@@ -86,3 +86,11 @@ def test_an_interval_that_is_much_wider_than_most_leaves_them_their_room() -> No
     assert not any(sign in lane for sign in "◂▸" for lane in lanes[1:6])
     assert "◂ ▸ goes on" in legend(plot, 80).plain
     assert "◂" not in legend(msgspec.structs.replace(plot, series=(Series("v1", tuple(points[:5])),)), 80).plain
+
+
+def test_the_ends_of_a_scale_never_run_into_each_other() -> None:
+    plot = Plot("", "", "", (Series("v1", (Point(0.0, 0.1, -0.358, 0.247, n=240),)),), 0.0, ("bias",))
+    for cells in range(24, 80):
+        said = lines(rows(plot, cells)[1])[0].split()
+        assert said in ([], ["-0.4", "0.2"], ["-0.36", "0.25"], ["-0.358", "0.247"], ["-0.358", "0", "0.247"])
+    assert said == ["-0.358", "0", "0.247"]

@@ -108,9 +108,10 @@ class Scale:
         return round(share * (self.cells - 1))
 
     def ticks(self) -> str:
-        """Both ends, and the line where there is room for it between them."""
+        """Both ends, in as many digits as fit, and the line where there is room for it between them."""
         line = [" "] * self.cells
-        ends = (f"{self.low:.3g}", f"{self.high:.3g}")
+        said = ((f"{self.low:.{digits}g}", f"{self.high:.{digits}g}") for digits in (3, 2, 1))
+        ends = next((ends for ends in said if sum(map(len, ends)) < self.cells), ("", ""))
         line[: len(ends[0])] = ends[0]
         line[self.cells - len(ends[1]) :] = ends[1]
         if self.level is not None:
