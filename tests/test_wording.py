@@ -17,12 +17,7 @@ from storage.wording import counted
 from workbench.cli import cli, run_command
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(
-    path
-    for room in ("storage", "trainer", "workbench")
-    for path in (ROOT / room).rglob("*.py")
-    if path.parent.name != "judge"
-)
+FILES = sorted(path for room in ("storage", "trainer", "workbench") for path in (ROOT / room).rglob("*.py"))
 NOUNS = [
     "act", "answer", "attempt", "byte", "cell", "character", "check", "column", "comparison", "conversation",
     "copy", "demonstration", "digest", "edit", "entry", "example", "event", "fact", "field", "figure", "file",
@@ -46,7 +41,8 @@ SEVERAL = {  # where the sentence is said at all
     "oasst.py: len(roots)", "guidelines.py: high - low + 1", "rankings.py: len(shown)", "jobs.py: len(found)",
     "comparisons.py: len(invented)", "function.py: len(rollouts)", "setting.py: len(prompts)", "doctor.py: back",
     "correcting.py: hanging.prompts", "choosing.py: len(questions)",
-    "length.py: liked", "versions.py: lost.short", "detail.py: rate.short", "screen.py: self.lost.short",
+    "length.py: liked", "preview.py: others",
+    "versions.py: lost.short", "detail.py: rate.short", "screen.py: self.lost.short",
 }  # fmt: skip
 
 

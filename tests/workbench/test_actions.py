@@ -42,6 +42,7 @@ ALIKE = (
     {"next", "other", "previous", "columns", "answers"},  # to the side
     {"send", "unfold", "go on", "open", "load", "start", "choose", "accept"},  # what is in front of one
     {"stop", "back", "cancel"},
+    {"attribute", "figure"},  # the one above or below
 )
 """Labels that say of different things, each on its own screen, that the same is done with them."""
 

@@ -78,13 +78,13 @@ async def test_figures_are_chosen_and_read_by_keys(workspace: Workspace, databas
         await pilot.press("up" if NAMES.index("win-rates") else "down")
         assert shown.figure.name != "win-rates"
         await choose(pilot, shown, "win-rates")
-        await pilot.press("o")
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SheetDialog) and "verdict" in _all_of(app))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is shown)
         if size[0] >= 80:
             assert "against" in visible(app), "the table stands below"
-            await pilot.press("v")
+            await pilot.press("V")
             await until(pilot, lambda: isinstance(app.screen, VersionsScreen) and app.screen.selected is not None)
             assert app.screen.selected.name == "v2"  # type: ignore[attr-defined]
         else:
@@ -108,7 +108,7 @@ async def test_an_empty_workspace_says_what_to_do_for_every_figure_and_on_which_
             where = told.FILLED_ON.get(figure.name, ())
             assert all(f"f{NUMBERS[name]} {name.title()}" in visible(app).split("\n", 2)[2] for name in where)
             assert where or "--workspace" in visible(app), "a key, or a command and where"
-            assert "w save" not in visible(app)
+            assert "E export" not in visible(app)
 
 
 async def test_news_draw_the_figure_anew_and_leave_what_was_chosen(
@@ -197,8 +197,8 @@ async def test_a_figure_is_written_beside_what_is_there_and_says_where(workspace
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         shown = await insight(pilot)
         await choose(pilot, shown, "balance")
-        await until(pilot, lambda: "w save" in visible(app))
-        await pilot.press("w")
+        await until(pilot, lambda: "E export" in visible(app))
+        await pilot.press("E")
         await until(pilot, lambda: "insight-balance-2.csv" in visible(app) and "exports" in visible(app))
         first = files(workspace)
         made = {f"insight-balance-2.{form}" for form in ("svg", "png", "csv")}
@@ -211,12 +211,12 @@ async def test_a_figure_is_written_beside_what_is_there_and_says_where(workspace
         assert float(rows[0]["y"]) == shown.found.plot.points[0].y
         assert first["insight-balance-2.png"].startswith(b"\x89PNG")
         assert b"</svg>" in first["insight-balance-2.svg"]
-        await pilot.press("w")
+        await pilot.press("E")
         await until(pilot, lambda: (workspace.exports / "insight-balance-3.csv").exists())
         assert first.items() <= files(workspace).items(), "nothing was replaced"
         # Where nothing can be written that is told, and the app goes on.
         shutil.rmtree(workspace.exports)
-        await pilot.press("w")
+        await pilot.press("E")
         await until(pilot, lambda: "cannot write" in " ".join(visible(app).split()))
         await pilot.press("down")
         await until(pilot, lambda: shown.figure.name != "balance")

@@ -380,16 +380,16 @@ async def test_what_hindsight_would_learn_from_is_shown_word_for_word_before_it_
         await until(pilot, lambda: isinstance(app.screen, RecipeForm))
         field = app.screen.query_one("#field-hindsight-levels", Input)
         field.value = "x"
-        await pilot.press("ctrl+t")
+        await pilot.press("alt+e")
         await until(pilot, lambda: "want a whole number" in visible(app))
         field.value = "2"
-        await pilot.press("ctrl+t")
+        await pilot.press("alt+e")
         await until(pilot, lambda: isinstance(app.screen, TrainerSheet))
         await until(pilot, lambda: "hindsight learns from" in visible(app), seconds=60)
         await until(pilot, lambda: " of 2" in visible(app) and "Answer so that a rater gives it" in visible(app))
         await pilot.press("escape", "escape")
         await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
-        await pilot.press("ctrl+t")
+        await pilot.press("alt+e")
         await until(pilot, lambda: isinstance(app.screen, TrainerSheet))
     assert not jobs.every(database)
 

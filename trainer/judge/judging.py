@@ -13,6 +13,7 @@ from storage.feedback import log
 from storage.feedback.kinds import RatingKind
 from storage.feedback.unjudged import Item
 from storage.records import Rating
+from storage.wording import counted
 from trainer.job import HeldJob
 from trainer.judge.rubric import Rubric
 from trainer.judge.spending import Purse, SpentError
@@ -102,7 +103,7 @@ def work(
             raise batch.failure
         if done.unreadable >= UNREADABLE_AT_FIRST and not done.judged:
             raise WorkbenchError(
-                f"the judge gave no verdict on any of {done.items - first} items",
+                f"the judge gave no verdict on any of {counted(done.items - first, 'item')}",
                 "it must answer with a digit from 1 to 5, or with A or B alone: try another model or rubric",
             )
 

@@ -16,6 +16,7 @@ from storage.feedback.calibration import Calibration
 from storage.feedback.kinds import RatingKind
 from storage.feedback.unjudged import Asked
 from storage.languages import normal
+from storage.wording import counted
 from storage.workspace import Workspace
 from trainer.job import HeldJob
 from trainer.judge import judging
@@ -51,8 +52,8 @@ def plan(workspace: Workspace, config: JudgeStage) -> Document:
     languages = dict(Counter(item.prompt.language for item in items).most_common())
     rater = rater_of(config)
     sentence = (
-        f"{rater} would judge {counted(kinds)}, {calibrating} of which people have judged; {already} are judged\n"
-        f"{len(questions)} questions of about {tokens} tokens in all\n"
+        f"{rater} would judge {by_kind(kinds)}, {calibrating} of which people have judged; {already} are judged\n"
+        f"{counted(len(questions), 'question')} of about {counted(tokens, 'token')} in all\n"
         + "  ".join(f"{language} {count}" for language, count in languages.items())
     )
     return {
@@ -112,12 +113,12 @@ def _asked(config: JudgeStage, rubric: Rubric, done: Done) -> Asked:
 def sentence(result: Document) -> str:
     """What was judged, what it cost, and what it is worth, on a line."""
     spent = result["tokens"]
-    told = [f"{result['rater']} judged {counted(result['judged'])}, with {spent['total']} tokens"
+    told = [f"{result['rater']} judged {by_kind(result['judged'])}, with {counted(spent['total'], 'token')}"
             + f" ({spent['estimated']} of them estimated)" * bool(spent["estimated"])]  # fmt: skip
     if result["unreadable"]:
-        told.append(f"on {result['unreadable']} items it gave no verdict")
+        told.append(f"on {counted(result['unreadable'], 'item')} it gave no verdict")
     if result["stopped"]:
-        told.append(f"stopped, {result['left']} items are left: {result['stopped']}")
+        told.append(f"stopped, {counted(result['left'], 'item is', 'items are')} left: {result['stopped']}")
     if result["weight"] is not None:
         by_language = ", ".join(f"{language} {weight:.2f}" for language, weight in result["languages"].items())
         told.append(f"its ratings weigh {result['weight']:.2f} in a reward model, where a person's weigh 1"
@@ -129,6 +130,6 @@ def _told(one: Calibration) -> str:
     return one.why if one.value is None else f"{one.measure} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}] of {one.n}"
 
 
-def counted(kinds: dict[str, int]) -> str:
+def by_kind(kinds: dict[str, int]) -> str:
     """`3 pairs, 40 scores`."""
-    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in sorted(kinds.items())) or "nothing"
+    return ", ".join(counted(count, kind) for kind, count in sorted(kinds.items())) or "nothing"

@@ -46,7 +46,7 @@ IN_DIALOGS: tuple[Action, ...] = (
     on("dialog", "accept", "ctrl+j alt+enter", "accept", "Accept and close", short="ok", priority=True),
     on("dialog", "cancel", "escape", "cancel", "Close and change nothing"),
     on("dialog", "choose", "space", "choose", "Choose the line in focus, or no longer", when="choosing several"),
-    on("dialog", "examples", "ctrl+t", "examples", "Show what would be learned from, word for word", when="a recipe",
+    on("dialog", "examples", "alt+e", "examples", "Show what would be learned from, word for word", when="a recipe",
        priority=True),
     on("dialog", "help", "question_mark f12", "help", "Show these keys; ? in a field where nothing is written yet",
        call="app.help"),
