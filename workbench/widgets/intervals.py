@@ -71,7 +71,7 @@ def rows(plot: Plot, cells: int) -> tuple[Content, Content]:
         return Content(), Content()
     names = [one_line(name, 60) for name in plot.places]
     figures = {id(point): _figures(point, cells) for _, _, point in by_place}
-    aside = min(max(map(width, names)), max(6, cells // 4))
+    aside = min(max(map(width, names)), max(6, cells // (4 if cells < NARROW else 3)))
     beside = max(map(width, figures.values())) + 1
     room = cells - aside - beside - 3
     if room < LEAST_LANE:
