@@ -166,7 +166,12 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(database: Database) -> Found:
         raise ZeroDivisionError("no row")
 
-    figures = (Figure("odd", "Odd", "How.", fails), Figure("scripts", "परीक्षा", "العربية.", lambda database: found))
+    endless = Plot("Endless", "x", "y", (Series("a", (Point(-1.7e308, 1.0), Point(1.7e308, 2.0))),))
+    figures = (
+        Figure("odd", "Odd", "How.", fails),
+        Figure("scripts", "परीक्षा", "العربية.", lambda database: found),
+        Figure("endless", "Endless", "How.", lambda database: Found(endless, Table(("x",), ((1.0,),)))),
+    )
     monkeypatch.setattr(screen, "FIGURES", figures)
 
 
@@ -182,8 +187,11 @@ async def test_a_figure_that_cannot_be_read_is_told_in_its_place_and_names_of_an
         await until(pilot, lambda: "中文" in visible(app) and "ةيبرعلا" in visible(app))
         await until(pilot, lambda: "├" in visible(app) and "0.2" in visible(app))
         assert all(one.plot is not None for one in shown.query(FigureView))
-        await pilot.press("k")
+        await pilot.press("j")
+        await until(pilot, lambda: "✕ the program failed" in visible(app), 20)
+        await pilot.press("j")
         await until(pilot, lambda: "no row" in " ".join(visible(app).split()))
+        assert "OverflowError" in (workspace.logs / "errors.log").read_text()
 
 
 def files(workspace: Workspace) -> dict[str, bytes]:

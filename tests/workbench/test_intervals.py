@@ -21,18 +21,18 @@ names = st.one_of(
 
 
 @st.composite
-def plots(draw: st.DrawFn, placed: bool = True) -> Plot:
+def plots(draw: st.DrawFn, placed: bool = True, of: st.SearchStrategy[float] = values) -> Plot:
     places = tuple(draw(st.lists(names, min_size=1, max_size=5)))
     series = []
     for number in range(draw(st.integers(1, 3))):
         points = []
         for place in range(len(places)):
-            low, y, high = sorted(draw(st.tuples(values, values, values)))
+            low, y, high = sorted(draw(st.tuples(of, of, of)))
             bounds = draw(st.sampled_from([(low, high), (None, None)]))
             n = draw(st.one_of(st.none(), st.integers(1, 10**6)))
             points.append(Point(float(place) if placed else draw(values), y, *bounds, draw(names), n))
         series.append(Series(f"{draw(names)} {number}", tuple(points), draw(st.sampled_from(["dots", "bars", "line"]))))
-    level = draw(st.one_of(st.none(), values))
+    level = draw(st.one_of(st.none(), of))
     return Plot("title", "x", "y", tuple(series), level, places if placed else ())
 
 
@@ -41,7 +41,7 @@ def lines(content: Content) -> list[str]:
 
 
 @settings(max_examples=60)
-@given(plots(), st.integers(36, 130))
+@given(plots(of=st.floats(allow_nan=False, allow_infinity=False)), st.integers(36, 130))
 def test_every_point_has_a_row_that_fits(plot: Plot, cells: int) -> None:
     named, lanes = map(lines, rows(plot, cells))
     assert len(named) == len(lanes) == 1 + len(plot.points)

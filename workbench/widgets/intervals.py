@@ -7,6 +7,7 @@ and `▲` and `▼` say that an interval lies wholly above or below the line.
 from __future__ import annotations
 
 import math
+import sys
 from itertools import cycle
 from statistics import median
 
@@ -20,6 +21,7 @@ SIGNS = "●■◆○□◇"
 COLORS = ("policy", "accent", "secondary", "warning", "foreground", "text-muted")
 NARROW = 60  # cells; below, the ends of intervals are drawn and not written
 LEAST_LANE = 8  # cells of a scale
+LARGEST = sys.float_info.max
 FEW, CUT = 4, 2.0  # of at least so many intervals, one reaches no further than so many times their median width
 
 
@@ -69,7 +71,7 @@ def rows(plot: Plot, cells: int) -> tuple[Content, Content]:
         return Content(), Content()
     names = [one_line(name, 60) for name in plot.places]
     figures = {id(point): _figures(point, cells) for _, _, point in by_place}
-    aside = min(max(map(width, names)), max(6, cells // 4))
+    aside = min(max(map(width, names)), max(6, cells // (4 if cells < NARROW else 3)))
     beside = max(map(width, figures.values())) + 1
     room = cells - aside - beside - 3
     if room < LEAST_LANE:
@@ -98,13 +100,14 @@ class Scale:
     def of(cls, plot: Plot, cells: int) -> Scale:
         """The scale that a plot needs; bars begin at zero."""
         low, high = _span(plot)
-        if low == high:
-            low, high = low - 0.5, high + 0.5
+        size = max(1.0, abs(low), abs(high))
+        if high / 2 - low / 2 < 1e-9 * size:  # they cannot be told apart
+            low, high = max(low - size / 2, -LARGEST), min(high + size / 2, LARGEST)
         return cls(low, high, plot.level, cells)
 
     def at(self, value: float) -> int:
-        """The cell of a value; of one beyond an end, that end."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        """The cell of a value; of one beyond an end, that end. In halves: the span may be more than a number can be."""
+        share = (min(max(value, self.low), self.high) / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
         return round(share * (self.cells - 1))
 
     def ticks(self) -> str:

@@ -9,6 +9,7 @@ from io import StringIO
 from typing import Protocol
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
 from textual import work
 from textual.color import Color
@@ -18,6 +19,9 @@ from textual.strip import Strip
 from textual_plotext import PlotextPlot
 from textual_plotext.plot import Plot
 
+from storage import faults
+from storage.workspace import Workspace
+from workbench.text import one_line
 from workbench.training.curves import Curve
 
 _PLOTTING = ThreadPoolExecutor(1, thread_name_prefix="plots")  # one: plotext keeps its themes in one place
@@ -96,7 +100,8 @@ class Picture(PlotextPlot, can_focus=False):
 
     @work(exclusive=True, description="a picture")
     async def _build(self, wanted: Drawable) -> None:
-        picture = await asyncio.get_running_loop().run_in_executor(_PLOTTING, wanted.strips)
+        workspace = getattr(self.app, "workspace", None)
+        picture = await asyncio.get_running_loop().run_in_executor(_PLOTTING, drawn_or_told, wanted, workspace)
         if wanted == self.wanted:
             self._picture, self.drawn = picture, wanted
             self.refresh()
@@ -109,6 +114,15 @@ class Picture(PlotextPlot, can_focus=False):
 
     def _rgb(self, name: str) -> tuple[int, int, int]:
         return Color.parse(self.app.theme_variables.get(name, "#8791a3")).rgb
+
+
+def drawn_or_told(wanted: Drawable, workspace: Workspace | None) -> list[Strip]:
+    """The picture; where drawing it fails, that in words, with the fault in the log: it is no reason to end the app."""
+    try:
+        return wanted.strips()
+    except Exception as error:
+        told = faults.in_words(error, workspace)
+        return [Strip([Segment(line)]) for line in (f"✕ {told.message}", f"  {one_line(told.hint or '')}")]
 
 
 def strips_of(plot: Plot) -> list[Strip]:
