@@ -23,10 +23,13 @@ def read(
     """Tokenizer and weights of a model, read at once: one is work of Python's, the other of torch's."""
     from trainer.policy.models.config import Config, read_config
 
+    # Before anything else begins: this, the tokenizer and the weights of a model that is not of our own families all
+    # import transformers, which is not for two threads at once.
+    config = read_config(folder.path)
     with ThreadPoolExecutor(1) as beside:
         reading = beside.submit(words)
-        if not isinstance(read_config(folder.path), Config):
-            reading.result()  # both import transformers, which is not for two threads at once
+        if not isinstance(config, Config):
+            reading.result()
         made = weights()
         return reading.result(), made
 
