@@ -13,7 +13,7 @@ from storage.comparison import MAIN_METRICS, interval_of, number
 from storage.database import Database
 from storage.feedback import agreement, winning
 from storage.html_page import Html, cards, curve, escaped, interval, marked, page, paragraph, quotation, table
-from storage.records import Evaluation, Job, Split, Version
+from storage.records import Evaluation, Job, Source, Split, Version
 from storage.wording import counted
 
 CURVES = {**MAIN_METRICS, "loss/reward": "reward model's loss", "loss/policy": "policy loss"}
@@ -61,7 +61,9 @@ def _head(database: Database, version: Version, behind: list[str]) -> list[str]:
     made = version.created_at[:16].replace("T", " ")
     counts = learned_from.counts(database, behind)
     raters, spoken = len(counts["rater"]), len(counts["language"])
+    sources = ", ".join(f"{name} {n}" for name, n in counts["source"].items() if name != Source.HUMAN)
     rated = f"ratings behind it, of {counted(raters, 'rater')} in {counted(spoken, 'language')}"
+    rated += f" ({sources})" if sources else ""
     shown: list[tuple[object, object]] = [(version.state, f"{lineage}, made {made} UTC")]
     if (gain := number(version.metrics.get("reward_gain"))) is not None:
         shown.append((f"{gain:+.2f}{_span(version.metrics.get('reward_gain_interval'))}",
@@ -70,7 +72,8 @@ def _head(database: Database, version: Version, behind: list[str]) -> list[str]:
         shown.append((f"{loss:+.3f}", "held-out loss lower by, nats a token"))
     if (won := winning.headline(winning.win_rates(database), version)) is not None:
         shown.append((f"{won.rate:.0%} [{won.low:.0%}, {won.high:.0%}]",
-                      f"of {counted(won.n, 'blind pair')} won against {won.against}: {won.verdict}"))  # fmt: skip
+                      f"of {counted(won.n, 'blind pair')} ({won.source}) won against {won.against}: "
+                      f"{won.verdict}"))  # fmt: skip
     shown.append((f"{learned_from.count(database, behind):,}", rated))
     if version.gates:
         passed = sum(bool(gate.get("passed")) for gate in version.gates)
