@@ -12,6 +12,7 @@ from storage.feedback import log
 from storage.records import Choice, Version
 from storage.workspace import Workspace
 from workbench.engine import protocol
+from workbench.screens.versions.detail import detail
 from workbench.shell.app import WorkbenchApp
 
 
@@ -134,6 +135,12 @@ async def test_a_failed_swap_is_told_and_the_version_stays(workspace: Workspace,
         app.hear(protocol.Failed("swap", "v1: the file is truncated"))
         await until(pilot, lambda: "the file is truncated" in visible(app))
         await until(pilot, lambda: "SmolLM2 v0" in visible(app))
+
+
+def test_a_gate_by_language_is_told_to_its_last_language(database: Database, v1: Version):
+    told = ", ".join(f"{one} -0.{n:02} [-1.20, +1.16] (n 4)" for n, one in enumerate(["sw", "yo", "am", "ha", "zu"] * 8))
+    versions.record_gates(database, "v1", [{"gate": "languages", "passed": False, "detail": f"{told}, xx failed"}], {})
+    assert "xx failed" in detail(versions.get(database, "v1")).plain
 
 
 def compared(database: Database, old: str, new: str, choices: list[Choice]) -> None:
