@@ -125,9 +125,7 @@ def page(found: Preview, columns: int) -> str:
     """A preview as text, at most so many columns wide where a line is ours."""
     by_language = ", ".join(f"{one_line(name, 12)} {n}" for name, n in found.languages.items())
     shown = f"; the first {len(found.shown)}, of each language in turn" if len(found.shown) < found.count else ""
-    head = [
-        f"{found.name} learns from {counted(found.count, 'example')}{': ' * bool(by_language)}{by_language}{shown}"
-    ]
+    head = [f"{found.name} learns from {counted(found.count, 'example')}{': ' * bool(by_language)}{by_language}{shown}"]
     head += [f"  {remark}" for remark in found.remarks]
     blocks = ["\n".join(head)]
     for number, one in enumerate(found.shown, 1):

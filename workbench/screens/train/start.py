@@ -107,7 +107,9 @@ class RecipeForm(FormDialog):
 
     def __init__(self, recipe: Recipe, supply: str) -> None:
         self.recipe = recipe
-        fields = [Field(one.path, one.label, one.default, one.parse, one.hint, choices=one.choices) for one in recipe.settings]
+        fields = [
+            Field(one.path, one.label, one.default, one.parse, one.hint, choices=one.choices) for one in recipe.settings
+        ]
         text = f"{recipe.purpose} ({supply})"
         title = f"Start training: {recipe.name}" if recipe.method.learns else f"Start: {recipe.name}"
         super().__init__(title, fields, text=text, wrong=recipe.wrong)
