@@ -236,7 +236,7 @@ class WorkbenchApp(Frame):
             case protocol.Ready():
                 models.loaded(self)
                 self.follower.follow(self.engine)
-                self.follower.stay(self)
+                self.follower.stay(self.engine, self.session.pinned)
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from textual.content import Content
 
-from storage.errors import WorkbenchError
 from storage.records import Version
 from workbench.engine import protocol
 from workbench.engine.status import EngineStatus
 from workbench.engine.supervisor import Supervisor
 from workbench.text import one_line
 from workbench.training.outcome import swap_figures
-
-if TYPE_CHECKING:
-    from workbench.shell.app import WorkbenchApp
 
 
 class Follower:
@@ -33,18 +27,9 @@ class Follower:
         if not engine.base or served.base_digest == engine.base:
             self.supervisor.follow(served.name)
 
-    def stay(self, app: WorkbenchApp) -> None:
-        """Answer with the version that was pinned when the app closed, where it is one of the loaded model."""
-        if not app.session.follow and app.session.pinned not in ("", app.engine.version):
-            app.run_worker(self._stay(app, app.session.pinned))
-
-    async def _stay(self, app: WorkbenchApp, name: str) -> None:
-        try:
-            found = await app.desk.find_version(name) if app.desk is not None else None
-        except WorkbenchError as error:
-            app.report(error)
-            return
-        if found is not None and app.engine.base in ("", found.base_digest) and self.supervisor is not None:
+    def stay(self, engine: EngineStatus, name: str) -> None:
+        """Answer with the version that was pinned when the app closed."""
+        if engine.pinned and name not in ("", engine.version) and self.supervisor is not None:
             self.supervisor.follow(name)
 
     def load(self, name: str) -> None:
