@@ -56,9 +56,11 @@ class Taught(msgspec.Struct, frozen=True):
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """The first of `count` examples, how many there are by language, and what else there is to know of them."""
+    """The first of `count` examples, how many there are by language, and what else there is to know of them. `name` is
+    the method's as it is set: DPO by KTO's loss is KTO."""
 
     method: str
+    name: str
     count: int
     languages: dict[str, int]
     remarks: tuple[str, ...]
@@ -116,16 +118,14 @@ def preview(workspace: Workspace, database: Database, method: Method, config: Re
         f"and {counted(len(split.held_out), 'is', 'are')} held out to measure with"
     )
     languages = dict(Counter(one.language for one in made).most_common())
-    return Preview(method.name, len(made), languages, tuple(remarks), tuple(turns[:count]))
+    return Preview(method.name, method.called(config), len(made), languages, tuple(remarks), tuple(turns[:count]))
 
 
 def page(found: Preview, columns: int) -> str:
     """A preview as text, at most so many columns wide where a line is ours."""
     by_language = ", ".join(f"{one_line(name, 12)} {n}" for name, n in found.languages.items())
     shown = f"; the first {len(found.shown)}, of each language in turn" if len(found.shown) < found.count else ""
-    head = [
-        f"{found.method} learns from {counted(found.count, 'example')}{': ' * bool(by_language)}{by_language}{shown}"
-    ]
+    head = [f"{found.name} learns from {counted(found.count, 'example')}{': ' * bool(by_language)}{by_language}{shown}"]
     head += [f"  {remark}" for remark in found.remarks]
     blocks = ["\n".join(head)]
     for number, one in enumerate(found.shown, 1):

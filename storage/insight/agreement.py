@@ -14,7 +14,7 @@ def read(database: Database) -> Found:
     """Alpha with a place a language, all of them first; below it in the table, in what share each says the same."""
     measured = agreement.measure(database).agreement
     own = [one for one in habits.measure(database)[0] if one.again.n]
-    placed, rows = Placed(), list[tuple[Cell, ...]]()
+    placed, rows = Placed(by_name=True), list[tuple[Cell, ...]]()
     for one in measured:
         low, high = one.interval or (None, None)
         of = one.language or "all"

@@ -117,10 +117,12 @@ class Placed:
 
     Args:
         places: their order, where it is not that in which they come.
+        by_name: whether it is that of their names, as of languages.
     """
 
-    def __init__(self, places: Iterable[str] = ()) -> None:
+    def __init__(self, places: Iterable[str] = (), *, by_name: bool = False) -> None:
         self._order = tuple(places)
+        self._by_name = by_name
         self._points: dict[str, list[tuple[str, Point]]] = {}
 
     def add(
@@ -137,7 +139,7 @@ class Placed:
         """Those that have a point, in their order; `all` before them."""
         used = dict.fromkeys(place for points in self._points.values() for place, _ in points)
         ordered = [place for place in dict.fromkeys((*self._order, *used)) if place in used]
-        return tuple(sorted(ordered, key=lambda place: place != "all"))
+        return tuple(sorted(ordered, key=lambda place: (place != "all", place if self._by_name else "")))
 
     @property
     def series(self) -> tuple[Series, ...]:

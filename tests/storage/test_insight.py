@@ -11,7 +11,7 @@ from storage import clock, conversations, evaluations, reward_models, samples, v
 from storage.database import Database
 from storage.feedback import log
 from storage.insight import FIGURES, proxy
-from storage.insight.figure import Found, Point
+from storage.insight.figure import Found, Placed, Point
 from storage.records import Choice, Evaluation, Sample
 
 
@@ -249,3 +249,10 @@ def test_an_empty_workspace_says_of_each_figure_what_to_do(database: Database) -
         assert found.plot is None
         assert found.missing
         assert found.table.rows == ()
+
+
+def test_places_with_names_stand_in_their_order_whichever_series_came_first() -> None:
+    placed = Placed(by_name=True)
+    for series, place in (("labels", "all"), ("labels", "sw"), ("scores", "all"), ("scores", "ar"), ("scores", "de")):
+        placed.add(series, place, 0.5)
+    assert placed.places == ("all", "ar", "de", "sw")

@@ -50,6 +50,9 @@ def test_every_method_shows_what_it_would_learn_from_and_does_nothing_else(comma
         assert found["method"] == name
         assert found["count"] == sum(found["languages"].values()) >= len(found["shown"]) == 3, name
         assert all(one["messages"][-1]["role"] == "user" for one in found["shown"])
+    for loss, name in (("dpo", "dpo"), ("kto", "KTO")):
+        _, out, _ = command("dpo", "--loss", loss, "--show", "1")
+        assert out.startswith(f"{name} learns from ")
     code, out, _ = command("sft", "--show", "30")
     assert code == 0
     assert not set("\x1b\x07\u202e") & set(out)

@@ -13,6 +13,7 @@ from storage.records import Message, Prompt, RatingKind
 from storage.workspace import Workspace
 from trainer.examples import collect
 from workbench.screens.prompt import words
+from workbench.screens.prompt.cards import cards
 from workbench.screens.prompt.conversation import Exchange
 from workbench.screens.prompt.turns import Turns
 from workbench.shell.app import WorkbenchApp
@@ -225,3 +226,12 @@ def test_what_was_left_out_of_a_conversation_is_said_beside_it():
     whole, cut = (samples.new("p", "d", version="v0", left_out=count) for count in (0, 2))
     assert "left out" not in words.asked(Exchange.answered(prompt, [whole]), 1).plain
     assert "the earliest 2 messages were left out" in words.asked(Exchange.answered(prompt, [whole, cut]), 1).plain
+
+
+def test_an_answer_whose_tokens_are_not_known_has_no_number_of_them(database: Database):
+    prompt = conversations.add(database, "Why?", language="en")
+    known = samples.new(prompt.id, "So", version="v0", token_ids=[1, 2], finish_reason="eos")
+    cut = samples.new(prompt.id, "So it", version="v0", finish_reason="cancelled")  # the app closed while it was said
+    first, second = cards(Exchange.answered(prompt, [known, cut]), {}, None)
+    assert "2 tokens" in first.footnote
+    assert "token" not in second.footnote

@@ -98,7 +98,7 @@ async def test_an_endpoint_that_hangs_is_cancelled_with_a_key_and_the_job_goes_o
     app = WorkbenchApp(workspace, start_engine=False)
     with Endpoint(reply).serving() as endpoint:
         async with app.run_test(size=(80, 24), notifications=True) as pilot:
-            asked = {"endpoint": endpoint.url, "endpoint_model": "m", "kind": "samples", "limit": "0"}
+            asked = {"endpoint": endpoint.url, "endpoint_model": "m", "kind": "answers", "limit": "0"}
             await form(pilot, calibrate="0", max_tokens_spent="1313", **asked)
             await until(pilot, lambda: "at work AI judge: judging" in visible(app), SLOW)
             await until(pilot, lambda: "8/14" in visible(app))

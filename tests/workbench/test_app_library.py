@@ -79,7 +79,7 @@ async def test_a_prompt_is_found_read_and_judged_anew_by_keys_alone(
         await pilot.press("tab")
         await until(pilot, lambda: "answer 2 of 2" in visible(app))
         await pilot.press("o")
-        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await until(pilot, lambda: "why, in words" in visible(app))
         await type_text(pilot, "it rose")
         await pilot.press("shift+tab")
         await type_text(pilot, "9")

@@ -40,6 +40,8 @@ async def test_a_model_is_chosen_remembered_and_kept_where_another_cannot_be_loa
         await pilot.press("enter")
         await until(pilot, lambda: fake.heard("load")[-1]["model"] == str(local) and app.engine.model == str(local))
         await until(pilot, lambda: models.choices(database, workspace)[2:] != [] and app.model == str(local))
+        app.follow(False)
+        app.update_session(pinned="v7")
         fake.mood(load="fail")
         await pilot.press("alt+m")
         await until(pilot, lambda: len(app.screen_stack) == 2)
@@ -49,6 +51,13 @@ async def test_a_model_is_chosen_remembered_and_kept_where_another_cannot_be_loa
         await until(pilot, lambda: fake.heard("load")[-1]["model"] == "owner/none")
         await until(pilot, lambda: app.session.model == str(local) and app.engine.is_ready)
         await until(pilot, lambda: "goes on answering" in visible(app))
+        assert (app.session.follow, app.session.pinned) == (False, "v7"), "what was pinned goes on answering"
+        fake.mood()
+        models.use(app, str(tiny_model))
+        await until(pilot, lambda: app.model == str(tiny_model) and app.session.follow)
+        assert app.session.pinned == ""
+        models.use(app, str(local))
+        await until(pilot, lambda: app.model == str(local))
     assert session.load(database).model == str(local)
     known = {one.reference: one.about for one in models.choices(database, workspace)}
     assert known.pop("gemma").startswith("bundled")

@@ -121,6 +121,7 @@ def test_the_log_shows_its_last_lines_cleaned():
 
 def test_ratings_are_counted_in_words():
     assert ratings_words([]) == "no ratings yet"
+    assert ratings_words([], 3) == "no ratings by people yet, 3 by AI"
     assert ratings_words([("fr", "score", 1)]) == "1 rating (fr 1; 1 score)"
     assert ratings_words([("fr", "score", 3), ("es", "pair", 2)]) == "5 ratings (fr 3, es 2; 3 score, 2 pair)"
 

@@ -388,7 +388,13 @@ async def test_what_hindsight_would_learn_from_is_shown_word_for_word_before_it_
         await until(pilot, lambda: "hindsight learns from" in visible(app), seconds=60)
         await until(pilot, lambda: " of 2" in visible(app) and "Answer so that a rater gives it" in visible(app))
         await pilot.press("escape", "escape")
-        await until(pilot, lambda: isinstance(app.screen, RecipeDialog))
+        await until(pilot, lambda: isinstance(app.screen, RecipeDialog) and "alt+e examples" in visible(app))
+        place = app.screen.query_one(OptionList).highlighted
+        judge = next(n for n, recipe in enumerate(RECIPES) if not recipe.method.learns)
+        app.screen.query_one(OptionList).highlighted = judge
+        await until(pilot, lambda: "alt+e examples" not in visible(app))  # nothing is learned from
+        app.screen.query_one(OptionList).highlighted = place
+        await until(pilot, lambda: "alt+e examples" in visible(app))
         await pilot.press("alt+e")
         await until(pilot, lambda: isinstance(app.screen, TrainerSheet))
     assert not jobs.every(database)

@@ -12,6 +12,7 @@ from storage.feedback import log
 from storage.records import Choice, Version
 from storage.workspace import Workspace
 from workbench.engine import protocol
+from workbench.screens.versions.detail import detail
 from workbench.shell.app import WorkbenchApp
 
 
@@ -107,8 +108,13 @@ async def test_a_pinned_version_is_not_left(workspace: Workspace, database: Data
         await pilot.press("f8")  # a new engine serves v0, but v1 was asked for by name
         await until(pilot, lambda: len(fake.heard("start")) == 2 and "v1 pinned" in visible(app))
         assert swaps(fake) == ["v1", "v1"]
-        await pilot.press("f")
-        await until(pilot, lambda: swaps(fake) == ["v1", "v1", "v0"])
+    app = WorkbenchApp(workspace, start_engine=False)
+    async with app.run_test(size=(120, 40)) as pilot:  # and so is it when the app starts again
+        await with_engine(pilot, fake)
+        await until(pilot, lambda: swaps(fake) == ["v1", "v1", "v1"] and "v1 pinned" in visible(app))
+        await pilot.press("f6", "f")
+        await until(pilot, lambda: swaps(fake) == ["v1", "v1", "v1", "v0"])
+        assert app.session.pinned == ""
 
 
 async def test_a_damaged_file_is_not_published(workspace: Workspace, database: Database, v1: Version):
@@ -134,6 +140,14 @@ async def test_a_failed_swap_is_told_and_the_version_stays(workspace: Workspace,
         app.hear(protocol.Failed("swap", "v1: the file is truncated"))
         await until(pilot, lambda: "the file is truncated" in visible(app))
         await until(pilot, lambda: "SmolLM2 v0" in visible(app))
+
+
+def test_a_gate_by_language_is_told_to_its_last_language(database: Database, v1: Version):
+    told = ", ".join(
+        f"{one} -0.{n:02} [-1.20, +1.16] (n 4)" for n, one in enumerate(["sw", "yo", "am", "ha", "zu"] * 8)
+    )
+    versions.record_gates(database, "v1", [{"gate": "languages", "passed": False, "detail": f"{told}, xx failed"}], {})
+    assert "xx failed" in detail(versions.get(database, "v1")).plain
 
 
 def compared(database: Database, old: str, new: str, choices: list[Choice]) -> None:

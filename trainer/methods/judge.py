@@ -133,8 +133,8 @@ METHOD = Method(
             "model's, and weighs as far as it agrees with people. An endpoint's key comes from OPENAI_API_KEY or the "
             "keyring.",
             (
-                Ask("judge.kind", "rates", "both, samples, pairs",
-                    {"both": (), "samples": (Judged.SCORE,), "pairs": (Judged.PAIR,)}),
+                Ask("judge.kind", "rates", "both, answers, pairs",
+                    {"both": (), "answers": (Judged.SCORE,), "pairs": (Judged.PAIR,)}),
                 Ask("judge.limit", "how many", "that nobody has rated; 0: all"),
                 Ask("judge.calibrate", "of people's", "rated too, to tell its worth"),
                 Ask("judge.language", "languages", "such as sw, en; empty: all"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import DeviceConfig, RewardStage
@@ -162,6 +163,11 @@ def as_given(config: Any, changed: bool) -> Any:
     return config
 
 
+def _at(config: object, path: str, value: object) -> bool:
+    """Whether a configuration has a value at a path such as `dpo.loss`."""
+    return bool(attrgetter(path)(config) == value)
+
+
 @dataclass(frozen=True)
 class Method:
     """A way of learning, or another kind of job. It learns a policy (`learn`) or does its work by itself (`work`).
@@ -208,6 +214,11 @@ class Method:
     def learns(self) -> bool:
         """Whether it learns from ratings, be it a policy or a reward model."""
         return issubclass(self.settings, RewardStage)
+
+    def called(self, config: DeviceConfig) -> str:
+        """Its name, or that of the recipe whose fixed settings are the configuration's: DPO by KTO's loss is KTO."""
+        fixed = (one for one in self.recipes if one.fixed)
+        return next((one.name for one in fixed if all(_at(config, *pair) for pair in one.fixed.items())), self.name)
 
     def section(self, config: DeviceConfig) -> Any:
         """Its own part of a configuration."""

@@ -236,6 +236,7 @@ class WorkbenchApp(Frame):
             case protocol.Ready():
                 models.loaded(self)
                 self.follower.follow(self.engine)
+                self.follower.stay(self.engine, self.session.pinned)
             case protocol.Done() if mine:
                 self._keep_answers(self.conversation.current)
             case protocol.Swapped():
@@ -311,14 +312,16 @@ class WorkbenchApp(Frame):
 
     def follow(self, on: bool) -> None:
         """Follow what is published, or stay on the loaded version (then the header says "pinned")."""
-        self.update_session(follow=on)
+        self.update_session(follow=on, pinned="" if on else self.engine.version or "")
         self.engine = replace(self.engine, pinned=not on)
         self.follower.follow(self.engine)
         self.refresh_bars()
 
     @work
     async def _announce(self, swapped: protocol.Swapped) -> None:
-        """Run the swap banner for some seconds."""
+        """Run the swap banner for some seconds; what is pinned is so in the next start too."""
+        if not self.session.follow:
+            self.update_session(pinned=swapped.version)
         try:
             found = await self.desk.find_version(swapped.version) if self.desk is not None else None
         except WorkbenchError:

@@ -27,6 +27,11 @@ class Follower:
         if not engine.base or served.base_digest == engine.base:
             self.supervisor.follow(served.name)
 
+    def stay(self, engine: EngineStatus, name: str) -> None:
+        """Answer with the version that was pinned when the app closed."""
+        if engine.pinned and name not in ("", engine.version) and self.supervisor is not None:
+            self.supervisor.follow(name)
+
     def load(self, name: str) -> None:
         """Answer with a version; one whose swap failed is tried again."""
         if self.supervisor is not None:

@@ -30,6 +30,7 @@ from workbench.screens import PLACES
 from workbench.shell import bidi, clipboard, jump, keymap, models, palette, terminal, themes
 from workbench.shell.screen import WorkbenchScreen
 from workbench.shell.session import DEFAULT_THEME
+from workbench.shell.turns import Taken, Turns
 from workbench.text import safe_text
 from workbench.widgets.filter import ContrastFilter, SafeFilter
 
@@ -72,6 +73,7 @@ class Frame(App[None]):
             self.unregister_theme(name)
         self.theme = DEFAULT_THEME
         self._tidying = garbage.Tidying()
+        self._turns = Turns(self, super().on_event)
 
     @property
     def base_screen(self) -> Screen[Any]:
@@ -218,9 +220,14 @@ class Frame(App[None]):
         return terminal.driver(super().get_driver_class())
 
     async def on_event(self, event: Event) -> None:
-        if isinstance(event, Key | Paste):
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
             self._tidying.key()
-        await super().on_event(event)
+            await self._turns.come(event)
+        else:
+            await super().on_event(event)
+
+    async def on_taken(self, mark: Taken) -> None:
+        await self._turns.taken(mark)
 
     def on_mount(self) -> None:
         self.set_interval(TIDY_SECONDS, self._tidying.look)

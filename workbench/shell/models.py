@@ -89,13 +89,14 @@ def remember(database: Database, reference: str) -> None:
 def use(app: WorkbenchApp, reference: str) -> None:
     """Answer with another model from now on; where it cannot be loaded, the one before goes on."""
     app.update_session(model=reference)
-    app.follow(True)
     if app.supervisor is not None:
         app.supervisor.load(reference)
 
 
 def loaded(app: WorkbenchApp) -> None:
-    """The session's model answers: it is remembered as one that can be chosen."""
+    """The session's model answers: it is remembered as one that can be chosen. What was pinned is of the one before."""
+    if app.model not in (None, app.session.model):
+        app.follow(True)
     app.model, desk = app.session.model, app.desk
     if desk is not None and desk.read_only is None:
         reference, say = app.model, app.looking.say_once

@@ -29,7 +29,8 @@ BIDI = ("auto", "app", "terminal", "off")
 
 
 class Session(msgspec.Struct, frozen=True):
-    """The researcher's choices. `seed` None draws a fresh one for each prompt."""
+    """The researcher's choices. `seed` None draws a fresh one for each prompt; `pinned` is the version that answers
+    where what is served is not followed, by its name."""
 
     model: str = "smollm2"
     screen: str = "prompt"
@@ -41,6 +42,7 @@ class Session(msgspec.Struct, frozen=True):
     rater: str = ""
     theme: str = DEFAULT_THEME
     follow: bool = True
+    pinned: str = ""
     bidi: str = "auto"
     scale: str = "1-5"
     attributes: str = OVERALL

@@ -38,6 +38,7 @@ class Setting:
     default: str
     parse: Callable[[str], Any]
     hint: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _setting(method: Method, recipe: DeclaredRecipe, ask: Ask, declared: Declare
     choices = dict(ask.choices) or {one: one for one in declared.choices}
     default = next((typed for typed, value in choices.items() if value == declared.default), _typed(declared))
     hint = ask.hint or ", ".join(choices) or declared.description
-    return Setting(ask.path, label, default, partial(_parsed, method, recipe, declared, choices), hint)
+    return Setting(ask.path, label, default, partial(_parsed, method, recipe, declared, choices), hint, tuple(choices))
 
 
 def _typed(declared: Declared) -> str:

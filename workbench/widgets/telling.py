@@ -65,7 +65,7 @@ class OutcomeDialog(TextDialog):
                 yield ChoiceInput(value, choices, id=f"told-{name}")
                 arrows = Content.styled("↑↓ " if choices else "", "bold $accent")
                 yield Static(Content.assemble(arrows, (aside, "$text-muted")), classes="aside")
-        area = SafeTextArea(self.text, classes="short")
+        area = SafeTextArea(self.text, classes="short", placeholder="why, in words; above: shift+tab")
         area.move_cursor(area.document.end)
         yield area
 

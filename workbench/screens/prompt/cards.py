@@ -23,7 +23,8 @@ def cards(exchange: Exchange | None, ratings: Mapping[str, list[Rating]], speed:
         answer, sample = exchange.answers.get(n), exchange.samples.get(n)
         found.append(
             card_of(
-                LETTERS[n] + " ✓" * (n == exchange.chosen), text, exchange.ask.prompt.language, tokens=tokens,
+                LETTERS[n] + " ✓" * (n == exchange.chosen), text, exchange.ask.prompt.language,
+                tokens=tokens if tokens or not text else None,  # an end cut short left a text without its tokens
                 said_by=answer.version if answer else "", ended=answer.finish_reason if answer else "",
                 speed=None if answer else speed,
                 verdict=verdict(ratings.get(sample.id, []), sample) if sample else "",

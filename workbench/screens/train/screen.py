@@ -246,7 +246,7 @@ def ratings_words(counts: list[tuple[str, str, int]], judged: int = 0) -> str:
     total = sum(by_kind.values())
     by_ai = f" and {judged} by AI" if judged else ""
     if not total:
-        return f"no ratings yet{by_ai}"
+        return f"no ratings by people yet, {judged} by AI" if judged else "no ratings yet"
     most = sorted(by_language.items(), key=lambda pair: -pair[1])
     spoken = ", ".join(f"{one_line(name, 12)} {n}" for name, n in most[:4]) + (", …" if len(most) > 4 else "")
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(by_kind.items(), key=lambda pair: -pair[1]))

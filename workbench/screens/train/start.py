@@ -37,6 +37,7 @@ class RecipeDialog(Dialog[Chosen]):
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         self.query_one("#purpose", Static).update(purpose(RECIPES[event.option_index], self.stock))
+        self.refresh_bindings()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.choose(RECIPES[event.option_index])
@@ -53,15 +54,21 @@ class RecipeDialog(Dialog[Chosen]):
         listed.highlighted = ((listed.highlighted or 0) + step) % len(RECIPES)
 
     def action_accept(self) -> None:
-        self.choose(RECIPES[self.query_one(OptionList).highlighted or 0])
+        self.choose(self.in_focus)
+
+    @property
+    def in_focus(self) -> Recipe:
+        """The recipe in focus; before there is a list, its first."""
+        listed = self.query(OptionList)
+        return RECIPES[(listed.first().highlighted or 0) if listed else 0]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what learns has something to learn from."""
+        return self.in_focus.method.learns if action == "examples" else super().check_action(action, parameters)
 
     def action_examples(self) -> None:
         """Show what the recipe in focus would learn from, as it is set by itself."""
-        recipe = RECIPES[self.query_one(OptionList).highlighted or 0]
-        if recipe.method.learns:
-            self.app.push_screen(examples(recipe, {}, self.workbench.session.model))
-        else:
-            self.app.bell()
+        self.app.push_screen(examples(self.in_focus, {}, self.workbench.session.model))
 
     def choose(self, recipe: Recipe) -> None:
         """Ask for the recipe's fields, unless the workspace lacks something; Escape in the form comes back here."""
@@ -100,7 +107,9 @@ class RecipeForm(FormDialog):
 
     def __init__(self, recipe: Recipe, supply: str) -> None:
         self.recipe = recipe
-        fields = [Field(one.path, one.label, one.default, one.parse, one.hint) for one in recipe.settings]
+        fields = [
+            Field(one.path, one.label, one.default, one.parse, one.hint, choices=one.choices) for one in recipe.settings
+        ]
         text = f"{recipe.purpose} ({supply})"
         title = f"Start training: {recipe.name}" if recipe.method.learns else f"Start: {recipe.name}"
         super().__init__(title, fields, text=text, wrong=recipe.wrong)

@@ -14,6 +14,8 @@ from workbench.shell.screen import packed
 from workbench.text import one_line
 from workbench.training import verdict
 
+MOST_WORDS = 4000  # of a gate: one by language names them all
+
 _VERDICTS = {
     Verdict.BETTER: ("▲ STOP: better", "bold $text-success"),
     Verdict.WORSE: ("▼ STOP: worse", "bold $text-error"),
@@ -75,7 +77,7 @@ def _by_language(version: Version, rates: Sequence[WinRate]) -> Content | None:
 
 def _gate(gate: dict[str, Any]) -> Content:
     sign, style = ("✓ passed", "$text-success") if gate.get("passed") else ("✕ failed", "$text-error")
-    words = one_line(str(gate.get("detail") or ""))
+    words = one_line(str(gate.get("detail") or ""), MOST_WORDS)
     if not words:
         words = "  ".join(f"{name} {_number(gate[name])}" for name in ("value", "bound") if gate.get(name) is not None)
     return Content.assemble((f"{sign}  ", style), (f"{one_line(str(gate.get('gate', '')))}  ", "bold"), words)
