@@ -10,7 +10,7 @@ import msgspec
 
 from storage import jobs, reward_models, versions
 from storage.database import Database
-from storage.records import Job, Version
+from storage.records import Job, Source, Version
 from storage.records import RewardModel as RewardModelRecord
 
 BY_AI = " by AI"  # what follows the kind of a judge model's ratings
@@ -25,7 +25,7 @@ class Shaped(msgspec.Struct, frozen=True):
     job: str
 
 
-_OF_JOBS = "job_id IN (SELECT value FROM json_each(?))"
+_OF_JOBS = "job_id IN (SELECT value FROM json_each(?1))"
 
 
 def jobs_of_lineage(database: Database, version: Version) -> list[str]:
@@ -117,6 +117,20 @@ def by_language_and_kind(database: Database, job_ids: Sequence[str]) -> dict[str
     for row in rows:
         found.setdefault(row["language"], {})[row["kind"]] = row["n"]
     return found
+
+
+def by_people(database: Database, job_ids: Sequence[str]) -> dict[str, int]:
+    """How many ratings of people some jobs learned from, in each language that they have any rating of."""
+    return {
+        row["language"]: row["n"]
+        for row in database.rows(
+            f"""SELECT prompts.language,
+                       count(DISTINCT iif(ratings.source IN (?2, ?3), ratings.id, NULL)) AS n FROM job_ratings
+                JOIN ratings ON ratings.id = job_ratings.rating_id JOIN samples ON samples.id = ratings.sample_id
+                JOIN prompts ON prompts.id = samples.prompt_id WHERE {_OF_JOBS} GROUP BY 1 ORDER BY 1""",
+            (json.dumps(job_ids), Source.HUMAN, Source.IMPORTED),
+        )
+    }
 
 
 def settings_of(job: Job) -> list[tuple[str, Any]]:

@@ -58,6 +58,8 @@ def made(workspace: Workspace) -> Workspace:
             if prompt.split is Split.TRAIN:
                 given = log.score(answer.id, 1 + number % 5, f"Wanjirũ {HOSTILE}" if number % 3 else "Kofi")
                 rated.append(log.append(database, given).id)
+                if number == 0:  # what no person said is behind it as well
+                    rated.append(log.append(database, log.score(answer.id, 2, "a program", source="simulated")).id)
         answers = [
             {"prompt": HOSTILE, "language": HOSTILE, "before": HOSTILE, "after": HOSTILE, "reward_before": -0.25}
         ]
@@ -112,7 +114,7 @@ def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tm
     assert (
         page.text.count('alert("x")') == 5
     )  # the gate's words, and the language and texts of the answers, as they are
-    for told in ("20 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
+    for told in ("21 ratings are behind it", "Fewer than 20 ratings of people are of: en (8), sw (12)", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
                  "Only 12 held-out prompts", "reward -0.25", "shuffled", "0.75 [0.65, 0.85]",
                  "+0.25 [+0.15, +0.35]", "gained over v0", "0 of 1", "passed"):  # fmt: skip
         assert told in page.text, told
@@ -161,3 +163,5 @@ def test_what_is_not_known_is_said(made: Workspace, tmp_path: Path, capsys: pyte
     assert "exists already" in capsys.readouterr().err
     assert run_command(cli, ["report", "v1", "-", *place]) == 0
     assert capsys.readouterr().out.startswith("<!doctype html>")
+    assert run_command(cli, ["report", "v1", "-", "--json", *place]) == 2
+    assert capsys.readouterr().out == "", "a page is no JSON document"

@@ -300,11 +300,7 @@ def _limits(database: Database, version: Version, behind: list[str]) -> str:
         told.append("No gate has measured it.")
     elif prompts is not None and prompts < FEW_PROMPTS:
         told.append(f"Only {prompts:.0f} held-out prompts were measured: small gains cannot be told from none.")
-    by_kind = learned_from.by_language_and_kind(database, behind)
-    people = {
-        name: sum(many for kind, many in own.items() if not kind.endswith(learned_from.BY_AI))
-        for name, own in by_kind.items()
-    }
+    people = learned_from.by_people(database, behind)
     few = [f"{name} ({many})" for name, many in people.items() if many < FEW_RATINGS]
     if few:
         told.append(f"Fewer than {FEW_RATINGS} ratings of people are of: {', '.join(few)}.")
