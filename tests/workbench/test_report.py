@@ -114,7 +114,8 @@ def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tm
     assert (
         page.text.count('alert("x")') == 5
     )  # the gate's words, and the language and texts of the answers, as they are
-    for told in ("21 ratings are behind it", "Fewer than 20 ratings of people are of: en (8), sw (12)", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
+    for told in ("21 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
+                 "Fewer than 20 ratings of people are of: en (8), sw (12)",
                  "Only 12 held-out prompts", "reward -0.25", "shuffled", "0.75 [0.65, 0.85]",
                  "+0.25 [+0.15, +0.35]", "gained over v0", "0 of 1", "passed"):  # fmt: skip
         assert told in page.text, told

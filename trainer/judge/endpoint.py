@@ -202,8 +202,8 @@ class EndpointJudge:
         return retrying(self._paid, question)
 
     def _paid(self, question: Question) -> Completion:
-        """One attempt, and what it costs: where that is not told, what it is likely to have; a refusal is free, and so is
-        what was never asked."""
+        """One attempt, and what it costs: where that is not told, what it is likely to have; a refusal is free, and so
+        is what was never asked."""
         likely = self.tokens(question)
         self.purse.reserve(likely)
         usage, estimated = _Usage(), likely
