@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from storage import clock, conversations, evaluations, jobs, metrics, samples, versions
+from storage import clock, conversations, evaluations, jobs, learned_from, metrics, samples, versions
 from storage.database import open_database
 from storage.feedback import log
 from storage.records import Evaluation, Split
 from storage.workspace import Workspace
+from trainer import model_card
+from trainer.policy.models.folder import ModelFolder
 from workbench.cli import cli, run_command
 
 HOSTILE = '</blockquote><script>alert("x")</script><img src=x onerror=alert(1)> \x1b]52;c;AAAA\x07 \u202egnp'
@@ -166,3 +168,21 @@ def test_what_is_not_known_is_said(made: Workspace, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.startswith("<!doctype html>")
     assert run_command(cli, ["report", "v1", "-", "--json", *place]) == 2
     assert capsys.readouterr().out == "", "a page is no JSON document"
+
+
+def test_what_was_imitated_is_told_beside_the_ratings(made: Workspace, tmp_path: Path) -> None:
+    with open_database(made) as database:
+        base = versions.get(database, "v0")
+        for kind, counts in (("sft", {"sw": 3, "en": 1}), ("run", {"sw": 25, "en": 15}), ("dpo", {"sw": 900})):
+            queued = jobs.enqueue(database, kind, {})
+            job = jobs.claim(database, "a test", job_id=queued.id)
+            assert job is not None
+            figures = {("data/examples", language): float(count) for language, count in counts.items()}
+            metrics.record(database, job.id, 1, figures | {("data/examples", None): float(sum(counts.values()))})
+            parent = versions.every(database)[0].name if kind != "sft" else "v0"
+            file = f"versions/{kind}/adapter_model.safetensors"
+            last = versions.add_candidate(database, base=base, parent=parent, file=file, sha256="c", job_id=job.id)
+        assert learned_from.imitated(database, learned_from.jobs_of_lineage(database, last)) == {"sw": 25, "en": 15}
+        card = model_card.card(database, last, ModelFolder("tiny", tmp_path, "d"), "adapter")
+    assert "trained on 40 demonstrations and edits (sw 25, en 15) with" in card
+    assert "Imitated were 40 demonstrations and edits (sw 25, en 15)." in written(made, tmp_path / "x.html", last.name)

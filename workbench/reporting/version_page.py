@@ -98,7 +98,9 @@ def _data(database: Database, behind: list[str]) -> list[str]:
          *(by_kind.get(name, {}).get(kind, 0) for kind in kinds)]
         for name in languages
     ]  # fmt: skip
+    imitated = learned_from.imitated_in_words(learned_from.imitated(database, behind))
     return [
+        paragraph(f"Imitated were {imitated}.") if imitated else "",
         paragraph(f"{counted(total, 'rating is', 'ratings are')} behind it: those that it and what it goes back to "
                   "learned from. Prompts are those of the workspace today; held-out ones train nothing."),
         table(["language", "prompts", "held out", "ratings", *kinds], rows),
