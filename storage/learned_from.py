@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
-from storage import jobs, reward_models, versions
+from storage import jobs, metrics, reward_models, versions
 from storage.database import Database
-from storage.records import Job, Version
+from storage.records import Job, Source, Version
 from storage.records import RewardModel as RewardModelRecord
+from storage.wording import counted
 
+IMITATING = ("sft", "run")  # the jobs that demonstrations and edits teach
 BY_AI = " by AI"  # what follows the kind of a judge model's ratings
 
 
@@ -25,7 +27,7 @@ class Shaped(msgspec.Struct, frozen=True):
     job: str
 
 
-_OF_JOBS = "job_id IN (SELECT value FROM json_each(?))"
+_OF_JOBS = "job_id IN (SELECT value FROM json_each(?1))"
 
 
 def jobs_of_lineage(database: Database, version: Version) -> list[str]:
@@ -117,6 +119,42 @@ def by_language_and_kind(database: Database, job_ids: Sequence[str]) -> dict[str
     for row in rows:
         found.setdefault(row["language"], {})[row["kind"]] = row["n"]
     return found
+
+
+def by_people(database: Database, job_ids: Sequence[str]) -> dict[str, int]:
+    """How many ratings of people some jobs learned from, in each language that they have any rating of."""
+    return {
+        row["language"]: row["n"]
+        for row in database.rows(
+            f"""SELECT prompts.language,
+                       count(DISTINCT iif(ratings.source IN (?2, ?3), ratings.id, NULL)) AS n FROM job_ratings
+                JOIN ratings ON ratings.id = job_ratings.rating_id JOIN samples ON samples.id = ratings.sample_id
+                JOIN prompts ON prompts.id = samples.prompt_id WHERE {_OF_JOBS} GROUP BY 1 ORDER BY 1""",
+            (json.dumps(job_ids), Source.HUMAN, Source.IMPORTED),
+        )
+    }
+
+
+def imitated(database: Database, job_ids: Sequence[str]) -> dict[str, int]:
+    """How many demonstrations and edits some jobs imitated, by language, most first.
+
+    Each of them takes all that there are: where several did, the number is of the one that had most.
+    """
+    found: dict[str, int] = {}
+    for job_id in job_ids:
+        if jobs.get(database, job_id).kind not in IMITATING:
+            continue
+        of_job = {language: int(one.value or 0) for (name, language), one in metrics.latest(database, job_id).items()
+                  if name == "data/examples" and language is not None}  # fmt: skip
+        found = max(found, of_job, key=lambda one: sum(one.values()))
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
+
+
+def imitated_in_words(by_language: Mapping[str, int]) -> str:
+    """`40 demonstrations and edits (en 20, sw 20)`; nothing where there are none."""
+    many = sum(by_language.values())
+    told = ", ".join(f"{language} {count}" for language, count in by_language.items())
+    return f"{counted(many, 'demonstration or edit', 'demonstrations and edits')} ({told})" if many else ""
 
 
 def settings_of(job: Job) -> list[tuple[str, Any]]:

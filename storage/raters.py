@@ -40,6 +40,19 @@ class Rater(msgspec.Struct, frozen=True):
         return not self.languages or any(language == own or language.startswith(f"{own}-") for own in self.languages)
 
 
+def of_a_person(name: str) -> str:
+    """A name that a person may rate by, without the blanks around it.
+
+    Raises:
+        UsageError: it is none, or one of a judge model: what a person said would pass for what a model said.
+    """
+    if not name.strip():
+        raise UsageError("a rater needs a name", "for example: amina")
+    if name.strip().startswith(JUDGE):
+        raise UsageError(f"{name.strip()!r} is the name of a judge model", f"names of people do not begin with {JUDGE}")
+    return name.strip()
+
+
 def find(database: Database, name: str) -> Rater:
     """A rater by name, whether introduced or not."""
     known = database.record(Rater, "SELECT * FROM raters WHERE name = ?", (name,))
@@ -75,6 +88,8 @@ def put(
             before.gold if gold is None else gold,
             before.created_at or clock.now(),
         )
+        if now.kind != "ai":
+            of_a_person(name)
         if before.created_at:
             database.execute("DELETE FROM raters WHERE name = ?", (name,))
         database.insert("raters", now)

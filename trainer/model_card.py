@@ -8,6 +8,7 @@ from typing import Any
 from storage import jobs, learned_from
 from storage.database import Database
 from storage.records import Source, Version
+from storage.wording import counted
 from trainer.policy.models import ModelFolder
 from trainer.policy.models.templates import chat_template
 
@@ -34,13 +35,14 @@ def card(database: Database, version: Version, base: ModelFolder, kind: str) -> 
     front = ["---", f"base_model: {base.hub or base.name}", f"library_name: {_library(kind)}"]
     front += ["language:", *(f"- {name}" for name in languages if name != "und")] if languages.keys() - {"und"} else []
     sources = learned_from.counts(database, made_by)["source"]
+    imitated = learned_from.imitated_in_words(learned_from.imitated(database, made_by))
     by_people = sources.keys() & {Source.HUMAN, Source.IMPORTED}
     front += ["tags:", "- alignment", *(["- human-feedback"] if by_people else []), "---"]
     parts = [
         "\n".join(front),
         f"# {base.name} {version.name}",
-        f"{version.name} of {base.name}, trained {_on(sources)}with Alignment Workbench on {version.created_at[:10]}. "
-        f"State when it was exported: {version.state}.",
+        f"{version.name} of {base.name}, trained {_on(sources, imitated)}with Alignment Workbench on "
+        f"{version.created_at[:10]}. State when it was exported: {version.state}.",
         "## Use",
         f"Opened by {_OPENED_BY[kind].format(name=version.name)}. Its base model's weights have the SHA-256 "
         f"`{version.base_digest}`; its own file has `{version.sha256}`. Its base model's licence holds for it too.",
@@ -62,11 +64,13 @@ def card(database: Database, version: Version, base: ModelFolder, kind: str) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def _on(sources: Mapping[str, int]) -> str:
-    """Whose ratings: of people, of judge models, simulated; each is said."""
+def _on(sources: Mapping[str, int], imitated: str) -> str:
+    """What was imitated, and whose ratings: of people, of judge models, simulated; each is said."""
     count = sum(sources.values())
     told = ", ".join(f"{source} {n}" for source, n in sources.items())
-    return f"on {count} rating{'' if count == 1 else 's'} ({told}) " if count else ""
+    rated = f"{counted(count, 'rating')} ({told})" if count else ""
+    learned = " and ".join(one for one in (imitated, rated) if one)
+    return f"on {learned} " if learned else ""
 
 
 def _library(kind: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from storage import clock
 from storage.database import Database, IntegrityError
-from storage.errors import WorkbenchError
+from storage.errors import UsageError, WorkbenchError
 from storage.exchange.rows import BadFieldError
 from storage.feedback import counting, kinds, projection
 from storage.feedback.counting import Link
@@ -403,7 +403,8 @@ def _append_run(database: Database, ratings: list[Rating], unsettled: Callable[[
         database.insert_many("ratings", checked())
     except (BadFieldError, IntegrityError) as error:
         assert current is not None
-        raise WorkbenchError(f"this {current.kind} rating was refused: {error}", "nothing was stored") from error
+        refusal = UsageError if isinstance(error, BadFieldError) else WorkbenchError
+        raise refusal(f"this {current.kind} rating was refused: {error}", "nothing was stored") from error
     projection.count(database, "ratings.sequence > ?", before)
     tied = [rating for rating in ratings if rating.supersedes is not None or rating.gesture is not None]
     projection.settle(database, [rating.id for rating in tied if not unsettled(rating)])

@@ -183,7 +183,7 @@ def _item(database: Database, rater: str, candidate: Candidate, counts: dict[str
     )
     prompt = conversations.get(database, found[0].prompt_id)
     many = counts.get(prompt.language, 0)
-    have = f"{prompt.language} has {counted(many, 'rating')}"
+    have = f"{prompt.language} has {counted(many, 'rating')} by {rater}"
     match candidate.slice:
         case "versions":
             why = reason = "measures an older version against a newer one"

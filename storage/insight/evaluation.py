@@ -11,6 +11,8 @@ from storage.records import Evaluation
 HEADER = ("version", "against", "suite", "metric", "language", "value", "low", "high", "n", "value against", "gain",
           "gain low", "gain high")  # fmt: skip
 
+LEADING = "what a gate with suites asks"
+
 
 def read(database: Database) -> Found:
     """The version measured last beside another: what it gained over all languages, a place a figure of a suite; the
@@ -21,7 +23,7 @@ def read(database: Database) -> Found:
         if one.gain is not None and one.now.language is None:
             gain = one.gain
             placed.add(
-                "asked by the gate" if _leads(one) else "others",
+                LEADING if _leads(one) else "others",
                 f"{gain.suite} {one.now.metric}",
                 gain.value,
                 gain.low,

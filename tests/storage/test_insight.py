@@ -157,7 +157,7 @@ def test_an_evaluation_stands_beside_what_was_measured_with_it_and_not_what_came
     evaluations.add(database, [measured(database, name, "ambiguous/cut", 0.0) for name in ("v1", "v0")])
     evaluations.add(database, [measured(database, "v0", "ambiguous/bias", 0.99)])
     found = read(database, "evaluation")
-    gain = dots(found, "asked by the gate")["bias ambiguous/bias"]
+    gain = dots(found, "what a gate with suites asks")["bias ambiguous/bias"]
     assert (gain.y, gain.low, gain.high, gain.n) == (0.4, pytest.approx(0.35), pytest.approx(0.45), 24)
     assert [row[4:] for row in found.table.rows] == [
         (

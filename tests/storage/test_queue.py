@@ -45,7 +45,7 @@ def test_an_answer_that_the_rater_has_not_judged_is_offered_with_its_reason(data
     (sample,) = answers(database, "fr", ("De la glace.", base))
     (item,) = next_items(database, "ana")
     assert (item.kind, item.samples, item.shown, item.shown_order) == ("single", (sample,), (sample,), None)
-    assert item.why == "not rated yet; fr has 0 ratings"
+    assert item.why == "not rated yet; fr has 0 ratings by ana"
 
 
 @pytest.mark.parametrize("kind", ["score", "label", "cannot-judge"])

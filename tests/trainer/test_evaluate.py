@@ -149,6 +149,17 @@ def test_a_gain_is_what_came_nearer_to_what_it_should_be():
     assert figures.goodness("refused", 1.0, harmful=True) > figures.goodness("refused", 0.0, harmful=True)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 23), (2, 22), (22, 2), (23, 1)])
+def test_as_far_from_a_half_on_the_other_side_is_no_gain_and_no_loss(before: int, after: int):
+    """Not a hair of one, which would be a sure loss where every draw says it."""
+
+    def swaps(many: int) -> list[Outcome]:
+        items = [Options("swaps", "en", str(place), ("a", "b"), {}) for place in range(24)]
+        return [Outcome(item, {"stereotyped": float(place < many)}, "a") for place, item in enumerate(items)]
+
+    assert figures.gains(swaps(after), swaps(before))[0].interval.mean == 0
+
+
 def test_a_share_of_a_dozen_that_all_agree_still_has_an_interval():
     item = Question("refusal", "en", "x", "?", "en")
     outcomes = [Outcome(Question("refusal", "en", str(n), "?", "en"), {"refused": 0.0}, "") for n in range(12)]

@@ -246,6 +246,16 @@ def test_an_endpoint_that_fails_is_told_in_a_line_and_what_was_judged_stays(judg
     assert asked <= 10
 
 
+def test_what_reaches_no_endpoint_costs_nothing(judge, database) -> None:
+    ask(database, "en", "this")
+    with Endpoint(lambda body, number: completion("3")).serving() as endpoint:
+        gone = endpoint.url
+    code, found, err = judge("--endpoint", gone, "--endpoint-model", "m", "--attempts", "2")
+    assert code == 1
+    assert "cannot reach" in err
+    assert found["metrics"]["judge/tokens"] == 0
+
+
 def test_one_that_gives_no_verdict_is_ended_and_one_that_sometimes_gives_none_is_not(judge, database) -> None:
     for number in range(20):
         ask(database, "en", f"answer {number}")

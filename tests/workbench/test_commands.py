@@ -263,8 +263,9 @@ def test_an_outcome_is_told_by_command(run: Run, database: Database, feedback: P
     told = run("outcome", key, "--failed", "--score", "2", "--rater", "ana", "--json").document
     assert (told["worked"], told["score"], told["scale"], told["outcome"]) == (False, 2.0, [1.0, 5.0], "")
     assert [kinds.words(one, key) for one in log.effective(database, rater="ana")] == ["failed 2/5"]
-    assert "outside the scale" in run("outcome", key, "--score", "7").err
-    for beginning, text, code in (("0", "which one?", 2), ("ffff", "which one?", 2), (key, "  ", 1)):
+    beyond = run("outcome", key, "--score", "7")
+    assert (beyond.code, "outside the scale" in beyond.err) == (2, True)
+    for beginning, text, code in (("0", "which one?", 2), ("ffff", "which one?", 2), (key, "  ", 2)):
         assert run("outcome", beginning, text).code == code
 
 

@@ -47,6 +47,21 @@ def test_raters_are_introduced_changed_and_listed(workspace: Path, capsys: pytes
     assert said(capsys, "raters", "add", "amina", "--languages", "all", *place)[1]["languages"] == []  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    "arguments", [("raters", "add", "ai:zoe"), ("settings", "rater", "ai:zoe"), ("outcome", "{}", "--rater", "ai:zoe")]
+)
+def test_no_person_rates_by_the_name_of_a_judge_model(
+    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    with open_database(Workspace(workspace)) as database:
+        key, before = database.scalar("SELECT id FROM samples"), log.position(database)
+        words = [one.format(key) for one in arguments]
+        assert run_command(cli, [*words, "--workspace", str(workspace)]) == 2
+        assert "is the name of a judge model" in capsys.readouterr().err
+        assert log.position(database) == before
+    assert run_command(cli, ["raters", "add", "ai:zoe", "--kind", "ai", "--workspace", str(workspace)]) == 0
+
+
 def test_commands_are_of_the_rater_that_is_set(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ("--workspace", str(workspace))
     said(capsys, "raters", "add", "amina", "--languages", "sw", *place)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from storage import clock, conversations, evaluations, jobs, metrics, samples, versions
+from storage import clock, conversations, evaluations, jobs, learned_from, metrics, samples, versions
 from storage.database import open_database
 from storage.feedback import log
 from storage.records import Evaluation, Split
 from storage.workspace import Workspace
+from trainer import model_card
+from trainer.policy.models.folder import ModelFolder
 from workbench.cli import cli, run_command
 
 HOSTILE = '</blockquote><script>alert("x")</script><img src=x onerror=alert(1)> \x1b]52;c;AAAA\x07 \u202egnp'
@@ -58,6 +60,8 @@ def made(workspace: Workspace) -> Workspace:
             if prompt.split is Split.TRAIN:
                 given = log.score(answer.id, 1 + number % 5, f"Wanjirũ {HOSTILE}" if number % 3 else "Kofi")
                 rated.append(log.append(database, given).id)
+                if number == 0:  # what no person said is behind it as well
+                    rated.append(log.append(database, log.score(answer.id, 2, "a program", source="simulated")).id)
         answers = [
             {"prompt": HOSTILE, "language": HOSTILE, "before": HOSTILE, "after": HOSTILE, "reward_before": -0.25}
         ]
@@ -112,7 +116,8 @@ def test_the_page_tells_what_is_known_and_nothing_runs_in_it(made: Workspace, tm
     assert (
         page.text.count('alert("x")') == 5
     )  # the gate's words, and the language and texts of the answers, as they are
-    for told in ("20 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
+    for told in ("21 ratings are behind it", "0.41 [0.1, 0.7]", "+0.50 [0.1, 0.9]", "against", "100%", "undecided",
+                 "Fewer than 20 ratings of people are of: en (8), sw (12)",
                  "Only 12 held-out prompts", "reward -0.25", "shuffled", "0.75 [0.65, 0.85]",
                  "+0.25 [+0.15, +0.35]", "gained over v0", "0 of 1", "passed"):  # fmt: skip
         assert told in page.text, told
@@ -161,3 +166,23 @@ def test_what_is_not_known_is_said(made: Workspace, tmp_path: Path, capsys: pyte
     assert "exists already" in capsys.readouterr().err
     assert run_command(cli, ["report", "v1", "-", *place]) == 0
     assert capsys.readouterr().out.startswith("<!doctype html>")
+    assert run_command(cli, ["report", "v1", "-", "--json", *place]) == 2
+    assert capsys.readouterr().out == "", "a page is no JSON document"
+
+
+def test_what_was_imitated_is_told_beside_the_ratings(made: Workspace, tmp_path: Path) -> None:
+    with open_database(made) as database:
+        base = versions.get(database, "v0")
+        for kind, counts in (("sft", {"sw": 3, "en": 1}), ("run", {"sw": 25, "en": 15}), ("dpo", {"sw": 900})):
+            queued = jobs.enqueue(database, kind, {})
+            job = jobs.claim(database, "a test", job_id=queued.id)
+            assert job is not None
+            figures = {("data/examples", language): float(count) for language, count in counts.items()}
+            metrics.record(database, job.id, 1, figures | {("data/examples", None): float(sum(counts.values()))})
+            parent = versions.every(database)[0].name if kind != "sft" else "v0"
+            file = f"versions/{kind}/adapter_model.safetensors"
+            last = versions.add_candidate(database, base=base, parent=parent, file=file, sha256="c", job_id=job.id)
+        assert learned_from.imitated(database, learned_from.jobs_of_lineage(database, last)) == {"sw": 25, "en": 15}
+        card = model_card.card(database, last, ModelFolder("tiny", tmp_path, "d"), "adapter")
+    assert "trained on 40 demonstrations and edits (sw 25, en 15) with" in card
+    assert "Imitated were 40 demonstrations and edits (sw 25, en 15)." in written(made, tmp_path / "x.html", last.name)

@@ -17,6 +17,7 @@ BEST = {
     "accuracy": math.inf, "answered": math.inf, "refused": -math.inf, "incoherent": -math.inf,
     "wrong_language": -math.inf, "cut": -math.inf, "unkind": -math.inf, "bias": 0.0, "stereotyped": 0.5,
 }  # fmt: skip
+PLACES = 12  # of a gain: what is left of the difference of two equal distances is the machine's, and no loss
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def gains(after: Sequence[Outcome], before: Sequence[Outcome], level: float = 0.
         ) -> float:
             sides = (float(side[chosen].mean()) for side in (new, old))
             now, then = (goodness(metric, value, harmful) for value in sides)
-            return now - then
+            return round(now - then, PLACES)
 
         interval = bootstrap_interval([item.language + item.name for item, _ in rows], gained, level=level, draws=draws)
         assert interval is not None, "there are rows"

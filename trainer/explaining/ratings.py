@@ -55,6 +55,7 @@ class VersionBehind(msgspec.Struct, frozen=True):
         ratings: those that its own job, the jobs of the versions it goes back to, and the reward models that these were
             improved against or judged by learned from.
         by: how many of them by language, kind, rater and source.
+        imitated: how many demonstrations and edits were imitated, by language.
         reward_model: the newest of those reward models; None where a version learned from none.
         taught: how many ratings its head was fitted to; the others taught its judge, or a method directly.
         influence_unknown: why there is no influence, where there is none.
@@ -73,6 +74,7 @@ class VersionBehind(msgspec.Struct, frozen=True):
     refit_apart: float | None = None
     weighs: Weighs | None = None
     influential: list[Told] = []
+    imitated: dict[str, int] = {}
 
 
 class RatingShaped(msgspec.Struct, frozen=True):
@@ -114,6 +116,7 @@ def behind(
         learned_from.count(database, found),
         learned_from.counts(database, found),
         record.name if record else None,
+        imitated=learned_from.imitated(database, found),
     )
     if record is None:
         return msgspec.structs.replace(made, influence_unknown="no reward model was fitted for it or those before it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from storage import learned_from
 from storage.signs import one_line
 from storage.wording import counted
 from trainer.explaining.ratings import RatingShaped, Told, VersionBehind
@@ -21,6 +22,8 @@ def of_version(found: VersionBehind, columns: int) -> str:
         f"  {name:8}  " + (", ".join(f"{one_line(key, 24)} {n}" for key, n in counts.items()) or "-")
         for name, counts in found.by.items()
     ))  # fmt: skip
+    if found.imitated:
+        blocks.append(f"{learned_from.imitated_in_words(found.imitated)} were imitated")
     if found.influence_unknown:
         blocks.append(f"influence is not known: {found.influence_unknown}")
         return "\n\n".join(blocks)

@@ -85,6 +85,10 @@ class PassingError(WorkbenchError):
         self.pause = pause
 
 
+class UnreachableError(PassingError):
+    """There was no connection: nothing was asked."""
+
+
 @dataclass(frozen=True)
 class Address:
     """Where to ask, and how.
@@ -198,7 +202,8 @@ class EndpointJudge:
         return retrying(self._paid, question)
 
     def _paid(self, question: Question) -> Completion:
-        """One attempt, and what it costs: where that is not told, what it is likely to have; a refusal is free."""
+        """One attempt, and what it costs: where that is not told, what it is likely to have; a refusal is free, and so
+        is what was never asked."""
         likely = self.tokens(question)
         self.purse.reserve(likely)
         usage, estimated = _Usage(), likely
@@ -215,6 +220,9 @@ class EndpointJudge:
             if completion.usage is not None:
                 usage, estimated = completion.usage, 0
             return completion
+        except UnreachableError:
+            estimated = 0
+            raise
         finally:
             told = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
             self.purse.settle(likely, *told, estimated=estimated)
@@ -241,16 +249,21 @@ class EndpointJudge:
                     if time.monotonic() > until:
                         raise httpx.ReadTimeout("the answer does not end", request=response.request)
                 return response.status_code, response.headers, bytes(body)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise UnreachableError(*self._no_way(error)) from None
         except httpx.TimeoutException:
             raise PassingError(
                 f"{self.where} gave no answer within {self.address.timeout:g} s",
                 "is it up? --timeout waits longer; what is judged already is stored",
             ) from None
         except httpx.HTTPError as error:
-            raise PassingError(
-                f"cannot reach {self.where}: {one_line(str(error), 100) or type(error).__name__}",
-                "is the address right, and the server up? What is judged already is stored",
-            ) from None
+            raise PassingError(*self._no_way(error)) from None
+
+    def _no_way(self, error: httpx.HTTPError) -> tuple[str, str]:
+        return (
+            f"cannot reach {self.where}: {one_line(str(error), 100) or type(error).__name__}",
+            "is the address right, and the server up? What is judged already is stored",
+        )
 
     def _refused(self, status: int, headers: Any, body: bytes) -> WorkbenchError:
         said, stored = self._quoted(body), "what is judged already is stored; the same command goes on later"

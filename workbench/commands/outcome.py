@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from storage import samples
+from storage import raters, samples
 from storage.feedback import log
 from storage.feedback.outcome import USUAL_SCALE
 from workbench.commands.options import json_option, opened, print_json, say, workspace_option
@@ -46,7 +46,7 @@ def outcome(
       workbench outcome 01a21784-371b --worked --score 4
     """
     with opened(workspace) as (_, database):
-        by = rater or session.load(database).rater
+        by = raters.of_a_person(rater) if rater else session.load(database).rater
         made = log.outcome(samples.named(database, sample).id, text, by, worked=worked, score=score, scale=scale)
         stored = log.append(database, made)
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from storage import versions
+from storage.errors import UsageError
 from storage.writing import write_text
 from workbench.commands.options import json_option, print_json, reading, say, workspace_option
 
@@ -27,12 +28,14 @@ def report(version: str, file: str, names: bool, overwrite: bool, as_json: bool,
       workbench report v3 v3.html
       workbench report v3 v3.html --names --overwrite
     """
+    if as_json and file == "-":
+        raise UsageError("standard output is the page or a JSON document, not both", "name a file, or leave out --json")
     with reading(workspace) as (_, database):
         from workbench.reporting.version_page import version_page
 
         text = version_page(database, versions.get(database, version), names=names)
     write_text(text, file, overwrite=overwrite)
-    if as_json and file != "-":
+    if as_json:
         print_json({"version": version, "file": file, "bytes": len(text.encode())})
     if file != "-":
         say(f"wrote {version} to {file}")

@@ -101,7 +101,9 @@ def _data(database: Database, behind: list[str]) -> list[str]:
          *(by_kind.get(name, {}).get(kind, 0) for kind in kinds)]
         for name in languages
     ]  # fmt: skip
+    imitated = learned_from.imitated_in_words(learned_from.imitated(database, behind))
     return [
+        paragraph(f"Imitated were {imitated}.") if imitated else "",
         paragraph(f"{counted(total, 'rating is', 'ratings are')} behind it: those that it and what it goes back to "
                   "learned from. Prompts are those of the workspace today; held-out ones train nothing."),
         table(["language", "prompts", "held out", "ratings", *kinds], rows),
@@ -303,11 +305,7 @@ def _limits(database: Database, version: Version, behind: list[str]) -> str:
         told.append("No gate has measured it.")
     elif prompts is not None and prompts < FEW_PROMPTS:
         told.append(f"Only {prompts:.0f} held-out prompts were measured: small gains cannot be told from none.")
-    by_kind = learned_from.by_language_and_kind(database, behind)
-    people = {
-        name: sum(many for kind, many in own.items() if not kind.endswith(learned_from.BY_AI))
-        for name, own in by_kind.items()
-    }
+    people = learned_from.by_people(database, behind)
     few = [f"{name} ({many})" for name, many in people.items() if many < FEW_RATINGS]
     if few:
         told.append(f"Fewer than {FEW_RATINGS} ratings of people are of: {', '.join(few)}.")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from storage import raters
+from storage.errors import UsageError
 from storage.feedback import guidelines
 from storage.feedback.guidelines import OVERALL, Guideline
 from storage.languages import is_tag, normal
@@ -116,6 +118,13 @@ def _name(text: str) -> str:
     return text.strip()
 
 
+def _rater(text: str) -> str:
+    try:
+        return raters.of_a_person(text)
+    except UsageError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from None
+
+
 def _yes(text: str) -> bool:
     return one_of("yes", "no")(text) == "yes"
 
@@ -157,7 +166,7 @@ def _share(text: str) -> float:
 SETTINGS = (
     Setting("held-out-share", "held-out share", "of new prompts, 0 to below 1", "", _share),
     Setting("language", "language", "of the next prompt, a BCP 47 tag", "language", _language),
-    Setting("rater", "rater", "whose ratings these are", "rater", _name),
+    Setting("rater", "rater", "whose ratings these are", "rater", _rater),
     Setting("model", "model", "name or path", "model", _name),
     Setting("theme", "theme", "colours, as the palette has them", "theme", _name),
     Setting("follow", "follow", "yes: answer with what is served", "follow", _yes, ("yes", "no")),
