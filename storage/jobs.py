@@ -78,10 +78,19 @@ def now(database: Database) -> Begun:
     return Begun(**{table: min(sequence, hidden.get(table, sequence + 1) - 1) for table, sequence in newest.items()})
 
 
-def heartbeat(database: Database, job: Job, lease: float = LEASE_SECONDS) -> bool:
-    """Renew the lease. Returns whether a cancel was requested. Raises LeaseLostError when another worker took over."""
+def heartbeat(
+    database: Database, job: Job, lease: float = LEASE_SECONDS, *, place: tuple[str, int, int] | None = None
+) -> bool:
+    """Renew the lease, and say how far the job's stage is (`place`: stage, step, steps), unless it is further by now.
+    Returns whether a cancel was requested. Raises LeaseLostError when another worker took over."""
     with database.transaction():
         _update(database, job, "lease_until = ?, heartbeat_at = ?", (clock.after(lease), clock.now()))
+        if place is not None:
+            stage, step, steps = place
+            database.execute(
+                "UPDATE jobs SET step = ?, steps = ? WHERE id = ? AND stage = ? AND step < ?",
+                (step, steps, job.id, stage, step),
+            )
         return bool(database.scalar("SELECT cancel_requested FROM jobs WHERE id = ?", (job.id,)))
 
 

@@ -65,6 +65,7 @@ class HeldJob:
         self._bar: tqdm | None = None
         self._stage = ""
         self._shown = 0.0
+        self._place: tuple[str, int, int] | None = None  # where the job stands, until it is in the database
         self._wished = -SAME_WISH_SECONDS
 
     @property
@@ -97,13 +98,17 @@ class HeldJob:
             raise CancelledError(f"job {self.job.id} was cancelled", f"go on with `trainer resume {self.job.id}`")
 
     def progress(self, stage: str, step: int, steps: int, **figures: float) -> None:
-        """Say where the job stands: in the database (at most twice a second within a stage) and on the bar."""
+        """Say where the job stands: in the database (at most twice a second within a stage; what was held back goes
+        in with the next heartbeat, however long the next step takes) and on the bar."""
         if not self.processes.main:
             return
         now = time.monotonic()
         if stage != self._stage or step == steps or now - self._shown > 0.5:
+            self._place = None
             jobs.progress(self.database, self.job, stage=stage, step=step, steps=steps)
             self._shown = now
+        else:
+            self._place = (stage, step, steps)
         if stage != self._stage:
             self._stage = stage
             self._close_bar()
@@ -187,8 +192,11 @@ class HeldJob:
                 try:
                     if database is None:
                         database = opened.enter_context(open_database(self.workspace, create=False))
-                    if jobs.heartbeat(database, self.job):
+                    place = self._place
+                    if jobs.heartbeat(database, self.job, place=place):
                         self._cancelled.set()
+                    if self._place is place:
+                        self._place = None
                 except LeaseLostError:
                     if not self._ended.is_set():
                         self._lost.set()

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,26 @@ def take_over(database, job) -> None:
     """Let the lease run out and another worker claim the job."""
     database.execute("UPDATE jobs SET lease_until = '2000-01-01' WHERE id = ?", (job.id,))
     assert jobs.claim(database, "another worker", job_id=job.id)
+
+
+def test_where_a_job_stands_is_told_however_long_its_next_step_takes(held, database, job):
+    """Steps that follow each other closely are not all stored; the last one is, before the next one comes."""
+
+    def work(held: HeldJob) -> dict[str, Any]:
+        held.progress("sampling", 1, 9)
+        held.progress("sampling", 2, 9)
+        held.progress("sampling", 3, 9)
+        deadline = time.monotonic() + 30
+        while jobs.get(database, job.id).step < 3:
+            assert time.monotonic() < deadline, "it was held back"
+            time.sleep(0.01)
+        jobs.heartbeat(database, held.job, place=("sampling", 2, 9))  # one that comes late
+        jobs.heartbeat(database, held.job, place=("before", 8, 9))
+        return {}
+
+    held.run(work)
+    done = jobs.get(database, job.id)
+    assert (done.stage, done.step) == ("sampling", 3)
 
 
 def test_a_job_that_ends_well_is_done_with_its_result(held, database):
@@ -176,11 +197,11 @@ def test_a_heartbeat_outlives_a_database_that_does_not_answer(held, database, mo
     beats = []
     beat = jobs.heartbeat
 
-    def heartbeat(*given):
+    def heartbeat(*given, **more):
         beats.append(len(beats))
         if len(beats) <= 2:
             raise DatabaseError("database is locked")
-        return beat(*given)
+        return beat(*given, **more)
 
     monkeypatch.setattr(job_module.jobs, "heartbeat", heartbeat)
 
