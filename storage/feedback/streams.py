@@ -24,6 +24,7 @@ REPEAT_AFTER = 50  # ratings in that language, before one is asked again
 MOST_BESIDE = 20  # ratings before and after a moment that are looked at for what to ask again
 MOST_OTHERS = 3  # raters with whom an overlap is looked for
 FIRST_COMPARISONS = 8  # of versions, that are looked at before all are
+FIRST_PAIRS = 20  # of each comparison and language, that are looked at before all are
 EVERYTHING = 1 << 60
 
 # The versions that answered in a language, each found by one look into an index.
@@ -209,7 +210,7 @@ class Streams:
         present = {version for (version,) in self._rows(_PRESENT, language)}
         compared = [both for both in self.compared if present.issuperset(both)]
         for new, old in compared if self.most == EVERYTHING else compared[:FIRST_COMPARISONS]:
-            start, left = self._somewhere(language, ALL), self.most // FIRST_COMPARISONS
+            start, left = self._somewhere(language, ALL), EVERYTHING if self.most == EVERYTHING else FIRST_PAIRS
             for low, high in ((start, ABOVE), ("", start)):
                 # All are read, each with whether it is asked: see `_topics`.
                 for older, newer, asked in self._rows(

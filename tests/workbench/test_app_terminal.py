@@ -136,7 +136,7 @@ def test_no_hostile_byte_reaches_the_terminal_on_any_screen(tmp_path: Path):
         terminal.press(F4, "Reward against KL")
         terminal.press(b"jj", "What v1 gained over v0")
         terminal.until("CANARY")
-        terminal.press(b"o", "─ Languages")
+        terminal.press(b"\r", "─ Languages")
         terminal.dismiss("─ Languages")
         terminal.press(F5, "prompts")
         terminal.press(b"\r", "answer 1 of")
