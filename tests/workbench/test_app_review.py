@@ -141,8 +141,17 @@ async def test_skip_and_cannot_judge_are_kept_apart(workspace: Workspace, databa
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reviewing(pilot)
         await until(pilot, lambda: screen.item is not None)
-        await pilot.press("s", "c", "l")
+        await pilot.press("s")
+        await until(pilot, lambda: "skipped" in visible(app))
+        assert "skipped · v0" not in visible(app), "it is asked again, blind"
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: "judged, 1 back" in visible(app))
+        assert "v0" not in "".join(visible(app).splitlines()[1:])
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: not screen.pile.visits)
+        await pilot.press("c", "l")
         await until(pilot, lambda: len(log.effective(database)) == 2)
+        await until(pilot, lambda: "language · v0" in visible(app))
         assert [rating.kind for rating in log.effective(database)] == ["skip", "cannot-judge"]
         assert app.rated == 0
 

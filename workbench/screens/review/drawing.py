@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from storage.feedback import revisiting
+from storage.records import RatingKind
 from workbench.screens.review.pile import Pile
 from workbench.screens.review.ranking import LETTERS
 from workbench.shell.screen import packed
@@ -28,15 +29,21 @@ def names_of(item: ReviewItem) -> tuple[str, ...]:
 
 
 def cards(item: ReviewItem, *, said: Sequence[Rating] | None, markdown: bool) -> list[CardFacts]:
-    """One card an answer; `said` is what was said of an item that is looked at again: then its versions are told."""
+    """One card an answer; `said` is what was said of an item that is looked at again: its versions are told, if any."""
+    told = said is not None and is_told(said)
     return [
         card_of(
-            name, sample.text, item.prompt.language, said_by=(sample.version or "") if said is not None else "",
+            name, sample.text, item.prompt.language, said_by=(sample.version or "") if told else "",
             tokens=None if sample.token_ids is None else len(sample.token_ids), markdown=markdown,
             verdict=verdict(list(said or ()), sample) if item.kind == "single" else "",
         )
         for name, sample in zip(names_of(item), item.shown, strict=True)
     ]  # fmt: skip
+
+
+def is_told(said: Sequence[Rating]) -> bool:
+    """Whether the versions of an item may be told: not of one that is only skipped, which is asked again, blind."""
+    return any(rating.kind != RatingKind.SKIP for rating in said) or not said
 
 
 def versions_of(item: ReviewItem) -> str:

@@ -262,14 +262,15 @@ class ReviewScreen(ChoosesWork, Ranks, LooksBack):
             return
 
         def stored(result: Any) -> None:
-            pile = self.pile
-            done = pile.tell(item, result if isinstance(result, list) else [result])
+            pile, ratings = self.pile, result if isinstance(result, list) else [result]
+            done = pile.tell(item, ratings)
             self.begin_item()
             if pile.visits:
                 pile.order = Order()
                 self.saved(f"changed: {words}")
             elif done and pile.leave(item):
-                self.saved(" · ".join(filter(None, (words, drawing.versions_of(item)))))
+                told = drawing.versions_of(item) if drawing.is_told(ratings) else ""
+                self.saved(" · ".join(filter(None, (words, told))))
             else:
                 pile.begin()
                 self.saved(words)
