@@ -167,10 +167,9 @@ def _apart_from_the_judge(
             judge = (workspace.root / record.file).parent.parent / JUDGE / FILES[JUDGE]
             apart = _prompts_of(judge) if judge.exists() else set()
             kept = without(examples, apart)
-            others = counted(examples.count() - kept.count(), "rating")
             return kept, [
                 f"answers are judged by {record.name}, which is fitted already",
-                f"{others} of other prompts for its judge",
+                f"{counted(examples.count() - kept.count(), 'rating')} of other prompts for its judge",
             ]
     if wanted == "auto":
         try:
