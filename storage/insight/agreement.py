@@ -14,7 +14,8 @@ def read(database: Database) -> Found:
     """Alpha with a place a language, all of them first; below it in the table, in what share each says the same."""
     measured = agreement.measure(database).agreement
     own = [one for one in habits.measure(database)[0] if one.again.n]
-    placed, rows = Placed(), list[tuple[Cell, ...]]()
+    placed = Placed(sorted({one.language for one in measured if one.language}))
+    rows = list[tuple[Cell, ...]]()
     for one in measured:
         low, high = one.interval or (None, None)
         of = one.language or "all"

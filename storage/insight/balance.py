@@ -18,7 +18,7 @@ def read(database: Database) -> Found:
         (one.language or "all", one.kind, one.source, one.ratings, one.what, one.share.share, one.share.low,
          one.share.high, one.share.n, one.of) for one in found
     )  # fmt: skip
-    placed = Placed()
+    placed = Placed(sorted({one.language for one in found if one.language}))
     notes = []
     for one in found:
         share = one.share

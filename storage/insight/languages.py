@@ -21,7 +21,10 @@ def read(database: Database) -> Found:
     shown = next((one for one in measured if one.state == VersionState.PUBLISHED), next(iter(measured), None))
     on_suites = [one.gain for one in evaluations.newest(database)
                  if one.gain and one.gain.language and evaluations.leads(one.now.suite, one.now.metric)]  # fmt: skip
-    placed, rows = Placed(), list[tuple[Cell, ...]]()
+    placed = Placed(
+        sorted({*(str(one.language) for one in on_suites), *(one for own in measured for one in _gains(own))})
+    )
+    rows = list[tuple[Cell, ...]]()
     for version in measured:
         for language, gain in sorted(_gains(version).items()):
             mean, low, high, n = (number(gain.get(name)) for name in ("mean", "low", "high", "n"))

@@ -18,7 +18,8 @@ HEADER = ("language", "what", "by", "value", "low", "high", "n", "from")
 def read(database: Database) -> Found:
     """Scores by their rank correlation with length, pairs by how much oftener the longer won, the reward model last."""
     ratings = habits.newest(database)
-    placed, rows, notes = Placed(), list[tuple[Cell, ...]](), []
+    placed = Placed(sorted({row["language"] for row in ratings}))
+    rows, notes = list[tuple[Cell, ...]](), []
     for source, one in _scores(ratings):
         rows.append((one.language, "rank correlation of score and length", source, one.correlation, one.low, one.high,
                      one.n, one.of))  # fmt: skip
