@@ -3,6 +3,7 @@ stage takes. The command line is made from these classes, and those of policy_co
 
 from __future__ import annotations
 
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -220,13 +221,36 @@ class RunConfig(PpoStage, frozen=True, kw_only=True, forbid_unknown_fields=True)
 Config = TypeVar("Config", bound=msgspec.Struct)
 
 
+_RULE = re.compile(r"Expected `(?P<type>int|float)` (?P<side><=?|>=?) (?P<bound>\S+)")
+_TYPES = {"int": "a whole number", "float": "a number"}
+_SIDES = {"<": "below", "<=": "of at most", ">": "above", ">=": "of at least"}
+
+
+class SettingError(UsageError):
+    """A value that cannot be: `path` is its field, or the section that the rule is of; `rule` says what must be,
+    which `is_bound` where it is one of a number by itself."""
+
+    def __init__(self, where: str, path: tuple[str, ...], rule: str, hint: str, *, is_bound: bool) -> None:
+        super().__init__(f"{where}: {self.told('.'.join(path), rule)}", hint)
+        self.path, self.rule, self.is_bound = path, rule, is_bound
+
+    @staticmethod
+    def told(name: str, rule: str) -> str:
+        """The rule of what is called so; of nothing in particular where the name is empty."""
+        return f"{name} {rule}" if name and rule.startswith("must ") else f"{name}: {rule}" if name else rule
+
+
 def build(kind: type[Config], values: dict[str, Any], *, where: str = "configuration") -> Config:
-    """A validated configuration. Raises UsageError that names the field and the rule."""
+    """A validated configuration. Raises SettingError that names the field and the rule."""
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(kind))
-        raise UsageError(f"{where}: {error}", f"fields here: {known}") from error
+        said, _, place = str(error).partition(" - at `$")
+        path = tuple(part for part in place.rstrip("`").split(".") if part)
+        if bound := _RULE.fullmatch(said):
+            said = f"must be {_TYPES[bound['type']]} {_SIDES[bound['side']]} {float(bound['bound']):g}"
+        raise SettingError(where, path, said, f"fields here: {known}", is_bound=bound is not None) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

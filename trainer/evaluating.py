@@ -29,8 +29,11 @@ LAYOUTS = ("bbq", "mbbq", "crows", "rtp", "multijail", "xsafety")  # those of tr
 
 
 def _listed(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
-    """Names that are given one by one or with commas between them."""
-    return [name.strip() for one in given for name in one.split(",") if name.strip()]
+    """Names that are given one by one or with commas between them; an option without any is no option left out."""
+    names = [name.strip() for one in given for name in one.split(",") if name.strip()]
+    if given and not names:
+        raise click.BadParameter("names nothing: leave the option out for all there are")
+    return names
 
 
 @click.command()

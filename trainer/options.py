@@ -15,7 +15,7 @@ from msgspec import inspect
 from storage.command_line import print_json, works_on
 from storage.errors import UsageError
 from storage.workspace import Workspace
-from trainer.config import Config, build, read_toml
+from trainer.config import Config, SettingError, build, read_toml
 from trainer.declared import fields, plain
 
 __all__ = ["common", "configuration", "in_workspace", "options_of", "print_json"]
@@ -78,7 +78,19 @@ def configuration(
             for part in path[:-1]:
                 section = section.setdefault(part, {})
             section[path[-1]] = value
-    return build(kind, values, where="options")
+    try:
+        return build(kind, values, where="options")
+    except SettingError as error:
+        raise _as_given(error) from error
+
+
+def _as_given(error: SettingError) -> UsageError:
+    """A mistake told by the option that it was made with, where it is of one, and of the command that runs."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return error
+    own = next((one.opts[0] for one in context.command.params if one.name == "__".join(error.path)), "")
+    return UsageError(error.told(own, error.rule), f"`{context.command_path} --help` tells what each option takes")
 
 
 def _option(path: tuple[str, ...], field: inspect.Field, own: str) -> Callable[[Command], Command]:

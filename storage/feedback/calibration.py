@@ -13,7 +13,8 @@ the judge tells: about 0 for one that guesses or contradicts, and close to 1 onl
 
 A judge may be good in one language and guess in another. In a language in which both judged :data:`FEWEST` items or
 more of one kind its weight is told by these, and what is believed beforehand is what the *other* languages showed, as
-if as many items had shown it (so that no item counts twice). In any other language the weight over all of them holds.
+if as many items had shown it (so that no item counts twice), though never more than :data:`MOST_ELSEWHERE`. In any
+other language the weight over all of them holds.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from storage.feedback.kinds import RatingKind, sql_list
 from storage.records import Rating, Source
 
 PRIOR_AGREEMENT, PRIOR_ITEMS = 0.3, 10
+MOST_ELSEWHERE = 0.9  # correlation that other languages make believed: a perfect judge of one may guess in the next
 FEWEST = 10  # items that both judged: with fewer nothing is told
 _Z = 1.959964
 _MOST = 0.995  # no finite number of items shows a correlation of 1
@@ -173,7 +175,8 @@ def _worth(by_kind: Mapping[str, list[_Both]]) -> Worth:
         here = _evidence({kind: [one for one in both if one.language == language] for kind, both in by_kind.items()})
         others = {kind: [one for one in both if one.language != language] for kind, both in by_kind.items()}
         if here.items:
-            own[language] = _weight(here.with_prior(_evidence(others).with_prior(believed)))
+            elsewhere = min(_evidence(others).with_prior(believed), math.atanh(MOST_ELSEWHERE))
+            own[language] = _weight(here.with_prior(elsewhere))
     return Worth(_weight(_evidence(by_kind).with_prior(believed)), own)
 
 

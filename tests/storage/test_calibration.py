@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -162,6 +163,18 @@ def test_a_judge_that_is_good_in_one_language_and_guesses_in_another_is_heard_in
     assert found.of("sw") < 0.1
     assert found.of("sw") < found.weight < found.of("en")
     assert found.of("fr") == found.weight, "of a language in which nothing is known, what holds over all"
+
+
+def test_a_judge_that_is_never_wrong_elsewhere_is_not_believed_for_long(database: Database) -> None:
+    """One that says the same of all 25 answers in Swahili: nothing it says there tells anything."""
+    for language, count in (("en", 200), ("sw", 25)):
+        for place, sample in enumerate(answers(database, count, language)):
+            score = 1 + place % 5
+            own = score if language == "en" else 3
+            log.append_all(database, [log.score(sample.id, score, "ana"), log.score(sample.id, own, "ai:j", **AI)])
+    (found,) = calibration.measure(database)
+    assert found.of("en") > 0.98
+    assert found.of("sw") == pytest.approx(math.tanh(10 * math.atanh(0.9) / (10 + 22)) ** 2)
 
 
 def test_few_rows_of_a_language_leave_it_near_the_weight_over_all(database: Database) -> None:

@@ -190,6 +190,8 @@ def test_balance_is_by_language_kind_and_source_and_names_a_side_that_is_preferr
     assert dots(found, "labelled good, simulated")["sw"].y == 0.0
     assert dots(found, "scored above the middle, human")["all"].y == 0.4
     assert dots(found, "left preferred, human")["fr"].y == 0.9
+    assert found.plot is not None
+    assert found.plot.places == ("all", "fr", "sw"), "in their order, whichever series they are of"
     assert [note for note in found.notes if note.startswith("What stands at the left is preferred in fr (human)")]
     assert not [note for note in found.notes if "sw" in note]
 

@@ -245,6 +245,15 @@ def test_the_table_tells_each_figure_beside_the_parents(workspace, version, tiny
     assert [line.split()[-1] for line in told[1:]] == ["24", "12", "12"] * 2
 
 
+@pytest.mark.parametrize("option", ["--suite", "--languages"])
+@pytest.mark.parametrize("names", ["", " , "])
+def test_an_option_that_names_nothing_does_not_measure_everything(workspace, database, command, option, names):
+    code, out, err = command("evaluate", option, names)
+    assert (code, out) == (2, "")
+    assert "names nothing" in err
+    assert evaluations.newest(database) == []
+
+
 def test_what_was_measured_before_an_interruption_is_kept(
     workspace, database, version, tiny_model, monkeypatch, capsys
 ):

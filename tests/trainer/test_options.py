@@ -7,7 +7,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from storage.database import open_database
 from storage.errors import UsageError
+from storage.workspace import Workspace
 from trainer.cli import cli
 from trainer.config import RunConfig, build
 from trainer.options import configuration, options_of
@@ -72,11 +74,11 @@ def test_an_answer_that_has_no_other_to_be_compared_with_is_refused(advantage):
     ("text", "says"),
     [
         ("stepz = 3", "stepz"),
-        ("[ppo]\nstepz = 3", r"stepz.*\$\.ppo"),
-        ("[ppo]\nsteps = 0", r"\$\.ppo\.steps"),
-        ('[ppo]\nsteps = "many"', r"\$\.ppo\.steps"),
+        ("[ppo]\nstepz = 3", r"ppo: .*stepz"),
+        ("[ppo]\nsteps = 0", r"ppo\.steps(: | must be a whole number of at least 1)"),
+        ('[ppo]\nsteps = "many"', r"ppo\.steps(: | must be a whole number of at least 1)"),
         ("[ppo]\nminibatch = 5", "does not divide"),
-        ("[reward]\nheld_out = 1.0", r"\$\.reward\.held_out"),
+        ("[reward]\nheld_out = 1.0", r"reward\.held_out must be a number below 1"),
         ("[ppo\nsteps = 3", "is not TOML.*line 1"),
     ],
 )
@@ -95,6 +97,25 @@ def test_a_mistake_in_an_option_is_not_blamed_on_the_file(tmp_path):
         configuration(RunConfig, given_by("--lam", "2"), file)
     assert "recipe.toml" not in caught.value.message
     assert "ppo.lam" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--gate-win-rate", "2"), "--gate-win-rate must be a number below 1"),
+        (("run", "--steps", "0"), "--steps must be a whole number of at least 1"),
+        (("run", "--minibatch", "5"), "minibatch 5 does not divide batch 16"),
+        (("judge", "--limit", "-1"), "--limit must be a whole number of at least 0"),
+        (("judge", "--endpoint", "http://127.0.0.1:9/v1"), "an endpoint and its model go together: give both"),
+    ],
+)
+def test_a_mistake_in_an_option_is_told_by_its_name(tmp_path, arguments, says):
+    with open_database(Workspace(tmp_path / "workspace").prepare()):
+        pass
+    with pytest.raises(UsageError) as caught:
+        CliRunner().invoke(cli, [*arguments, "--workspace", str(tmp_path / "workspace")], catch_exceptions=False)
+    assert caught.value.message == says
+    assert caught.value.hint.endswith("--help` tells what each option takes")
 
 
 def test_a_missing_file_and_an_unknown_key_are_refused(tmp_path):

@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from storage import clock, conversations, evaluations, reward_models, samples, versions
 from storage.database import Database, open_database
 from storage.feedback import log
 from storage.insight import FIGURES
-from storage.insight.figure import Figure, Found, Plot, Point, Series, Table
+from storage.insight.figure import Figure, Found, Placed, Plot, Point, Series, Table
 from storage.records import Evaluation
 from storage.signs import UNSAFE
 from storage.workspace import Workspace
 from workbench.cli import cli, run_command
-from workbench.reporting import figure_csv, figure_svg, figure_text
+from workbench.reporting import figure_csv, figure_png, figure_svg, figure_text
 
 NAMES = [figure.name for figure in FIGURES]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -212,6 +213,29 @@ def test_pictures_and_csv_are_written_and_not_over_what_is_there(
     assert not (folder / "frontier.svg").exists(), "where one file is in the way, none is written"
     assert run(filled, "frontier", *forms, "--overwrite") == 0
     assert (folder / "frontier.csv").read_text().startswith("series,")
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=2), st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_every_dot_of_a_picture_has_its_own_interval(order: list[str], on_places: bool) -> None:
+    """Also where the values of a series came in another order than that in which they stand."""
+    pytest.importorskip("matplotlib")
+    known = {name: (number, number - 0.1 * number, number + 0.2 * number) for number, name in enumerate("abcdef", 1)}
+    placed = Placed("abcdef")
+    placed.add("first", "all", 0.5)
+    for name in order:
+        placed.add("second", name, *known[name])
+    plot = placed.plot("title", "x", "y")
+    assert plot is not None
+    plot = plot if on_places else structs.replace(plot, places=())
+    *_, bars = figure_png.drawn(plot).axes[0].containers
+    dots, _, (lines,) = bars
+    along = 0 if on_places else 1
+    seen = {
+        round(float(dot), 6): tuple(round(float(end[along]), 6) for end in line)
+        for dot, line in zip((dots.get_xdata(), dots.get_ydata())[along], lines.get_segments(), strict=True)
+    }
+    assert seen == {y: (round(low, 6), round(high, 6)) for y, low, high in (known[name] for name in order)}
 
 
 def test_without_matplotlib_png_says_what_to_install_and_writes_nothing(

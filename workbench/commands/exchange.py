@@ -103,7 +103,7 @@ def import_command(
         f"{counted(imported.ratings, 'rating')}"
     )
     if imported.already_there:
-        say(f"{imported.already_there} were in the workspace already")
+        say(f"{counted(imported.already_there, 'record was', 'records were')} in the workspace already")
     if imported.replaced:
         say(
             f"{counted(imported.replaced, 'rating was', 'ratings were')} replaced by later ones "

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from storage.errors import UsageError
 from storage.feedback.stock import Stock
-from trainer.config import FEWEST_HELD_OUT, RewardConfig, build
+from trainer.config import FEWEST_HELD_OUT, RewardConfig, SettingError, build
 from trainer.declared import Setting as Declared
 from trainer.declared import settings_of
 from trainer.methods import METHODS
@@ -102,7 +101,10 @@ class Recipe:
 
     def wrong(self, values: dict[str, Any]) -> str:
         """What the trainer has against these values together; empty where it takes them."""
-        return _refused(self.method, {**self.fixed, **values})
+        refused = _refused(self.method, {**self.fixed, **values})
+        if refused is None:
+            return ""
+        return refused.told(".".join(refused.path) if refused.is_bound else "", refused.rule)
 
     def steps(self, values: dict[str, Any]) -> int:
         """How many steps are asked for; 0 where the number of ratings decides."""
@@ -234,24 +236,24 @@ def _number(method: Method, recipe: DeclaredRecipe, declared: Declared, text: st
     if not math.isfinite(value) or abs(value) > LARGEST:
         raise ValueError(f"want at most {LARGEST}")
 
-    def refused(value: Any) -> str:
+    def refused(value: Any) -> SettingError | None:
         return _refused(method, {**recipe.fixed, declared.path: value})
 
     if wrong := refused(value):
-        if "Expected" in wrong:  # a bound of the number itself
+        if wrong.is_bound:
             raise ValueError(f"want {declared.bounds}")
         fitting = next((n for n in range(int(value) + 1, int(value) + FARTHEST) if not refused(n)), None)
-        raise ValueError(wrong + (f"; say {fitting}" if fitting else ""))
+        raise ValueError(wrong.rule + (f"; say {fitting}" if fitting else ""))
     return value
 
 
-def _refused(method: Method, values: Mapping[str, Any]) -> str:
-    """What the trainer has against some settings, by path; empty where it takes them."""
+def _refused(method: Method, values: Mapping[str, Any]) -> SettingError | None:
+    """What the trainer has against some settings, by path; None where it takes them."""
     try:
         build(method.settings, _merged(method.defaults, _nested(values)))
-    except UsageError as error:
-        return error.message.partition(": ")[2].partition(" - at `")[0]
-    return ""
+    except SettingError as error:
+        return error
+    return None
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
