@@ -324,8 +324,8 @@ def measured(found: Mapping[str, Any], name: str) -> Figure:
     mean = number(found.get(name))
     if mean is None:
         return Figure(reason=_reason(found, name))
-    counted = found.get("loss_n" if name == "loss_gain" else "held_out_prompts")
-    return Figure(mean, interval_of(found.get(f"{name}_interval")), counted if isinstance(counted, int) else 0)
+    counted = number(found.get("loss_n" if name == "loss_gain" else "held_out_prompts"))
+    return Figure(mean, interval_of(found.get(f"{name}_interval")), 0 if counted is None else int(counted))
 
 
 def interval_of(bounds: object) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -116,6 +116,7 @@ def check(figure: Figure, found: Found, wide: int) -> None:
     assert points_of(figure_csv.as_csv(found.plot)) == told
 
 
+@example([{"reward_gain": 0.0, "held_out_prompts": False, "kl": 0.0}], ["0"], [0.0], 20)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(METRICS, max_size=4), st.lists(WORDS, min_size=1, max_size=3),
