@@ -96,12 +96,13 @@ class HeldJob:
         if self._cancelled.is_set():
             raise CancelledError(f"job {self.job.id} was cancelled", f"go on with `trainer resume {self.job.id}`")
 
-    def progress(self, stage: str, step: int, steps: int, **figures: float) -> None:
-        """Say where the job stands: in the database (at most twice a second within a stage) and on the bar."""
+    def progress(self, stage: str, step: int, steps: int, *, at_once: bool = False, **figures: float) -> None:
+        """Say where the job stands: in the database (at most twice a second within a stage, or
+        `at_once`: the next step may take long) and on the bar."""
         if not self.processes.main:
             return
         now = time.monotonic()
-        if stage != self._stage or step == steps or now - self._shown > 0.5:
+        if at_once or stage != self._stage or step == steps or now - self._shown > 0.5:
             jobs.progress(self.database, self.job, stage=stage, step=step, steps=steps)
             self._shown = now
         if stage != self._stage:
