@@ -96,7 +96,7 @@ class HeldJob:
         if self._cancelled.is_set():
             raise CancelledError(f"job {self.job.id} was cancelled", f"go on with `trainer resume {self.job.id}`")
 
-    def progress(self, stage: str, step: int, steps: int, *, at_once: bool = False, **figures: float) -> None:
+    def progress(self, stage: str, step: int, steps: int, at_once: bool = False, /, **figures: float) -> None:
         """Say where the job stands: in the database (at most twice a second within a stage, or
         `at_once`: the next step may take long) and on the bar."""
         if not self.processes.main:

@@ -94,7 +94,7 @@ def work(
         batch = _judged(judge, rubric, items[start : start + BATCH], rater, done)
         _store(held, batch, done, purse)
         done.left = steps - done.items
-        held.progress(STAGE, done.items, steps, at_once=True)  # an endpoint may take minutes for the next ones
+        held.progress(STAGE, done.items, steps, True)  # an endpoint may take minutes for the next ones
         if isinstance(batch.failure, SpentError):
             done.stopped = batch.failure.message
             break
