@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from storage import jobs, versions
+from storage import conversations, jobs, samples, versions
 from storage.database import open_database
 from storage.errors import LeaseLostError
+from storage.feedback import log, winning
+from storage.records import Source
 from trainer import publishing
 from trainer.evaluation.gate import GateReport
 from trainer.evaluation.seen import Side
@@ -24,6 +26,7 @@ from trainer.policy.adapters import CONFIG_NAME, FILE_NAME, Adapter, read_adapte
 from trainer.policy_config import PpoConfig
 from trainer.publishing import PARTIAL, finish, sweep
 from trainer.setting import Setting
+from workbench.cli import cli, run_command
 
 ROOT = Path(__file__).parents[2]
 PASSED = {"gate": "finite", "passed": True, "value": 1.0, "bound": 1.0, "detail": "all is finite"}
@@ -46,7 +49,7 @@ def publish(database, workspace, job, adapter, backbone):
     base = versions.ensure_base(database, "tiny", "digest")
     setting = Setting(backbone, base, base, None, None, None, None, None, 8)
 
-    def make(of=job, candidate=None, gate=PASSED, publish=True):
+    def make(of=job, candidate=None, gate=PASSED, publish=True, win_rate=0.0):
         held = HeldJob(workspace, database, of, quiet=True)
         candidate = candidate or adapter.snapshot()
         answer = probe.take(backbone.decoder(candidate), backbone.tokenizer)
@@ -59,6 +62,7 @@ def publish(database, workspace, job, adapter, backbone):
             answer,
             lambda *_: None,
             publish=publish,
+            win_rate=win_rate,
         )
 
     return make
@@ -109,6 +113,33 @@ def test_one_that_passed_is_served_and_one_that_failed_is_kept_as_rejected(publi
         ("v2", "reject", "did not pass: KL bound"),
     ]
     assert files(workspace) == {f"{version}/{name}" for version in ("v1", "v2") for name in NAMES}
+
+
+def test_one_that_must_win_first_waits_for_blind_pairs_and_is_published_once_it_has(publish, database, workspace):
+    """`--gate-win-rate`: what passed all else stays a candidate until raters surely prefer it."""
+    made = publish(win_rate=0.5)
+    assert (made.state, versions.served(database).name) == ("candidate", "v0")
+    waiting = made.gates[-1]
+    assert (waiting["gate"], waiting["passed"], waiting["bound"]) == (winning.GATE, False, 0.5)
+    assert "workbench publish v1 --if-won 0.5" in waiting["detail"]
+    assert publish(gate=FAILED, win_rate=0.5).state == "rejected", "it is asked for on top of the gate"
+
+    def judged(rater: str, worths: str) -> int:
+        """Blind pairs of v0 against v1 by a simulated rater, and the exit code of publishing then."""
+        for number, better in enumerate(worths):
+            prompt = conversations.add(database, f"{rater} {number}?", language="sw")
+            old, new = (samples.new(prompt.id, name, version=name) for name in ("v0", "v1"))
+            samples.add(database, [old, new])
+            given = log.pair(old.id, new.id, better, rater, blind=True, shown_order="ab", source=Source.SIMULATED)
+            log.append(database, given)
+        return run_command(cli, ["publish", "v1", "--if-won", "0.5", "--workspace", str(workspace.root)])
+
+    assert judged("early", "bb") == 2
+    assert judged("wavering", "ba" * 4) == 2
+    assert versions.served(database).name == "v0"
+    assert judged("sure", "b" * 60) == 0
+    served = versions.served(database)
+    assert (served.name, {gate["gate"]: gate["passed"] for gate in served.gates}[winning.GATE]) == ("v1", True)
 
 
 def test_others_can_write_while_weights_are_written_hashed_and_synced(publish, adapter, workspace, monkeypatch):
