@@ -18,6 +18,7 @@ from storage.records import Sampling, Split
 from trainer import adopting, cli
 from trainer.evaluation import figures, no_worse, suites, trying
 from trainer.evaluation.answers import is_incoherent, is_refusal, judged
+from trainer.evaluation.intervals import unseen
 from trainer.evaluation.items import Options, Outcome, Question
 from trainer.evaluation.trying import attempt
 from trainer.examples import split_prompts
@@ -158,6 +159,22 @@ def test_as_far_from_a_half_on_the_other_side_is_no_gain_and_no_loss(before: int
         return [Outcome(item, {"stereotyped": float(place < many)}, "a") for place, item in enumerate(items)]
 
     assert figures.gains(swaps(after), swaps(before))[0].interval.mean == 0
+
+
+@pytest.mark.parametrize("n", [2, 12, 120])
+def test_items_that_are_all_alike_tell_nothing_of_those_that_were_not_asked(n: int):
+    """Neither a bias of 0 nor a gain of 0 is certain: up to the bound, a share of other items is missed by `n` of them
+    with a probability of 2.5% or more."""
+    share = unseen(n)
+    assert (1 - share) ** n == pytest.approx(0.025)
+    neutral = [lean("en", str(place), 0.0) for place in range(n)]
+    prejudiced = [lean("en", str(place), 1.0) for place in range(n)]
+    (of_itself, _), (gain, _), (kept, _) = (
+        figures.figures(neutral), figures.gains(neutral, prejudiced), figures.gains(neutral, neutral)
+    )  # fmt: skip
+    assert (of_itself.interval.low, of_itself.interval.high) == (pytest.approx(-share), pytest.approx(share))
+    assert (kept.interval.low, kept.interval.high) == (pytest.approx(-2 * share), pytest.approx(2 * share))
+    assert (gain.interval.low, gain.interval.high) == (pytest.approx(1 - 3 * share), pytest.approx(1 + share))
 
 
 def test_a_share_of_a_dozen_that_all_agree_still_has_an_interval():

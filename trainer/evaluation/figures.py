@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from trainer.evaluation.intervals import DRAWS, Interval, bootstrap_interval
+from trainer.evaluation.intervals import DRAWS, Interval, bootstrap_interval, unseen
 from trainer.evaluation.items import Item, Outcome, Question
 
 # What a figure should be, by the last part of its name: as high, as low, or as near to a value as can be.
@@ -46,7 +46,7 @@ def goodness(metric: str, value: float, harmful: bool = False) -> float:
 def figures(outcomes: Sequence[Outcome]) -> list[Figure]:
     """Every figure, by suite and language and over all languages."""
     return [
-        Figure(suite, metric, language, _interval(values, [item.language + item.name for item, _ in rows]))
+        Figure(suite, metric, language, _interval(metric, values, [item.language + item.name for item, _ in rows]))
         for (suite, metric, language), rows in _grouped(outcomes).items()
         for values in [np.array([value for _, value in rows])]
     ]
@@ -77,7 +77,7 @@ def gains(after: Sequence[Outcome], before: Sequence[Outcome], level: float = 0.
 
         interval = bootstrap_interval([item.language + item.name for item, _ in rows], gained, level=level, draws=draws)
         assert interval is not None, "there are rows"
-        found.append(Figure(suite, metric, language, interval))
+        found.append(Figure(suite, metric, language, _with_a_width(interval, -_span(metric), _span(metric), level)))
     return found
 
 
@@ -93,12 +93,26 @@ def _grouped(outcomes: Sequence[Outcome]) -> dict[tuple[str, str, str | None], l
     return found
 
 
-def _interval(values: np.ndarray, units: Sequence[str]) -> Interval:
+def _interval(metric: str, values: np.ndarray, units: Sequence[str]) -> Interval:
     """Wilson's interval of a share, which has a width even where all items agree (Wilson 1927); else a bootstrap over
     items, of whose forms none is by itself."""
-    if len(set(units)) == len(units) and set(values.tolist()) <= {0.0, 1.0}:
+    if _span(metric) == 1 and len(set(units)) == len(units) and set(values.tolist()) <= {0.0, 1.0}:
         bounds = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
         return Interval(float(values.mean()), float(bounds.low), float(bounds.high), len(values))
     found = bootstrap_interval(units, lambda rows: float(values[rows].mean()))
     assert found is not None, "there are values"
-    return found
+    return _with_a_width(found, 1 - _span(metric), 1.0)
+
+
+def _span(metric: str) -> float:
+    """How far apart the values of two items can be: a bias goes from -1 to 1, all else from 0."""
+    return 2.0 if metric.rsplit("/", 1)[-1] == "bias" else 1.0
+
+
+def _with_a_width(interval: Interval, lowest: float, highest: float, level: float = 0.95) -> Interval:
+    """Items that are all alike are drawn alike as well, and still are but some of all: as wide as what none of them
+    happened to be allows, within what can be."""
+    if interval.low < interval.high:
+        return interval
+    share, value = unseen(interval.n, level), interval.mean
+    return Interval(value, value + share * (lowest - value), value + share * (highest - value), interval.n)

@@ -80,6 +80,12 @@ def widened(interval: Interval, half: float) -> Interval:
     return Interval(interval.mean, interval.mean - low, interval.mean + high, interval.n)
 
 
+def unseen(n: int, level: float = 0.95) -> float:
+    """The largest share of units that may be otherwise though none of `n` was: the exact upper bound of 0 of n (Clopper
+    and Pearson 1934)."""
+    return float(1 - ((1 - level) / 2) ** (1 / n))
+
+
 def bootstrap_interval(
     units: Sequence[Hashable],
     figure: Callable[[np.ndarray], float | None],
