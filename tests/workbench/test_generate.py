@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -212,6 +213,15 @@ def test_a_bad_line_is_named_by_file_line_and_reason(tmp_path, line, says):
 
 def test_prompts_from_the_command_line_are_kept_as_typed():
     assert read_asks(None, ("  नमस्ते ", CORPUS[0]), None) == [Ask("  नमस्ते "), Ask(CORPUS[0])]
+
+
+@pytest.mark.parametrize(("line", "told"), [('{"prompt": "Jambo"}', True), ('{"a": "Jambo"}', False), ("Jambo", False)])
+def test_a_line_is_asked_as_it_stands_and_what_looks_like_a_record_is_told(
+    line: str, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{line}\n".encode())))
+    assert read_asks("-", (), None) == [Ask(line)]
+    assert ("--from -" in capsys.readouterr().err) is told
 
 
 def test_a_prompt_file_is_read_as_an_import_is(tmp_path):

@@ -24,7 +24,7 @@ from storage.exchange.translating import Reading
 from storage.records import Message, Sampling, Split, messages_of
 from storage.wording import counted
 from workbench.commands.foreign import as_option, map_option, reading_option
-from workbench.commands.options import json_option, language_option, opened, workspace_option
+from workbench.commands.options import json_option, language_option, opened, say, workspace_option
 from workbench.commands.sampling import Asker, described
 from workbench.engine.client import EngineClient
 from workbench.engine.protocol import Answer, Generate, Load, Question, Text
@@ -293,6 +293,8 @@ def read_asks(
     if file is None:
         read = [(number, text.rstrip("\r\n")) for number, text in enumerate(_lines(), start=1) if text.strip()]
         asks = [_checked(Ask(text), f"standard input, line {number}") for number, text in read]
+        if read and all(_is_record(text) for _, text in read):
+            say("each line is a JSON record, and is asked as it stands; `--from -` asks the prompts of records")
     else:
         asks = [ask for row in prompts(file, reading) for ask in _read_asks(file, row)]
     if not asks:
@@ -334,6 +336,13 @@ def _lines() -> list[str]:
         return sys.stdin.buffer.read().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"standard input: {error}", "send the prompts as UTF-8") from error
+
+
+def _is_record(line: str) -> bool:
+    try:
+        return "prompt" in msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return False
 
 
 def _checked(ask: Ask, where: str) -> Ask:
