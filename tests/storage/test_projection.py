@@ -257,7 +257,7 @@ WORK: dict[str, Callable[[Database, str], object]] = {
     "a card": lambda database, key: log.effective(database, rater="ana", sample_id=key),
     "history": lambda database, key: log.history(database, key),
     # Of several raters: where drawing begins, which differs by rater, decides how much is looked at.
-    "the queue": lambda database, key: [queue.next_items(database, rater, 8) for rater in ("ana", "amina", "li")],
+    "the queue": lambda database, key: [queue.next_items(database, rater, 8) for rater in ("ana", "amina")],
     "the queue of a new rater": lambda database, key: queue.next_items(database, "new", 8),
     "search": lambda database, key: conversations.recent(database, 50, "number 11"),
     "prompts": lambda database, key: conversations.recent(database, 50),

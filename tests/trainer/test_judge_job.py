@@ -92,7 +92,7 @@ def test_what_was_answered_before_a_cancel_is_kept(judge, database) -> None:
         (("--endpoint", f"http://127.0.0.1:1/v1?api-key={KEY}", "--endpoint-model", "m"), "without a name"),
         (("--endpoint", f"http://name:{KEY}@127.0.0.1/v1", "--endpoint-model", "m"), "without a name"),
         (("--endpoint", "http://127.0.0.1/v1"), "go together"), (("--endpoint-model", "m"), "go together"),
-        (("--language", "no language"), "language"), (("--max-tokens-spent", "0"), "max_tokens_spent"),
+        (("--language", "no language"), "language"), (("--max-tokens-spent", "0"), "--max-tokens-spent"),
         (("--rubric", "nowhere.toml"), "nowhere.toml"),
     ],
 )  # fmt: skip

@@ -189,7 +189,7 @@ def test_too_few_ratings_end_with_wrong_usage_and_numbers(trainer, database, tin
     [
         (["run", "--stepz", "3"], "--stepz"),
         (["run", "--steps", "many"], "--steps"),
-        (["run", "--steps", "0"], "ppo.steps"),
+        (["run", "--steps", "0"], "--steps must be"),
         (["run", "--minibatch", "7"], "does not divide"),
         (["run", "--config", "/no/such.toml"], "cannot read"),
         (["run", "--job", "nothing"], "there is no job 'nothing'"),

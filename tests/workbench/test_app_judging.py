@@ -84,7 +84,10 @@ async def test_what_was_judged_is_seen_again_and_changed(workspace: Workspace, d
             seen.append(screen.item)
             await pilot.press(key)
             await until(pilot, lambda: screen.item is not seen[-1])
-        assert "v0" in visible(app).splitlines()[-2], "once it is judged, its version is said"
+            # Its version is said once it is judged, and not where it will be asked again.
+            shown = "· v0" if key == "1" else "saved ✓  skipped"
+            await until(pilot, lambda shown=shown: shown in visible(app).splitlines()[-2])
+            assert ("v0" in visible(app).splitlines()[-2]) is (key == "1")
         front = screen.item
         await pilot.press("left_square_bracket")
         await until(pilot, lambda: "1 back" in visible(app))
