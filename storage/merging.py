@@ -23,7 +23,7 @@ from storage.database import Database, read_database
 from storage.digests import sha256_of
 from storage.durable import sync_file, sync_folder
 from storage.errors import UsageError, WorkbenchError
-from storage.feedback import clocks, guidelines, log, projection
+from storage.feedback import clocks, guidelines, log, projection, replacing
 from storage.feedback.kinds import TURNS
 from storage.records import JobState, RewardModel, Split, Version, VersionState
 from storage.workspace import Workspace
@@ -296,7 +296,7 @@ class _Merge:
 
     def _said_here(self, rating_id: str) -> str | None:
         """The rating of here that one from there takes the place of, if the same rater gave one of the same name."""
-        return log.replaced_by(self.database, log.get(self.other, rating_id))
+        return replacing.replaced_by(self.database, log.get(self.other, rating_id))
 
     def _raters(self) -> None:
         known = {row["name"] for row in self.database.rows("SELECT name FROM raters")}

@@ -25,8 +25,9 @@ from trainer import demonstrations as imitation
 from trainer import outcomes
 from trainer.config import Control, RewardStage
 from trainer.demonstrations import Demonstrations
-from trainer.examples import Example, Examples, Pair, Response, Scored, check_enough, collect, split_prompts
+from trainer.examples import Example, Examples, Pair, Response, Scored, check_enough, collect
 from trainer.outcomes import Outcome, TextOutcome
+from trainer.prompt_split import split_prompts
 from trainer.reward.folds import controlled, folds, without
 
 if TYPE_CHECKING:

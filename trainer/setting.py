@@ -14,7 +14,7 @@ from storage.records import Begun, Prompt, Split, Version
 from storage.wording import counted
 from trainer import adopting
 from trainer.config import FEWEST_HELD_OUT, PolicyStage, RewardStage
-from trainer.examples import Examples, PromptSplit, check_enough, split_prompts, table_split
+from trainer.examples import Examples, check_enough
 from trainer.examples import collect as collect_examples
 from trainer.job import HeldJob
 from trainer.methods import method_of
@@ -24,6 +24,7 @@ from trainer.policy.chat import SYSTEM_FOLDED, ChatTokenizer
 from trainer.policy.full import Snapshot, read_version
 from trainer.policy.memory import Shape, check_fits, need_of
 from trainer.policy.models import ModelFolder
+from trainer.prompt_split import PromptSplit, split_prompts, table_split
 from trainer.reward.batches import LONGEST_RESPONSE, responses_of
 
 # Where the ratings decide how long answers may be: the share of rated answers that must fit, and the bounds, in tokens.

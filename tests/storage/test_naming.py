@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pytest
+from imports import Write
 from pyarrow import parquet
 from test_layouts import CASES, Case
 
@@ -25,21 +25,6 @@ from storage.exchange.rows import Row
 from storage.exchange.translating import Reading, Record, translated
 from storage.feedback import census, log
 from storage.workspace import Workspace
-
-Write = Callable[..., str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write records as JSON lines, or text, and return the file's name."""
-
-    def write(content: str | list[dict[str, Any]], name: str = "foreign.jsonl") -> str:
-        if not isinstance(content, str):
-            content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in content)
-        (tmp_path / name).write_text(content, encoding="utf-8", newline="")
-        return str(tmp_path / name)
-
-    return write
 
 
 def refusal(database: Database, file: str, **more: Any) -> UsageError:
@@ -149,7 +134,7 @@ def test_records_that_cannot_be_imported_are_left_out_when_asked(database: Datab
     file = write([{"prompt": "a"}, {"prompt": 7}, {"prompt": "b", "response": "c"}, {"prompt": "d"}])
     done = import_file(database, file, skip_bad=True)
     assert (done.records, done.prompts, done.skipped) == (2, 2, 2)
-    assert [line.split("foreign.jsonl:")[1][:10] for line in done.skipped_because] == ["2: prompt:", "3: score: "]
+    assert [line.split("feedback.jsonl:")[1][:10] for line in done.skipped_because] == ["2: prompt:", "3: score: "]
 
 
 def test_a_file_of_bad_records_alone_is_refused_all_the_same(database: Database, write: Write) -> None:

@@ -21,9 +21,9 @@ from trainer.evaluation.answers import is_incoherent, is_refusal, judged
 from trainer.evaluation.intervals import unseen
 from trainer.evaluation.items import Options, Outcome, Question
 from trainer.evaluation.trying import attempt
-from trainer.examples import split_prompts
 from trainer.policy import models
 from trainer.policy.decoding import Decoder
+from trainer.prompt_split import split_prompts
 from workbench.cli import cli as workbench
 from workbench.cli import run_command
 

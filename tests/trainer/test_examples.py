@@ -10,7 +10,9 @@ from storage import conversations, jobs, samples, versions
 from storage.errors import UsageError
 from storage.feedback import log
 from storage.records import Choice, Rating, RatingKind, Source, Split
-from trainer.examples import FEWEST_SCORED, Examples, check_enough, collect, split_prompts, table_split
+from trainer.config import FEWEST_SCORED
+from trainer.examples import Examples, check_enough, collect
+from trainer.prompt_split import split_prompts, table_split
 
 DIGEST = "digest of the model that learns"
 

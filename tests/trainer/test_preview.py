@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 from rated_workspace import fill
@@ -12,7 +11,6 @@ from storage import jobs, samples
 from storage.database import Database, open_database
 from storage.feedback import log
 from storage.workspace import Workspace
-from trainer import cli
 from trainer.algorithms.hindsight import for_told
 from trainer.methods import METHODS
 
@@ -24,20 +22,6 @@ def rated(workspace: Workspace) -> Database:
     with open_database(workspace) as database:
         fill(database)
         yield database
-
-
-@pytest.fixture
-def command(workspace: Workspace, monkeypatch, capsys):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["trainer", *arguments, "--workspace", str(workspace.root)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code or 0  # type: ignore[assignment]
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_every_method_shows_what_it_would_learn_from_and_does_nothing_else(command, rated):
